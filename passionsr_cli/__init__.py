@@ -1,0 +1,46 @@
+"""One-step diffusion super-resolution, small and fast, with a model inside.
+
+from passionsr_cli import UpscaleSettings, upscale
+
+for done in upscale(["photo.jpg"], UpscaleSettings(tile=256)):
+    print(done)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from passionsr_cli.api import Done, Failed, train, upscale
+    from passionsr_cli.config import TrainingSettings, UpscaleSettings
+    from passionsr_cli.errors import PassionSRError
+
+# Importing the package must not import torch: names are looked up when they are used.
+_HOMES = {
+    "Done": "api",
+    "Failed": "api",
+    "train": "api",
+    "upscale": "api",
+    "TrainingSettings": "config",
+    "UpscaleSettings": "config",
+    "PassionSRError": "errors",
+}
+__all__ = [
+    "Done",
+    "Failed",
+    "PassionSRError",
+    "TrainingSettings",
+    "UpscaleSettings",
+    "__version__",
+    "train",
+    "upscale",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'passionsr_cli' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"passionsr_cli.{_HOMES[name]}"), name)

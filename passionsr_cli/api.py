@@ -1,0 +1,130 @@
+"""The verbs as functions: what the command line does, for Python programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from passionsr_cli.config import TrainingSettings, UpscaleSettings
+from passionsr_cli.errors import PassionSRError
+
+if TYPE_CHECKING:
+    from passionsr_cli.fitting.loop import Progress
+    from passionsr_cli.imaging.planning import Job, Refused
+    from passionsr_cli.runtime.upscaler import Upscaler
+    from passionsr_cli.store import Entry
+    from passionsr_cli.training.run import Validation
+
+
+@dataclass(frozen=True)
+class Done:
+    """One upscaled image; sizes are (width, height), seconds include reading and writing."""
+
+    source: str
+    output: Path
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    seconds: float
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One image that could not be upscaled, and why."""
+
+    source: str
+    error: str
+
+
+def plan_upscale(inputs: Sequence[str], settings: UpscaleSettings) -> list[Job | Refused]:
+    """The images that `inputs` (files, folders, `sample:NAME`) name and where results will go."""
+    from passionsr_cli.imaging.planning import plan
+    from passionsr_cli.models.sources import find
+
+    factor = find(settings.model).description.upscale_factor
+    return plan(inputs, settings.output, f"_x{factor}", settings.overwrite)
+
+
+def open_upscaler(settings: UpscaleSettings) -> Upscaler:
+    """A loaded model on its device, ready for images."""
+    from passionsr_cli.models.sources import load
+    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.runtime.torch_executor import TorchExecutor
+    from passionsr_cli.runtime.upscaler import Upscaler
+
+    chosen = accelerator(settings.device, settings.precision)
+    executor = TorchExecutor(load(settings.model), chosen)
+    return Upscaler(executor, settings.tile, settings.overlap, settings.color_fix)
+
+
+def upscale_file(
+    upscaler: Upscaler, job: Job, on_tile: Callable[[float], None] = lambda share: None
+) -> Done:
+    """Upscale one image file; the result is written whole or not at all."""
+    from passionsr_cli.imaging.files import Picture, check_output, read_picture, write_picture
+    from passionsr_cli.runtime.upscaler import upscale_alpha
+
+    started = time.perf_counter()
+    picture = read_picture(job.source)
+    check_output(job.output, picture.alpha is not None)
+    result = upscaler.upscale(picture.rgb, on_tile)
+    alpha = None if picture.alpha is None else upscale_alpha(picture.alpha, upscaler.factor)
+    large = Picture(result.rgb, alpha, picture.grey, picture.icc_profile)
+    write_picture(job.output, large)
+    seconds = time.perf_counter() - started
+    return Done(job.source, job.output, picture.size, large.size, seconds, result.tiles)
+
+
+def upscale(
+    inputs: Sequence[str],
+    settings: UpscaleSettings | None = None,
+    on_tile: Callable[[str, float], None] = lambda source, share: None,
+) -> Iterator[Done | Failed]:
+    """Upscale images one after the other; a failure is reported and the others go on.
+
+    Raises `PassionSRError` before the first image if the model or the device cannot be had.
+    """
+    settings = settings or UpscaleSettings()
+    planned = plan_upscale(inputs, settings)
+    return upscale_planned(open_upscaler(settings), planned, on_tile)
+
+
+def upscale_planned(
+    upscaler: Upscaler,
+    planned: Sequence[Job | Refused],
+    on_tile: Callable[[str, float], None] = lambda source, share: None,
+) -> Iterator[Done | Failed]:
+    """Work through what `plan_upscale` returned."""
+    from passionsr_cli.imaging.planning import Refused
+
+    for item in planned:
+        if isinstance(item, Refused):
+            yield Failed(item.source, str(item.error))
+            continue
+        try:
+            yield upscale_file(upscaler, item, partial(on_tile, item.source))
+        except PassionSRError as error:
+            named = str(error) if item.source in str(error) else f"{item.source}: {error}"
+            yield Failed(item.source, named)
+
+
+def train(
+    settings: TrainingSettings,
+    photos: Path,
+    name: str,
+    device: str = "auto",
+    precision: str = "auto",
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    on_validation: Callable[[Validation], None] = lambda scores: None,
+) -> Entry:
+    """Train a model from the photographs of a folder; goes on where an earlier run stopped."""
+    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.training.run import train_model
+
+    return train_model(
+        settings, photos, name, accelerator(device, precision), on_step, on_validation
+    )

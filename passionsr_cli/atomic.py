@@ -1,0 +1,27 @@
+"""Files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replace_atomically(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place only if the block succeeds.
+
+    The suffix is kept, since libraries choose formats by it. Raises `OSError` as the file
+    system does; nothing half-written remains, whatever happens.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        # Renaming is only atomic for content that has reached the disk.
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

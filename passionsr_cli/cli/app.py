@@ -1,0 +1,54 @@
+"""The command line: `passionsr`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from passionsr_cli import __version__
+from passionsr_cli.cli import console, models
+from passionsr_cli.cli.train import train
+from passionsr_cli.cli.upscale import upscale
+
+DEBUG_FLAG = "--debug"
+
+app = typer.Typer(
+    name="passionsr",
+    help="One-step diffusion super-resolution, small and fast.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(upscale)
+app.command()(train)
+app.add_typer(models.app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.output.print(f"passionsr {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def start(
+    debug: Annotated[
+        bool,
+        typer.Option(DEBUG_FLAG, help="Show tracebacks and third-party messages (any position)."),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One-step diffusion super-resolution, small and fast."""
+    console.set_debug(debug)
+
+
+def main() -> None:
+    """Run the command line; `--debug` may stand anywhere in it."""
+    arguments = sys.argv[1:]
+    if DEBUG_FLAG in arguments:
+        arguments = [DEBUG_FLAG, *(item for item in arguments if item != DEBUG_FLAG)]
+    app(arguments)

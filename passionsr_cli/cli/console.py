@@ -1,0 +1,82 @@
+"""What the commands share: the consoles, error lines, exit codes, and silence of others."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from passionsr_cli.errors import PassionSRError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+output = Console(highlight=False)
+messages = Console(stderr=True, highlight=False)
+debugging = False
+
+
+def set_debug(wanted: bool) -> None:
+    """With `--debug` tracebacks and third-party messages show; without it neither does."""
+    global debugging
+    debugging = wanted
+    if not wanted:
+        _silence_third_parties()
+
+
+def _silence_third_parties() -> None:
+    warnings.simplefilter("ignore")
+    # Without this, Python prints the warnings of loggers nobody configured.
+    logging.getLogger().addHandler(logging.NullHandler())
+    for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """A command whose `PassionSRError`s become one line and exit code 1, Ctrl-C exit code 130."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except PassionSRError as error:
+            if debugging:
+                raise
+            show_error(str(error))
+            raise typer.Exit(EXIT_ERROR) from None
+        except KeyboardInterrupt:
+            if debugging:
+                raise
+            show_error("interrupted")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return run
+
+
+def show_error(text: str) -> None:
+    """One line on stderr, however narrow the terminal is."""
+    messages.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def print_json(value: object) -> None:
+    """One JSON object on stdout, and nothing else."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,52 @@
+"""Progress bars on stderr."""
+
+from __future__ import annotations
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from passionsr_cli.cli.console import messages
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.2f} {self.unit}/s")
+
+
+def image_progress() -> Progress:
+    """Images done, images/s and time left; disappears when finished."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total}"),
+        _Rate("images"),
+        TimeRemainingColumn(),
+        console=messages,
+        transient=True,
+    )
+
+
+def training_progress() -> Progress:
+    """Steps done, loss, learning rate, images/s and time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=messages,
+    )

@@ -1,0 +1,168 @@
+"""passionsr upscale"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from passionsr_cli.cli.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    command,
+    output,
+    print_json,
+    show_error,
+)
+
+if TYPE_CHECKING:
+    from passionsr_cli.api import Done, Failed
+    from passionsr_cli.runtime.upscaler import Upscaler
+
+
+@command
+def upscale(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Image files, folders, or sample:NAME."),
+    ],
+    output_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A file for one input, a folder for several. "
+            "Default: NAME_x4.png beside the input.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Side of a tile of the result, 0: no tiles. Default: 512."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(metavar="PX", help="How far tiles overlap. Default: 64.")
+    ] = None,
+    color_fix: Annotated[
+        str | None,
+        typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
+    ] = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", help="Replace results that exist.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|PRESET", help="YAML file with any of these options."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
+    ] = False,
+) -> None:
+    """Upscale photographs four times in each direction."""
+    from passionsr_cli.config import UpscaleSettings, settings_from
+
+    options: dict[str, Any] = {
+        "model": model,
+        "output": output_path,
+        "device": device,
+        "precision": precision,
+        "tile": tile,
+        "overlap": overlap,
+        "color_fix": color_fix,
+        "overwrite": overwrite,
+    }
+    settings = settings_from(config, UpscaleSettings, options)
+
+    from passionsr_cli import api
+    from passionsr_cli.imaging.planning import Refused
+
+    planned = api.plan_upscale(inputs, settings)
+    refused = [item for item in planned if isinstance(item, Refused)]
+    if not as_json and len(refused) == len(planned):
+        # No need to load a model to say so.
+        for item in refused:
+            show_error(str(item.error))
+        raise typer.Exit(EXIT_ERROR)
+    upscaler = api.open_upscaler(settings)
+    outcomes: list[Done | Failed] = []
+    try:
+        _work(upscaler, planned, outcomes, quiet=as_json)
+    except KeyboardInterrupt:
+        show_error(f"interrupted: {len(outcomes)} of {len(planned)} images were worked on")
+        if as_json:
+            print_json(report(upscaler, settings.model, outcomes))
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    failed = [outcome for outcome in outcomes if isinstance(outcome, api.Failed)]
+    if as_json:
+        print_json(report(upscaler, settings.model, outcomes))
+    elif len(outcomes) > 1:
+        output.print(f"{len(outcomes) - len(failed)} upscaled, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bool) -> None:
+    """Run all jobs under a progress bar, one line for each outcome."""
+    from passionsr_cli.api import Failed, upscale_planned
+    from passionsr_cli.cli.progress import image_progress
+
+    with image_progress() as progress:
+        task = progress.add_task("upscaling", total=len(planned))
+
+        def on_tile(source: str, share: float) -> None:
+            progress.update(task, completed=len(outcomes) + share)
+
+        for outcome in upscale_planned(upscaler, planned, on_tile):
+            outcomes.append(outcome)
+            progress.update(task, completed=len(outcomes))
+            if isinstance(outcome, Failed):
+                show_error(outcome.error)
+            elif not quiet:
+                width, height = outcome.output_size
+                output.print(
+                    f"{outcome.output}  {width}×{height}  {outcome.seconds:.1f} s",
+                    soft_wrap=True,
+                    markup=False,
+                )
+
+
+def report(upscaler: Upscaler, model: str, outcomes: list[Any]) -> dict[str, Any]:
+    """What `--json` prints."""
+    from passionsr_cli.api import Done, Failed
+
+    executor = upscaler.executor
+    return {
+        "images": [
+            {
+                "input": outcome.source,
+                "output": str(outcome.output),
+                "input_size": list(outcome.input_size),
+                "output_size": list(outcome.output_size),
+                "seconds": round(outcome.seconds, 3),
+                "tiles": outcome.tiles,
+            }
+            for outcome in outcomes
+            if isinstance(outcome, Done)
+        ],
+        "failed": [
+            {"input": outcome.source, "error": outcome.error}
+            for outcome in outcomes
+            if isinstance(outcome, Failed)
+        ],
+        "model": model,
+        "checkpoint": None,
+        "backend": executor.backend,
+        "device": executor.device,
+        "precision": executor.precision,
+        "peak_memory_bytes": executor.peak_memory_bytes(),
+    }

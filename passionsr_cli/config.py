@@ -1,0 +1,171 @@
+"""Settings read from files: typed, frozen, and refusing what they do not know. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.registry import ColorFix, ModelDescription
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Range = tuple[float, float]
+
+
+class Settings(BaseModel):
+    """Base of everything that can stand in a configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UpscaleSettings(Settings):
+    """The options of `passionsr upscale`. Pixels are those of the upscaled image."""
+
+    model: str = "mini"
+    output: Path | None = None
+    overwrite: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    tile: NonNegativeInt = 512
+    overlap: NonNegativeInt = 64
+    color_fix: ColorFix | None = None
+
+
+class DegradationSettings(Settings):
+    """What happens to a photograph on its way to a low-resolution image.
+
+    Lengths are pixels of the image they are applied to, noise is on the [0, 1] scale.
+    """
+
+    blur_probability: float = 0.85
+    blur_sigma_px: Range = (0.3, 2.4)
+    kernel_kinds: dict[str, float] = {
+        "isotropic": 0.45,
+        "anisotropic": 0.25,
+        "generalized": 0.12,
+        "plateau": 0.06,
+        "disk": 0.08,
+        "motion": 0.04,
+    }
+    second_order_probability: float = 0.25
+    second_blur_sigma_px: Range = (0.2, 0.8)
+    intermediate_scale: Range = (0.4, 1.0)
+    noise_probability: float = 0.5
+    shot_noise: Range = (0.0, 0.0004)
+    read_noise: Range = (0.0, 0.012)
+    grey_noise_probability: float = 0.4
+    jpeg_probability: float = 0.4
+    jpeg_quality: tuple[int, int] = (60, 96)
+
+
+class TrainingStage(Settings):
+    """A part of the training with its own crops, learning rate and losses."""
+
+    name: str
+    steps: PositiveInt
+    batch_size: PositiveInt = 16
+    crop_px: PositiveInt = 128
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: NonNegativeInt = 0
+    pixel_weight: float = 1.0
+    adversarial_weight: float = 0.0
+    ema_decay: float = 0.999
+    gradient_clip: float = 1.0
+
+
+class TrainingSettings(Settings):
+    """How `passionsr train` makes a model from photographs."""
+
+    model: ModelDescription
+    degradation: DegradationSettings = DegradationSettings()
+    stages: tuple[TrainingStage, ...]
+    discriminator_channels: PositiveInt = 48
+    discriminator_learning_rate: float = 2e-4
+    validation_photos: NonNegativeInt = 16
+    validation_every_steps: PositiveInt = 500
+    save_every_seconds: PositiveInt = 45
+    workers: NonNegativeInt = 1
+    seed: int = 0
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def preset_folder() -> Path:
+    """Where the presets are: inside the installed package, or beside it in a checkout."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in preset_folder().glob("*.yaml"))
+
+
+def settings_from(config: str | None, kind: type[S], options: dict[str, Any] | None = None) -> S:
+    """Settings from a preset's name or a YAML file, with options given by hand on top.
+
+    Options that are None were not given.
+    """
+    values = _read_yaml(_config_path(config)) if config else {}
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    return validate({**values, **given}, kind, config or "options")
+
+
+def _config_path(config: str) -> Path:
+    preset = preset_folder() / f"{config}.yaml"
+    path = preset if preset.is_file() else Path(config)
+    if not path.is_file():
+        raise ConfigError(
+            f"no configuration '{config}': neither a file nor one of the presets "
+            f"{', '.join(preset_names())}"
+        )
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold 'key: value' lines, found a {type(values).__name__}")
+    return values
+
+
+def validate(values: dict[str, Any], kind: type[S], origin: str) -> S:
+    """`values` as settings of one kind; names the wrong key or value and the nearest known key."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            nearest = _nearest(first["loc"], kind)
+            raise ConfigError(f"{origin}: unknown key '{where}'{nearest}") from None
+        raise ConfigError(f"{origin}: {where}: {first['msg']}") from None
+
+
+def _nearest(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:
+    """', did you mean …?' for a mistyped key, looked up in the settings that hold it."""
+    owner: type[BaseModel] = kind
+    for part in location[:-1]:
+        if isinstance(part, str) and part in owner.model_fields:
+            owner = _settings_in(owner.model_fields[part].annotation) or owner
+    known = list(owner.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f", did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings class of a field: itself, or the items of a tuple."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

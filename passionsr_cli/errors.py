@@ -1,0 +1,37 @@
+"""Every error a person can cause or meet, as one tree.
+
+A message says what was found, what was expected and what to do. Anything that is not a
+`PassionSRError` is a bug of ours and keeps its traceback.
+"""
+
+
+class PassionSRError(Exception):
+    """Base of all errors that are meant for the person at the keyboard."""
+
+
+class ConfigError(PassionSRError):
+    """A setting, preset or description that cannot be used."""
+
+
+class ImageError(PassionSRError):
+    """An image that cannot be read, is not an image, or cannot be upscaled."""
+
+
+class ModelError(PassionSRError):
+    """A model that is unknown, absent, damaged or of another architecture."""
+
+
+class DeviceError(PassionSRError):
+    """A device or precision that this machine does not offer."""
+
+
+class StoreError(PassionSRError):
+    """A file or store entry that cannot be read, written or trusted."""
+
+
+class OutputError(PassionSRError):
+    """An output that exists already or cannot be written."""
+
+
+class FitError(PassionSRError):
+    """An optimisation that diverged or cannot go on."""

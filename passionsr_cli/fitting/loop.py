@@ -1,0 +1,191 @@
+"""The one optimisation loop: resumable, for training and calibration alike.
+
+A stage is a list of objectives, each with its own optimizer, lowered in turn on every batch.
+Batches depend on (seed, step) alone, so that a resumed run sees what an uninterrupted one saw.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.errors import FitError
+
+LOSS_EMA = 0.98
+RATE_WINDOW_SECONDS = 20.0
+
+Batch = dict[str, Tensor]
+
+
+class Stateful(Protocol):
+    """Anything whose state belongs in the saved run."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss, the optimizer that lowers it, and the learning rate at each step.
+
+    `modules` are those whose parameters learn; every other one of the stage is frozen while
+    this loss is differentiated.
+    """
+
+    name: str
+    modules: Sequence[nn.Module]
+    optimizer: torch.optim.Optimizer
+    loss: Callable[[Batch], Tensor]
+    learning_rate: Callable[[int], float]
+    gradient_clip: float = math.inf
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop tells after each step. Losses are exponential moving averages."""
+
+    stage: str
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    learning_rate: float
+    steps_per_second: float
+
+
+@dataclass
+class Stage:
+    """One optimisation, from its first step or from wherever its file left it.
+
+    `tracked` are the modules and other objects saved beside the optimizers. `after_step` is
+    called after each step's updates (an EMA of the weights, say).
+    """
+
+    name: str
+    steps: int
+    objectives: Sequence[Objective]
+    tracked: Mapping[str, Stateful]
+    accelerator: Accelerator
+    file: Path
+    save_every_seconds: float
+    after_step: Callable[[int], None] = lambda step: None
+    step: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+
+    def resume(self, saved: Mapping[str, Any]) -> None:
+        """Take up the state that `save` wrote."""
+        self.step, self.losses = saved["step"], dict(saved["losses"])
+        for name, item in self.tracked.items():
+            item.load_state_dict(saved["tracked"][name])
+        for objective in self.objectives:
+            objective.optimizer.load_state_dict(saved["optimizers"][objective.name])
+
+    def save(self) -> None:
+        """Write the state; a kill meanwhile leaves the previous one."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "stage": self.name,
+            "step": self.step,
+            "losses": self.losses,
+            "tracked": {name: item.state_dict() for name, item in self.tracked.items()},
+            "optimizers": {item.name: item.optimizer.state_dict() for item in self.objectives},
+        }
+        with replace_atomically(self.file) as temporary:
+            torch.save(state, temporary)
+
+    def run(self, batches: Iterable[Batch], report: Callable[[Progress], None]) -> None:
+        """Go on to the last step. `batches` starts at the current step.
+
+        An interruption (Ctrl-C) saves first. A loss that is not finite raises `FitError`; the
+        last saved state stays.
+        """
+        saved_at = time.monotonic()
+        meter = _RateMeter()
+        try:
+            for batch in batches:
+                if self.step >= self.steps:
+                    break
+                rate = self._lower_all(batch)
+                self.step += 1
+                self.after_step(self.step)
+                report(
+                    Progress(
+                        self.name, self.step, self.steps, dict(self.losses), rate, meter.tick()
+                    )
+                )
+                if time.monotonic() - saved_at > self.save_every_seconds:
+                    self.save()
+                    saved_at = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        self.save()
+
+    def _lower_all(self, batch: Batch) -> float:
+        """One update for every objective; returns the first one's learning rate."""
+        for objective in self.objectives:
+            rate = objective.learning_rate(self.step)
+            for group in objective.optimizer.param_groups:
+                group["lr"] = rate * group.get("learning_rate_factor", 1.0)
+            self._only_learns(objective)
+            objective.optimizer.zero_grad(set_to_none=True)
+            loss = objective.loss(batch)
+            self._note(objective.name, float(loss.detach()))
+            self.accelerator.backward(loss)
+            if math.isfinite(objective.gradient_clip):
+                learned = [p for module in objective.modules for p in module.parameters()]
+                self.accelerator.clip_grad_norm_(learned, objective.gradient_clip)
+            objective.optimizer.step()
+        return self.objectives[0].learning_rate(self.step)
+
+    def _only_learns(self, active: Objective) -> None:
+        if len(self.objectives) == 1:
+            return
+        for objective in self.objectives:
+            for module in objective.modules:
+                module.requires_grad_(objective is active)
+
+    def _note(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FitError(
+                f"{self.name}: the {name} loss became {value} at step {self.step + 1}; "
+                f"lower its learning rate. {self.file} keeps the state before it"
+            )
+        before = self.losses.get(name, value)
+        self.losses[name] = LOSS_EMA * before + (1 - LOSS_EMA) * value
+
+
+class _RateMeter:
+    """Steps per second over the last moments."""
+
+    def __init__(self) -> None:
+        self.times = [time.monotonic()]
+
+    def tick(self) -> float:
+        now = time.monotonic()
+        self.times.append(now)
+        while len(self.times) > 2 and now - self.times[0] > RATE_WINDOW_SECONDS:
+            self.times.pop(0)
+        return (len(self.times) - 1) / max(now - self.times[0], 1e-9)
+
+
+def cosine(start: float, end: float, steps: int, warmup_steps: int = 0) -> Callable[[int], float]:
+    """A learning rate that rises linearly over the warm-up and falls as half a cosine."""
+
+    def at(step: int) -> float:
+        if step < warmup_steps:
+            return start * (step + 1) / warmup_steps
+        done = (step - warmup_steps) / max(1, steps - warmup_steps)
+        return end + (start - end) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+    return at

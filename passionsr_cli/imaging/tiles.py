@@ -1,0 +1,89 @@
+"""Cutting a large plane into overlapping tiles and blending it together again.
+
+Each axis is planned on its own; the blending weight of a tile is the product of its two axes'
+windows. Windows add up to one everywhere, so a single tile's weight is exactly one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# The outermost quarter of an overlap has seen the least context and is not used at all.
+UNUSED_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where the tiles of one axis begin, how long they are, and their blending windows."""
+
+    starts: tuple[int, ...]
+    length: int
+    windows: tuple[Tensor, ...]
+
+
+def plan_axis(length: int, tile: int, overlap: int, unit: int) -> Axis:
+    """Equal tiles that cover `length` evenly, overlapping by at least about `overlap`.
+
+    All arguments are in the same pixels; `length`, `tile` and every start are multiples of
+    `unit`. `tile` ≥ `length` gives one tile.
+    """
+    if tile >= length:
+        return _with_windows((0,), length, length, overlap)
+    stride = max(unit, tile - overlap)
+    count = -(-(length - tile) // stride) + 1
+    spread = (length - tile) / (count - 1)
+    starts = (*(int(i * spread / unit) * unit for i in range(count - 1)), length - tile)
+    return _with_windows(starts, tile, length, overlap)
+
+
+def scaled(axis: Axis, overlap: int, divisor: int) -> Axis:
+    """The same plan on a plane that is `divisor` times smaller (the latents of an image)."""
+    starts = tuple(start // divisor for start in axis.starts)
+    tile = axis.length // divisor
+    return _with_windows(starts, tile, starts[-1] + tile, overlap // divisor)
+
+
+def _with_windows(starts: tuple[int, ...], tile: int, length: int, overlap: int) -> Axis:
+    raised = torch.zeros(len(starts), length, dtype=torch.float64)
+    for index, start in enumerate(starts):
+        ramp = _ramp(tile, overlap)
+        rising = torch.ones_like(ramp) if start == 0 else ramp
+        falling = torch.ones_like(ramp) if start + tile == length else ramp.flip(0)
+        raised[index, start : start + tile] = torch.minimum(rising, falling)
+    shares = (raised / raised.sum(0)).float()
+    windows = tuple(shares[i, s : s + tile].clone() for i, s in enumerate(starts))
+    return Axis(starts, tile, windows)
+
+
+def _ramp(tile: int, overlap: int) -> Tensor:
+    """0 near the start of a tile, rising smoothly to 1 across the overlap."""
+    unused = UNUSED_SHARE * overlap
+    rise = max(1.0, overlap - 2 * unused)
+    position = torch.arange(tile, dtype=torch.float64) + 0.5
+    t = ((position - unused) / rise).clamp(0, 1)
+    # Never quite zero, so that rounded tile positions cannot leave a gap.
+    return (t * t * (3 - 2 * t)).clamp_min(1e-6)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One rectangle of a plane and its blending weight (height, width)."""
+
+    rows: slice
+    columns: slice
+    weight: Tensor
+
+
+def tiles(rows: Axis, columns: Axis) -> Iterator[Tile]:
+    """All tiles of a plane, row by row."""
+    for top, down in zip(rows.starts, rows.windows, strict=True):
+        for left, across in zip(columns.starts, columns.windows, strict=True):
+            yield Tile(
+                slice(top, top + rows.length),
+                slice(left, left + columns.length),
+                down[:, None] * across[None, :],
+            )

@@ -1,0 +1,1 @@
+"""One-step diffusion super-resolution models."""

@@ -1,0 +1,68 @@
+"""The one-step diffusion super-resolution model.
+
+    upscaled LR ─ encode ─► z_L ─ predict ─► ε ─ to_x0 ─► z_H ─ decode ─► SR image
+
+Built from diffusers' `AutoencoderKL` and `UNet2DConditionModel` as they are: a model is its
+description (`registry.ModelDescription`) and its numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.registry import ModelDescription
+
+
+class OneStepModel(nn.Module):
+    """A Stable-Diffusion-shaped UNet run once between a VAE's encoder and decoder.
+
+    Images are RGB in [0, 1], (B, 3, H, W), already at the output size, with sides that are
+    multiples of `description.size_multiple_px`. Latents are (B, C, H/f, W/f) with
+    f = `description.latent_factor`.
+    """
+
+    context: Tensor
+
+    def __init__(self, description: ModelDescription) -> None:
+        super().__init__()
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        self.description = description
+        self.vae = AutoencoderKL(**description.vae)
+        self.unet = UNet2DConditionModel(**description.unet)
+        self.register_buffer("context", torch.zeros(1, *description.context_shape))
+        self.signal_rate, self.noise_rate = signal_and_noise(
+            description.schedule, description.timestep
+        )
+
+    def encode(self, upscaled: Tensor) -> Tensor:
+        """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""
+        patches = F.pixel_unshuffle(upscaled * 2 - 1, self.description.patch_size)
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        posterior = self.vae.encode(patches).latent_dist
+        latent: Tensor = posterior.mode() * float(self.vae.config.scaling_factor)
+        return latent
+
+    def predict(self, latent: Tensor) -> Tensor:
+        """The noise ε the UNet sees in z_L at the model's one timestep."""
+        context = self.context.expand(latent.shape[0], -1, -1)
+        noise: Tensor = self.unet(latent, self.description.timestep, context).sample
+        return noise
+
+    def to_x0(self, latent: Tensor, noise: Tensor) -> Tensor:
+        """The restored latent z_H, float32."""
+        return predict_x0(latent, noise, self.signal_rate, self.noise_rate)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The image of a restored latent, float32, close to [0, 1] but not clamped."""
+        patches = self.vae.decode(latent / float(self.vae.config.scaling_factor)).sample
+        return F.pixel_shuffle(patches.float(), self.description.patch_size) / 2 + 0.5
+
+    def forward(self, upscaled: Tensor) -> Tensor:
+        """The restored image of an upscaled LR image, not clamped: gradients pass everywhere."""
+        latent = self.encode(upscaled)
+        return self.decode(self.to_x0(latent, self.predict(latent)))

@@ -1,0 +1,95 @@
+"""Finding and loading a model: the one inside the package, those of the store, any folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from passionsr_cli.errors import ModelError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import (
+    EMBEDDED_FOLDER,
+    EMBEDDED_MODEL,
+    ModelDescription,
+    describe,
+    model_names,
+    read_description,
+)
+from passionsr_cli.store import Entry, Store, read_entry, write_entry
+
+KIND = "model"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model the command line knows, and the folder of its weights if they are here."""
+
+    name: str
+    description: ModelDescription
+    folder: Path | None
+
+
+def known_models() -> list[KnownModel]:
+    """Registered models, then those that were trained or added on this machine."""
+    store = Store(KIND)
+    own = [name for name in store.names() if name not in model_names()]
+    return [find(name) for name in (*model_names(), *own)]
+
+
+def find(name: str) -> KnownModel:
+    """A model by its name, or by the folder that holds it."""
+    store = Store(KIND)
+    if name == EMBEDDED_MODEL:
+        return KnownModel(name, describe(name), EMBEDDED_FOLDER)
+    if Path(name).is_dir():
+        return KnownModel(name, read_description(Path(name)), Path(name))
+    if "/" not in name and "\\" not in name and store.exists(name):
+        folder = store.folder(name)
+        return KnownModel(name, read_description(folder), folder)
+    if name in model_names():
+        return KnownModel(name, describe(name), None)
+    known = ", ".join([*model_names(), *(n for n in store.names() if n not in model_names())])
+    raise ModelError(f"unknown model '{name}'; known are {known}, or give a model folder")
+
+
+def load(name: str) -> OneStepModel:
+    """A model with its weights in float32, ready to run, in channels-last layout."""
+    known = find(name)
+    if known.folder is None:
+        places = "; ".join(f"{s.note}: {s.location}" for s in known.description.sources)
+        raise ModelError(
+            f"the weights of '{name}' are not on this machine ({places}); "
+            f"the embedded model '{EMBEDDED_MODEL}' always is"
+        )
+    return load_entry(read_entry(known.folder, KIND), known.description)
+
+
+def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:
+    """The model of a store entry; every tensor must fit and none may be left over."""
+    model = OneStepModel(description)
+    tensors = entry.tensors()
+    expected = model.state_dict()
+    missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    misshapen = [
+        name
+        for name in expected.keys() & tensors.keys()
+        if expected[name].shape != tensors[name].shape
+    ]
+    if missing or unknown or misshapen:
+        example = sorted([*missing, *unknown, *misshapen])[0]
+        raise ModelError(
+            f"{entry.tensors_path} does not fit its description: {len(missing)} tensors missing, "
+            f"{len(unknown)} unknown, {len(misshapen)} of another shape (first: {example})"
+        )
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def save(folder: Path, model: OneStepModel, provenance: dict[str, Any]) -> Entry:
+    """Write a model in half precision, with what is known of its making, as a folder."""
+    tensors = {name: tensor.half().cpu() for name, tensor in model.state_dict().items()}
+    description = model.description.model_dump(mode="json")
+    return write_entry(folder, KIND, {"description": description, **provenance}, tensors)

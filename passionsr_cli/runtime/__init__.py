@@ -1,0 +1,1 @@
+"""Executors that run a model, and the upscaler on top of them."""

@@ -1,0 +1,172 @@
+"""The store: models and checkpoints as folders of a versioned manifest and one safetensors file.
+
+An entry's tensors are written first, under a name made of their checksum, then its manifest
+takes its place in one step: a kill at any moment leaves the old entry or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.errors import StoreError
+from passionsr_cli.registry import MANIFEST_FILE, MANIFEST_VERSION
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HASH_BLOCK_BYTES = 1 << 20
+
+
+def home() -> Path:
+    """Where entries and unfinished runs live: `PASSIONSR_HOME`, else the user's data directory."""
+    given = os.environ.get("PASSIONSR_HOME")
+    if given:
+        return Path(given).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("passionsr", appauthor=False)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the store: its manifest, and its tensors on demand."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def tensors_path(self) -> Path:
+        return self.folder / str(self.manifest["tensors"]["file"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, after their checksum was compared with the manifest's."""
+        from safetensors.torch import load_file
+
+        path, expected = self.tensors_path, self.manifest["tensors"]["sha256"]
+        if not path.exists():
+            raise StoreError(f"{path} is missing; write the entry '{self.name}' again")
+        found = sha256_of(path)
+        if found != expected:
+            raise StoreError(
+                f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
+                f"{expected[:12]}…; write the entry '{self.name}' again"
+            )
+        return load_file(path)
+
+
+def read_entry(folder: Path, kind: str) -> Entry:
+    """The entry in a folder, refused unless it is of this kind and this version."""
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{folder} holds no {kind}: {MANIFEST_FILE} is missing there") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
+        raise StoreError(f"{folder} holds a {found}, expected a {kind}")
+    if manifest.get("format_version") != MANIFEST_VERSION:
+        raise StoreError(
+            f"{path} has format version {manifest.get('format_version')}, this version of "
+            f"passionsr reads {MANIFEST_VERSION}; update passionsr"
+        )
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, dict) or set(tensors) != {"file", "sha256", "bytes"}:
+        raise StoreError(f"{path} does not say where its tensors are; write the entry again")
+    return Entry(folder, manifest)
+
+
+def write_entry(
+    folder: Path, kind: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> Entry:
+    """Write or replace an entry; on any failure the old one stays whole."""
+    from safetensors.torch import save_file
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replace_atomically(folder / "incoming.safetensors") as temporary:
+            # safetensors makes files only their owner can read; keep what the user's umask says.
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+            temporary.chmod(mode)
+            digest = sha256_of(temporary)
+            size = temporary.stat().st_size
+        path = folder / f"tensors-{digest[:16]}.safetensors"
+        os.replace(folder / "incoming.safetensors", path)
+        complete = {
+            "format_version": MANIFEST_VERSION,
+            "kind": kind,
+            **manifest,
+            "tensors": {"file": path.name, "sha256": digest, "bytes": size},
+        }
+        with replace_atomically(folder / MANIFEST_FILE) as temporary:
+            temporary.write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+    for stale in folder.glob("tensors-*.safetensors"):
+        if stale != path:
+            stale.unlink()
+    return Entry(folder, complete)
+
+
+class Store:
+    """All entries of one kind under one folder."""
+
+    def __init__(self, kind: str, root: Path | None = None) -> None:
+        self.kind = kind
+        self.root = root or home() / f"{kind}s"
+
+    def folder(self, name: str) -> Path:
+        """Where the entry of this name stands or would stand."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise StoreError(
+                f"'{name}' is no {self.kind} name; use letters, digits, '.', '_' and '-'"
+            )
+        return self.root / name
+
+    def exists(self, name: str) -> bool:
+        return (self.folder(name) / MANIFEST_FILE).exists()
+
+    def names(self) -> list[str]:
+        """Names of the complete entries, sorted."""
+        return sorted(path.parent.name for path in self.root.glob(f"*/{MANIFEST_FILE}"))
+
+    def read(self, name: str) -> Entry:
+        if not self.exists(name):
+            raise StoreError(
+                f"no {self.kind} named '{name}'; there are: {', '.join(self.names()) or 'none'}"
+            )
+        return read_entry(self.folder(name), self.kind)
+
+    def write(self, name: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Entry:
+        return write_entry(self.folder(name), self.kind, manifest, tensors)
+
+    def remove(self, name: str) -> None:
+        """Delete an entry: its manifest first, so that no half entry is ever listed."""
+        folder = self.read(name).folder
+        (folder / MANIFEST_FILE).unlink()
+        shutil.rmtree(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,224 @@
+"""`passionsr upscale` on real photographs with the embedded model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from passionsr_cli.cli.app import app
+from passionsr_cli.imaging import samples
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(item) for item in arguments])
+
+
+def _photograph(path: Path, mode: str = "RGB", side: int = 24) -> Path:
+    pixels = (samples.low_resolution("sample:coffee")[:, :side, : side + 8] * 255).byte()
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    if mode == "RGBA":
+        image.putalpha(image.convert("L"))
+    image.convert(mode).save(path)
+    return path
+
+
+def test_a_sample_is_upscaled_and_looks_like_the_photograph(working_folder: Path) -> None:
+    done = _run("upscale", "sample:rocket")
+    assert done.exit_code == 0, done.output
+    large = np.array(Image.open(working_folder / "rocket_x4.png")) / 255
+    original = samples.high_resolution("sample:rocket").permute(1, 2, 0).numpy()
+    assert large.shape == original.shape
+    assert -10 * np.log10(((large - original) ** 2).mean()) > 25
+
+
+def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    done = _run("upscale", photograph, "missing.png", "--json", "--precision", "fp32")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert set(found) == {
+        "images",
+        "failed",
+        "model",
+        "checkpoint",
+        "backend",
+        "device",
+        "precision",
+        "peak_memory_bytes",
+    }
+    (image,) = found["images"]
+    assert image["input"] == str(photograph)
+    assert image["output"] == str(working_folder / "a_x4.png")
+    assert (image["input_size"], image["output_size"]) == ([32, 24], [128, 96])
+    assert image["tiles"] == 1
+    assert image["seconds"] > 0
+    assert found["failed"] == [{"input": "missing.png", "error": "missing.png: no such file"}]
+    assert (found["model"], found["checkpoint"], found["backend"]) == ("mini", None, "torch")
+    assert (found["device"], found["precision"]) == ("cpu", "fp32")
+    assert found["peak_memory_bytes"] > 1e6
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "expected"),
+    [
+        ("L", "png", "L"),
+        ("P", "png", "RGB"),
+        ("CMYK", "tif", "RGB"),
+        ("RGBA", "png", "RGBA"),
+        ("LA", "png", "LA"),
+        ("1", "png", "L"),
+    ],
+)
+def test_every_kind_of_pixel_works(
+    working_folder: Path, mode: str, suffix: str, expected: str
+) -> None:
+    photograph = _photograph(working_folder / f"a.{suffix}", mode)
+    assert _run("upscale", photograph, "--output", "b.png").exit_code == 0
+    large = Image.open("b.png")
+    assert large.mode == expected
+    assert large.size == (128, 96)
+
+
+def test_alpha_is_upscaled_by_lanczos(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png", "RGBA")
+    assert _run("upscale", photograph).exit_code == 0
+    alpha = Image.open(photograph).getchannel("A").resize((128, 96), Image.Resampling.LANCZOS)
+    found = Image.open("a_x4.png").getchannel("A")
+    difference = np.array(found).astype(int) - np.array(alpha).astype(int)
+    assert abs(difference).max() <= 1
+
+
+def test_the_same_command_writes_the_same_bytes(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    for name in ("one.png", "two.png"):
+        assert _run("upscale", photograph, "-o", name).exit_code == 0
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+
+
+def test_nothing_is_overwritten_unasked(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    Path("a_x4.png").write_text("precious")
+    done = _run("upscale", photograph)
+    assert done.exit_code == 1
+    assert "exists already; use --overwrite" in done.output
+    assert Path("a_x4.png").read_text() == "precious"
+    assert _run("upscale", photograph, "--overwrite").exit_code == 0
+    assert Image.open("a_x4.png").size == (128, 96)
+
+
+def test_in_a_folder_the_others_go_on(working_folder: Path) -> None:
+    folder = working_folder / "in"
+    folder.mkdir()
+    _photograph(folder / "a.png")
+    _photograph(folder / "small.png").write_bytes(b"not an image")
+    Image.new("RGB", (7, 30)).save(folder / "tiny.png")
+    whole = _photograph(folder / "truncated.jpg", side=80)
+    whole.write_bytes(whole.read_bytes()[:900])
+    _photograph(folder / "z.webp")
+    done = _run("upscale", folder, "--output", "out", "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert [Path(image["input"]).name for image in found["images"]] == ["a.png", "z.webp"]
+    errors = {Path(item["input"]).name: item["error"] for item in found["failed"]}
+    assert "not an image file" in errors["small.png"]
+    assert "7×30 px, at least 8×8 are needed" in errors["tiny.png"]
+    assert "damaged or unreadable" in errors["truncated.jpg"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a_x4.png", "z_x4.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["missing.png"], "missing.png: no such file", 1),
+        (["."], "no images in this folder", 1),
+        (["sample:nobody"], "unknown sample; there are", 1),
+        (["sample:rocket", "--model", "nope"], "unknown model 'nope'; known are mini", 1),
+        (["sample:rocket", "--model", "osediff"], "not on this machine", 1),
+        (["sample:rocket", "--device", "cuda:7"], "this machine has", 1),
+        (["sample:rocket", "--device", "abacus"], "unknown device 'abacus'", 1),
+        (["sample:rocket", "--precision", "int3"], "precision: Input should be 'auto'", 1),
+        (["sample:rocket", "--tile", "-3"], "tile: Input should be greater", 1),
+        (["sample:rocket", "--config", "nope"], "neither a file nor one of the presets", 1),
+        (["sample:rocket", "-o", "a.xyz"], "cannot write '.xyz' files", 1),
+        ([], "Missing argument", 2),
+        (["sample:rocket", "--nonsense"], "No such option", 2),
+    ],
+)
+def test_every_mistake_gets_one_clear_line(arguments: list[str], message: str, code: int) -> None:
+    done = _run("upscale", *arguments)
+    assert done.exit_code == code
+    assert message in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+    assert list(Path().iterdir()) == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_explained(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    Path("blocked").write_text("a file where a folder is needed")
+    done = _run("upscale", photograph, "-o", "blocked/b.png")
+    assert done.exit_code == 1
+    assert "cannot be written" in done.output
+
+
+def test_a_configuration_file_sets_options(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png", side=40)
+    Path("mine.yaml").write_text("tile: 64\noverlap: 16\nprecision: fp32\noutput: there\n")
+    done = _run("upscale", photograph, "--config", "mine.yaml", "--json")
+    found = json.loads(done.stdout)
+    assert found["precision"] == "fp32"
+    assert found["images"][0]["tiles"] > 1
+    assert Path("there/a_x4.png").exists()
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "passionsr_cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Processes started in the background may ignore Ctrl-C; a terminal's do not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
+def test_ctrl_c_leaves_no_half_file_and_no_traceback(working_folder: Path) -> None:
+    for index in range(40):
+        _photograph(working_folder / f"{index:02d}.png", side=80)
+    process = _start("upscale", ".", "--output", "out")
+    deadline = time.monotonic() + 120
+    while not list(working_folder.glob("out/*_x4.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    for path in Path("out").iterdir():
+        assert path.name.endswith("_x4.png")
+        Image.open(path).load()
+
+
+def test_third_parties_are_silent(working_folder: Path) -> None:
+    process = _start("upscale", str(_photograph(working_folder / "a.png")))
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert len(printed.splitlines()) == 1
+    assert errors.strip() == ""

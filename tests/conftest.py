@@ -1,0 +1,70 @@
+"""Tiny real models and a home of their own for every test."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from passionsr_cli.registry import ModelDescription
+
+warnings.simplefilter("ignore")
+logging.getLogger().addHandler(logging.NullHandler())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    monkeypatch.setenv("PASSIONSR_HOME", str(folder))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_description() -> ModelDescription:
+    """The shape of Stable Diffusion with every layer kind, in a few thousand parameters."""
+    return ModelDescription(
+        name="tiny",
+        title="tiny",
+        licence="MIT",
+        timestep=199,
+        upscale_factor=4,
+        patch_size=2,
+        context_shape=(3, 8),
+        vae={
+            "in_channels": 12,
+            "out_channels": 12,
+            "down_block_types": ["DownEncoderBlock2D"] * 2,
+            "up_block_types": ["UpDecoderBlock2D"] * 2,
+            "block_out_channels": [8, 16],
+            "layers_per_block": 1,
+            "latent_channels": 4,
+            "norm_num_groups": 4,
+            "scaling_factor": 0.5,
+        },
+        unet={
+            "in_channels": 4,
+            "out_channels": 4,
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+            "block_out_channels": [8, 16],
+            "layers_per_block": 1,
+            "cross_attention_dim": 8,
+            "attention_head_dim": [1, 2],
+            "use_linear_projection": True,
+            "norm_num_groups": 4,
+        },
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_description: ModelDescription):  # type: ignore[no-untyped-def]
+    from passionsr_cli.models.one_step import OneStepModel
+
+    torch.manual_seed(0)
+    model = OneStepModel(tiny_description)
+    torch.nn.init.normal_(model.context)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from passionsr_cli.errors import FitError
+from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
+from passionsr_cli.runtime.devices import accelerator
+
+
+@pytest.fixture
+def cpu() -> Accelerator:
+    return accelerator("cpu", "fp32")
+
+
+def _batches(start: int) -> Iterator[Batch]:
+    for index in range(start, 10_000):
+        generator = torch.Generator().manual_seed(index)
+        yield {"x": torch.randn(8, 3, generator=generator)}
+
+
+def _stage(
+    cpu: Accelerator, file: Path, steps: int = 20, seconds: float = 1e9
+) -> tuple[Stage, nn.Linear]:
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 3)
+    target = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 2]])
+
+    def loss(batch: Batch) -> Tensor:
+        return (layer(batch["x"]) - batch["x"] @ target).pow(2).mean()
+
+    objective = Objective(
+        "fit",
+        [layer],
+        torch.optim.Adam(layer.parameters(), fused=True),
+        loss,
+        cosine(0.05, 0.001, steps, 3),
+        gradient_clip=1.0,
+    )
+    return Stage("first", steps, [objective], {"layer": layer}, cpu, file, seconds), layer
+
+
+def test_the_loss_falls(cpu: Accelerator, tmp_path: Path) -> None:
+    stage, _ = _stage(cpu, tmp_path / "run.pt", 300)
+    heard: list[Progress] = []
+    stage.run(_batches(0), heard.append)
+    assert [item.step for item in heard] == list(range(1, 301))
+    assert heard[-1].losses["fit"] < heard[0].losses["fit"] / 10
+
+
+def test_gradients_are_those_of_one_step_alone(cpu: Accelerator, tmp_path: Path) -> None:
+    """The published calibration code accumulated them over an epoch."""
+    stage, layer = _stage(cpu, tmp_path / "run.pt", 3)
+    stage.run(_batches(0), lambda progress: None)
+    assert layer.weight.grad is not None
+    found = layer.weight.grad.clone()
+    # The same three updates by hand, each from its own gradient.
+    again, plain = _stage(cpu, tmp_path / "other.pt", 3)
+    objective = again.objectives[0]
+    for step, batch in zip(range(3), _batches(0), strict=False):
+        plain.zero_grad()
+        objective.loss(batch).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        objective.optimizer.param_groups[0]["lr"] = objective.learning_rate(step)
+        objective.optimizer.step()
+    assert plain.weight.grad is not None
+    torch.testing.assert_close(found, plain.weight.grad)
+
+
+class _Kill(BaseException):
+    pass
+
+
+def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
+    cpu: Accelerator, tmp_path: Path
+) -> None:
+    undisturbed, expected = _stage(cpu, tmp_path / "one.pt")
+    undisturbed.run(_batches(0), lambda progress: None)
+
+    def killed(progress: Progress) -> None:
+        if progress.step == 13:
+            raise _Kill
+
+    first, _ = _stage(cpu, tmp_path / "two.pt", seconds=0)
+    with pytest.raises(_Kill):
+        first.run(_batches(0), killed)
+    saved = torch.load(tmp_path / "two.pt", weights_only=True)
+    assert saved["step"] == 12
+    second, found = _stage(cpu, tmp_path / "two.pt")
+    second.resume(saved)
+    second.run(_batches(second.step), lambda progress: None)
+    assert torch.equal(found.weight, expected.weight)
+    assert second.losses == undisturbed.losses
+
+
+def test_an_interruption_saves_first(cpu: Accelerator, tmp_path: Path) -> None:
+    stage, _ = _stage(cpu, tmp_path / "run.pt")
+
+    def interrupted(progress: Progress) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(_batches(0), interrupted)
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 5
+
+
+def test_a_loss_that_is_not_a_number_names_stage_and_step(cpu: Accelerator, tmp_path: Path) -> None:
+    stage, layer = _stage(cpu, tmp_path / "run.pt", seconds=0)
+
+    def poison(step: int) -> None:
+        if step == 4:
+            layer.weight.data.fill_(math.nan)
+
+    stage.after_step = poison
+    with pytest.raises(FitError, match="first: the fit loss became nan at step 5"):
+        stage.run(_batches(0), lambda progress: None)
+
+
+def test_each_objective_moves_its_own_parameters_alone(cpu: Accelerator, tmp_path: Path) -> None:
+    one, two = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def both(batch: Batch) -> Tensor:
+        return two(one(batch["x"])).pow(2).mean()
+
+    frozen_during: list[tuple[bool, bool]] = []
+
+    def watched(batch: Batch) -> Tensor:
+        frozen_during.append((one.weight.requires_grad, two.weight.requires_grad))
+        return both(batch)
+
+    objectives = [
+        Objective(name, [layer], torch.optim.SGD(layer.parameters()), watched, lambda step: 0.1)
+        for name, layer in (("one", one), ("two", two))
+    ]
+    Stage("both", 1, objectives, {}, cpu, tmp_path / "run.pt", 1e9).run(
+        _batches(0), lambda progress: None
+    )
+    assert frozen_during == [(True, False), (False, True)]
+
+
+def test_cosine_rises_then_falls() -> None:
+    rate = cosine(1.0, 0.1, 100, 10)
+    assert rate(0) == pytest.approx(0.1)
+    assert rate(9) == pytest.approx(1.0)
+    assert rate(55) == pytest.approx(0.55)
+    assert rate(100) == pytest.approx(0.1)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.imaging.tiles import plan_axis, scaled, tiles
+
+
+@pytest.mark.parametrize("length", [512, 528, 960, 976, 1024, 4000, 10000])
+@pytest.mark.parametrize(("tile", "overlap"), [(512, 64), (256, 48), (512, 0), (64, 32)])
+def test_windows_cover_everything_and_add_up_to_one(length: int, tile: int, overlap: int) -> None:
+    axis = plan_axis(length, tile, overlap, 16)
+    total = torch.zeros(length)
+    for start, window in zip(axis.starts, axis.windows, strict=True):
+        assert start % 16 == 0 or start == length - tile
+        total[start : start + axis.length] += window
+    torch.testing.assert_close(total, torch.ones(length))
+    assert axis.starts[0] == 0
+    assert axis.starts[-1] + axis.length == length
+
+
+def test_one_tile_has_the_weight_one_exactly() -> None:
+    axis = plan_axis(496, 512, 64, 16)
+    (tile,) = tiles(axis, axis)
+    assert torch.equal(tile.weight, torch.ones(496, 496))
+
+
+def test_neighbours_overlap_by_about_what_was_asked() -> None:
+    axis = plan_axis(2000, 512, 64, 16)
+    overlaps = [a + 512 - b for a, b in zip(axis.starts, axis.starts[1:], strict=False)]
+    assert min(overlaps) >= 64 - 16
+
+
+def test_latent_plan_is_the_pixel_plan_made_smaller() -> None:
+    axis = plan_axis(1024, 512, 64, 16)
+    small = scaled(axis, 64, 8)
+    assert small.length == 64
+    assert small.starts == tuple(start // 8 for start in axis.starts)
+
+
+def test_blending_rebuilds_a_plane_from_its_tiles() -> None:
+    plane = torch.rand(300, 420, dtype=torch.float32, generator=torch.manual_seed(0))
+    rows, columns = plan_axis(300, 128, 32, 4), plan_axis(420, 128, 32, 4)
+    canvas = torch.zeros_like(plane)
+    for tile in tiles(rows, columns):
+        canvas[tile.rows, tile.columns] += plane[tile.rows, tile.columns] * tile.weight
+    torch.testing.assert_close(canvas, plane)

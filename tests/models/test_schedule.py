@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.registry import Schedule
+
+
+def _stable_diffusion_rates(timestep: int) -> tuple[float, float]:
+    """Scaled-linear schedule of Stable Diffusion, written out in float64."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    alpha_bar = np.cumprod(1 - betas)[timestep]
+    return float(alpha_bar**0.5), float((1 - alpha_bar) ** 0.5)
+
+
+@pytest.mark.parametrize("timestep", [1, 249, 499, 999])
+def test_rates_are_those_of_stable_diffusion(timestep: int) -> None:
+    expected = _stable_diffusion_rates(timestep)
+    assert signal_and_noise(Schedule(), timestep) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("timestep", "gain"), [(1, 0.041), (499, 1.61), (999, 14.6)])
+def test_error_gain_is_that_of_the_paper(timestep: int, gain: float) -> None:
+    alpha, sigma = signal_and_noise(Schedule(), timestep)
+    assert sigma / alpha == pytest.approx(gain, rel=0.02)
+
+
+def test_x0_inverts_the_forward_process() -> None:
+    alpha, sigma = signal_and_noise(Schedule(), 999)
+    clean, noise = torch.randn(2, 1, 4, 8, 8, dtype=torch.float64, generator=torch.manual_seed(0))
+    noisy = alpha * clean + sigma * noise
+    found = predict_x0(noisy.float(), noise.float(), alpha, sigma)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), clean, atol=1e-4, rtol=0)
+
+
+def test_x0_is_float32_under_autocast() -> None:
+    latent = torch.full((1, 4, 2, 2), 1.001)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = predict_x0(latent, torch.zeros_like(latent), 0.5, 0.5)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, latent / 0.5)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.errors import DeviceError
+from passionsr_cli.runtime import devices
+
+
+def test_the_cpu_in_float32() -> None:
+    found = devices.accelerator("cpu", "fp32")
+    assert found.device.type == "cpu"
+    assert devices.precision_name(found) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_tile": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_auto_takes_bf16_where_the_cpu_computes_it(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert devices.precision_name(devices.accelerator("cpu", "auto")) == expected
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="'cuda' was asked for, this machine has 0 CUDA devices"):
+        devices.accelerator("cuda")
+
+
+def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(
+        DeviceError, match="'cuda:3' was asked for, this machine has 1 CUDA device;"
+    ):
+        devices.accelerator("cuda:3")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "message"),
+    [
+        ("toaster", "auto", "unknown device 'toaster'"),
+        ("cpu", "int3", "unknown precision 'int3'"),
+        ("cpu", "fp16", "fp16 needs a GPU"),
+    ],
+)
+def test_impossible_wishes_are_explained(device: str, precision: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        devices.accelerator(device, precision)

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.config import (
+    TrainingSettings,
+    UpscaleSettings,
+    preset_names,
+    settings_from,
+)
+from passionsr_cli.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", [name for name in preset_names() if "train" not in name])
+def test_upscale_presets_are_valid(preset: str) -> None:
+    assert settings_from(preset, UpscaleSettings) != UpscaleSettings()
+
+
+@pytest.mark.parametrize("preset", [name for name in preset_names() if "train" in name])
+def test_training_presets_are_valid(preset: str) -> None:
+    assert settings_from(preset, TrainingSettings).stages
+
+
+def test_options_stand_above_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("tile: 256\ncolor_fix: adain\n")
+    found = settings_from(str(path), UpscaleSettings, {"tile": 128, "device": None})
+    assert (found.tile, found.color_fix, found.device) == (128, "adain", "auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiel: 256", "unknown key 'tiel', did you mean 'tile'"),
+        ("zzz: 1", "unknown key 'zzz'; known are model, output"),
+        ("tile: -5", "tile: .*greater than or equal to 0"),
+        ("precision: int3", "precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
+        ("- tile", "must hold 'key: value' lines"),
+        ("tile: [", "is not YAML"),
+    ],
+)
+def test_wrong_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        settings_from(str(path), UpscaleSettings)
+
+
+def test_nested_keys_get_their_own_suggestions(tmp_path: Path) -> None:
+    preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
+    preset["stages"][0]["batchsize"] = 3
+    from passionsr_cli.config import validate
+
+    with pytest.raises(ConfigError, match=r"'stages\.0\.batchsize', did you mean 'batch_size'"):
+        validate(preset, TrainingSettings, "here")
+
+
+def test_a_missing_configuration_lists_the_presets() -> None:
+    with pytest.raises(ConfigError, match=r"neither a file nor one of the presets.*train-mini"):
+        settings_from("nonsense", UpscaleSettings)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.config import TrainingSettings, settings_from
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.training.initialisation import start_as_interpolator
+
+
+def test_an_untrained_model_returns_its_input() -> None:
+    torch.manual_seed(0)
+    model = OneStepModel(settings_from("train-mini", TrainingSettings).model)
+    start_as_interpolator(model)
+    lr = samples.low_resolution("sample:rocket")[None, :, :32, :32]
+    upscaled = bicubic(lr, (128, 128)).clamp(0, 1)
+    with torch.no_grad():
+        error = (model(upscaled) - upscaled).pow(2).mean()
+    assert -10 * error.log10() > 35
+
+
+def test_a_vae_it_cannot_start_is_refused(tiny_description: ModelDescription) -> None:
+    with pytest.raises(ConfigError, match="one level and norm_num_groups 1"):
+        start_as_interpolator(OneStepModel(tiny_description))

@@ -1,0 +1,145 @@
+"""A complete training of a tiny model on real photographs, killed and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from passionsr_cli import api
+from passionsr_cli.config import TrainingSettings, settings_from, validate
+from passionsr_cli.errors import ConfigError, ImageError, StoreError
+from passionsr_cli.imaging import samples
+from passionsr_cli.models import sources
+from passionsr_cli.store import Store, home
+from passionsr_cli.training.photographs import CropBatches, Photographs
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("astronaut", "coffee", "chelsea"):
+        pixels = (samples.high_resolution(f"sample:{name}")[:, :192, :192] * 255).byte()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def settings() -> TrainingSettings:
+    preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
+    preset["model"]["vae"].update(block_out_channels=[32], latent_channels=12)
+    preset["model"]["unet"].update(
+        in_channels=12, out_channels=12, block_out_channels=[16, 32], attention_head_dim=[1, 2]
+    )
+    stage = {"steps": 4, "batch_size": 2, "crop_px": 64, "learning_rate": 1e-4}
+    preset["stages"] = [
+        {"name": "pixels", "final_learning_rate": 1e-5, **stage},
+        {"name": "both", "final_learning_rate": 1e-5, "adversarial_weight": 0.01, **stage},
+    ]
+    preset.update(workers=0, validation_photos=1, validation_every_steps=2, save_every_seconds=1)
+    return validate(preset, TrainingSettings, "test")
+
+
+class _Kill(BaseException):
+    pass
+
+
+def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
+    settings: TrainingSettings, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.train(settings, photos, "whole", "cpu", "fp32")
+    # Save after every step, die in the middle of each stage.
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", iter(range(10**6)).__next__)
+    for stage, step in (("pixels", 3), ("both", 2)):
+
+        def killed(progress: object, at: tuple[str, int] = (stage, step)) -> None:
+            if (progress.stage, progress.step) == at:  # type: ignore[attr-defined]
+                raise _Kill
+
+        with pytest.raises(_Kill):
+            api.train(settings, photos, "broken", "cpu", "fp32", on_step=killed)
+    resumed: list[tuple[str, int]] = []
+    api.train(
+        settings,
+        photos,
+        "broken",
+        "cpu",
+        "fp32",
+        on_step=lambda progress: resumed.append((progress.stage, progress.step)),
+    )
+    assert resumed == [("both", 2), ("both", 3), ("both", 4)]
+    whole, broken = (Store("model").read(name).tensors() for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+def test_a_training_gives_a_model_that_can_be_used(
+    settings: TrainingSettings, photos: Path
+) -> None:
+    heard: list[str] = []
+    scores = []
+    entry = api.train(
+        settings, photos, "mine", "cpu", "fp32", lambda p: heard.append(p.stage), scores.append
+    )
+    assert heard == ["pixels"] * 4 + ["both"] * 4
+    assert [(s.stage, s.step) for s in scores] == [
+        ("pixels", 2),
+        ("pixels", 4),
+        ("both", 2),
+        ("both", 4),
+    ]
+    assert len(entry.manifest["curve"]) == 4
+    assert not (home() / "training" / "mine").exists()
+    model = sources.load("mine")
+    assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
+    with pytest.raises(StoreError, match="'mine' exists already"):
+        api.train(settings, photos, "mine", "cpu", "fp32")
+
+
+def test_an_unfinished_run_is_not_mixed_with_other_settings(
+    settings: TrainingSettings, photos: Path
+) -> None:
+    def killed(progress: object) -> None:
+        raise _Kill
+
+    with pytest.raises(_Kill):
+        api.train(settings, photos, "mine", "cpu", "fp32", on_step=killed)
+    other = settings.model_copy(update={"seed": 5})
+    with pytest.raises(ConfigError, match="unfinished training with other settings"):
+        api.train(other, photos, "mine", "cpu", "fp32")
+
+
+def test_photographs_that_are_missing_or_small_are_named(
+    settings: TrainingSettings, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match="no such folder"):
+        api.train(settings, tmp_path / "nowhere", "mine", "cpu", "fp32")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="found 0 photographs; training needs at least 2"):
+        api.train(settings, tmp_path / "empty", "mine", "cpu", "fp32")
+    Image.new("RGB", (40, 40)).save(photos / "tiny.png")
+    wide = settings.model_copy(update={"validation_photos": 0})
+    with pytest.raises(ImageError, match=r"tiny\.png is 40×40 px, training needs at least 96×96"):
+        api.train(wide, photos, "mine", "cpu", "fp32", lambda progress: None)
+
+
+def test_batches_depend_on_seed_and_number_alone(settings: TrainingSettings, photos: Path) -> None:
+    def batches(seed: int) -> CropBatches:
+        files = sorted(photos.iterdir())
+        return CropBatches(Photographs(files), 2, 64, 4, settings.degradation, seed)
+
+    one, same, other = batches(1)[7], batches(1)[7], batches(2)[7]
+    assert torch.equal(one["hr"], same["hr"])
+    assert torch.equal(one["lr"], same["lr"])
+    assert not torch.equal(one["hr"], other["hr"])
+    assert one["hr"].shape == (2, 3, 64, 64)
+    assert one["lr"].shape == (2, 3, 16, 16)
+
+
+def test_a_pair_shows_the_same_scene(settings: TrainingSettings, photos: Path) -> None:
+    batch = CropBatches(Photographs(sorted(photos.iterdir())), 8, 64, 4, settings.degradation, 0)[0]
+    shrunk = torch.nn.functional.avg_pool2d(batch["hr"], 4)
+    errors = (shrunk - batch["lr"]).pow(2).mean((1, 2, 3))
+    assert (-10 * errors.log10() > 20).all()
