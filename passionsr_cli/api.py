@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from passionsr_cli.imaging.planning import Job, Refused
     from passionsr_cli.runtime.upscaler import Upscaler
     from passionsr_cli.store import Entry
-    from passionsr_cli.training.run import Validation
+    from passionsr_cli.training.validation import Validation
 
 
 @dataclass(frozen=True)

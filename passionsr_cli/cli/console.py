@@ -45,22 +45,27 @@ def _silence_third_parties() -> None:
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """A command whose `PassionSRError`s become one line and exit code 1, Ctrl-C exit code 130."""
+    """A command whose errors become one line and exit code 1, Ctrl-C exit code 130.
+
+    With `--debug` they keep their tracebacks.
+    """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except PassionSRError as error:
+        except (typer.Exit, typer.Abort):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
             if debugging:
                 raise
-            show_error(str(error))
+            if isinstance(error, KeyboardInterrupt):
+                show_error("interrupted")
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+            expected = isinstance(error, PassionSRError)
+            what = "" if expected else f"unexpected {type(error).__name__} (see --debug): "
+            show_error(f"{what}{error}")
             raise typer.Exit(EXIT_ERROR) from None
-        except KeyboardInterrupt:
-            if debugging:
-                raise
-            show_error("interrupted")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return run
 

@@ -11,7 +11,7 @@ from passionsr_cli.cli.console import command, messages, output
 
 if TYPE_CHECKING:
     from passionsr_cli.fitting.loop import Progress
-    from passionsr_cli.training.run import Validation
+    from passionsr_cli.training.validation import Validation
 
 
 @command

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -37,6 +38,7 @@ OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
     ".tiff": {"compression": "tiff_deflate"},
     ".bmp": {},
 }
+BAND_PX = 512
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 
@@ -77,7 +79,8 @@ def read_picture(source: str | Path) -> Picture:
         raise ImageError(f"{source}: not an image file that can be read") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{source}: too large to be opened safely") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:
+        # Decoders fail in more ways on damaged files than their documentation names.
         raise ImageError(f"{source}: damaged or unreadable ({error})") from None
 
 
@@ -122,10 +125,7 @@ def check_output(path: Path, picture_has_alpha: bool = False) -> None:
 def write_picture(path: Path, picture: Picture) -> None:
     """Write 8 bits per channel; on any failure no half file remains."""
     check_output(path, picture.alpha is not None)
-    planes = [picture.rgb if not picture.grey else _luma(picture.rgb)]
-    if picture.alpha is not None:
-        planes.append(picture.alpha)
-    pixels = torch.cat([_to_bytes(plane) for plane in planes]).permute(1, 2, 0).numpy()
+    pixels = _to_bytes(picture)
     image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
     options = dict(OUTPUT_FORMATS[path.suffix.lower()])
     if picture.icc_profile:
@@ -139,10 +139,21 @@ def write_picture(path: Path, picture: Picture) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
+def _to_bytes(picture: Picture) -> npt.NDArray[np.uint8]:
+    """The picture as (H, W, channels) bytes, made in bands: a large image is not held twice."""
+    width, height = picture.size
+    channels = (1 if picture.grey else 3) + (picture.alpha is not None)
+    pixels = np.empty((height, width, channels), np.uint8)
+    for top in range(0, height, BAND_PX):
+        rows = slice(top, top + BAND_PX)
+        planes = [_luma(picture.rgb[:, rows]) if picture.grey else picture.rgb[:, rows]]
+        if picture.alpha is not None:
+            planes.append(picture.alpha[:, rows])
+        band = (torch.cat(planes) * 255).round().clamp(0, 255).to(torch.uint8)
+        pixels[rows] = band.permute(1, 2, 0).numpy()
+    return pixels
+
+
 def _luma(rgb: Tensor) -> Tensor:
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
     return (rgb * weights).sum(0, keepdim=True)
-
-
-def _to_bytes(plane: Tensor) -> Tensor:
-    return (plane * 255).round().clamp(0, 255).to(torch.uint8)

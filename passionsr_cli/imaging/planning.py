@@ -92,7 +92,12 @@ def find_images(folder: Path) -> list[Path]:
 def _obstacle(
     source: str, target: Path, overwrite: bool, taken: dict[Path, str]
 ) -> PassionSRError | None:
-    if not samples.is_sample(source):
+    if samples.is_sample(source):
+        try:
+            samples.check(source)
+        except ImageError as error:
+            return error
+    else:
         if not Path(source).exists():
             return ImageError(f"{source}: no such file")
         if target.exists() and target.samefile(source):

@@ -21,14 +21,19 @@ def is_sample(source: str | Path) -> bool:
     return str(source).startswith(PREFIX)
 
 
+def check(source: str) -> None:
+    """Refuse a sample that does not exist."""
+    if source.removeprefix(PREFIX) not in NAMES:
+        raise ImageError(f"{source}: unknown sample; there are {', '.join(NAMES)}")
+
+
 def high_resolution(source: str) -> Tensor:
     """The photograph of `sample:NAME` as (3, H, W) in [0, 1], cropped to multiples of 4."""
     from skimage import data
     from skimage.io import imread
 
+    check(source)
     name = source.removeprefix(PREFIX)
-    if name not in NAMES:
-        raise ImageError(f"{source}: unknown sample; there are {', '.join(NAMES)}")
     files = sorted(Path(data.__file__).parent.glob(f"{name}.*"))
     images = [path for path in files if path.suffix in (".png", ".jpg")]
     if not images:

@@ -65,5 +65,5 @@ def _precision(wanted: str, device: torch.device) -> str:
 
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("amx_tile") or found.get("avx512_bf16"))
+    # The public torch.cpu.get_capabilities() is too young for the torch we accept.
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

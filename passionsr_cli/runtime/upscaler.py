@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -80,12 +80,12 @@ class Upscaler:
         """z_H of the whole image, blended from its tiles."""
         height, width = (side * self.factor // self.latent_factor for side in lr.shape[-2:])
         canvas = torch.zeros(self.executor.description.unet["in_channels"], height, width)
-        planned = list(zip(tiles(rows, columns), self._latent_tiles(rows, columns), strict=True))
-        for done, (tile, place) in enumerate(planned, 1):
+        count = len(rows.starts) * len(columns.starts)
+        for done, (tile, place) in enumerate(self._tile_pairs(rows, columns), 1):
             upscaled = upscaled_region(lr, self.factor, tile.rows, tile.columns)
             latent = self.executor.restore_latent(upscaled.unsqueeze(0)).squeeze(0)
             canvas[:, place.rows, place.columns] += latent * place.weight
-            on_tile(0.5 * done / len(planned))
+            on_tile(0.5 * done / count)
         return canvas
 
     def _decode(
@@ -94,17 +94,19 @@ class Upscaler:
         """The image of a whole z_H, blended from its tiles."""
         height, width = (side * self.latent_factor for side in latent.shape[-2:])
         canvas = torch.zeros(3, height, width)
-        planned = list(zip(tiles(rows, columns), self._latent_tiles(rows, columns), strict=True))
-        for done, (tile, place) in enumerate(planned, 1):
+        count = len(rows.starts) * len(columns.starts)
+        for done, (tile, place) in enumerate(self._tile_pairs(rows, columns), 1):
             part = latent[:, place.rows, place.columns]
             image = self.executor.decode(part.unsqueeze(0)).squeeze(0)
             canvas[:, tile.rows, tile.columns] += image * tile.weight
-            on_tile(0.5 + 0.5 * done / len(planned))
+            on_tile(0.5 + 0.5 * done / count)
         return canvas
 
-    def _latent_tiles(self, rows: Axis, columns: Axis) -> list[Tile]:
+    def _tile_pairs(self, rows: Axis, columns: Axis) -> Iterator[tuple[Tile, Tile]]:
+        """Each tile in pixels of the result, and the same tile in latent pixels."""
         overlap, divisor = self.overlap_px, self.latent_factor
-        return list(tiles(scaled(rows, overlap, divisor), scaled(columns, overlap, divisor)))
+        latent = tiles(scaled(rows, overlap, divisor), scaled(columns, overlap, divisor))
+        return zip(tiles(rows, columns), latent, strict=True)
 
     def _fix_colour(self, image: Tensor, lr: Tensor) -> Tensor:
         if self.color_fix == "adain":

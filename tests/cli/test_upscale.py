@@ -222,3 +222,10 @@ def test_third_parties_are_silent(working_folder: Path) -> None:
     assert process.returncode == 0
     assert len(printed.splitlines()) == 1
     assert errors.strip() == ""
+
+
+def test_debug_shows_the_traceback_wherever_it_stands(working_folder: Path) -> None:
+    process = _start("upscale", "sample:rocket", "--device", "abacus", "--debug")
+    _, errors = process.communicate(timeout=120)
+    assert "Traceback" in errors
+    assert "unknown device 'abacus'" in errors

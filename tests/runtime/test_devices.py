@@ -14,13 +14,14 @@ def test_the_cpu_in_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [({"amx_tile": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+    ("amx", "avx512_bf16", "expected"),
+    [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")],
 )
 def test_auto_takes_bf16_where_the_cpu_computes_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: str
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512_bf16: bool, expected: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
     assert devices.precision_name(devices.accelerator("cpu", "auto")) == expected
 
 
