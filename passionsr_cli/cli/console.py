@@ -22,8 +22,12 @@ R = TypeVar("R")
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 
-output = Console(highlight=False)
-messages = Console(stderr=True, highlight=False)
+output = Console(highlight=False, emoji=False)
+messages = Console(stderr=True, highlight=False, emoji=False)
+# Of several processes only the first tells of its progress; errors come from all.
+is_first_process = os.environ.get("RANK", "0") == "0"
+progress_console = Console(stderr=True, highlight=False, emoji=False, quiet=not is_first_process)
+output.quiet = not is_first_process
 debugging = False
 
 

@@ -13,7 +13,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from passionsr_cli.cli.console import messages
+from passionsr_cli.cli.console import progress_console
 
 
 class _Rate(ProgressColumn):
@@ -34,7 +34,7 @@ def image_progress() -> Progress:
         TextColumn("{task.completed:.1f}/{task.total}"),
         _Rate("images"),
         TimeRemainingColumn(),
-        console=messages,
+        console=progress_console,
         transient=True,
     )
 
@@ -48,5 +48,5 @@ def training_progress() -> Progress:
         TextColumn("{task.fields[losses]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        console=messages,
+        console=progress_console,
     )

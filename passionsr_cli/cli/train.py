@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, messages, output
+from passionsr_cli.cli.console import command, output, progress_console
 
 if TYPE_CHECKING:
     from passionsr_cli.fitting.loop import Progress
@@ -61,7 +61,7 @@ def train(
             )
 
         def on_validation(scores: Validation) -> None:
-            messages.print(
+            progress_console.print(
                 f"{scores.stage} {scores.step}: {scores.psnr:.2f} dB on photographs not trained "
                 f"on (bicubic {scores.bicubic_psnr:.2f} dB), {scores.minutes:.0f} min"
             )

@@ -229,3 +229,8 @@ def test_debug_shows_the_traceback_wherever_it_stands(working_folder: Path) -> N
     _, errors = process.communicate(timeout=120)
     assert "Traceback" in errors
     assert "unknown device 'abacus'" in errors
+
+
+def test_names_between_colons_are_not_emoji(working_folder: Path) -> None:
+    done = _run("upscale", "sample:coffee", "sample:coffee", "-o", "out", "--tile", "256")
+    assert "sample:coffee: its result" in " ".join(done.output.split())
