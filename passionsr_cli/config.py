@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.registry import ColorFix, ModelDescription
@@ -83,14 +92,28 @@ class TrainingSettings(Settings):
 
     model: ModelDescription
     degradation: DegradationSettings = DegradationSettings()
-    stages: tuple[TrainingStage, ...]
+    stages: tuple[TrainingStage, ...] = Field(min_length=1)
     discriminator_channels: PositiveInt = 48
     discriminator_learning_rate: float = 2e-4
     validation_photos: NonNegativeInt = 16
     validation_every_steps: PositiveInt = 500
     save_every_seconds: PositiveInt = 45
     workers: NonNegativeInt = 1
-    seed: int = 0
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _stages_fit_the_model(self) -> TrainingSettings:
+        unit_px = math.lcm(self.model.size_multiple_px, self.model.upscale_factor)
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need different names, found {', '.join(names)}")
+        for stage in self.stages:
+            if stage.crop_px % unit_px:
+                raise ValueError(
+                    f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
+                    f"found {stage.crop_px}"
+                )
+        return self
 
 
 S = TypeVar("S", bound=Settings)
@@ -149,7 +172,8 @@ def validate(values: dict[str, Any], kind: type[S], origin: str) -> S:
         if first["type"] == "extra_forbidden":
             nearest = _nearest(first["loc"], kind)
             raise ConfigError(f"{origin}: unknown key '{where}'{nearest}") from None
-        raise ConfigError(f"{origin}: {where}: {first['msg']}") from None
+        what = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(": ".join(part for part in (origin, where, what) if part)) from None
 
 
 def _nearest(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from passionsr_cli.errors import ModelError
 
@@ -65,6 +65,14 @@ class ModelDescription(BaseModel):
     context_shape: tuple[PositiveInt, PositiveInt]
     color_fix: ColorFix = "none"
     sources: tuple[Source, ...] = ()
+
+    @model_validator(mode="after")
+    def _timestep_is_in_the_schedule(self) -> ModelDescription:
+        if self.timestep >= self.schedule.num_train_timesteps:
+            raise ValueError(
+                f"timestep must be below {self.schedule.num_train_timesteps}, found {self.timestep}"
+            )
+        return self
 
     @property
     def latent_factor(self) -> int:

@@ -9,6 +9,7 @@ from passionsr_cli.config import (
     UpscaleSettings,
     preset_names,
     settings_from,
+    validate,
 )
 from passionsr_cli.errors import ConfigError
 
@@ -51,9 +52,28 @@ def test_wrong_files_are_explained(tmp_path: Path, text: str, message: str) -> N
 def test_nested_keys_get_their_own_suggestions(tmp_path: Path) -> None:
     preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
     preset["stages"][0]["batchsize"] = 3
-    from passionsr_cli.config import validate
-
     with pytest.raises(ConfigError, match=r"'stages\.0\.batchsize', did you mean 'batch_size'"):
+        validate(preset, TrainingSettings, "here")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop_px": 100}, "crop_px must be a multiple of 16, found 100"),
+        ({"name": "pixels"}, "stages need different names"),
+    ],
+)
+def test_stages_must_fit_the_model(change: dict[str, object], message: str) -> None:
+    preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
+    preset["stages"] = [preset["stages"][0], {**preset["stages"][0], "name": "more", **change}]
+    with pytest.raises(ConfigError, match=message):
+        validate(preset, TrainingSettings, "here")
+
+
+def test_a_timestep_must_be_in_the_schedule() -> None:
+    preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
+    preset["model"]["timestep"] = 1000
+    with pytest.raises(ConfigError, match="timestep must be below 1000"):
         validate(preset, TrainingSettings, "here")
 
 

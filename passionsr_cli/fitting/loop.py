@@ -7,10 +7,14 @@ Batches depend on (seed, step) alone, so that a resumed run sees what an uninter
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -106,30 +110,28 @@ class Stage:
     def run(self, batches: Iterable[Batch], report: Callable[[Progress], None]) -> None:
         """Go on to the last step. `batches` starts at the current step.
 
-        An interruption (Ctrl-C) saves first. A loss that is not finite raises `FitError`; the
-        last saved state stays.
+        Ctrl-C finishes the step, saves and raises `KeyboardInterrupt`; a second one does not
+        wait. A loss that is not finite raises `FitError`; the last saved state stays.
         """
         saved_at = time.monotonic()
         meter = _RateMeter()
-        try:
+        with _interrupts_after_steps() as interruption:
             for batch in batches:
                 if self.step >= self.steps:
                     break
                 rate = self._lower_all(batch)
                 self.step += 1
                 self.after_step(self.step)
-                report(
-                    Progress(
-                        self.name, self.step, self.steps, dict(self.losses), rate, meter.tick()
-                    )
-                )
+                losses = dict(self.losses)
+                report(Progress(self.name, self.step, self.steps, losses, rate, meter.tick()))
+                if interruption.is_set():
+                    break
                 if time.monotonic() - saved_at > self.save_every_seconds:
                     self.save()
                     saved_at = time.monotonic()
-        except KeyboardInterrupt:
             self.save()
-            raise
-        self.save()
+        if interruption.is_set():
+            raise KeyboardInterrupt
 
     def _lower_all(self, batch: Batch) -> float:
         """One update for every objective; returns the first one's learning rate."""
@@ -149,8 +151,6 @@ class Stage:
         return self.objectives[0].learning_rate(self.step)
 
     def _only_learns(self, active: Objective) -> None:
-        if len(self.objectives) == 1:
-            return
         for objective in self.objectives:
             for module in objective.modules:
                 module.requires_grad_(objective is active)
@@ -163,6 +163,26 @@ class Stage:
             )
         before = self.losses.get(name, value)
         self.losses[name] = LOSS_EMA * before + (1 - LOSS_EMA) * value
+
+
+@contextmanager
+def _interrupts_after_steps() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into an event: a state saved in mid-step could not be resumed."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _RateMeter:

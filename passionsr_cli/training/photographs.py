@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -109,5 +110,10 @@ def stream(
         sampler=range(start, stop, stride),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_interrupts_to_the_main_process,
     )
     yield from loader
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,13 +104,33 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
 def test_an_interruption_saves_first(cpu: Accelerator, tmp_path: Path) -> None:
     stage, _ = _stage(cpu, tmp_path / "run.pt")
 
-    def interrupted(progress: Progress) -> None:
-        if progress.step == 5:
-            raise KeyboardInterrupt
+    real_loss = stage.objectives[0].loss
 
+    def interrupted(batch: Batch) -> Tensor:
+        if stage.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return real_loss(batch)
+
+    stage.objectives = [dataclasses.replace(stage.objectives[0], loss=interrupted)]
     with pytest.raises(KeyboardInterrupt):
-        stage.run(_batches(0), interrupted)
+        stage.run(_batches(0), lambda progress: None)
+    # The step it came in was finished.
     assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 5
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interruption_does_not_wait(cpu: Accelerator, tmp_path: Path) -> None:
+    stage, _ = _stage(cpu, tmp_path / "run.pt")
+
+    def impatient(batch: Batch) -> Tensor:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("went on")
+
+    stage.objectives = [dataclasses.replace(stage.objectives[0], loss=impatient)]
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(_batches(0), lambda progress: None)
+    assert not (tmp_path / "run.pt").exists()
 
 
 def test_a_loss_that_is_not_a_number_names_stage_and_step(cpu: Accelerator, tmp_path: Path) -> None:
