@@ -72,7 +72,12 @@ class DegradationSettings(Settings):
 
 
 class TrainingStage(Settings):
-    """A part of the training with its own crops, learning rate and losses."""
+    """A part of the training with its own crops, learning rate and losses.
+
+    `share_in_result` mixes the weights as this stage left them into the final ones: the more
+    of a stage without adversarial loss, the more faithful and the less sharp the result
+    (network interpolation, ESRGAN, arXiv 1809.00219, section 3.4). The last stage has the rest.
+    """
 
     name: str
     steps: PositiveInt
@@ -85,6 +90,7 @@ class TrainingStage(Settings):
     adversarial_weight: float = 0.0
     ema_decay: float = 0.999
     gradient_clip: float = 1.0
+    share_in_result: float = Field(0.0, ge=0, le=1)
 
 
 class TrainingSettings(Settings):
@@ -107,6 +113,8 @@ class TrainingSettings(Settings):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, found {', '.join(names)}")
+        if sum(stage.share_in_result for stage in self.stages) > 1:
+            raise ValueError("the stages' share_in_result add up to more than 1")
         for stage in self.stages:
             if stage.crop_px % unit_px:
                 raise ValueError(

@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.config import TrainingSettings, TrainingStage
 from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Objective, Progress, Stage, cosine
@@ -79,7 +81,29 @@ class Trainer:
             start = stage.step * processes + self.accelerator.process_index
             stop = settings.steps * processes
             stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
-        return cast(OneStepModel, self.averaged.module)
+            if settings.share_in_result and self.accelerator.is_main_process:
+                self._keep(settings.name)
+        return self._result()
+
+    def _keep(self, stage: str) -> None:
+        """Write the averaged weights as they are at the end of a stage."""
+        weights = {k: v.cpu().contiguous() for k, v in self.averaged.module.state_dict().items()}
+        with replace_atomically(self.folder / f"{stage}.safetensors") as temporary:
+            save_file(weights, temporary)
+
+    def _result(self) -> OneStepModel:
+        """The averaged weights of the last stage, with the shares of earlier ones mixed in."""
+        model = cast(OneStepModel, self.averaged.module)
+        if not self.accelerator.is_main_process:
+            return model
+        mixed = {key: value.clone() for key, value in model.state_dict().items()}
+        for stage in self.settings.stages:
+            if stage.share_in_result:
+                kept = load_file(self.folder / f"{stage.name}.safetensors")
+                for key, value in model.state_dict().items():
+                    mixed[key] += stage.share_in_result * (kept[key].to(value.device) - value)
+        model.load_state_dict(mixed)
+        return model
 
     def _batches(
         self, photographs: Photographs, batch_size: int, crop_px: int, seed: int

@@ -98,6 +98,25 @@ def test_a_training_gives_a_model_that_can_be_used(
         api.train(settings, photos, "mine", "cpu", "fp32")
 
 
+def test_shares_of_earlier_stages_are_mixed_into_the_result(
+    settings: TrainingSettings, photos: Path
+) -> None:
+    """All of a model's weights are linear in the shares: 0.25 lies between 0 and 1."""
+    tensors = {}
+    for share in (0.0, 0.25, 1.0):
+        stages = (
+            settings.stages[0].model_copy(update={"share_in_result": share}),
+            settings.stages[1],
+        )
+        mixed = settings.model_copy(update={"stages": stages})
+        entry = api.train(mixed, photos, f"share-{share}", "cpu", "fp32")
+        tensors[share] = entry.tensors()
+    for name, value in tensors[0.25].items():
+        expected = 0.75 * tensors[0.0][name].float() + 0.25 * tensors[1.0][name].float()
+        torch.testing.assert_close(value.float(), expected, atol=1e-3, rtol=1e-3)
+    assert any(not torch.equal(tensors[0.0][name], tensors[1.0][name]) for name in tensors[1.0])
+
+
 def test_an_unfinished_run_is_not_mixed_with_other_settings(
     settings: TrainingSettings, photos: Path
 ) -> None:
