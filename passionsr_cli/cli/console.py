@@ -76,13 +76,14 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 def show_error(text: str) -> None:
     """One line on stderr, however narrow the terminal is."""
-    messages.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True)
-
-
-def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text.encode("utf-8", "replace").decode("utf-8"))
+    messages.print(f"[bold red]error:[/] {escape(printable(text))}", soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text any terminal takes: file names may hold bytes that are not UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def print_json(value: object) -> None:

@@ -13,6 +13,7 @@ from passionsr_cli.cli.console import (
     command,
     output,
     print_json,
+    printable,
     show_error,
 )
 
@@ -130,7 +131,7 @@ def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bo
             elif not quiet:
                 width, height = outcome.output_size
                 output.print(
-                    f"{outcome.output}  {width}×{height}  {outcome.seconds:.1f} s",
+                    printable(f"{outcome.output}  {width}×{height}  {outcome.seconds:.1f} s"),
                     soft_wrap=True,
                     markup=False,
                 )
