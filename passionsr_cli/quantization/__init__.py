@@ -1,0 +1,1 @@
+"""The number theory of quantization; knows no diffusion."""

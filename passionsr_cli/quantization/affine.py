@@ -1,0 +1,125 @@
+"""Affine quantization between two bounds (PassionSR, arXiv 2411.17106, section 3.2).
+
+A scheme says which integers there are; bounds l ≤ 0 ≤ u say which reals they stand for:
+
+    asymmetric   scale = (u − l) / (2^b − 1)     zero_point = −round(l / scale)
+    symmetric    scale = u / (2^(b−1) − 1)       zero_point = 0
+    q = clamp(round(x / scale) + zero_point, quant_min, quant_max)
+    x̂ = (q − zero_point) · scale
+
+Everything is float32: rounding an input to bf16 first would change up to a sixth of the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.quantization.ste import round_through
+
+FEWEST_BITS, MOST_BITS = 2, 8
+# Bounds closer together than this stand for a tensor that is constant zero.
+SMALLEST_RANGE = 1e-8
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which integers a tensor is quantized to.
+
+    `channel_axis` is the axis along which each slice has bounds of its own (0 for the output
+    channels of a weight), None for one pair per tensor.
+    """
+
+    num_bits: int
+    symmetric: bool = False
+    channel_axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if not FEWEST_BITS <= self.num_bits <= MOST_BITS:
+            raise ConfigError(
+                f"{self.num_bits} bits cannot be quantized to; use {FEWEST_BITS} to {MOST_BITS}"
+            )
+
+    @property
+    def quant_min(self) -> int:
+        return -self.quant_max if self.symmetric else 0
+
+    @property
+    def quant_max(self) -> int:
+        return (1 << (self.num_bits - 1 if self.symmetric else self.num_bits)) - 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The reals a scheme's integers stand for: one scale and zero point, or one per channel.
+
+    `zero_point` is a float tensor of whole numbers, so that gradients reach the bounds.
+    """
+
+    scheme: Scheme
+    scale: Tensor
+    zero_point: Tensor
+
+    def nudged_bounds(self) -> tuple[Tensor, Tensor]:
+        """The smallest and the largest real that can be represented; 0 always can."""
+        low = (self.scheme.quant_min - self.zero_point) * self.scale
+        return low, (self.scheme.quant_max - self.zero_point) * self.scale
+
+
+def grid_between(lower: Tensor, upper: Tensor, scheme: Scheme) -> Grid:
+    """The grid of learned bounds, shaped () or (channels,); gradients reach both bounds.
+
+    Bounds that left l ≤ 0 ≤ u are brought back. A symmetric scheme uses `upper` alone.
+    """
+    upper = upper.float().clamp_min(SMALLEST_RANGE)
+    if scheme.symmetric:
+        return Grid(scheme, upper / scheme.quant_max, torch.zeros_like(upper))
+    lower = lower.float().clamp_max(0)
+    scale = (upper - lower) / scheme.quant_max
+    return Grid(scheme, scale, -round_through(lower / scale))
+
+
+def quantize(x: Tensor, grid: Grid) -> Tensor:
+    """The integers of `x`, int16 (asymmetric 8 bits and their differences fit)."""
+    scale, zero_point = _along(x, grid)
+    q = (x.float() / scale).round() + zero_point
+    return q.clamp(grid.scheme.quant_min, grid.scheme.quant_max).to(torch.int16)
+
+
+def dequantize(q: Tensor, grid: Grid) -> Tensor:
+    """The float32 reals that integers stand for."""
+    scale, zero_point = _along(q, grid)
+    return (q.float() - zero_point) * scale
+
+
+def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
+    """`x` rounded to its grid, float32, differentiable in `x` and in the grid's bounds.
+
+    torch's fused kernels: straight-through inside the bounds, and where a value is clipped the
+    gradient goes to the bound that clipped it (LSQ+, arXiv 2004.09576).
+    """
+    scheme, scale, zero_point = grid.scheme, grid.scale, grid.zero_point
+    limits = (scheme.quant_min, scheme.quant_max)
+    fused: Tensor
+    if scheme.channel_axis is None:
+        fused = torch._fake_quantize_learnable_per_tensor_affine(
+            x.float(), scale.reshape(1), zero_point.reshape(1), *limits, 1.0
+        )
+    else:
+        fused = torch._fake_quantize_learnable_per_channel_affine(
+            x.float(), scale, zero_point, scheme.channel_axis, *limits, 1.0
+        )
+    return fused
+
+
+def _along(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """Scale and zero point shaped to multiply `x`."""
+    axis = grid.scheme.channel_axis
+    if axis is None:
+        return grid.scale, grid.zero_point
+    shape = [1] * x.dim()
+    shape[axis] = -1
+    return grid.scale.reshape(shape), grid.zero_point.reshape(shape)
