@@ -45,7 +45,8 @@ def test_several_inputs_go_to_the_folder_named(folder: Path, tmp_path: Path) -> 
     ]
 
 
-def test_samples_go_to_the_working_folder() -> None:
+def test_samples_go_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert _plan("sample:coffee") == [Job("sample:coffee", Path("coffee_x4.png"))]
 
 
