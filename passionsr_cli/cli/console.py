@@ -14,12 +14,13 @@ from typing import ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from passionsr_cli.errors import PassionSRError
+from passionsr_cli.errors import ConfigError, PassionSRError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 output = Console(highlight=False, emoji=False)
@@ -49,9 +50,10 @@ def _silence_third_parties() -> None:
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """A command whose errors become one line and exit code 1, Ctrl-C exit code 130.
+    """A command whose errors become one line and an exit code.
 
-    With `--debug` they keep their tracebacks.
+    2 for settings that cannot be, 130 for Ctrl-C, 1 for all else. With `--debug` they keep
+    their tracebacks.
     """
 
     @functools.wraps(function)
@@ -69,7 +71,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             expected = isinstance(error, PassionSRError)
             what = "" if expected else f"unexpected {type(error).__name__} (see --debug): "
             show_error(f"{what}{error}")
-            raise typer.Exit(EXIT_ERROR) from None
+            code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR
+            raise typer.Exit(code) from None
 
     return run
 

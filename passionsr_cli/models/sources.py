@@ -40,18 +40,19 @@ def known_models() -> list[KnownModel]:
 
 
 def find(name: str) -> KnownModel:
-    """A model by its name, or by the folder that holds it."""
+    """A model by its name, or by the folder that holds it; a known name goes before a folder."""
     store = Store(KIND)
+    stored = store.names()
     if name == EMBEDDED_MODEL:
         return KnownModel(name, describe(name), EMBEDDED_FOLDER)
-    if Path(name).is_dir():
-        return KnownModel(name, read_description(Path(name)), Path(name))
-    if "/" not in name and "\\" not in name and store.exists(name):
+    if name in stored:
         folder = store.folder(name)
         return KnownModel(name, read_description(folder), folder)
     if name in model_names():
         return KnownModel(name, describe(name), None)
-    known = ", ".join([*model_names(), *(n for n in store.names() if n not in model_names())])
+    if Path(name).is_dir():
+        return KnownModel(name, read_description(Path(name)), Path(name))
+    known = ", ".join([*model_names(), *(n for n in stored if n not in model_names())])
     raise ModelError(f"unknown model '{name}'; known are {known}, or give a model folder")
 
 

@@ -1,4 +1,4 @@
-"""Affine quantization between two bounds (PassionSR, arXiv 2411.17106, section 3.2).
+"""Affine quantization between two bounds (PassionSR, arXiv 2411.17106).
 
 A scheme says which integers there are; bounds l ≤ 0 ≤ u say which reals they stand for:
 

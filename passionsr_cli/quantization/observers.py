@@ -14,7 +14,7 @@ class MinMaxObserver:
     """Smallest and largest value seen, per tensor or per channel, as a moving average.
 
     The first batch sets both, each later one moves them by 1 − momentum (PassionSR's static
-    activation bounds, arXiv 2411.17106, section 4.1: 0.95). Momentum 0 keeps the last batch
+    activation bounds, arXiv 2411.17106: 0.95). Momentum 0 keeps the last batch
     alone: what a weight needs.
     """
 

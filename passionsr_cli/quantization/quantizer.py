@@ -20,7 +20,7 @@ class State(Enum):
 
 
 class Quantizer(nn.Module):
-    """Learnable boundary quantizer (LBQ, PassionSR, arXiv 2411.17106, section 3.2).
+    """Learnable boundary quantizer (LBQ, PassionSR, arXiv 2411.17106).
 
     It starts by observing (values pass unchanged), `calibrate` takes the bounds from what was
     seen, and from then on it quantizes, differentiably in its `lower` and `upper` bounds. Until

@@ -7,7 +7,7 @@ import re
 import torch
 from accelerate import Accelerator
 
-from passionsr_cli.errors import DeviceError
+from passionsr_cli.errors import ConfigError, DeviceError
 
 _ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -37,7 +37,7 @@ def precision_name(used: Accelerator) -> str:
 
 def _device(wanted: str) -> torch.device:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
-        raise DeviceError(f"unknown device '{wanted}'; use auto, cpu, cuda, cuda:N or mps")
+        raise ConfigError(f"unknown device '{wanted}'; use auto, cpu, cuda, cuda:N or mps")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if wanted == "auto":
@@ -53,7 +53,7 @@ def _device(wanted: str) -> torch.device:
 
 def _precision(wanted: str, device: torch.device) -> str:
     if wanted not in ("auto", *_ACCELERATE_NAMES):
-        raise DeviceError(f"unknown precision '{wanted}'; use auto, fp32, bf16 or fp16")
+        raise ConfigError(f"unknown precision '{wanted}'; use auto, fp32, bf16 or fp16")
     if wanted == "auto":
         if device.type == "cuda":
             return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"

@@ -33,6 +33,17 @@ def test_models_of_the_store_are_known_by_name(tiny_model: OneStepModel) -> None
     ]
 
 
+def test_a_folder_of_photographs_does_not_hide_a_model_of_its_name(
+    tiny_model: OneStepModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources.save(Store("model").folder("portraits"), tiny_model, {})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "portraits").mkdir()
+    (tmp_path / "osediff").mkdir()
+    assert sources.find("portraits").folder == Store("model").folder("portraits")
+    assert sources.find("osediff").folder is None
+
+
 def test_the_embedded_model_is_present_and_fits_its_limits() -> None:
     assert sources.find("mini").folder == EMBEDDED_FOLDER
     files = list(EMBEDDED_FOLDER.iterdir())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passionsr_cli.errors import DeviceError
+from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.runtime import devices
 
 
@@ -41,13 +41,15 @@ def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "message"),
+    ("device", "precision", "error", "message"),
     [
-        ("toaster", "auto", "unknown device 'toaster'"),
-        ("cpu", "int3", "unknown precision 'int3'"),
-        ("cpu", "fp16", "fp16 needs a GPU"),
+        ("toaster", "auto", ConfigError, "unknown device 'toaster'"),
+        ("cpu", "int3", ConfigError, "unknown precision 'int3'"),
+        ("cpu", "fp16", DeviceError, "fp16 needs a GPU"),
     ],
 )
-def test_impossible_wishes_are_explained(device: str, precision: str, message: str) -> None:
-    with pytest.raises(DeviceError, match=message):
+def test_impossible_wishes_are_explained(
+    device: str, precision: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
         devices.accelerator(device, precision)
