@@ -14,27 +14,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, train, upscale
-    from passionsr_cli.config import TrainingSettings, UpscaleSettings
+    from passionsr_cli.api import Done, Failed, calibrate, train, upscale
+    from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
 
 # Importing the package must not import torch: names are looked up when they are used.
 _HOMES = {
     "Done": "api",
     "Failed": "api",
+    "calibrate": "api",
     "train": "api",
     "upscale": "api",
+    "CalibrationSettings": "config",
     "TrainingSettings": "config",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",
 }
 __all__ = [
+    "CalibrationSettings",
     "Done",
     "Failed",
     "PassionSRError",
     "TrainingSettings",
     "UpscaleSettings",
     "__version__",
+    "calibrate",
     "train",
     "upscale",
 ]

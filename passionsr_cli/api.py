@@ -9,12 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passionsr_cli.config import TrainingSettings, UpscaleSettings
+from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
 from passionsr_cli.errors import PassionSRError
+from passionsr_cli.registry import EMBEDDED_MODEL
 
 if TYPE_CHECKING:
+    from passionsr_cli.calibration.progress import Listener
     from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.imaging.planning import Job, Refused
+    from passionsr_cli.registry import ModelDescription
     from passionsr_cli.runtime.upscaler import Upscaler
     from passionsr_cli.store import Entry
     from passionsr_cli.training.validation import Validation
@@ -43,21 +46,41 @@ class Failed:
 def plan_upscale(inputs: Sequence[str], settings: UpscaleSettings) -> list[Job | Refused]:
     """The images that `inputs` (files, folders, `sample:NAME`) name and where results will go."""
     from passionsr_cli.imaging.planning import plan
-    from passionsr_cli.models.sources import find
 
-    factor = find(settings.model).description.upscale_factor
+    factor = _description(settings).upscale_factor
     return plan(inputs, settings.output, f"_x{factor}", settings.overwrite)
 
 
+def _description(settings: UpscaleSettings) -> ModelDescription:
+    """The model that the settings name, by itself or through a checkpoint of it."""
+    from passionsr_cli.calibration import checkpoints
+    from passionsr_cli.models.sources import find
+
+    if settings.checkpoint is None:
+        return find(settings.model or EMBEDDED_MODEL).description
+    return checkpoints.describe(checkpoints.find(settings.checkpoint))[0]
+
+
 def open_upscaler(settings: UpscaleSettings) -> Upscaler:
-    """A loaded model on its device, ready for images."""
+    """A loaded model or checkpoint on its device, ready for images.
+
+    Quantized layers are simulated in float32 unless another precision is asked for: rounding
+    their inputs to bf16 first would change many of the integers.
+    """
+    from passionsr_cli.calibration import checkpoints
     from passionsr_cli.models.sources import load
     from passionsr_cli.runtime.devices import accelerator
     from passionsr_cli.runtime.torch_executor import TorchExecutor
     from passionsr_cli.runtime.upscaler import Upscaler
 
-    chosen = accelerator(settings.device, settings.precision)
-    executor = TorchExecutor(load(settings.model), chosen)
+    if settings.checkpoint is None:
+        chosen = accelerator(settings.device, settings.precision)
+        model = load(settings.model or EMBEDDED_MODEL)
+    else:
+        precision = "fp32" if settings.precision == "auto" else settings.precision
+        chosen = accelerator(settings.device, precision)
+        model = checkpoints.load(checkpoints.find(settings.checkpoint), settings.model)
+    executor = TorchExecutor(model, chosen)
     return Upscaler(executor, settings.tile, settings.overlap, settings.color_fix)
 
 
@@ -127,4 +150,31 @@ def train(
 
     return train_model(
         settings, photos, name, accelerator(device, precision), on_step, on_validation
+    )
+
+
+def calibrate(
+    settings: CalibrationSettings | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    listener: Listener | None = None,
+) -> Entry:
+    """Quantize a model and write it as a checkpoint, by default named MODEL-BITS-METHOD.
+
+    With `resume`, an unfinished calibration of that name goes on from its last saved step and
+    ends as it would have without the stop.
+    """
+    from passionsr_cli import methods
+    from passionsr_cli.calibration.progress import Quiet
+    from passionsr_cli.calibration.runs import calibrate_model
+    from passionsr_cli.runtime.devices import accelerator
+
+    settings = settings or CalibrationSettings()
+    return calibrate_model(
+        settings,
+        methods.build(settings),
+        name or settings.default_name,
+        resume,
+        accelerator(settings.device, settings.precision),
+        listener or Quiet(),
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -24,6 +28,29 @@ from passionsr_cli.registry import ColorFix, ModelDescription
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Range = tuple[float, float]
 
+FEWEST_BITS, MOST_BITS = 2, 8
+FLOAT_BITS = 16
+
+
+def parse_bits(text: str) -> tuple[int, int]:
+    """(weight bits, activation bits) of 'w6a6'; 16 is floating point, 'fp' short for 'w16a16'."""
+    found = re.fullmatch(r"w(\d+)a(\d+)", "w16a16" if text == "fp" else text)
+    pair = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not all(FEWEST_BITS <= bits <= MOST_BITS or bits == FLOAT_BITS for bits in pair):
+        raise ValueError(
+            f"'{text}' is no bit width; write w6a6 for 6-bit weights and activations "
+            f"({FEWEST_BITS} to {MOST_BITS}, or {FLOAT_BITS} for floating point), or fp"
+        )
+    return pair
+
+
+def _checked_bits(text: str) -> str:
+    parse_bits(text)
+    return text
+
+
+Bits = Annotated[str, AfterValidator(_checked_bits)]
+
 
 class Settings(BaseModel):
     """Base of everything that can stand in a configuration file."""
@@ -32,9 +59,13 @@ class Settings(BaseModel):
 
 
 class UpscaleSettings(Settings):
-    """The options of `passionsr upscale`. Pixels are those of the upscaled image."""
+    """The options of `passionsr upscale`. Pixels are those of the upscaled image.
 
-    model: str = "mini"
+    Without a model or a checkpoint the embedded model is used.
+    """
+
+    model: str | None = None
+    checkpoint: str | None = None
     output: Path | None = None
     overwrite: bool = False
     device: str = "auto"
@@ -122,6 +153,77 @@ class TrainingSettings(Settings):
                     f"found {stage.crop_px}"
                 )
         return self
+
+
+class CalibrationSettings(Settings):
+    """How `passionsr calibrate` turns a model into a checkpoint.
+
+    `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all.
+    `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
+    `method_settings` holds, under each method's name, what that method is told; see
+    `passionsr_cli/methods`.
+    """
+
+    model: str = "mini"
+    method: str = "passionsr"
+    method_settings: dict[str, dict[str, Any]] = {}
+    unet: Bits = "w8a8"
+    vae: Bits = "w8a8"
+    eight_bit_layers: tuple[str, ...] = (
+        "unet.time_embedding.linear_1",
+        "unet.conv_out",
+        "vae.quant_conv",
+        "vae.post_quant_conv",
+        "vae.encoder.conv_out",
+        "vae.decoder.conv_out",
+    )
+    weights: Literal["auto", "symmetric", "asymmetric"] = "auto"
+    weight_grids: Literal["channel", "tensor"] = "channel"
+    activations: Literal["symmetric", "asymmetric"] = "asymmetric"
+    images: Path | None = None
+    image_kind: Literal["auto", "hr", "lr"] = "auto"
+    crops: PositiveInt = 32
+    crop_px: PositiveInt = 512
+    degradation: DegradationSettings = DegradationSettings()
+    batch_size: PositiveInt = 1
+    observing_batch_size: PositiveInt = 4
+    gradient_checkpointing: bool = False
+    save_every_seconds: PositiveInt = 45
+    seed: NonNegativeInt = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    @property
+    def bits_name(self) -> str:
+        """'w6a6', or 'unet-w6a6-vae-w8a8' where the parts differ."""
+        return self.unet if self.unet == self.vae else f"unet-{self.unet}-vae-{self.vae}"
+
+    @property
+    def default_name(self) -> str:
+        """What the checkpoint is called unless `--name` says otherwise: MODEL-BITS-METHOD."""
+        return f"{Path(self.model).name}-{self.bits_name}-{self.method}"
+
+    @model_validator(mode="after")
+    def _something_is_quantized(self) -> CalibrationSettings:
+        if parse_bits(self.unet) == parse_bits(self.vae) == (FLOAT_BITS, FLOAT_BITS):
+            raise ValueError("nothing would be quantized; give the UNet or the VAE fewer bits")
+        return self
+
+
+class FitSettings(Settings):
+    """One optimisation of a calibration: how long, how fast, and how the learning rate falls.
+
+    `cosine` falls to `final_learning_rate`; `milestones` multiplies the rate by `decay` after
+    each of these shares of the steps.
+    """
+
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+    schedule: Literal["cosine", "milestones"] = "cosine"
+    final_learning_rate: NonNegativeFloat = 0.0
+    milestones: tuple[float, ...] = (0.5,)
+    decay: float = 0.2
+    gradient_clip: PositiveFloat = 1.0
 
 
 S = TypeVar("S", bound=Settings)

@@ -68,3 +68,12 @@ def tiny_model(tiny_description: ModelDescription):  # type: ignore[no-untyped-d
     model = OneStepModel(tiny_description)
     torch.nn.init.normal_(model.context)
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def tiny_folder(tiny_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
+    """The tiny model as a folder that `--model` takes."""
+    from passionsr_cli.models.sources import save
+
+    save(tmp_path / "tiny", tiny_model, {})
+    return tmp_path / "tiny"

@@ -10,7 +10,7 @@ import passionsr_cli
 PACKAGE = Path(passionsr_cli.__file__).parent
 LEVELS = (
     ("errors",),
-    ("atomic", "registry"),
+    ("atomic", "machine", "registry"),
     ("config",),
     ("quantization", "imaging", "fitting", "metrics", "store"),
     ("models",),

@@ -4,22 +4,68 @@ from pathlib import Path
 
 import pytest
 
+from passionsr_cli import methods
 from passionsr_cli.config import (
+    CalibrationSettings,
     TrainingSettings,
     UpscaleSettings,
+    parse_bits,
+    preset_folder,
     preset_names,
     settings_from,
     validate,
 )
 from passionsr_cli.errors import ConfigError
 
+TRAINING = [name for name in preset_names() if name.startswith("train")]
+UPSCALING = ["exact", "low-memory"]
+CALIBRATION = [name for name in preset_names() if name not in (*TRAINING, *UPSCALING)]
 
-@pytest.mark.parametrize("preset", [name for name in preset_names() if "train" not in name])
+
+@pytest.mark.parametrize("preset", UPSCALING)
 def test_upscale_presets_are_valid(preset: str) -> None:
     assert settings_from(preset, UpscaleSettings) != UpscaleSettings()
 
 
-@pytest.mark.parametrize("preset", [name for name in preset_names() if "train" in name])
+@pytest.mark.parametrize("preset", CALIBRATION)
+def test_calibration_presets_are_valid(preset: str) -> None:
+    settings = settings_from(preset, CalibrationSettings)
+    assert methods.build(settings).stages
+    if preset.startswith("w"):
+        bits, _, part = preset.partition("-")
+        assert settings.unet == bits
+        assert settings.vae == ("fp" if part == "unet" else bits)
+        # Exceptions are there to be seen, and are those a free combination gets too.
+        text = (preset_folder() / f"{preset}.yaml").read_text()
+        assert all(f"- {name}\n" in text for name in settings.eight_bit_layers)
+        assert settings.eight_bit_layers == CalibrationSettings().eight_bit_layers
+
+
+def test_bits_are_read() -> None:
+    assert parse_bits("w6a8") == (6, 8)
+    assert parse_bits("w4a16") == (4, 16)
+    assert parse_bits("fp") == (16, 16)
+
+
+@pytest.mark.parametrize("text", ["w9a1", "8x8", "w1a8", "w12a8", "w8a8x", "w8", "", "W8A8"])
+def test_malformed_bits_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=rf"unet: '{text}' is no bit width; write w6a6"):
+        settings_from(None, CalibrationSettings, {"unet": text})
+
+
+def test_quantizing_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing would be quantized"):
+        settings_from(None, CalibrationSettings, {"unet": "fp", "vae": "w16a16"})
+
+
+def test_checkpoints_are_named_after_what_they_are() -> None:
+    settings = CalibrationSettings(unet="w4a8", vae="w4a8", method="maxmin")
+    assert settings.default_name == "mini-w4a8-maxmin"
+    settings = CalibrationSettings(model="folder/mine", unet="w6a6", vae="w8a8")
+    assert settings.default_name == "mine-unet-w6a6-vae-w8a8-passionsr"
+
+
+@pytest.mark.parametrize("preset", TRAINING)
 def test_training_presets_are_valid(preset: str) -> None:
     assert settings_from(preset, TrainingSettings).stages
 
@@ -35,7 +81,7 @@ def test_options_stand_above_the_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tiel: 256", "unknown key 'tiel', did you mean 'tile'"),
-        ("zzz: 1", "unknown key 'zzz'; known are model, output"),
+        ("zzz: 1", "unknown key 'zzz'; known are model, checkpoint, output"),
         ("tile: -5", "tile: .*greater than or equal to 0"),
         ("precision: int3", "precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
         ("- tile", "must hold 'key: value' lines"),

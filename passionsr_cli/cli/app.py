@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from passionsr_cli import __version__
-from passionsr_cli.cli import console, models
+from passionsr_cli.cli import checkpoints, console, models
+from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 
@@ -22,8 +23,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(upscale)
+app.command()(calibrate)
 app.command()(train)
 app.add_typer(models.app, name="models")
+app.add_typer(checkpoints.app, name="checkpoints")
 
 
 def _print_version(wanted: bool) -> None:

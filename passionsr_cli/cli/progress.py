@@ -50,3 +50,15 @@ def training_progress() -> Progress:
         TimeRemainingColumn(),
         console=progress_console,
     )
+
+
+def calibration_progress() -> Progress:
+    """Images or steps done, error, learning rate and time left of each pass and stage."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[details]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=progress_console,
+    )

@@ -19,6 +19,7 @@ from passionsr_cli.cli.console import (
 
 if TYPE_CHECKING:
     from passionsr_cli.api import Done, Failed
+    from passionsr_cli.config import UpscaleSettings
     from passionsr_cli.runtime.upscaler import Upscaler
 
 
@@ -40,6 +41,10 @@ def upscale(
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="A calibrated model (see passionsr calibrate)."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
@@ -74,6 +79,7 @@ def upscale(
 
     options: dict[str, Any] = {
         "model": model,
+        "checkpoint": checkpoint,
         "output": output_path,
         "device": device,
         "precision": precision,
@@ -101,11 +107,11 @@ def upscale(
     except KeyboardInterrupt:
         show_error(f"interrupted: {len(outcomes)} of {len(planned)} images were worked on")
         if as_json:
-            print_json(report(upscaler, settings.model, outcomes))
+            print_json(report(upscaler, settings, outcomes))
         raise typer.Exit(EXIT_INTERRUPTED) from None
     failed = [outcome for outcome in outcomes if isinstance(outcome, api.Failed)]
     if as_json:
-        print_json(report(upscaler, settings.model, outcomes))
+        print_json(report(upscaler, settings, outcomes))
     elif len(outcomes) > 1:
         output.print(f"{len(outcomes) - len(failed)} upscaled, {len(failed)} failed")
     if failed:
@@ -137,7 +143,7 @@ def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bo
                 )
 
 
-def report(upscaler: Upscaler, model: str, outcomes: list[Any]) -> dict[str, Any]:
+def report(upscaler: Upscaler, settings: UpscaleSettings, outcomes: list[Any]) -> dict[str, Any]:
     """What `--json` prints."""
     from passionsr_cli.api import Done, Failed
 
@@ -160,8 +166,8 @@ def report(upscaler: Upscaler, model: str, outcomes: list[Any]) -> dict[str, Any
             for outcome in outcomes
             if isinstance(outcome, Failed)
         ],
-        "model": model,
-        "checkpoint": None,
+        "model": executor.description.name if settings.model is None else settings.model,
+        "checkpoint": settings.checkpoint,
         "backend": executor.backend,
         "device": executor.device,
         "precision": executor.precision,

@@ -6,6 +6,7 @@ Batches depend on (seed, step) alone, so that a resumed run sees what an uninter
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +26,8 @@ from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import FitError
 
 LOSS_EMA = 0.98
+# A snapshot of the best state is at most this old when a run diverges.
+BEST_EVERY_STEPS = 10
 RATE_WINDOW_SECONDS = 20.0
 
 Batch = dict[str, Tensor]
@@ -42,12 +45,12 @@ class Stateful(Protocol):
 class Objective:
     """A loss, the optimizer that lowers it, and the learning rate at each step.
 
-    `modules` are those whose parameters learn; every other one of the stage is frozen while
+    `parameters` are those that learn; those of the stage's other objectives are frozen while
     this loss is differentiated.
     """
 
     name: str
-    modules: Sequence[nn.Module]
+    parameters: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
     loss: Callable[[Batch], Tensor]
     learning_rate: Callable[[int], float]
@@ -71,7 +74,9 @@ class Stage:
     """One optimisation, from its first step or from wherever its file left it.
 
     `tracked` are the modules and other objects saved beside the optimizers. `after_step` is
-    called after each step's updates (an EMA of the weights, say).
+    called after each step's updates (an EMA of the weights, say). A loss whose average grows to
+    `divergence` times its lowest stops the stage, which then keeps its best state; `locate` says
+    where in the model something went wrong.
     """
 
     name: str
@@ -82,8 +87,12 @@ class Stage:
     file: Path
     save_every_seconds: float
     after_step: Callable[[int], None] = lambda step: None
+    divergence: float = math.inf
+    locate: Callable[[], str] = lambda: ""
     step: int = 0
     losses: dict[str, float] = field(default_factory=dict)
+    lowest: float = math.inf
+    best: dict[str, Any] | None = None
 
     def resume(self, saved: Mapping[str, Any]) -> None:
         """Take up the state that `save` wrote."""
@@ -95,17 +104,21 @@ class Stage:
 
     def save(self) -> None:
         """Write the state; a kill meanwhile leaves the previous one."""
-        if not self.accelerator.is_main_process:
-            return
-        state = {
+        self._write(self._state())
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "stage": self.name,
             "step": self.step,
             "losses": self.losses,
             "tracked": {name: item.state_dict() for name, item in self.tracked.items()},
             "optimizers": {item.name: item.optimizer.state_dict() for item in self.objectives},
         }
-        with replace_atomically(self.file) as temporary:
-            torch.save(state, temporary)
+
+    def _write(self, state: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            with replace_atomically(self.file) as temporary:
+                torch.save(state, temporary)
 
     def run(self, batches: Iterable[Batch], report: Callable[[Progress], None]) -> None:
         """Go on to the last step. `batches` starts at the current step.
@@ -115,13 +128,14 @@ class Stage:
         """
         saved_at = time.monotonic()
         meter = _RateMeter()
-        with _interrupts_after_steps() as interruption:
+        with torch.enable_grad(), _interrupts_after_steps() as interruption:
             for batch in batches:
                 if self.step >= self.steps:
                     break
                 rate = self._lower_all(batch)
                 self.step += 1
                 self.after_step(self.step)
+                self._keep_best()
                 losses = dict(self.losses)
                 report(Progress(self.name, self.step, self.steps, losses, rate, meter.tick()))
                 if interruption.is_set():
@@ -145,24 +159,48 @@ class Stage:
             self._note(objective.name, float(loss.detach()))
             self.accelerator.backward(loss)
             if math.isfinite(objective.gradient_clip):
-                learned = [p for module in objective.modules for p in module.parameters()]
-                self.accelerator.clip_grad_norm_(learned, objective.gradient_clip)
+                norm = self.accelerator.clip_grad_norm_(
+                    objective.parameters, objective.gradient_clip
+                )
+                # In fp16 such gradients are expected; their scaler skips the step.
+                if self.accelerator.scaler is None and not math.isfinite(float(norm)):
+                    self._stop(f"the gradient of the {objective.name} loss became {float(norm)}")
             objective.optimizer.step()
         return self.objectives[0].learning_rate(self.step)
 
     def _only_learns(self, active: Objective) -> None:
         for objective in self.objectives:
-            for module in objective.modules:
-                module.requires_grad_(objective is active)
+            for parameter in objective.parameters:
+                parameter.requires_grad_(objective is active)
 
     def _note(self, name: str, value: float) -> None:
         if not math.isfinite(value):
-            raise FitError(
-                f"{self.name}: the {name} loss became {value} at step {self.step + 1}; "
-                f"lower its learning rate. {self.file} keeps the state before it"
-            )
+            self._stop(f"the {name} loss became {value}")
         before = self.losses.get(name, value)
         self.losses[name] = LOSS_EMA * before + (1 - LOSS_EMA) * value
+        if self.losses[name] > self.divergence * self.lowest:
+            self._stop(
+                f"the {name} loss grew to {self.losses[name]:.3g}, from {self.lowest:.3g} at best"
+            )
+
+    def _keep_best(self) -> None:
+        """Remember the state at the lowest loss, in case the run diverges from there."""
+        if math.isinf(self.divergence):
+            return
+        loss = self.losses[self.objectives[0].name]
+        if loss < self.lowest and (self.best is None or self.step % BEST_EVERY_STEPS == 0):
+            self.lowest, self.best = loss, copy.deepcopy(self._state())
+
+    def _stop(self, what: str) -> NoReturn:
+        kept = "the state before it"
+        if self.best is not None:
+            self._write(self.best)
+            kept = f"the best state, that of step {self.best['step']}"
+        where = self.locate()
+        raise FitError(
+            f"{self.name}: {what} at step {self.step + 1}{f' ({where})' if where else ''}; "
+            f"lower its learning rate. {self.file} keeps {kept}"
+        )
 
 
 @contextmanager
@@ -207,5 +245,16 @@ def cosine(start: float, end: float, steps: int, warmup_steps: int = 0) -> Calla
             return start * (step + 1) / warmup_steps
         done = (step - warmup_steps) / max(1, steps - warmup_steps)
         return end + (start - end) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+    return at
+
+
+def milestones(
+    start: float, steps: int, shares: Sequence[float], decay: float
+) -> Callable[[int], float]:
+    """A learning rate multiplied by `decay` after each of these shares of the steps."""
+
+    def at(step: int) -> float:
+        return start * decay ** sum(step >= share * steps for share in shares)
 
     return at

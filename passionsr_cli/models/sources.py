@@ -56,8 +56,8 @@ def find(name: str) -> KnownModel:
     raise ModelError(f"unknown model '{name}'; known are {known}, or give a model folder")
 
 
-def load(name: str) -> OneStepModel:
-    """A model with its weights in float32, ready to run, in channels-last layout."""
+def find_present(name: str) -> KnownModel:
+    """A model whose weights are on this machine; refused with where to get them if not."""
     known = find(name)
     if known.folder is None:
         places = "; ".join(f"{s.note}: {s.location}" for s in known.description.sources)
@@ -65,7 +65,20 @@ def load(name: str) -> OneStepModel:
             f"the weights of '{name}' are not on this machine ({places}); "
             f"the embedded model '{EMBEDDED_MODEL}' always is"
         )
+    return known
+
+
+def load(name: str) -> OneStepModel:
+    """A model with its weights in float32, ready to run, in channels-last layout."""
+    known = find_present(name)
+    assert known.folder is not None
     return load_entry(read_entry(known.folder, KIND), known.description)
+
+
+def checksum(known: KnownModel) -> str:
+    """SHA-256 of a present model's weights, as its manifest states it."""
+    assert known.folder is not None
+    return str(read_entry(known.folder, KIND).manifest["tensors"]["sha256"])
 
 
 def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from passionsr_cli.config import FEWEST_BITS, MOST_BITS
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.quantization.ste import round_through
 
-FEWEST_BITS, MOST_BITS = 2, 8
 # Bounds closer together than this stand for a tensor that is constant zero.
 SMALLEST_RANGE = 1e-8
 
@@ -79,7 +79,9 @@ def grid_between(lower: Tensor, upper: Tensor, scheme: Scheme) -> Grid:
         return Grid(scheme, upper / scheme.quant_max, torch.zeros_like(upper))
     lower = lower.float().clamp_max(0)
     scale = (upper - lower) / scheme.quant_max
-    return Grid(scheme, scale, -round_through(lower / scale))
+    # Without bounds that are numbers the scale is none, which is enough to spoil the result;
+    # the kernels refuse such a zero point.
+    return Grid(scheme, scale, torch.nan_to_num(-round_through(lower / scale)))
 
 
 def quantize(x: Tensor, grid: Grid) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,7 @@ class MinMaxObserver:
     """Smallest and largest value seen, per tensor or per channel, as a moving average.
 
     The first batch sets both, each later one moves them by 1 − momentum (PassionSR's static
-    activation bounds, arXiv 2411.17106: 0.95). Momentum 0 keeps the last batch
-    alone: what a weight needs.
+    activation bounds, arXiv 2411.17106: 0.95).
     """
 
     def __init__(self, channel_axis: int | None = None, momentum: float = MOMENTUM) -> None:
@@ -30,7 +31,9 @@ class MinMaxObserver:
         if self.channel_axis is None:
             lower, upper = values.aminmax()
         else:
-            lower, upper = values.movedim(self.channel_axis, 0).flatten(1).aminmax(dim=1)
+            axis = self.channel_axis % values.dim()
+            others = [other for other in range(values.dim()) if other != axis]
+            lower, upper = values.amin(others), values.amax(others)
         self.lower = lower if self.lower is None else self._moved(self.lower, lower)
         self.upper = upper if self.upper is None else self._moved(self.upper, upper)
 
@@ -39,6 +42,18 @@ class MinMaxObserver:
         if self.lower is None or self.upper is None:
             raise FitError("a quantizer saw no data; pass calibration images through it first")
         return self.lower, self.upper
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.lower = self.upper = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far."""
+        return {"lower": self.lower, "upper": self.upper}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what was seen earlier."""
+        self.lower, self.upper = state_dict["lower"], state_dict["upper"]
 
     def _moved(self, old: Tensor, new: Tensor) -> Tensor:
         return self.momentum * old + (1 - self.momentum) * new

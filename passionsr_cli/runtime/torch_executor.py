@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.errors import DeviceError
+from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.runtime.devices import precision_name
 
@@ -66,15 +66,3 @@ def _memory_advice() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise DeviceError("out of memory on one tile; choose a smaller --tile") from error
-
-
-def process_peak_bytes() -> int:
-    """The largest resident size this process has had."""
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -53,6 +53,40 @@ def start_as_interpolator(model: OneStepModel) -> None:
     _connect(vae.post_quant_conv, torch.eye(coefficients) * model.signal_rate)
     _carry(vae.decoder.conv_in, torch.eye(coefficients))
     _read(vae.decoder.conv_norm_out, vae.decoder.conv_out, (basis / scale).T)
+    rotate_between_linear_layers(vae)
+
+
+@torch.no_grad()
+def rotate_between_linear_layers(vae: nn.Module) -> None:
+    """Rotate what passes from `conv_out` to `quant_conv` and from `post_quant_conv` to `conv_in`.
+
+    Nothing non-linear lies between them, so the model computes what it did. But a row with one
+    large weight among small ones, such as an identity, rounds badly; rotated by a matrix of
+    entries of like size it has none (incoherence, as in QuIP, arXiv 2307.13304).
+    """
+    latents = int(vae.decoder.conv_in.in_channels)  # type: ignore[union-attr, arg-type]
+    rotation = _even_rotation(latents).double()
+    for before, after in (
+        (vae.encoder.conv_out, vae.quant_conv),  # type: ignore[union-attr]
+        (vae.post_quant_conv, vae.decoder.conv_in),  # type: ignore[union-attr]
+    ):
+        for parameter in before.parameters():  # type: ignore[union-attr]
+            turned = torch.einsum("ij,j...->i...", rotation, parameter[:latents].double())
+            parameter[:latents] = turned.to(parameter.dtype)
+        weight: Tensor = after.weight  # type: ignore[union-attr, assignment]
+        turned = torch.einsum("oj...,ij->oi...", weight[:, :latents].double(), rotation)
+        weight[:, :latents] = turned.to(weight.dtype)
+
+
+def _even_rotation(size: int) -> Tensor:
+    """An orthogonal matrix of entries of like size: Hadamard's times a reflection."""
+    hadamard = torch.ones(1, 1)
+    while size % (2 * len(hadamard)) == 0:
+        upper = torch.cat([hadamard, hadamard], 1)
+        hadamard = torch.cat([upper, torch.cat([hadamard, -hadamard], 1)])
+    odd = size // len(hadamard)
+    reflection = torch.eye(odd) - 2 / odd
+    return torch.kron(hadamard / math.sqrt(len(hadamard)), reflection)
 
 
 def _silence_branches(model: OneStepModel) -> None:

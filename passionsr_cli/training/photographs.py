@@ -12,9 +12,8 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from passionsr_cli.config import DegradationSettings
-from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Batch
-from passionsr_cli.imaging.degradation import KERNEL_RADIUS_PX, degrade
+from passionsr_cli.imaging.crops import degraded_crop
 from passionsr_cli.imaging.files import read_rgb
 
 CACHE_BYTES = 3 * 2**30
@@ -55,8 +54,6 @@ class CropBatches(Dataset[Batch]):
     ) -> None:
         self.photographs, self.batch_size, self.crop_px = photographs, batch_size, crop_px
         self.factor, self.degradation, self.seed = factor, degradation, seed
-        # Blur at a crop's border must see what lies beyond it.
-        self.margin_px = factor * -(-2 * KERNEL_RADIUS_PX // factor)
 
     def __getitem__(self, index: int) -> Batch:
         # torch's CPU generator takes 32 bits: both numbers must be mixed into them.
@@ -70,34 +67,14 @@ class CropBatches(Dataset[Batch]):
 
     def _pair(self, generator: Generator) -> tuple[Tensor, Tensor]:
         choice = int(torch.randint(len(self.photographs), (), generator=generator))
-        side = self.crop_px + 2 * self.margin_px
-        region = _random_region(
-            self.photographs[choice], side, self.photographs.paths[choice], generator
+        return degraded_crop(
+            self.photographs[choice],
+            self.photographs.paths[choice],
+            self.crop_px,
+            self.factor,
+            self.degradation,
+            generator,
         )
-        turns = int(torch.randint(4, (), generator=generator))
-        region = torch.rot90(region, turns, (1, 2))
-        if torch.rand((), generator=generator) < 0.5:
-            region = region.flip(2)
-        region = region.float() / 255
-        lr = degrade(region, self.factor, self.degradation, generator)
-        inner, inner_lr = self.margin_px, self.margin_px // self.factor
-        crop_lr = self.crop_px // self.factor
-        return (
-            region[:, inner : inner + self.crop_px, inner : inner + self.crop_px],
-            lr[:, inner_lr : inner_lr + crop_lr, inner_lr : inner_lr + crop_lr],
-        )
-
-
-def _random_region(photograph: Tensor, side: int, path: Path, generator: Generator) -> Tensor:
-    height, width = photograph.shape[1:]
-    if min(height, width) < side:
-        raise ImageError(
-            f"{path} is {width}×{height} px, training needs at least {side}×{side}; "
-            "remove it or lower crop_px"
-        )
-    top = int(torch.randint(height - side + 1, (), generator=generator))
-    left = int(torch.randint(width - side + 1, (), generator=generator))
-    return photograph[:, top : top + side, left : left + side]
 
 
 def stream(

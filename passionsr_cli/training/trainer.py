@@ -156,7 +156,7 @@ class Trainer:
         losses = Losses(settings, model, critic, self.discriminator, self.accelerator)
         generator = Objective(
             "generator",
-            [model],
+            list(model.parameters()),
             self._adam(model, settings.learning_rate),
             losses.generator,
             cosine(
@@ -172,7 +172,11 @@ class Trainer:
         rate = self.settings.discriminator_learning_rate
         optimizer = self._adam(critic, rate)
         discriminator = Objective(
-            "discriminator", [critic], optimizer, losses.discriminator, lambda step: rate
+            "discriminator",
+            list(critic.parameters()),
+            optimizer,
+            losses.discriminator,
+            lambda step: rate,
         )
         return [generator, discriminator]
 

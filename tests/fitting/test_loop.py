@@ -39,7 +39,7 @@ def _stage(
 
     objective = Objective(
         "fit",
-        [layer],
+        list(layer.parameters()),
         torch.optim.Adam(layer.parameters(), fused=True),
         loss,
         cosine(0.05, 0.001, steps, 3),
@@ -158,7 +158,13 @@ def test_each_objective_moves_its_own_parameters_alone(cpu: Accelerator, tmp_pat
         return both(batch)
 
     objectives = [
-        Objective(name, [layer], torch.optim.SGD(layer.parameters()), watched, lambda step: 0.1)
+        Objective(
+            name,
+            list(layer.parameters()),
+            torch.optim.SGD(layer.parameters()),
+            watched,
+            lambda step: 0.1,
+        )
         for name, layer in (("one", one), ("two", two))
     ]
     Stage("both", 1, objectives, {}, cpu, tmp_path / "run.pt", 1e9).run(

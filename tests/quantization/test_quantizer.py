@@ -4,9 +4,20 @@ import pytest
 import torch
 
 from passionsr_cli.errors import FitError
-from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.affine import Grid, Scheme
 from passionsr_cli.quantization.observers import MinMaxObserver
 from passionsr_cli.quantization.quantizer import Quantizer
+
+
+def _started(x: torch.Tensor, scheme: Scheme) -> Quantizer:
+    """A quantizer between the extremes of `x`, whose first axis is its channels."""
+    quantizer = Quantizer(scheme, len(x))
+    flat = x.reshape(len(x), -1)
+    if scheme.channel_axis is None:
+        quantizer.start(x.amin(), x.amax())
+    else:
+        quantizer.start(flat.amin(1), flat.amax(1))
+    return quantizer
 
 
 def test_an_observer_averages_what_it_sees() -> None:
@@ -18,48 +29,61 @@ def test_an_observer_averages_what_it_sees() -> None:
     assert float(upper) == pytest.approx(0.95 * 2 + 0.05 * 1)
 
 
-def test_channels_are_observed_apart() -> None:
-    observer = MinMaxObserver(channel_axis=1)
+@pytest.mark.parametrize("axis", [1, -1])
+def test_channels_are_observed_apart(axis: int) -> None:
+    observer = MinMaxObserver(channel_axis=axis)
     x = torch.randn(4, 3, 5, generator=torch.manual_seed(0))
     observer.observe(x)
     lower, upper = observer.bounds()
-    assert torch.equal(lower, x.amin((0, 2)))
-    assert torch.equal(upper, x.amax((0, 2)))
+    others = (0, 2) if axis == 1 else (0, 1)
+    assert torch.equal(lower, x.amin(others))
+    assert torch.equal(upper, x.amax(others))
 
 
-def test_an_observing_quantizer_changes_nothing() -> None:
-    x = torch.randn(10)
-    assert Quantizer(Scheme(4))(x) is x
-
-
-def test_without_data_or_calibration_it_refuses() -> None:
-    quantizer = Quantizer(Scheme(4))
+def test_without_data_or_bounds_it_refuses() -> None:
     with pytest.raises(FitError, match="saw no data"):
-        quantizer.calibrate()
-    quantizer(torch.randn(10))
-    with pytest.raises(FitError, match="not calibrated"):
-        quantizer.grid()
+        MinMaxObserver().bounds()
+    with pytest.raises(FitError, match="no bounds yet"):
+        Quantizer(Scheme(4))(torch.randn(10))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("axis", [None, 0])
-def test_calibrated_it_is_off_by_half_a_step_at_most(symmetric: bool, axis: int | None) -> None:
+def test_it_is_off_by_half_a_step_at_most(symmetric: bool, axis: int | None) -> None:
     x = torch.randn(6, 50, generator=torch.manual_seed(0)) + 0.5
-    quantizer = Quantizer(Scheme(6, symmetric, axis), channels=6)
-    quantizer(x)
-    quantizer.calibrate()
+    quantizer = _started(x, Scheme(6, symmetric, axis))
     steps = quantizer.grid().scale.detach().reshape(-1, 1)
     # Nudging the grid onto zero may cut off half a step more at an end.
     assert ((quantizer(x) - x).abs() <= steps * 1.001).all()
 
 
+def test_bounds_come_back_as_they_were_given() -> None:
+    quantizer = Quantizer(Scheme(4))
+    quantizer.start(torch.tensor(-0.3), torch.tensor(7.0))
+    lower, upper = quantizer.bounds()
+    assert float(lower) == pytest.approx(-0.3)
+    assert float(upper) == pytest.approx(7.0)
+
+
+def test_one_learning_rate_moves_large_and_small_bounds_alike() -> None:
+    moved = []
+    for size in (0.01, 100.0):
+        quantizer = Quantizer(Scheme(4))
+        quantizer.start(torch.tensor(-size), torch.tensor(size))
+        optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
+        x = torch.linspace(-1.4, 1.4, 101) * size
+        (quantizer(x) - x).square().mean().div(size**2).backward()
+        optimizer.step()
+        moved.append(float(quantizer.bounds()[1]) / size)
+    assert moved[0] == pytest.approx(moved[1], rel=1e-3)
+    assert moved[0] > 1.05
+
+
 def test_a_gradient_step_on_the_bounds_lowers_the_error() -> None:
     """An outlier makes min-max bounds too wide; learning narrows them."""
     x = torch.cat([torch.randn(2000, generator=torch.manual_seed(0)), torch.tensor([12.0])])
-    quantizer = Quantizer(Scheme(4))
-    quantizer(x)
-    quantizer.calibrate()
-    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
+    quantizer = _started(x, Scheme(4))
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.005)
     errors = []
     for _ in range(100):
         optimizer.zero_grad()
@@ -68,10 +92,29 @@ def test_a_gradient_step_on_the_bounds_lowers_the_error() -> None:
         optimizer.step()
         errors.append(float(error))
     assert errors[-1] < 0.6 * errors[0]
-    assert quantizer.upper < 12
+    assert float(quantizer.bounds()[1]) < 12
 
 
 def test_a_symmetric_quantizer_learns_one_bound() -> None:
     assert [name for name, _ in Quantizer(Scheme(8, True)).named_parameters()] == ["upper"]
     names = {name for name, _ in Quantizer(Scheme(8)).named_parameters()}
     assert names == {"lower", "upper"}
+
+
+def test_a_fixed_grid_is_kept_to_the_last_bit() -> None:
+    quantizer = Quantizer(Scheme(5))
+    grid = Grid(Scheme(5), torch.tensor(0.1234567), torch.tensor(7.0))
+    quantizer.fix(grid)
+    assert torch.equal(quantizer.grid().scale, grid.scale)
+    lower, upper = quantizer.bounds()
+    assert float(lower) == pytest.approx(-7 * 0.1234567)
+    assert float(upper) == pytest.approx(24 * 0.1234567)
+    assert not list(quantizer.parameters())
+
+
+def test_its_state_says_that_it_was_started() -> None:
+    one, two = Quantizer(Scheme(4)), Quantizer(Scheme(4))
+    one.start(torch.tensor(-1.0), torch.tensor(2.0))
+    two.load_state_dict(one.state_dict())
+    x = torch.randn(20)
+    assert torch.equal(two(x), one(x))

@@ -1,0 +1,148 @@
+"""Fitting one stage: what learns, how fast, towards what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from passionsr_cli.calibration.stages import Learns, Stage
+from passionsr_cli.config import FitSettings
+from passionsr_cli.fitting import loop
+from passionsr_cli.quantization.convert import Quantized
+from passionsr_cli.quantization.layers import QuantizedLayer
+
+OBJECTIVE = "error"
+# A loss this many times its lowest is a run that diverges, not one image harder than another.
+DIVERGENCE = 10.0
+
+Learned = dict[str, Quantized]
+
+
+class LearnedState:
+    """Everything a calibration learns about some layers, apart from their frozen weights."""
+
+    def __init__(self, layers: Learned) -> None:
+        self.modules = {
+            f"{name}.{number}": module
+            for name, layer in layers.items()
+            for number, module in enumerate([*layer.transforms(), *layer.quantizers()])
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: module.state_dict() for name, module in self.modules.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, module in self.modules.items():
+            module.load_state_dict(state_dict[name])
+
+
+def learned_parameters(layers: Learned, learns: Learns) -> list[nn.Parameter]:
+    """The parameters of some layers that a stage learns."""
+    modules: list[nn.Module] = []
+    for layer in layers.values():
+        if learns is not Learns.BOUNDS:
+            modules += layer.transforms()
+        if learns is not Learns.TRANSFORM:
+            modules += layer.quantizers()
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+def relative_error(output: Tensor, target: Tensor) -> Tensor:
+    """‖output − target‖² / ‖target‖²: the same scale for latents and images."""
+    return (output.float() - target).square().mean() / target.square().mean()
+
+
+def batch_numbers(count: int, batch_size: int, seed: int, first: int) -> Iterator[list[int]]:
+    """Numbers of the images in batch `first`, `first` + 1, …: shuffled anew in each epoch."""
+    batches = max(1, count // batch_size)
+    size = min(batch_size, count)
+    epoch, place = divmod(first, batches)
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(count)
+        for start in range(place, batches):
+            yield [int(number) for number in order[start * size : (start + 1) * size]]
+        epoch, place = epoch + 1, 0
+
+
+def learning_rate(fit: FitSettings) -> Callable[[int], float]:
+    """The learning rate of each step."""
+    if fit.schedule == "milestones":
+        return loop.milestones(fit.learning_rate, fit.steps, fit.milestones, fit.decay)
+    return loop.cosine(fit.learning_rate, fit.final_learning_rate, fit.steps)
+
+
+def build(
+    stage: Stage,
+    chain: nn.Module,
+    layers: Learned,
+    tracked: dict[str, loop.Stateful],
+    accelerator: Accelerator,
+    file: Path,
+    save_every_seconds: float,
+) -> loop.Stage:
+    """The optimisation of one stage. Batches hold `x`, the chain's input, and its `target`."""
+    assert stage.fit is not None
+    parameters = learned_parameters(layers, stage.learns)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    prepared = accelerator.prepare(chain)
+    optimizer = accelerator.prepare(
+        torch.optim.Adam(parameters, lr=stage.fit.learning_rate, fused=True)
+    )
+    last_batch: loop.Batch = {}
+
+    def loss(batch: loop.Batch) -> Tensor:
+        last_batch.update(batch)
+        return relative_error(prepared(batch["x"]), batch["target"])
+
+    def locate() -> str:
+        return trouble(chain, layers, last_batch["x"])
+
+    objective = loop.Objective(
+        OBJECTIVE, parameters, optimizer, loss, learning_rate(stage.fit), stage.fit.gradient_clip
+    )
+    return loop.Stage(
+        name=stage.name,
+        steps=stage.fit.steps,
+        objectives=[objective],
+        tracked={"layers": LearnedState(layers), **tracked},
+        accelerator=accelerator,
+        file=file,
+        save_every_seconds=save_every_seconds,
+        divergence=DIVERGENCE,
+        locate=locate,
+    )
+
+
+@torch.no_grad()
+def trouble(chain: nn.Module, layers: Learned, x: Tensor) -> str:
+    """The layer that spoils the output: the first whose result is not finite, else the one that
+    clips the largest share of its input."""
+    broken: list[str] = []
+    clipped: dict[str, float] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
+        def look(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            if not bool(output.isfinite().all()):
+                broken.append(name)
+            if isinstance(layer, QuantizedLayer):
+                clipped[name] = layer.clipped_share(inputs[0])
+
+        return look
+
+    hooks = [layer.register_forward_hook(watch(name)) for name, layer in layers.items()]
+    try:
+        chain(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if broken:
+        return f"first in layer {broken[0]}"
+    name = max(clipped, key=lambda key: clipped[key])
+    return f"layer {name} clips most, {clipped[name]:.0%} of its input"

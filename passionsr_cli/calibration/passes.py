@@ -1,0 +1,110 @@
+"""Passes over the calibration images: teacher targets, a component's inputs, ranges.
+
+Results lie on disk, one file an image, so that a kill loses one image at most and memory holds
+one batch at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.quantization.convert import Quantized
+
+OnImages = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class TensorFolder:
+    """Tensors of images on disk, numbered: `z-00003.safetensors` is that of image 3."""
+
+    folder: Path
+    name: str
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{self.name}-{number:05d}.safetensors"
+
+    def holds(self, numbers: Sequence[int]) -> bool:
+        return all(self._path(number).exists() for number in numbers)
+
+    def write(self, numbers: Sequence[int], tensors: Tensor) -> None:
+        from safetensors.torch import save_file
+
+        for number, tensor in zip(numbers, tensors.float().cpu(), strict=True):
+            with replace_atomically(self._path(number)) as temporary:
+                save_file({"tensor": tensor.contiguous()}, temporary)
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """Tensors (B, …) of several images."""
+        from safetensors.torch import load_file
+
+        return torch.stack([load_file(self._path(number))["tensor"] for number in numbers])
+
+
+@torch.no_grad()
+def fill(
+    results: Sequence[tuple[nn.Module, TensorFolder]],
+    inputs: Callable[[Sequence[int]], Tensor],
+    count: int,
+    what: str,
+    report: OnImages,
+) -> None:
+    """Run modules one after the other on each image and keep what each makes."""
+    for number in range(count):
+        # An earlier run may have left some.
+        if not all(folder.holds([number]) for _, folder in results):
+            x = inputs([number])
+            for module, folder in results:
+                x = module(x)
+                folder.write([number], x)
+        report(what, number + 1, count)
+
+
+@torch.no_grad()
+def observe(
+    chain: nn.Module,
+    layers: dict[str, Quantized],
+    inputs: Callable[[Sequence[int]], Tensor],
+    batches: Sequence[Sequence[int]],
+    file: Path,
+    save_every_seconds: float,
+    report: Callable[[int], None],
+) -> None:
+    """Pass all images through observing layers; goes on from `file` if it is there."""
+    done = 0
+    if file.exists():
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        done = saved["done"]
+        load_observers(layers, saved["observers"])
+    saved_at = time.monotonic()
+    for batch in batches[done:]:
+        chain(inputs(batch))
+        done += 1
+        report(done)
+        if time.monotonic() - saved_at > save_every_seconds:
+            with replace_atomically(file) as temporary:
+                torch.save({"done": done, "observers": observer_states(layers)}, temporary)
+            saved_at = time.monotonic()
+    file.unlink(missing_ok=True)
+
+
+def observer_states(layers: dict[str, Quantized]) -> dict[str, Any]:
+    """What all observers have seen."""
+    return {
+        name: {key: observer.state_dict() for key, observer in layer.observers().items()}
+        for name, layer in layers.items()
+    }
+
+
+def load_observers(layers: dict[str, Quantized], states: dict[str, Any]) -> None:
+    """Give all observers what `observer_states` noted."""
+    for name, layer in layers.items():
+        for key, observer in layer.observers().items():
+            observer.load_state_dict(states[name][key])

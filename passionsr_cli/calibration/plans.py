@@ -1,0 +1,87 @@
+"""From settings to how each layer of a model is quantized."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from passionsr_cli.calibration.stages import Transformation
+from passionsr_cli.config import FLOAT_BITS, MOST_BITS, CalibrationSettings, parse_bits
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.models.components import concatenations
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.convert import ATTENTION, LayerRow, Plan, convert, find_layers
+from passionsr_cli.quantization.plans import AttentionPlan, LayerPlan
+from passionsr_cli.registry import ModelDescription
+
+EXCEPTION = "kept at 8 bits by the preset"
+FLOATING = "left in floating point by the settings"
+
+
+def check_names(description: ModelDescription, settings: CalibrationSettings) -> None:
+    """Refuse settings that name a layer the model does not have."""
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    names = [name for name, kind, _ in find_layers(model) if kind != ATTENTION]
+    for name in settings.eight_bit_layers:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = (
+                f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names[:3])}, …"
+            )
+            raise ConfigError(f"eight_bit_layers: the model has no layer '{name}'; {hint}")
+
+
+def quantize_model(
+    model: OneStepModel, settings: CalibrationSettings, transformation: Transformation
+) -> list[LayerRow]:
+    """Convert a model as the settings say; a row for each of its layers."""
+    return convert(model, _decider(settings, transformation, concatenations(model)))
+
+
+def _decider(
+    settings: CalibrationSettings, transformation: Transformation, boundaries: dict[str, int]
+) -> Callable[[str, str, nn.Module], tuple[Plan | None, str]]:
+    def decide(name: str, kind: str, layer: nn.Module) -> tuple[Plan | None, str]:
+        part = settings.unet if name.startswith("unet.") else settings.vae
+        weight_bits, activation_bits = parse_bits(part)
+        if (weight_bits, activation_bits) == (FLOAT_BITS, FLOAT_BITS):
+            return None, FLOATING
+        exceptional = name in settings.eight_bit_layers
+        if exceptional:
+            weight_bits = max(weight_bits, MOST_BITS)
+            activation_bits = max(activation_bits, MOST_BITS)
+        activation = _activation(settings, activation_bits)
+        if kind == ATTENTION:
+            if activation is None:
+                return None, "its activations are left in floating point"
+            return AttentionPlan(activation, transformation.channel_scale), ""
+        padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
+        shifts = {"none": False, "unpadded": not padded, "all": True}
+        plan = LayerPlan(
+            weight=_weight(settings, weight_bits),
+            activation=activation,
+            channel_scale=transformation.channel_scale,
+            channel_shift=shifts[transformation.channel_shift],
+            split=boundaries.get(name) if transformation.split else None,
+        )
+        lifted = exceptional and min(parse_bits(part)) < MOST_BITS
+        return plan, EXCEPTION if lifted else ""
+
+    return decide
+
+
+def _weight(settings: CalibrationSettings, bits: int) -> Scheme | None:
+    if bits == FLOAT_BITS:
+        return None
+    symmetric = {"auto": bits == MOST_BITS, "symmetric": True, "asymmetric": False}
+    axis = 0 if settings.weight_grids == "channel" else None
+    return Scheme(bits, symmetric[settings.weights], axis)
+
+
+def _activation(settings: CalibrationSettings, bits: int) -> Scheme | None:
+    return None if bits == FLOAT_BITS else Scheme(bits, settings.activations == "symmetric")

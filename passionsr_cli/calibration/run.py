@@ -1,0 +1,260 @@
+"""One calibration: from a model and a method to a quantized model, resumable at every point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.calibration import fit
+from passionsr_cli.calibration.images import CalibrationImages
+from passionsr_cli.calibration.passes import (
+    TensorFolder,
+    fill,
+    load_observers,
+    observe,
+    observer_states,
+)
+from passionsr_cli.calibration.plans import quantize_model
+from passionsr_cli.calibration.progress import Curve, Listener, StageResult
+from passionsr_cli.calibration.report import LayerStudy, study_layers
+from passionsr_cli.calibration.stages import Method, Stage
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.fitting.loop import Batch, Progress
+from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, Chain, component_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import State
+
+STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
+# The whole model's distance to the teacher is measured on so many images after each stage.
+COMPARED_IMAGES = 4
+
+
+class Calibration:
+    """One run in one folder; `run` starts it or takes it up where it stopped."""
+
+    def __init__(
+        self,
+        model: OneStepModel,
+        settings: CalibrationSettings,
+        method: Method,
+        images: CalibrationImages,
+        folder: Path,
+        accelerator: Accelerator,
+        listener: Listener,
+    ) -> None:
+        self.model, self.settings, self.method = model, settings, method
+        self.images, self.folder = images, folder
+        self.accelerator, self.listener = accelerator, listener
+        self.curve, self.results = Curve(), list[StageResult]()
+        self.rows: list[LayerRow] = []
+
+    def run(self) -> None:
+        """Calibrate the model in place and freeze it."""
+        self.model.to(self.accelerator.device).requires_grad_(False)
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+        self._teach()
+        self.rows = quantize_model(self.model, self.settings, self.method.transformation)
+        if self.settings.gradient_checkpointing:
+            self.model.vae.enable_gradient_checkpointing()
+            self.model.unet.enable_gradient_checkpointing()
+        self.layers = quantized_layers(self.model)
+        # Components that stay in floating point have nothing to learn.
+        self.stages = [s for s in self.method.stages if self._layers_of(s.components)]
+        first = self._take_up()
+        for number, stage in enumerate(self.stages[first:], first):
+            self._run_stage(number, stage)
+        self.accelerator.free_memory()
+        for layer in self.layers.values():
+            layer.freeze()
+
+    def _teach(self) -> None:
+        """Keep what the full-precision model makes of each image; it is not needed after that."""
+        results = [(Chain(self.model, (part,)), self._targets(part)) for part in COMPONENTS]
+        self._fill(results, self._upscaled, "full precision")
+
+    def _fill(
+        self,
+        results: Sequence[tuple[Chain, TensorFolder]],
+        inputs: Callable[[Sequence[int]], Tensor],
+        what: str,
+    ) -> None:
+        if self.accelerator.is_main_process:
+            fill(results, inputs, len(self.images), what, self.listener.images)
+        self.accelerator.wait_for_everyone()
+
+    def _targets(self, component: str) -> TensorFolder:
+        return TensorFolder(self.folder / "targets", component)
+
+    def _upscaled(self, numbers: Sequence[int]) -> Tensor:
+        return self.images.upscaled(numbers).to(self.accelerator.device)
+
+    def _take_up(self) -> int:
+        """Load the state an earlier run left; the number of the stage to go on with."""
+        self.started = -1
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            return 0
+        saved = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        fit.LearnedState(self.layers).load_state_dict(saved["learned"])
+        load_observers(self.layers, saved["observers"])
+        self.curve.load_state_dict(saved["curve"])
+        self.results = [StageResult(**result) for result in saved["results"]]
+        self.started = saved["started"]
+        for stage in self.stages[: len(self.results)]:
+            set_state(list(self._layers_of(stage.components).values()), State.QUANTIZING)
+        return len(self.results)
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "learned": fit.LearnedState(self.layers).state_dict(),
+            "observers": observer_states(self.layers),
+            "curve": self.curve.state_dict(),
+            "results": [vars(result) for result in self.results],
+            "started": self.started,
+        }
+        with replace_atomically(self.folder / STATE_FILE) as temporary:
+            torch.save(state, temporary)
+
+    def _run_stage(self, number: int, stage: Stage) -> None:
+        layers = self._layers_of(stage.components)
+        began = self.curve.seconds()
+        if self.started < number:
+            self._start(stage, layers)
+            self.started = number
+            self._save()
+        set_state(list(layers.values()), stage.state)
+        fit_seconds = self._fit(stage, layers) if stage.fit else 0.0
+        losses = [row[3] for row in self.curve.rows if row[0] == stage.name]
+        self.results.append(
+            StageResult(
+                stage.name,
+                len(losses),
+                losses[0] if losses else None,
+                losses[-1] if losses else None,
+                fit_seconds,
+                self.curve.seconds() - began,
+                self._image_psnr(stage),
+            )
+        )
+        set_state(list(layers.values()), State.QUANTIZING)
+        self._save()
+        (self.folder / FIT_FILE).unlink(missing_ok=True)
+        self.listener.stage(self.results[-1])
+
+    def _layers_of(self, components: Sequence[str]) -> fit.Learned:
+        return {
+            name: layer for name, layer in self.layers.items() if component_of(name) in components
+        }
+
+    def _inputs(self, component: str) -> Callable[[Sequence[int]], Tensor]:
+        """What reaches a component: the images, or what the quantized components before it make."""
+        if component == ENCODER:
+            return self._upscaled
+        before = UNET if component != UNET else ENCODER
+        folder = TensorFolder(self.folder / "inputs", component)
+        if not folder.holds(range(len(self.images))):
+            self._fill(
+                [(Chain(self.model, (before,)), folder)],
+                self._inputs(before),
+                f"quantized {before}",
+            )
+        return lambda numbers: folder.read(numbers).to(self.accelerator.device)
+
+    def _start(self, stage: Stage, layers: fit.Learned) -> None:
+        """Observe and start what the stage wants started; a second time if the first moved X."""
+        if stage.starts_transform:
+            self._observe(stage, layers)
+            for layer in layers.values():
+                layer.start_transform(self.method.transformation.exponent)
+        if stage.starts_bounds:
+            self._observe(stage, layers)
+            for layer in layers.values():
+                layer.start_bounds()
+
+    def _observe(self, stage: Stage, layers: fit.Learned) -> None:
+        for layer in layers.values():
+            for observer in layer.observers().values():
+                observer.forget()
+        set_state(list(layers.values()), State.OBSERVING)
+        size, count = self.settings.observing_batch_size, len(self.images)
+        batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        observe(
+            Chain(self.model, stage.components),
+            layers,
+            self._inputs(stage.components[0]),
+            batches,
+            self.folder / OBSERVING_FILE,
+            self.settings.save_every_seconds,
+            lambda done: self.listener.images(
+                f"{stage.name}: observing", min(done * size, count), count
+            ),
+        )
+
+    def _fit(self, stage: Stage, layers: fit.Learned) -> float:
+        chain = Chain(self.model, stage.components)
+        running = fit.build(
+            stage,
+            chain,
+            layers,
+            {"curve": self.curve},
+            self.accelerator,
+            self.folder / FIT_FILE,
+            self.settings.save_every_seconds,
+        )
+        if (self.folder / FIT_FILE).exists():
+            device = self.accelerator.device
+            running.resume(
+                torch.load(self.folder / FIT_FILE, map_location=device, weights_only=True)
+            )
+        began = self.curve.seconds()
+        running.run(self._batches(stage, running.step), self._hear)
+        for parameter in fit.learned_parameters(layers, stage.learns):
+            parameter.requires_grad_(False)
+        return self.curve.seconds() - began
+
+    def _hear(self, progress: Progress) -> None:
+        loss = progress.losses[fit.OBJECTIVE]
+        row = (progress.stage, progress.step, self.curve.seconds(), loss, progress.learning_rate)
+        self.curve.rows.append(row)
+        self.listener.step(progress)
+
+    def _batches(self, stage: Stage, step: int) -> Iterator[Batch]:
+        size, processes = self.settings.batch_size, self.accelerator.num_processes
+        read = self._inputs(stage.components[0])
+        targets = self._targets(stage.components[-1])
+        first = step * processes
+        numbers = fit.batch_numbers(len(self.images), size, self.settings.seed, first)
+        for place, batch in enumerate(numbers, first):
+            if place % processes != self.accelerator.process_index:
+                continue
+            wanted = (
+                targets.read(batch) if stage.target == "teacher" else self.images.photographs(batch)
+            )
+            yield {"x": read(batch), "target": wanted.to(self.accelerator.device)}
+
+    @torch.no_grad()
+    def _image_psnr(self, stage: Stage) -> float:
+        """Mean PSNR (dB, RGB) of the model as far as it is calibrated to the teacher's images."""
+        start = stage.components[0]
+        rest = Chain(self.model, COMPONENTS[COMPONENTS.index(start) :])
+        read, targets = self._inputs(start), self._targets(COMPONENTS[-1])
+        values = []
+        for number in range(min(COMPARED_IMAGES, len(self.images))):
+            wanted = targets.read([number]).to(self.accelerator.device).clamp(0, 1)
+            error = (rest(read([number])).clamp(0, 1) - wanted).square().mean()
+            values.append(float(-10 * error.log10()))
+        return sum(values) / len(values)
+
+    def study(self) -> list[LayerStudy]:
+        """What LET did to the layers whose inputs are rounded worst, on the first image."""
+        weighted = {n: x for n, x in self.layers.items() if isinstance(x, QuantizedLayer)}
+        return study_layers(weighted, lambda: self.model(self._upscaled([0])))

@@ -1,0 +1,183 @@
+"""From settings to a checkpoint in the store: claiming a run, checking room, writing the result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from passionsr_cli import __version__
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.calibration import checkpoints, images, memory, report
+from passionsr_cli.calibration.plans import check_names
+from passionsr_cli.calibration.progress import Listener
+from passionsr_cli.calibration.run import Calibration
+from passionsr_cli.calibration.stages import Method
+from passionsr_cli.config import CalibrationSettings, validate
+from passionsr_cli.errors import ConfigError, DeviceError, StoreError
+from passionsr_cli.machine import process_peak_bytes
+from passionsr_cli.models import sources
+from passionsr_cli.store import Entry, Store, home
+
+SETTINGS_FILE = "settings.json"
+# What may differ when a run is taken up again: where it runs, and rates that made it diverge.
+FREE_ON_RESUME = ("learning_rate", "final_learning_rate", "gradient_clip", "device")
+
+
+def run_folder(name: str) -> Path:
+    """Where the unfinished run of a checkpoint lives."""
+    return home() / "calibration" / Store(checkpoints.KIND).folder(name).name
+
+
+def unfinished() -> list[str]:
+    """Names of the runs that were stopped and can be resumed."""
+    return sorted(path.parent.name for path in home().glob(f"calibration/*/{SETTINGS_FILE}"))
+
+
+def saved_settings(name: str) -> CalibrationSettings:
+    """The settings of the unfinished run of this name."""
+    path = run_folder(name) / SETTINGS_FILE
+    if not path.exists():
+        there = ", ".join(unfinished()) or "none"
+        raise StoreError(f"there is no unfinished calibration '{name}'; there are: {there}")
+    try:
+        return validate(
+            json.loads(path.read_text(encoding="utf-8")), CalibrationSettings, str(path)
+        )
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); remove '{name}' and start anew") from error
+
+
+def calibrate_model(
+    settings: CalibrationSettings,
+    method: Method,
+    name: str,
+    resume: bool,
+    accelerator: Accelerator,
+    listener: Listener,
+) -> Entry:
+    """Calibrate a model and write the checkpoint `name`.
+
+    The unfinished run lives in the user's data directory under `calibration/NAME`; with `resume`
+    it goes on from its last saved step.
+    """
+    store, folder = Store(checkpoints.KIND), run_folder(name)
+    _check_claim(store, folder, name, settings, resume)
+    known = sources.find_present(settings.model)
+    check_names(known.description, settings)
+    chosen = images.gather(settings, known.description)
+    if chosen.hr is None and any(stage.target == "hr" for stage in method.stages):
+        raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")
+    memory.check_disk(home(), known.description, settings)
+    memory.check_memory(known.description, settings, method, str(accelerator.device))
+    model = sources.load(settings.model)
+    if accelerator.is_main_process:
+        with replace_atomically(folder / SETTINGS_FILE) as temporary:
+            temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
+    run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
+    with _out_of_memory():
+        run.run()
+    if accelerator.is_main_process:
+        studies = run.study()
+        manifest = _manifest(run, known, chosen)
+        target = store.folder(name)
+        report.write_curve(target, run.curve.rows)
+        report.draw_run(
+            target / report.PICTURE_FILE, name, run.curve.rows, manifest["stages"], studies
+        )
+        # The manifest comes last: until then there is no checkpoint of this name.
+        store.write(name, manifest, checkpoints.pack_model(model))
+        shutil.rmtree(folder)
+    accelerator.wait_for_everyone()
+    return store.read(name)
+
+
+def _check_claim(
+    store: Store, folder: Path, name: str, settings: CalibrationSettings, resume: bool
+) -> None:
+    if store.exists(name):
+        raise StoreError(
+            f"a checkpoint named '{name}' exists already; choose another --name, or delete it "
+            f"with `passionsr checkpoints remove {name}`"
+        )
+    begun = (folder / SETTINGS_FILE).exists()
+    if begun and not resume:
+        raise StoreError(
+            f"an unfinished calibration '{name}' is there; go on with --resume, choose another "
+            f"--name, or delete it with `passionsr checkpoints remove {name}`"
+        )
+    if resume:
+        before, now = (_comparable(each) for each in (saved_settings(name), settings))
+        changed = [key for key in now if now[key] != before[key]]
+        if changed:
+            raise ConfigError(
+                f"'{name}' was begun with another {changed[0]}: {before[changed[0]]}, "
+                f"not {now[changed[0]]}; resume it with its own settings or choose another --name"
+            )
+
+
+def _comparable(settings: CalibrationSettings) -> dict[str, Any]:
+    def kept(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: kept(item) for key, item in value.items() if key not in FREE_ON_RESUME}
+
+    cleaned: dict[str, Any] = kept(settings.model_dump(mode="json"))
+    return cleaned
+
+
+def _manifest(
+    run: Calibration, known: sources.KnownModel, chosen: images.CalibrationImages
+) -> dict[str, Any]:
+    """Everything there is to know about a checkpoint but its tensors."""
+    import accelerate
+    import diffusers
+
+    settings = run.settings
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": {
+            "name": settings.model,
+            "sha256": sources.checksum(known),
+            "parameters": run.parameters,
+            "description": known.description.model_dump(mode="json"),
+        },
+        "bits": settings.bits_name,
+        "settings": settings.model_dump(mode="json", exclude={"method", "method_settings"}),
+        "method": {"name": run.method.name, "settings": run.method.settings},
+        "images": {
+            "source": str(settings.images or "the sample: photographs"),
+            "kind": "lr" if chosen.hr is None else "hr, degraded",
+            "count": len(chosen),
+            "sha256": chosen.fingerprint(),
+        },
+        "stages": [vars(result) for result in run.results],
+        "image_psnr": run.results[-1].image_psnr,
+        "seconds": run.curve.seconds(),
+        "peak_memory_bytes": process_peak_bytes(),
+        "layers": [row.as_dict() for row in run.rows],
+        "bounds": {name: layer.nudged_bounds() for name, layer in run.layers.items()},
+        "versions": {
+            "passionsr": __version__,
+            "torch": str(torch.__version__),
+            "diffusers": diffusers.__version__,
+            "accelerate": accelerate.__version__,
+        },
+    }
+
+
+@contextlib.contextmanager
+def _out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise DeviceError(f"out of memory: {memory.ADVICE}") from error

@@ -1,0 +1,170 @@
+"""passionsr calibrate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from passionsr_cli.cli.console import command, output, print_json, progress_console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from passionsr_cli.calibration.progress import StageResult
+    from passionsr_cli.config import CalibrationSettings
+    from passionsr_cli.fitting.loop import Progress
+
+
+@command
+def calibrate(
+    bits: Annotated[
+        str | None,
+        typer.Option(metavar="w6a6|PRESET", help="Bits of weights and activations. Default: w8a8."),
+    ] = None,
+    unet: Annotated[
+        str | None, typer.Option(metavar="w6a6|fp", help="Other bits for the UNet.")
+    ] = None,
+    vae: Annotated[
+        str | None, typer.Option(metavar="w6a6|fp", help="Other bits for the VAE.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What the checkpoint is called. Default: MODEL-BITS-METHOD."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="passionsr|maxmin", help="Default: passionsr.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Photographs (degraded on the way) or low-resolution images. "
+            "Default: the sample: photographs.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE|PRESET", help="YAML file with any setting.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a calibration that was stopped.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
+    ] = False,
+) -> None:
+    """Quantize a model and write it as a checkpoint."""
+    options: dict[str, Any] = {
+        "unet": unet,
+        "vae": vae,
+        "method": method,
+        "model": model,
+        "images": images,
+        "device": device,
+        "precision": precision,
+    }
+    settings = _settings(bits, config, options, name if resume else None)
+
+    from passionsr_cli import api
+    from passionsr_cli.calibration.catalogue import describe
+    from passionsr_cli.cli.progress import calibration_progress
+
+    with calibration_progress() as bars:
+        entry = api.calibrate(settings, name, resume, Listener(bars))
+    shown = describe(entry)
+    if as_json:
+        print_json(shown)
+    else:
+        show_result(shown)
+        output.print(f"use it: passionsr upscale photo.jpg --checkpoint {entry.name}", markup=False)
+
+
+def _settings(
+    bits: str | None, config: str | None, options: dict[str, Any], resumed: str | None
+) -> CalibrationSettings:
+    """Settings from the preset that `--bits` or `--config` name, with options on top.
+
+    `--resume --name NAME` alone takes the settings that run was begun with.
+    """
+    from passionsr_cli.config import CalibrationSettings, preset_names, settings_from
+
+    given = any(value is not None for value in (bits, config, *options.values()))
+    if resumed is not None and not given:
+        from passionsr_cli.calibration.runs import saved_settings
+
+        return saved_settings(resumed)
+    if config is None and bits in preset_names():
+        config, bits = bits, None
+    parts = {part: options[part] or bits for part in ("unet", "vae")}
+    return settings_from(config, CalibrationSettings, {**options, **parts})
+
+
+class Listener:
+    """Shows a calibration's progress: a line for each stage and pass."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.tasks: dict[str, Any] = {}
+
+    def images(self, what: str, done: int, count: int) -> None:
+        self._update(what, done, count, "")
+
+    def step(self, progress: Progress) -> None:
+        losses = "  ".join(f"{key} {value:.2e}" for key, value in progress.losses.items())
+        details = f"{losses}  lr {progress.learning_rate:.1e}"
+        self._update(progress.stage, progress.step, progress.steps, details)
+
+    def stage(self, result: StageResult) -> None:
+        progress_console.print(
+            f"{result.name}: {result.image_psnr:.2f} dB to full precision, {result.seconds:.0f} s"
+        )
+
+    def _update(self, name: str, done: int, count: int, details: str) -> None:
+        if name not in self.tasks:
+            self.tasks[name] = self.bars.add_task(name, total=count, details="")
+        self.bars.update(self.tasks[name], completed=done, details=details)
+
+
+def show_result(shown: dict[str, Any]) -> None:
+    """The summary of a checkpoint, from what `catalogue.describe` says of it."""
+    from rich.table import Table
+
+    title = f"{shown['name']}: {shown['model']}, {shown['bits']}, {shown['method']}"
+    table = Table("stage", "steps", "error", "seconds", "dB to full precision", title=title)
+    for stage in shown["stages"]:
+        losses = ""
+        if stage["first_loss"] is not None:
+            losses = f"{stage['first_loss']:.2e} → {stage['last_loss']:.2e}"
+        table.add_row(
+            stage["name"],
+            str(stage["steps"] or ""),
+            losses,
+            f"{stage['seconds']:.0f}",
+            f"{stage['image_psnr']:.2f}",
+        )
+    output.print(table)
+    output.print(f"{shown['quantized_layers']} layers: {describe_bits(shown['layer_bits'])}")
+    if shown["left_alone"]:
+        output.print(f"{shown['left_alone']} layers stay in floating point")
+    output.print(
+        f"{shown['bytes'] / 1e6:.1f} MB, {shown['share_of_32_bits']:.3f} of 32 bits; "
+        f"{shown['seconds']:.0f} s, at most {shown['peak_memory_bytes'] / 1e9:.1f} GB of memory"
+    )
+    output.print(shown["folder"], soft_wrap=True, markup=False)
+
+
+def describe_bits(counts: dict[str, int]) -> str:
+    """'103 at w6a6, 6 at w8a8'."""
+    return ", ".join(f"{count} at {bits}" for bits, count in counts.items())

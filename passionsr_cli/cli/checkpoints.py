@@ -1,0 +1,119 @@
+"""passionsr checkpoints"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json
+from passionsr_cli.cli.models import JsonOption
+
+app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
+
+NameArgument = Annotated[str, typer.Argument(help="A checkpoint's name or folder.")]
+
+
+@app.callback()
+@command
+def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the checkpoints, and the calibrations that can be resumed."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.table import Table
+
+    from passionsr_cli.calibration import catalogue
+
+    found, damaged, unfinished = catalogue.listing()
+    if as_json:
+        print_json({"checkpoints": found, "damaged": damaged, "unfinished": unfinished})
+        return
+    table = Table("name", "model", "bits", "method", "dB to full precision", "MB", "of 32 bits")
+    for item in found:
+        table.add_row(
+            item["name"],
+            item["model"],
+            item["bits"],
+            item["method"],
+            f"{item['image_psnr']:.2f}",
+            f"{item['bytes'] / 1e6:.1f}",
+            f"{item['share_of_32_bits']:.3f}",
+        )
+    output.print(table)
+    for name, reason in damaged.items():
+        output.print(f"{name}: damaged ({reason})", soft_wrap=True, markup=False)
+    for name in unfinished:
+        output.print(f"{name}: unfinished; go on with `calibrate --resume --name {name}`")
+    if not found and not unfinished:
+        output.print("none yet; make one with `passionsr calibrate --bits w6a6`")
+
+
+@app.command("show")
+@command
+def show_checkpoint(
+    name: NameArgument,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="A row for each layer: bits, grids, reasons.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """How a checkpoint was made and what it holds."""
+    from passionsr_cli.calibration import catalogue
+    from passionsr_cli.calibration.checkpoints import find
+    from passionsr_cli.cli.calibrate import show_result
+
+    shown = catalogue.describe(find(name))
+    if as_json:
+        print_json(shown)
+        return
+    show_result(shown)
+    if layers:
+        _show_layers(shown["layers"])
+
+
+def _show_layers(rows: list[dict[str, str]]) -> None:
+    from rich.table import Table
+
+    table = Table("layer", "kind", "weights", "activations", "transformation", "remark")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            row["kind"],
+            row["weights"],
+            row["activations"],
+            row["transformation"],
+            row["reason"],
+        )
+    output.print(table)
+
+
+@app.command("compare")
+@command
+def compare_checkpoints(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Checkpoints.")],
+    picture: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PNG", help="Where the picture goes.")
+    ] = Path("calibrations.png"),
+) -> None:
+    """Draw the loss curves of several calibrations over each other."""
+    from passionsr_cli.calibration import catalogue
+
+    catalogue.compare(names, picture)
+    output.print(f"{picture}", soft_wrap=True, markup=False)
+
+
+@app.command("remove")
+@command
+def remove_checkpoint(
+    name: Annotated[str, typer.Argument(help="A checkpoint's or unfinished calibration's name.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a checkpoint, or a calibration that was not finished."""
+    from passionsr_cli.calibration import catalogue
+
+    what = catalogue.what_is_named(name)
+    if not yes and not typer.confirm(f"delete the {what} '{name}'?"):
+        raise typer.Exit(EXIT_ERROR)
+    catalogue.remove(name)
+    output.print(f"deleted the {what} '{name}'")

@@ -1,0 +1,68 @@
+"""The three parts of a one-step model that are calibrated apart, and how its layers belong."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from passionsr_cli.models.one_step import OneStepModel
+
+ENCODER, UNET, DECODER = "encoder", "unet", "decoder"
+COMPONENTS = (ENCODER, UNET, DECODER)
+_PREFIXES = {
+    ENCODER: ("vae.encoder.", "vae.quant_conv"),
+    UNET: ("unet.",),
+    DECODER: ("vae.post_quant_conv", "vae.decoder."),
+}
+
+
+def component_of(layer_name: str) -> str:
+    """The component a layer of a `OneStepModel` belongs to."""
+    for component, prefixes in _PREFIXES.items():
+        if layer_name.startswith(prefixes):
+            return component
+    raise KeyError(layer_name)
+
+
+class Chain(nn.Module):
+    """Components run one after the other, callable as one module.
+
+    A chain that starts with the encoder takes upscaled LR images (B, 3, H, W), with the UNet
+    z_L, with the decoder z_H; it returns what its last component makes: z_L, z_H or the image.
+    """
+
+    def __init__(self, model: OneStepModel, components: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.components = model, components
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = {ENCODER: self.model.encode, UNET: self._restore, DECODER: self.model.decode}
+        for component in self.components:
+            x = steps[component](x)
+        return x.float()
+
+    def _restore(self, latent: Tensor) -> Tensor:
+        return self.model.to_x0(latent, self.model.predict(latent))
+
+
+def concatenations(model: OneStepModel) -> dict[str, int]:
+    """Layers that read two concatenated tensors: the channel at which the second one begins.
+
+    In the UNet's up blocks, each residual block reads what comes from below and then a skip.
+    """
+    boundaries = {}
+    width = _resnets(model.unet.mid_block)[-1].out_channels
+    for number, block in enumerate(model.unet.up_blocks):
+        for index, resnet in enumerate(_resnets(block)):
+            name = f"unet.up_blocks.{number}.resnets.{index}"
+            boundaries[f"{name}.conv1"] = width
+            if resnet.conv_shortcut is not None:
+                boundaries[f"{name}.conv_shortcut"] = width
+            width = resnet.out_channels
+    return boundaries
+
+
+def _resnets(block: nn.Module) -> list[ResnetBlock2D]:
+    return list(cast("nn.ModuleList", block.resnets))  # type: ignore[arg-type]

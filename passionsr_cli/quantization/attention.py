@@ -1,0 +1,170 @@
+"""The two products of attention on integer grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from passionsr_cli.quantization.affine import fake_quantize, grid_between
+from passionsr_cli.quantization.observers import MinMaxObserver
+from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, State
+from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.transform import ChannelTransform, extent
+
+
+class QuantizedAttention(nn.Module):
+    """A processor for diffusers' `Attention` whose q, k, softmax and v are quantized.
+
+    q·kᵀ has one channel scale per head channel, (q / s)·(k s)ᵀ; softmax and v have none (a scale
+    between them would be per token and tie a model to one image size).
+    """
+
+    channel_scale: Tensor | None
+
+    def __init__(self, channels: int, heads: int, plan: AttentionPlan) -> None:
+        super().__init__()
+        self.register_buffer("channel_scale", None)
+        self.plan, self.heads = plan, heads
+        self.state = State.FLOAT
+        self.frozen = False
+        self.transform = ChannelTransform(channels, False) if plan.channel_scale else None
+        self.query, self.key = Quantizer(plan.query_key), Quantizer(plan.query_key)
+        self.probability, self.value = Quantizer(plan.activation), Quantizer(plan.activation)
+        self.tensor_observers = {name: MinMaxObserver() for name in self._quantizers()}
+        self.channel_observers = {name: MinMaxObserver(-1) for name in ("query", "key")}
+
+    def observers(self) -> dict[str, MinMaxObserver]:
+        """What notes ranges while `State.OBSERVING`."""
+        channels = {f"{name} channels": item for name, item in self.channel_observers.items()}
+        return {**self.tensor_observers, **channels}
+
+    def transforms(self) -> list[nn.Module]:
+        """What learns with LET."""
+        return [] if self.transform is None else [self.transform]
+
+    def quantizers(self) -> list[nn.Module]:
+        """What learns with LBQ."""
+        return list(self._quantizers().values())
+
+    def _quantizers(self) -> dict[str, Quantizer]:
+        return {
+            "query": self.query,
+            "key": self.key,
+            "probability": self.probability,
+            "value": self.value,
+        }
+
+    def __call__(  # diffusers reads this signature
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        result: Tensor = super().__call__(attn, hidden_states, encoder_hidden_states)
+        return result
+
+    def forward(self, attn: Any, hidden_states: Tensor, context: Tensor | None) -> Tensor:
+        """Attention of (B, N, C), or of an image (B, C, H, W), over itself or over a context."""
+        tokens = hidden_states
+        if hidden_states.dim() == 4:
+            tokens = hidden_states.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            tokens = attn.group_norm(tokens.transpose(1, 2)).transpose(1, 2)
+        source = tokens if context is None else context
+        mixed = self.products(
+            attn.to_q(tokens), attn.to_k(source), attn.to_v(source), float(attn.scale)
+        )
+        mixed = attn.to_out[0](mixed)
+        if hidden_states.dim() == 4:
+            mixed = mixed.transpose(1, 2).reshape(hidden_states.shape)
+        if attn.residual_connection:
+            mixed = mixed + hidden_states
+        result: Tensor = mixed / attn.rescale_output_factor
+        return result
+
+    def products(self, query: Tensor, key: Tensor, value: Tensor, factor: float) -> Tensor:
+        """softmax(q kᵀ · factor) v of (B, N, C), (B, M, C), (B, M, C) as (B, N, C)."""
+        if self.state is State.FLOAT:
+            q, k, v = (self._apart(tensor) for tensor in (query, key, value))
+            return _together(F.scaled_dot_product_attention(q, k, v, scale=factor))
+        scale = self.channel_scale if self.transform is None else self.transform.scale()
+        if self.state is State.OBSERVING:
+            self.channel_observers["query"].observe(query)
+            self.channel_observers["key"].observe(key)
+        query, key, value = query.float(), key.float(), value.float()
+        if scale is not None:
+            query, key = query / scale, key * scale
+        query = self._round("query", self._apart(query), scale)
+        key = self._round("key", self._apart(key), scale)
+        probability = torch.softmax(query @ key.transpose(-1, -2) * factor, dim=-1).float()
+        probability = self._round("probability", probability, None)
+        return _together(probability @ self._round("value", self._apart(value), None))
+
+    def _round(self, name: str, x: Tensor, scale: Tensor | None) -> Tensor:
+        quantizer = self._quantizers()[name]
+        if self.state is State.OBSERVING:
+            self.tensor_observers[name].observe(x)
+            return x
+        if self.state is State.QUANTIZING:
+            rounded: Tensor = quantizer(x)
+            return rounded
+        lower, upper = self.tensor_observers[name].bounds()
+        if scale is not None:
+            largest = extent(self.channel_observers[name].bounds())
+            upper = (largest / scale if name == "query" else largest * scale).amax()
+        elif quantizer.scheme.symmetric:
+            upper = extent((lower, upper))
+        return fake_quantize(x, grid_between(lower, upper, quantizer.scheme))
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """(B, N, C) as (B, heads, N, C / heads)."""
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    @torch.no_grad()
+    def start_transform(self, exponent: float) -> None:
+        """Head-channel scales from what was observed (LET's start)."""
+        if self.transform is not None:
+            query, key = (extent(self.channel_observers[n].bounds()) for n in ("query", "key"))
+            self.transform.start(query, key, exponent)
+
+    @torch.no_grad()
+    def start_bounds(self) -> None:
+        """Bounds from what was observed (LBQ's start)."""
+        for name, quantizer in self._quantizers().items():
+            quantizer.start(*self.tensor_observers[name].bounds())
+
+    @torch.no_grad()
+    def nudged_bounds(self) -> dict[str, tuple[float, float]]:
+        """The smallest and largest representable values of each operand, for people to read."""
+        pairs = {name: item.grid().nudged_bounds() for name, item in self._quantizers().items()}
+        return {name: (float(lower), float(upper)) for name, (lower, upper) in pairs.items()}
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Fix everything that was learned."""
+        scale = None if self.transform is None else self.transform.scale()
+        grids = {name: quantizer.grid() for name, quantizer in self._quantizers().items()}
+        self.adopt(FrozenAttention(scale, grids))
+
+    def adopt(self, frozen: FrozenAttention) -> None:
+        """Become the attention that `freeze` made, here or in an earlier process."""
+        for name, quantizer in self._quantizers().items():
+            quantizer.fix(frozen.grids[name])
+        self.channel_scale, self.transform = frozen.channel_scale, None
+        self.frozen, self.state = True, State.QUANTIZING
+
+    def as_frozen(self) -> FrozenAttention:
+        """What `adopt` takes up."""
+        assert self.frozen
+        grids = {name: quantizer.grid() for name, quantizer in self._quantizers().items()}
+        return FrozenAttention(self.channel_scale, grids)
+
+
+def _together(x: Tensor) -> Tensor:
+    """(B, heads, N, d) as (B, N, heads·d)."""
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,307 @@
+"""Convolutions and linear layers on integer grids, with their transformations."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from passionsr_cli.quantization.affine import (
+    Grid,
+    Scheme,
+    dequantize,
+    fake_quantize,
+    grid_between,
+    quantize,
+)
+from passionsr_cli.quantization.observers import MinMaxObserver
+from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
+from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.transform import (
+    Bounds,
+    ChannelTransform,
+    Split,
+    extent,
+    transformed_bounds,
+)
+
+
+class QuantizedLayer(nn.Module):
+    """What `QuantizedConv2d` and `QuantizedLinear` share. Computes in float32."""
+
+    channel_axis: int
+    channel_scale: Tensor | None
+    channel_shift: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: LayerPlan) -> None:
+        super().__init__()
+        outputs, channels = weight.shape[:2]
+        self.plan = plan
+        self.state = State.FLOAT
+        self.frozen = False
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        transforms = plan.channel_scale or plan.channel_shift
+        self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
+        self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
+        self.input_quantizer = None if plan.activation is None else Quantizer(plan.activation)
+        self.weight_quantizer = None if plan.weight is None else Quantizer(plan.weight, outputs)
+        self.register_buffer("channel_scale", None)
+        self.register_buffer("channel_shift", None)
+        self.tensor_observer = MinMaxObserver()
+        self.channel_observer = MinMaxObserver(self.channel_axis)
+
+    def observers(self) -> dict[str, MinMaxObserver]:
+        """What notes ranges while `State.OBSERVING`."""
+        return {"tensor": self.tensor_observer, "channel": self.channel_observer}
+
+    def transforms(self) -> list[nn.Module]:
+        """What learns with LET."""
+        return [] if self.transform is None else [self.transform]
+
+    def quantizers(self) -> list[nn.Module]:
+        """What learns with LBQ: bounds, and how the parts of a split share them."""
+        found = (self.split, self.input_quantizer, self.weight_quantizer)
+        return [module for module in found if module is not None]
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
+        """The layer's product; `padded` says that `x` has its border already."""
+        raise NotImplementedError
+
+    def pad(self, x: Tensor) -> Tensor:
+        """`x` with the border its product will see."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.state is State.FLOAT:
+            return self.product(x, self.weight, self.bias, padded=False)
+        scale, shift, bounds = self._transformation()
+        # Zero is only zero on the grid of X; with a shift the border must be there before it.
+        padded = shift is not None
+        values = self.pad(x) if padded else x
+        if self.state is State.OBSERVING:
+            self.channel_observer.observe(values)
+            self.tensor_observer.observe(self._move(values.detach(), scale, shift))
+            return self.product(x, self.weight, self.bias, padded=False)
+        values = self._move(values, scale, shift)
+        if self.input_quantizer is not None:
+            if bounds is None:
+                values = self.input_quantizer(values)
+            else:
+                values = fake_quantize(values, grid_between(*bounds, self.input_quantizer.scheme))
+        weight = self.weight if self.frozen else self._quantized_weight(scale)
+        return self.product(values, weight, self._folded_bias(shift), padded)
+
+    def _transformation(self) -> tuple[Tensor | None, Tensor | None, Bounds | None]:
+        """Scale and shift of each channel, and the bounds that follow from them if they do."""
+        if self.frozen:
+            return self.channel_scale, self.channel_shift, None
+        scale = shift = None
+        if self.transform is not None:
+            scale, shift = self.transform.scale(), self.transform.shift()
+        elif self.split is not None:
+            scale = torch.ones(self.weight.shape[1], device=self.weight.device)
+        if self.state is not State.FOLLOWING:
+            if self.split is not None and scale is not None:
+                scale, shift = self.split.folded(scale, shift)
+            return scale, shift, None
+        bounds = self._parts(scale, shift)
+        if self.split is None or scale is None:
+            return scale, shift, bounds[0]
+        ratio, offset, common = self.split.fold(bounds[0], bounds[1])
+        return *self.split.combine(scale, shift, ratio, offset), common
+
+    def _parts(self, scale: Tensor | None, shift: Tensor | None) -> list[Bounds]:
+        """Bounds of X̃, or of each of its two parts, from the observed channels of X."""
+        lower, upper = self.channel_observer.bounds()
+        if scale is not None:
+            lower, upper = transformed_bounds((lower, upper), scale, shift)
+        cut = len(lower) if self.split is None else self.split.boundary
+        parts = [slice(0, cut), slice(cut, None)][: 1 if self.split is None else 2]
+        return [(lower[part].amin(), upper[part].amax()) for part in parts]
+
+    def _move(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        x = x.float()
+        if shift is not None:
+            x = x - self._along_channels(shift, x)
+        return x if scale is None else x / self._along_channels(scale, x)
+
+    def _along_channels(self, values: Tensor, x: Tensor) -> Tensor:
+        shape = [1] * x.dim()
+        shape[self.channel_axis] = -1
+        return values.reshape(shape)
+
+    def _scaled_weight(self, scale: Tensor | None) -> Tensor:
+        weight = self.weight.float()
+        if scale is None:
+            return weight
+        return weight * scale.reshape(1, -1, *[1] * (weight.dim() - 2))
+
+    def _quantized_weight(self, scale: Tensor | None) -> Tensor:
+        weight = self._scaled_weight(scale)
+        if self.weight_quantizer is None:
+            return weight
+        if self.state is State.FOLLOWING:
+            scheme = self.weight_quantizer.scheme
+            return fake_quantize(weight, grid_between(*_weight_bounds(weight, scheme), scheme))
+        quantized: Tensor = self.weight_quantizer(weight)
+        return quantized
+
+    def _folded_bias(self, shift: Tensor | None) -> Tensor | None:
+        """b + W δ, from the weight as it was before rounding."""
+        if shift is None or self.frozen:
+            return self.bias
+        # No matrix product: autocast would compute it in half precision.
+        moved = (self._summed_weight() * shift).sum(1)
+        return moved if self.bias is None else self.bias + moved
+
+    def _summed_weight(self) -> Tensor:
+        """What each input channel (O, C) adds to an output where it is constant."""
+        weight = self.weight.float()
+        return weight if weight.dim() == 2 else weight.flatten(2).sum(2)
+
+    @torch.no_grad()
+    def start_transform(self, exponent: float) -> None:
+        """Channel scales from what was observed (LET's start)."""
+        if self.transform is not None and self.plan.channel_scale:
+            weights = self.weight.float().transpose(0, 1).flatten(1).abs().amax(1)
+            self.transform.start(extent(self.channel_observer.bounds()), weights, exponent)
+
+    @torch.no_grad()
+    def start_bounds(self) -> None:
+        """Bounds from what was observed, through the transformation as it is now (LBQ's start).
+
+        Parts of a concatenation get bounds each, folded into one grid.
+        """
+        scale = shift = None
+        if self.transform is not None:
+            scale, shift = self.transform.scale(), self.transform.shift()
+        if self.split is not None:
+            bounds = self.split.start(*self._parts(scale, shift))
+        else:
+            bounds = self.tensor_observer.bounds()
+        if self.input_quantizer is not None:
+            self.input_quantizer.start(*bounds)
+        if self.weight_quantizer is not None:
+            weight = self._scaled_weight(self.effective_transform()[0])
+            self.weight_quantizer.start(*_weight_bounds(weight, self.weight_quantizer.scheme))
+
+    def effective_transform(self) -> tuple[Tensor | None, Tensor | None]:
+        """(s, δ) of each input channel with the split folded in; None is the identity."""
+        assert self.state is not State.FOLLOWING
+        return self._transformation()[:2]
+
+    @torch.no_grad()
+    def clipped_share(self, x: Tensor) -> float:
+        """The share of an input that lies outside the grid's bounds."""
+        scale, shift, bounds = self._transformation()
+        if self.input_quantizer is None:
+            return 0.0
+        lower, upper = self.input_quantizer.bounds() if bounds is None else bounds
+        values = self._move(x, scale, shift)
+        return float(((values < lower) | (values > upper)).float().mean())
+
+    @torch.no_grad()
+    def rounded_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(X̃, X̃ rounded to its grid) of a layer that quantizes."""
+        scale, shift, _ = self._transformation()
+        moved = self._move(x, scale, shift)
+        return moved, moved if self.input_quantizer is None else self.input_quantizer(moved)
+
+    @torch.no_grad()
+    def nudged_bounds(self) -> dict[str, tuple[float, float]]:
+        """The smallest and largest representable X̃, for people to read."""
+        if self.input_quantizer is None:
+            return {}
+        lower, upper = self.input_quantizer.grid().nudged_bounds()
+        return {"input": (float(lower), float(upper))}
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Round the weight for good and fold everything that was learned."""
+        scale, shift = self.effective_transform()
+        weight = self._scaled_weight(scale)
+        weight_grid = _grid(self.weight_quantizer)
+        self.adopt(
+            FrozenLayer(
+                weight=weight if weight_grid is None else quantize(weight, weight_grid),
+                weight_grid=weight_grid,
+                bias=self._folded_bias(shift),
+                channel_scale=scale,
+                channel_shift=shift,
+                input_grid=_grid(self.input_quantizer),
+            )
+        )
+
+    @torch.no_grad()
+    def adopt(self, frozen: FrozenLayer) -> None:
+        """Become the layer that `freeze` made, here or in an earlier process."""
+        weight = frozen.weight
+        if frozen.weight_grid is not None and self.weight_quantizer is not None:
+            weight = dequantize(weight, frozen.weight_grid)
+            self.weight_quantizer.fix(frozen.weight_grid)
+        if frozen.input_grid is not None and self.input_quantizer is not None:
+            self.input_quantizer.fix(frozen.input_grid)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if frozen.bias is None else nn.Parameter(frozen.bias, requires_grad=False)
+        self.channel_scale, self.channel_shift = frozen.channel_scale, frozen.channel_shift
+        self.transform = self.split = None
+        self.frozen, self.state = True, State.QUANTIZING
+
+    def as_frozen(self) -> FrozenLayer:
+        """What `adopt` takes up."""
+        assert self.frozen
+        weight: Tensor = self.weight
+        weight_grid = _grid(self.weight_quantizer)
+        return FrozenLayer(
+            weight=weight if weight_grid is None else quantize(weight, weight_grid),
+            weight_grid=weight_grid,
+            bias=self.bias,
+            channel_scale=self.channel_scale,
+            channel_shift=self.channel_shift,
+            input_grid=_grid(self.input_quantizer),
+        )
+
+
+class QuantizedConv2d(QuantizedLayer):
+    """A convolution on integer grids. Input and output (B, C, H, W)."""
+
+    channel_axis = 1
+
+    def __init__(self, layer: nn.Conv2d, plan: LayerPlan) -> None:
+        super().__init__(layer.weight, layer.bias, plan)
+        assert not isinstance(layer.padding, str)
+        self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
+
+    def pad(self, x: Tensor) -> Tensor:
+        vertical, horizontal = self.padding
+        return F.pad(x, (horizontal, horizontal, vertical, vertical))
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
+        padding = (0, 0) if padded else self.padding
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation)
+
+
+class QuantizedLinear(QuantizedLayer):
+    """A linear layer on integer grids. Input (…, C), output (…, O)."""
+
+    channel_axis = -1
+
+    def __init__(self, layer: nn.Linear, plan: LayerPlan) -> None:
+        super().__init__(layer.weight, layer.bias, plan)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
+        return F.linear(x, weight, bias)
+
+
+def _weight_bounds(weight: Tensor, scheme: Scheme) -> Bounds:
+    """Smallest and largest weight, of each output channel or of all; differentiable."""
+    if scheme.channel_axis is None:
+        lower, upper = weight.amin(), weight.amax()
+    else:
+        lower, upper = weight.flatten(1).amin(1), weight.flatten(1).amax(1)
+    return (lower, torch.maximum(-lower, upper)) if scheme.symmetric else (lower, upper)
+
+
+def _grid(quantizer: Quantizer | None) -> Grid | None:
+    return None if quantizer is None else quantizer.grid()

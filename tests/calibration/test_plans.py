@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from passionsr_cli.calibration.catalogue import bits_of
+from passionsr_cli.calibration.plans import EXCEPTION, check_names, quantize_model
+from passionsr_cli.calibration.stages import NO_TRANSFORMATION, Transformation
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import LayerRow
+from passionsr_cli.quantization.plans import LayerPlan
+
+ALL = Transformation(True, "unpadded", split=True)
+
+
+def _rows(model: OneStepModel, **settings: object) -> dict[str, LayerRow]:
+    rows = quantize_model(model, CalibrationSettings(**settings), ALL)  # type: ignore[arg-type]
+    return {row.name: row for row in rows}
+
+
+def test_exceptions_keep_eight_bits_and_say_so(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, unet="w4a6", vae="w2a2")
+    lifted = [name for name, row in rows.items() if row.reason == EXCEPTION]
+    assert sorted(lifted) == sorted(CalibrationSettings().eight_bit_layers)
+    assert {bits_of(rows[name]) for name in lifted} == {"w8a8"}
+    assert bits_of(rows["unet.conv_in"]) == "w4a6"
+    assert bits_of(rows["vae.decoder.conv_in"]) == "w2a2"
+    assert bits_of(rows["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]) == "a6"
+
+
+def test_eight_bit_weights_are_symmetric_and_fewer_are_not(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, unet="w8a8", vae="w6a8")
+    unet, vae = rows["unet.conv_in"].weight, rows["vae.decoder.conv_in"].weight
+    assert unet is not None
+    assert vae is not None
+    assert (unet.symmetric, vae.symmetric) == (True, False)
+    assert unet.channel_axis == 0
+
+
+def test_symmetry_and_granularity_can_be_chosen(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, weights="asymmetric", weight_grids="tensor", activations="symmetric")
+    row = rows["unet.conv_in"]
+    assert row.weight is not None
+    assert row.activation is not None
+    assert (row.weight.symmetric, row.weight.channel_axis) == (False, None)
+    assert row.activation.symmetric
+
+
+def test_parts_can_stay_in_floating_point(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, unet="w8a8", vae="fp")
+    left = {name for name, row in rows.items() if row.plan is None}
+    assert left == {name for name in rows if name.startswith("vae.")}
+    assert "left in floating point by the settings" in rows["vae.decoder.conv_in"].reason
+
+
+def test_weights_alone_can_be_quantized(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, unet="w4a16", vae="w4a16")
+    assert bits_of(rows["unet.conv_in"]) == "w4a16"
+    assert bits_of(rows["unet.conv_out"]) == "w8a16"
+    attention = rows["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]
+    assert attention.plan is None
+    assert "floating point" in attention.reason
+
+
+def test_shifts_and_splits_stand_where_they_are_free(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model)
+    padded = rows["unet.up_blocks.0.resnets.0.conv1"].plan
+    shortcut = rows["unet.up_blocks.0.resnets.0.conv_shortcut"].plan
+    plain = rows["unet.down_blocks.0.resnets.0.conv1"].plan
+    assert isinstance(padded, LayerPlan)
+    assert isinstance(shortcut, LayerPlan)
+    assert isinstance(plain, LayerPlan)
+    assert (padded.channel_shift, padded.split) == (False, 16)
+    assert (shortcut.channel_shift, shortcut.split) == (True, 16)
+    assert plain.split is None
+
+
+def test_without_transformation_there_is_none(tiny_model: OneStepModel) -> None:
+    rows = quantize_model(tiny_model, CalibrationSettings(), NO_TRANSFORMATION)
+    plans = [row.plan for row in rows if isinstance(row.plan, LayerPlan)]
+    assert not any(plan.channel_scale or plan.channel_shift or plan.split for plan in plans)
+
+
+def test_a_layer_that_does_not_exist_is_named(tiny_model: OneStepModel) -> None:
+    settings = CalibrationSettings(eight_bit_layers=("unet.conv_uot",))
+    with pytest.raises(ConfigError, match=r"no layer 'unet\.conv_uot'; did you mean 'unet\.conv_"):
+        check_names(tiny_model.description, settings)
+    check_names(tiny_model.description, CalibrationSettings())

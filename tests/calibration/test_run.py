@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from passionsr_cli import api
+from passionsr_cli.calibration import checkpoints, runs
+from passionsr_cli.calibration.progress import Quiet, StageResult
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ConfigError, FitError, StoreError
+from passionsr_cli.fitting.loop import Progress
+
+STEPS = 6
+
+
+def _settings(model: Path, **changes: Any) -> CalibrationSettings:
+    fits = {name: {"steps": STEPS, "learning_rate": 0.02} for name in ("let", "lbq", "joint")}
+    own = {**fits, **changes.pop("passionsr", {})}
+    values = {
+        "model": str(model),
+        "unet": "w4a4",
+        "vae": "w4a4",
+        "crops": 5,
+        "crop_px": 32,
+        "batch_size": 2,
+        "device": "cpu",
+        "precision": "fp32",
+        "method_settings": {"passionsr": own},
+        **changes,
+    }
+    return CalibrationSettings.model_validate(values)
+
+
+class _Kill(BaseException):
+    pass
+
+
+class _KillAt(Quiet):
+    """Ends the process's work at one step of one stage, or at one image of one pass."""
+
+    def __init__(self, where: str, number: int) -> None:
+        self.where, self.number = where, number
+
+    def step(self, progress: Progress) -> None:
+        if (progress.stage, progress.step) == (self.where, self.number):
+            raise _Kill
+
+    def images(self, what: str, done: int, count: int) -> None:
+        if (what, done) == (self.where, self.number):
+            raise _Kill
+
+
+def _tensors(name: str) -> dict[str, torch.Tensor]:
+    return checkpoints.find(name).tensors()
+
+
+def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
+    plain = api.calibrate(_settings(tiny_folder, method="maxmin"), "plain")
+    learned = api.calibrate(_settings(tiny_folder), "learned")
+    assert learned.manifest["image_psnr"] > plain.manifest["image_psnr"]
+    assert [stage["name"] for stage in learned.manifest["stages"]] == [
+        f"{part} {what}" for part in ("encoder", "unet", "decoder") for what in ("LET", "LBQ")
+    ]
+    assert [stage["steps"] for stage in learned.manifest["stages"]] == [STEPS] * 6
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("full precision", 3),
+        ("encoder LET: observing", 4),
+        ("encoder LET", 3),
+        ("quantized encoder", 2),
+        ("unet LBQ", STEPS),
+        ("decoder LBQ", 1),
+    ],
+)
+def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
+    tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(tiny_folder)
+    # Save after every step and batch, as a slow machine would.
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
+    api.calibrate(settings, "undisturbed")
+    with pytest.raises(_Kill):
+        api.calibrate(settings, "stopped", listener=_KillAt(where, number))
+    assert runs.unfinished() == ["stopped"]
+    with pytest.raises(StoreError, match="go on with --resume"):
+        api.calibrate(settings, "stopped")
+    heard: list[str] = []
+
+    class Hearing(Quiet):
+        def step(self, progress: Progress) -> None:
+            heard.append(f"{progress.stage} {progress.step}")
+
+    api.calibrate(settings, "stopped", resume=True, listener=Hearing())
+    # It went on, it did not start over.
+    assert len(heard) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
+    one, two = _tensors("undisturbed"), _tensors("stopped")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert runs.unfinished() == []
+
+
+class _Clock:
+    """Time that passes a minute at every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 60
+        return self.now
+
+
+def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
+    with pytest.raises(_Kill):
+        api.calibrate(_settings(tiny_folder), "mine", listener=_KillAt("encoder LET", 2))
+    with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
+        api.calibrate(_settings(tiny_folder, crops=7), "mine", resume=True)
+    with pytest.raises(StoreError, match="no unfinished calibration 'other'; there are: mine"):
+        api.calibrate(_settings(tiny_folder), "other", resume=True)
+    slower = {"let": {"steps": STEPS, "learning_rate": 0.001}}
+    api.calibrate(_settings(tiny_folder, passionsr=slower), "mine", resume=True)
+
+
+def test_a_name_is_taken_once(tiny_folder: Path) -> None:
+    settings = _settings(tiny_folder, method="maxmin")
+    entry = api.calibrate(settings)
+    assert entry.name == "tiny-w4a4-maxmin"
+    with pytest.raises(StoreError, match="'tiny-w4a4-maxmin' exists already"):
+        api.calibrate(settings)
+
+
+def test_a_value_that_is_not_finite_names_stage_step_and_layer(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passionsr_cli.calibration import run
+
+    class Poison(Quiet):
+        def step(self, progress: Progress) -> None:
+            if progress.stage == "unet LET" and progress.step == 3:
+                layer = calibrations[0].layers["unet.mid_block.resnets.0.conv1"]
+                for parameter in layer.transforms()[0].parameters():
+                    parameter.data.fill_(math.nan)
+
+    calibrations: list[run.Calibration] = []
+    plain = run.Calibration.__init__
+
+    def remember(self: run.Calibration, *args: Any) -> None:
+        calibrations.append(self)
+        plain(self, *args)
+
+    monkeypatch.setattr(run.Calibration, "__init__", remember)
+    with pytest.raises(FitError) as caught:
+        api.calibrate(_settings(tiny_folder), "poisoned", listener=Poison())
+    assert "unet LET: the gradient of the error loss became nan at step 4" in str(caught.value)
+    assert "first in layer unet.mid_block.resnets.0.conv1" in str(caught.value)
+    assert "keeps the best state" in str(caught.value)
+    # What was kept is of use.
+    api.calibrate(_settings(tiny_folder), "poisoned", resume=True)
+
+
+def test_a_loss_that_grows_stops_and_the_best_state_stays(tiny_folder: Path) -> None:
+    wild = {"let": {"steps": 200, "learning_rate": 3.0, "gradient_clip": 1e9}}
+    with pytest.raises(
+        FitError, match=r"encoder LET: the .*error loss .* at step \d+ \(.*layer vae"
+    ):
+        api.calibrate(_settings(tiny_folder, passionsr=wild), "wild")
+    saved = torch.load(runs.run_folder("wild") / "fit.pt", weights_only=True)
+    assert saved["step"] < 200
+    parameters = [
+        value
+        for layer in saved["tracked"]["layers"].values()
+        for value in layer.values()
+        if isinstance(value, torch.Tensor)
+    ]
+    assert all(bool(value.isfinite().all()) for value in parameters)
+
+
+def test_the_ablation_of_the_paper_is_configuration(tiny_folder: Path) -> None:
+    joint = {"distributed": False}
+    bare = {"transformation": False, "distributed": False}
+    for name, changes in (("let", joint), ("lbq", bare)):
+        entry = api.calibrate(_settings(tiny_folder, passionsr=changes), name)
+        assert [stage["name"] for stage in entry.manifest["stages"]] == ["joint"]
+    transformed = [key for key in _tensors("let") if key.endswith("channel_scale")]
+    assert len(transformed) > 50
+    assert not [key for key in _tensors("lbq") if key.endswith("channel_scale")]
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_folder: Path) -> None:
+    one = api.calibrate(_settings(tiny_folder), "plain").manifest["stages"]
+    saving = _settings(tiny_folder, gradient_checkpointing=True)
+    two = api.calibrate(saving, "saving").manifest["stages"]
+    for plain, other in zip(one, two, strict=True):
+        assert plain["last_loss"] == pytest.approx(other["last_loss"], rel=1e-3)
+
+
+def test_the_unet_alone_can_be_calibrated(tiny_folder: Path) -> None:
+    entry = api.calibrate(_settings(tiny_folder, vae="fp"), "unet-only")
+    assert [stage["name"] for stage in entry.manifest["stages"]] == ["unet LET", "unet LBQ"]
+    assert entry.manifest["bits"] == "unet-w4a4-vae-fp"
+
+
+def test_photographs_can_be_the_decoders_target(tiny_folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    api.calibrate(_settings(tiny_folder, passionsr={"decoder_target": "hr"}), "hr")
+    (tmp_path / "lr").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "lr" / "a.png")
+    settings = _settings(tiny_folder, images=tmp_path / "lr", passionsr={"decoder_target": "hr"})
+    with pytest.raises(ConfigError, match="target is 'hr', but the images are low-resolution"):
+        api.calibrate(settings, "lr")
+
+
+def test_stages_are_reported(tiny_folder: Path) -> None:
+    heard: list[StageResult] = []
+
+    class Hearing(Quiet):
+        def stage(self, result: StageResult) -> None:
+            heard.append(result)
+
+    api.calibrate(_settings(tiny_folder), "heard", listener=Hearing())
+    assert len(heard) == 6
+    assert all(result.image_psnr > 10 for result in heard)
+    assert all(result.first_loss and result.last_loss for result in heard)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from passionsr_cli.cli.app import app
+
+RUNNER = CliRunner()
+
+
+def _run(*arguments: object) -> Any:
+    return RUNNER.invoke(app, [str(argument) for argument in arguments])
+
+
+def _line(result: Any) -> str:
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_folder: Path) -> Path:
+    fits = {name: {"steps": 2, "learning_rate": 0.01} for name in ("let", "lbq", "joint")}
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "model": str(tiny_folder),
+                "crops": 2,
+                "crop_px": 32,
+                "device": "cpu",
+                "precision": "fp32",
+                "method_settings": {"passionsr": fits},
+            }
+        )
+    )
+    return path
+
+
+def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path) -> None:
+    done = _run("calibrate", "--bits", "w6a6", "--config", config, "--name", "mine")
+    assert done.exit_code == 0, done.output
+    assert "use it: passionsr upscale photo.jpg --checkpoint mine" in done.output
+    for word in ("encoder LET", "decoder LBQ", "of 32 bits"):
+        assert word in done.output
+    target = tmp_path / "out.png"
+    arguments = ("upscale", "sample:coffee", "--checkpoint", "mine", "-o", target, "--tile", "256")
+    done = _run(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert target.exists()
+    assert printed["checkpoint"] == "mine"
+    assert printed["precision"] == "fp32"
+    assert printed["model"] == "tiny"
+    done = _run(*arguments, "--overwrite", "--model", "mini")
+    assert done.exit_code == 1
+    assert "was made from" in _line(done)
+
+
+def test_json_is_one_object(config: Path) -> None:
+    done = _run("calibrate", "--unet", "w4a8", "--config", config, "--json", "--method", "maxmin")
+    printed = json.loads(done.stdout)
+    assert printed["name"] == "tiny-unet-w4a8-vae-w8a8-maxmin"
+    assert printed["layer_bits"]["w4a8"] > 10
+    assert printed["stages"][0]["name"] == "min-max"
+    assert printed["image_psnr"] > 20
+    again = json.loads(_run("checkpoints", "show", printed["name"], "--json").stdout)
+    assert again == printed
+
+
+def test_checkpoints_are_listed_shown_and_removed(config: Path) -> None:
+    assert "none yet" in _run("checkpoints").output
+    _run("calibrate", "--bits", "w4a4", "--config", config, "--name", "mine", "--method", "maxmin")
+    listed = json.loads(_run("checkpoints", "--json").stdout)
+    assert [item["name"] for item in listed["checkpoints"]] == ["mine"]
+    assert "mine" in _run("checkpoints").output
+    shown = _line(_run("checkpoints", "show", "mine", "--layers"))
+    assert "4 bits, asymmetric, per channel" in shown.replace("│ ", "") or "4 bits," in shown
+    assert _run("checkpoints", "remove", "mine", "--yes").exit_code == 0
+    done = _run("checkpoints", "show", "mine")
+    assert done.exit_code == 1
+    assert "no checkpoint named 'mine'" in _line(done)
+
+
+@pytest.mark.parametrize("bits", ["w9a1", "8x8", "w6"])
+def test_malformed_bits_are_usage_errors(bits: str) -> None:
+    done = _run("calibrate", "--bits", bits)
+    assert done.exit_code == 2
+    assert f"'{bits}' is no bit width; write w6a6" in _line(done)
+    assert "Traceback" not in done.output
+
+
+def test_bad_inputs_are_one_line_each(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    cases: list[tuple[list[object], int, str]] = [
+        (["--images", tmp_path / "empty"], 1, "no images in this folder"),
+        (["--images", tmp_path / "none"], 1, "no such folder; --images"),
+        (["--method", "lsq"], 2, "unknown method 'lsq'; known are maxmin, passionsr"),
+        (["--model", "nothing"], 1, "unknown model 'nothing'"),
+        (["--model", "passionsr-fp"], 1, "weights of 'passionsr-fp' are not on this machine"),
+        (["--name", "a/b"], 1, "'a/b' is no checkpoint name"),
+        (["--resume", "--name", "x"], 1, "no unfinished calibration 'x'"),
+    ]
+    for arguments, code, message in cases:
+        done = _run("calibrate", "--config", config, *arguments)
+        assert (done.exit_code, message in _line(done)) == (code, True), done.output
+        assert len(done.output.strip().splitlines()) == 1, done.output
+    listed = json.loads(_run("checkpoints", "--json").stdout)
+    assert listed == {"checkpoints": [], "damaged": {}, "unfinished": []}
+
+
+def test_a_preset_with_a_layer_that_does_not_exist(config: Path) -> None:
+    values = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**values, "eight_bit_layers": ["unet.conf_out"]}))
+    done = _run("calibrate", "--config", config)
+    assert done.exit_code == 2
+    assert "the model has no layer 'unet.conf_out'; did you mean 'unet.conv_out'?" in _line(done)
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(config: Path, home: Path) -> None:
+    values = yaml.safe_load(config.read_text())
+    values["method_settings"]["passionsr"]["let"]["steps"] = 4000
+    config.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "passionsr_cli", "calibrate", "--config", str(config)]
+    # A shell's background jobs ignore Ctrl-C; this one must not.
+    process = subprocess.Popen(
+        [*command, "--name", "mine"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    folder = home / "calibration" / "mine"
+    deadline = time.monotonic() + 120
+    while not (folder / "calibration.pt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "error: interrupted" in errors
+    assert "Traceback" not in errors
+    assert (folder / "fit.pt").exists()
+    listed = json.loads(_run("checkpoints", "--json").stdout)
+    assert listed["unfinished"] == ["mine"]
+    assert _run("checkpoints", "remove", "mine", "-y").exit_code == 0
+    assert not folder.exists()

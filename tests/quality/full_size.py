@@ -1,0 +1,60 @@
+"""One complete PassionSR calibration of Stable Diffusion 2.1's architecture, random weights.
+
+    python tests/quality/full_size.py [BITS]
+
+Says what every stage takes for a step, and the peak memory: two 512×512 images, two steps a
+stage. The model and the checkpoint (4 GB) lie in a temporary folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+
+def main(bits: str) -> None:
+    from passionsr_cli import api
+    from passionsr_cli.calibration.catalogue import describe
+    from passionsr_cli.calibration.progress import Quiet, StageResult
+    from passionsr_cli.config import CalibrationSettings, settings_from
+    from passionsr_cli.models.one_step import OneStepModel
+    from passionsr_cli.models.sources import save
+    from passionsr_cli.registry import describe as describe_model
+
+    class Listener(Quiet):
+        def images(self, what: str, done: int, count: int) -> None:
+            print(f"{what} {done}/{count}", flush=True)
+
+        def stage(self, result: StageResult) -> None:
+            seconds = result.fit_seconds / result.steps
+            print(f"{result.name}: {seconds:.1f} s a step, {result.seconds:.0f} s", flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PASSIONSR_HOME"] = folder
+        torch.manual_seed(0)
+        model = OneStepModel(describe_model("passionsr-fp"))
+        parameters = sum(p.numel() for p in model.parameters())
+        save(Path(folder) / "random", model, {})
+        del model
+        fits = {name: {"steps": 2, "learning_rate": 0.01} for name in ("let", "lbq")}
+        options = {
+            "model": f"{folder}/random",
+            "unet": bits,
+            "vae": bits,
+            "method_settings": {"passionsr": fits},
+        }
+        settings = settings_from("low-memory-calibration", CalibrationSettings, options)
+        shown = describe(api.calibrate(settings, "full-size", listener=Listener()))
+    print(
+        f"{bits}: {parameters / 1e6:.1f} M parameters, {shown['seconds']:.0f} s, peak "
+        f"{shown['peak_memory_bytes'] / 1e9:.1f} GB, {shown['bytes'] / 1e6:.0f} MB on disk, "
+        f"{shown['share_of_32_bits']:.4f} of 32 bits"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "w8a8")

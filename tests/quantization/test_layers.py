@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
+from passionsr_cli.quantization.plans import LayerPlan, State
+
+CONVOLUTIONS = [
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "padding": 1, "stride": 2},
+    {"kernel_size": 3, "padding": (0, 2), "stride": 2},
+    {"kernel_size": 1},
+    {"kernel_size": 3, "padding": 1, "bias": False},
+]
+LINEAR = [{}, {"bias": False}]
+
+
+def _pair(kind: str, options: dict[str, object], plan: LayerPlan):  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    if kind == "convolution":
+        layer: nn.Module = nn.Conv2d(6, 5, **options)  # type: ignore[arg-type]
+        return layer, QuantizedConv2d(layer, plan), torch.randn(2, 6, 9, 7) * 3 + 1  # type: ignore[arg-type]
+    layer = nn.Linear(6, 5, **options)  # type: ignore[arg-type]
+    return layer, QuantizedLinear(layer, plan), torch.randn(2, 11, 6) * 3 + 1  # type: ignore[arg-type]
+
+
+CASES = [("convolution", o) for o in CONVOLUTIONS] + [("linear", o) for o in LINEAR]
+
+
+def _disturb(layer: QuantizedConv2d | QuantizedLinear) -> None:
+    """Scales and shifts far from the identity."""
+    generator = torch.Generator().manual_seed(1)
+    assert layer.transform is not None
+    layer.transform.log_scale.data.normal_(generator=generator)
+    if layer.transform.shift_ratio is not None:
+        layer.transform.shift_ratio.data.normal_(generator=generator)
+    if layer.split is not None:
+        layer.split.log_scale.data.fill_(0.7)
+        if layer.split.shift is not None:
+            layer.split.shift.data.fill_(-0.4)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+@pytest.mark.parametrize("split", [None, 2])
+@pytest.mark.parametrize("shifts", [False, True])
+def test_without_rounding_the_transformation_changes_nothing(
+    kind: str, options: dict[str, object], split: int | None, shifts: bool
+) -> None:
+    """X̃ W̃ + b̃ = X W + b, at the borders too."""
+    plan = LayerPlan(None, None, channel_scale=True, channel_shift=shifts, split=split)
+    layer, quantized, x = _pair(kind, options, plan)
+    _disturb(quantized)
+    expected = layer(x)
+    for freeze in (False, True):
+        if freeze:
+            quantized.freeze()
+        quantized.state = State.QUANTIZING
+        torch.testing.assert_close(quantized(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def _reference(x: Tensor, quantized: QuantizedConv2d, layer: nn.Conv2d, bits: int) -> Tensor:
+    """The layer on integers in float64, written from the formulas alone."""
+    x, weight = x.double(), layer.weight.double()
+    assert quantized.transform is not None
+    scale = quantized.transform.log_scale.detach().double().exp()
+    ratio = quantized.transform.shift_ratio
+    shift = torch.zeros(6, dtype=torch.float64)
+    if ratio is not None:
+        shift = (ratio.detach() * quantized.transform.shift_unit).double()
+    padded = F.pad(x, (1, 1, 1, 1))
+    moved = (padded - shift[:, None, None]) / scale[:, None, None]
+    lower, upper = min(float(moved.min()), 0.0), max(float(moved.max()), 0.0)
+    step = (upper - lower) / (2**bits - 1)
+    zero = -round(lower / step)
+    codes = (torch.round(moved / step) + zero).clamp(0, 2**bits - 1)
+    heavier = weight * scale[None, :, None, None]
+    largest = heavier.flatten(1).abs().amax(1)
+    weight_step = (largest / (2 ** (bits - 1) - 1))[:, None, None, None]
+    weight_codes = torch.round(heavier / weight_step)
+    assert layer.bias is not None
+    bias = layer.bias.double() + torch.einsum("ocij,c->o", weight, shift)
+    integers = F.conv2d(codes - zero, weight_codes, stride=layer.stride)
+    return integers * step * weight_step.reshape(1, -1, 1, 1) + bias.reshape(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4, 2])
+@pytest.mark.parametrize("shifts", [False, True])
+def test_a_convolution_is_the_integer_product_of_the_paper(bits: int, shifts: bool) -> None:
+    plan = LayerPlan(Scheme(bits, True, 0), Scheme(bits), True, shifts)
+    layer, quantized, x = _pair("convolution", {"kernel_size": 3, "padding": 1}, plan)
+    _disturb(quantized)
+    quantized.state = State.OBSERVING
+    torch.testing.assert_close(quantized(x), layer(x))
+    quantized.start_bounds()
+    quantized.state = State.QUANTIZING
+    expected = _reference(x, quantized, layer, bits)
+    # A value within rounding of a code's border may fall to either side.
+    close = (quantized(x).double() - expected).abs() < 1e-4 * expected.abs().max()
+    assert close.double().mean() > 0.999
+    if not shifts:
+        # A border of zeros stays zero, without being observed.
+        assert torch.equal(quantized.tensor_observer.bounds()[0] < 0, torch.tensor(True))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("axis", [0, None])
+def test_freezing_keeps_every_value(bits: int, axis: int | None) -> None:
+    plan = LayerPlan(Scheme(bits, bits == 8, axis), Scheme(bits), True, True, split=2)
+    _, quantized, x = _pair("linear", {}, plan)
+    quantized.state = State.OBSERVING
+    quantized(x)
+    quantized.start_transform(0.5)
+    quantized.start_bounds()
+    quantized.state = State.QUANTIZING
+    before = quantized(x)
+    quantized.freeze()
+    torch.testing.assert_close(quantized(x), before, rtol=0, atol=1e-6)
+    frozen = quantized.as_frozen()
+    assert frozen.weight.dtype == torch.int16
+    _, again, _ = _pair("linear", {}, plan)
+    again.adopt(frozen)
+    assert torch.equal(again(x), quantized(x))
+
+
+def test_parts_of_a_concatenation_get_steps_of_their_own() -> None:
+    """One grid over both parts would give the small one a few codes only."""
+    x = torch.randn(4, 50, 6, generator=torch.manual_seed(0))
+    x[..., 3:] *= 40
+    errors = []
+    for split in (None, 3):
+        plan = LayerPlan(None, Scheme(4), channel_shift=False, split=split)
+        torch.manual_seed(0)
+        layer = nn.Linear(6, 5)
+        quantized = QuantizedLinear(layer, plan)
+        quantized.state = State.OBSERVING
+        quantized(x)
+        quantized.start_bounds()
+        quantized.state = State.QUANTIZING
+        only_small = x.clone()
+        only_small[..., 3:] = 0
+        errors.append(float((quantized(only_small) - layer(only_small)).square().mean()))
+    assert errors[1] < errors[0] / 20
+
+
+def test_following_bounds_are_those_of_the_transformed_input() -> None:
+    """In float32, the extremes of X̃ from the channels' extremes are those of X̃ itself."""
+    plan = LayerPlan(Scheme(6, False, 0), Scheme(6), True, True)
+    _, quantized, x = _pair("linear", {}, plan)
+    quantized.state = State.OBSERVING
+    quantized(x)
+    _disturb(quantized)
+    quantized.state = State.FOLLOWING
+    followed = quantized(x)
+    quantized.tensor_observer.forget()
+    quantized.state = State.OBSERVING
+    quantized(x)
+    quantized.start_bounds()
+    quantized.state = State.QUANTIZING
+    torch.testing.assert_close(followed, quantized(x), rtol=1e-4, atol=1e-4)
+
+
+def test_learning_the_scale_lowers_the_error_of_an_uneven_input() -> None:
+    x = torch.randn(64, 6, generator=torch.manual_seed(0)) * torch.logspace(-1.5, 1.5, 6)
+    plan = LayerPlan(Scheme(4, False, 0), Scheme(4), True, False)
+    layer, quantized, _ = _pair("linear", {}, plan)
+    quantized.state = State.OBSERVING
+    quantized(x)
+    quantized.state = State.FOLLOWING
+    assert quantized.transform is not None
+    optimizer = torch.optim.Adam(quantized.transform.parameters(), lr=0.05)
+    errors = []
+    for _ in range(80):
+        optimizer.zero_grad()
+        error = (quantized(x) - layer(x)).square().mean()
+        error.backward()
+        optimizer.step()
+        errors.append(float(error))
+    assert min(errors[-10:]) < 0.5 * errors[0]
+
+
+def test_the_share_that_is_clipped() -> None:
+    plan = LayerPlan(None, Scheme(8))
+    _, quantized, _ = _pair("linear", {}, plan)
+    assert quantized.input_quantizer is not None
+    quantized.input_quantizer.start(torch.tensor(-1.0), torch.tensor(1.0))
+    quantized.state = State.QUANTIZING
+    assert quantized.clipped_share(torch.linspace(-2, 2, 6 * 400).reshape(400, 6)) == pytest.approx(
+        0.5, abs=0.01
+    )
