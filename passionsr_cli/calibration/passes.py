@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.fitting.loop import write_state
 from passionsr_cli.quantization.convert import Quantized
 
 OnImages = Callable[[str, int, int], None]
@@ -89,8 +90,7 @@ def observe(
         done += 1
         report(done)
         if time.monotonic() - saved_at > save_every_seconds:
-            with replace_atomically(file) as temporary:
-                torch.save({"done": done, "observers": observer_states(layers)}, temporary)
+            write_state(file, {"done": done, "observers": observer_states(layers)})
             saved_at = time.monotonic()
     file.unlink(missing_ok=True)
 

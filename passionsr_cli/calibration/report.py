@@ -32,7 +32,8 @@ class LayerStudy:
     """What LET did to one layer's input, on one image.
 
     `error` is the input's relative squared rounding error. Extents are each channel's largest
-    magnitude, histograms (counts, edges) of all values, before and after.
+    magnitude, histograms (counts, edges) of all values, before and after; each as a share of the
+    largest magnitude of all, so that shapes can be compared.
     """
 
     name: str
@@ -75,9 +76,9 @@ def study_layers(layers: dict[str, QuantizedLayer], run: Callable[[], object]) -
 
 def _study(name: str, error: float, layer: QuantizedLayer, x: Tensor, moved: Tensor) -> LayerStudy:
     assert layer.input_quantizer is not None
-    lower, upper = layer.input_quantizer.bounds()
+    lower, upper = (float(bound / moved.abs().max()) for bound in layer.input_quantizer.bounds())
     scale = layer.channel_scale
-    pair = [_channels_last(layer, tensor) for tensor in (x, moved)]
+    pair = [_channels_last(layer, tensor / tensor.abs().max()) for tensor in (x, moved)]
     before, after = (np.histogram(values, HISTOGRAM_BINS) for values in pair)
     extents = [np.abs(values).max(axis=0) for values in pair]
     return LayerStudy(
@@ -86,7 +87,7 @@ def _study(name: str, error: float, layer: QuantizedLayer, x: Tensor, moved: Ten
         None if scale is None else scale.cpu().numpy(),
         (extents[0], extents[1]),
         ((before[0], before[1]), (after[0], after[1])),
-        (float(lower), float(upper)),
+        (lower, upper),
     )
 
 
@@ -178,7 +179,7 @@ def _draw_study(axes: Sequence[Axes], study: LayerStudy) -> None:
     before, after = study.extents
     axes[0].plot(np.sort(before)[::-1], label="max|X|")
     axes[0].plot(np.sort(after)[::-1], label="max|X̃|")
-    axes[0].set(yscale="log", xlabel="channels, sorted")
+    axes[0].set(yscale="log", xlabel="channels, sorted; share of the largest")
     axes[0].set_title(study.name, fontsize=9)
     axes[0].legend(fontsize=8)
     if study.channel_scale is not None:
@@ -188,5 +189,8 @@ def _draw_study(axes: Sequence[Axes], study: LayerStudy) -> None:
         axes[2].stairs(np.maximum(counts, 0.5), edges, label=label)
     for bound in study.bounds:
         axes[2].axvline(bound, color="black", linewidth=0.8, linestyle=":")
-    axes[2].set(yscale="log", xlabel=f"values; rounding error {study.error:.1%} (dotted: bounds)")
+    axes[2].set(
+        yscale="log",
+        xlabel=f"values, share of the largest (dotted: bounds; error {study.error:.1%})",
+    )
     axes[2].legend(fontsize=8)

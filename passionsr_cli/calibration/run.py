@@ -9,7 +9,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.calibration import fit
 from passionsr_cli.calibration.images import CalibrationImages
 from passionsr_cli.calibration.passes import (
@@ -24,7 +23,7 @@ from passionsr_cli.calibration.progress import Curve, Listener, StageResult
 from passionsr_cli.calibration.report import LayerStudy, study_layers
 from passionsr_cli.calibration.stages import Method, Stage
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.fitting.loop import Batch, Progress
+from passionsr_cli.fitting.loop import Batch, Progress, write_state
 from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
@@ -121,8 +120,7 @@ class Calibration:
             "results": [vars(result) for result in self.results],
             "started": self.started,
         }
-        with replace_atomically(self.folder / STATE_FILE) as temporary:
-            torch.save(state, temporary)
+        write_state(self.folder / STATE_FILE, state)
 
     def _run_stage(self, number: int, stage: Stage) -> None:
         layers = self._layers_of(stage.components)

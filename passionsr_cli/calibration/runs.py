@@ -70,6 +70,8 @@ def calibrate_model(
     """
     store, folder = Store(checkpoints.KIND), run_folder(name)
     _check_claim(store, folder, name, settings, resume)
+    # No process may find what another one has begun.
+    accelerator.wait_for_everyone()
     known = sources.find_present(settings.model)
     check_names(known.description, settings)
     chosen = images.gather(settings, known.description)
@@ -78,25 +80,26 @@ def calibrate_model(
     memory.check_disk(home(), known.description, settings)
     memory.check_memory(known.description, settings, method, str(accelerator.device))
     model = sources.load(settings.model)
-    if accelerator.is_main_process:
-        with replace_atomically(folder / SETTINGS_FILE) as temporary:
-            temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
     run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
-    with _out_of_memory():
+    with _clear_errors():
+        if accelerator.is_main_process:
+            with replace_atomically(folder / SETTINGS_FILE) as temporary:
+                temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
         run.run()
-    if accelerator.is_main_process:
-        studies = run.study()
-        manifest = _manifest(run, known, chosen)
-        target = store.folder(name)
-        report.write_curve(target, run.curve.rows)
-        report.draw_run(
-            target / report.PICTURE_FILE, name, run.curve.rows, manifest["stages"], studies
-        )
-        # The manifest comes last: until then there is no checkpoint of this name.
-        store.write(name, manifest, checkpoints.pack_model(model))
-        shutil.rmtree(folder)
+        if accelerator.is_main_process:
+            _write(store, name, run, _manifest(run, known, chosen))
+            shutil.rmtree(folder)
     accelerator.wait_for_everyone()
     return store.read(name)
+
+
+def _write(store: Store, name: str, run: Calibration, manifest: dict[str, Any]) -> None:
+    """Curve and picture, then the checkpoint: until its manifest is there, there is none."""
+    folder = store.folder(name)
+    report.write_curve(folder, run.curve.rows)
+    picture = folder / report.PICTURE_FILE
+    report.draw_run(picture, name, run.curve.rows, manifest["stages"], run.study())
+    store.write(name, manifest, checkpoints.pack_model(run.model))
 
 
 def _check_claim(
@@ -174,10 +177,16 @@ def _manifest(
 
 
 @contextlib.contextmanager
-def _out_of_memory() -> Iterator[None]:
+def _clear_errors() -> Iterator[None]:
+    """Full memory and full disks in words; what was saved before stays."""
+    from safetensors import SafetensorError
+
     try:
         yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"cannot write under {home()}: {error}; make room and --resume") from error
     except (MemoryError, RuntimeError) as error:
+        # On a CPU torch has no error class of its own for this.
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        raise DeviceError(f"out of memory: {memory.ADVICE}") from error
+        raise DeviceError(f"out of memory: {memory.ADVICE}; then --resume") from error

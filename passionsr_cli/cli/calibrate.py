@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, progress_console
+from passionsr_cli.cli.console import (
+    EXIT_INTERRUPTED,
+    command,
+    output,
+    print_json,
+    progress_console,
+    show_error,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -81,8 +88,13 @@ def calibrate(
     from passionsr_cli.calibration.catalogue import describe
     from passionsr_cli.cli.progress import calibration_progress
 
-    with calibration_progress() as bars:
-        entry = api.calibrate(settings, name, resume, Listener(bars))
+    name = name or settings.default_name
+    try:
+        with calibration_progress() as bars:
+            entry = api.calibrate(settings, name, resume, Listener(bars))
+    except KeyboardInterrupt:
+        show_error(f"interrupted; go on with: passionsr calibrate --resume --name {name}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     shown = describe(entry)
     if as_json:
         print_json(shown)

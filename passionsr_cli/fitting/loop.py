@@ -7,6 +7,7 @@ Batches depend on (seed, step) alone, so that a resumed run sees what an uninter
 from __future__ import annotations
 
 import copy
+import io
 import math
 import signal
 import threading
@@ -117,8 +118,7 @@ class Stage:
 
     def _write(self, state: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
-            with replace_atomically(self.file) as temporary:
-                torch.save(state, temporary)
+            write_state(self.file, state)
 
     def run(self, batches: Iterable[Batch], report: Callable[[Progress], None]) -> None:
         """Go on to the last step. `batches` starts at the current step.
@@ -201,6 +201,15 @@ class Stage:
             f"{self.name}: {what} at step {self.step + 1}{f' ({where})' if where else ''}; "
             f"lower its learning rate. {self.file} keeps {kept}"
         )
+
+
+def write_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write what `torch.load` reads, whole or not at all. Raises `OSError` as the system does."""
+    # torch.save has no errors of its own for a full disk, so it gets memory to write to.
+    content = io.BytesIO()
+    torch.save(state, content)
+    with replace_atomically(file) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 @contextmanager

@@ -229,3 +229,28 @@ def test_stages_are_reported(tiny_folder: Path) -> None:
     assert len(heard) == 6
     assert all(result.image_psnr > 10 for result in heard)
     assert all(result.first_loss and result.last_loss for result in heard)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
+    """Files may not grow beyond a limit, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+
+    class FullDisk(Quiet):
+        def step(self, progress: Progress) -> None:
+            if progress.stage == "unet LET":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(StoreError, match=r"cannot write under .*; make room and --resume"):
+            api.calibrate(_settings(tiny_folder), "full", listener=FullDisk())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    heard: list[str] = []
+
+    class Hearing(Quiet):
+        def step(self, progress: Progress) -> None:
+            heard.append(progress.stage)
+
+    api.calibrate(_settings(tiny_folder), "full", resume=True, listener=Hearing())
+    assert heard[0] == "unet LET"

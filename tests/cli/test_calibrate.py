@@ -148,7 +148,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(config: Path, home: Path) -> No
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "error: interrupted" in errors
+    assert "interrupted; go on with: passionsr calibrate --resume --name mine" in errors
     assert "Traceback" not in errors
     assert (folder / "fit.pt").exists()
     listed = json.loads(_run("checkpoints", "--json").stdout)
