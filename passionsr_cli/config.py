@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -239,14 +240,28 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in preset_folder().glob("*.yaml"))
 
 
-def settings_from(config: str | None, kind: type[S], options: dict[str, Any] | None = None) -> S:
-    """Settings from a preset's name or a YAML file, with options given by hand on top.
+def settings_from(
+    configs: str | Sequence[str] | None, kind: type[S], options: dict[str, Any] | None = None
+) -> S:
+    """Settings from presets' names or YAML files, later ones on top, and options on top of all.
 
     Options that are None were not given.
     """
-    values = _read_yaml(_config_path(config)) if config else {}
+    names = [configs] if isinstance(configs, str) else list(configs or ())
+    values: dict[str, Any] = {}
+    for name in names:
+        values = _merged(values, _read_yaml(_config_path(name)))
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    return validate({**values, **given}, kind, config or "options")
+    return validate({**values, **given}, kind, names[-1] if names else "options")
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Both, where `above` wins; mappings in both are merged in turn."""
+    both = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = _merged(below[key], above[key])
+    return both
 
 
 def _config_path(config: str) -> Path:

@@ -128,3 +128,14 @@ def test_a_timestep_must_be_in_the_schedule() -> None:
 def test_a_missing_configuration_lists_the_presets() -> None:
     with pytest.raises(ConfigError, match=r"neither a file nor one of the presets.*train-mini"):
         settings_from("nonsense", UpscaleSettings)
+
+
+def test_later_configurations_and_options_win(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("unet: w4a4\nmethod_settings: {passionsr: {distributed: false}}")
+    settings = settings_from(["w8a8", str(path)], CalibrationSettings, {"crops": 3})
+    assert (settings.unet, settings.vae, settings.crops) == ("w4a4", "w8a8", 3)
+    own = settings.method_settings["passionsr"]
+    # What only the preset says stays.
+    assert own["distributed"] is False
+    assert own["lbq"]["learning_rate"] == 0.005

@@ -21,11 +21,11 @@ from passionsr_cli.registry import ModelDescription
 ADVICE = "lower crop_px, set gradient_checkpointing: true, or close other programs"
 # Measured on `mini` and on Stable Diffusion's architecture, float32: what the interpreter and
 # its libraries take, and what backpropagation keeps of each weight, input and attention score.
-BASE_BYTES = 800_000_000
+BASE_BYTES = 1_200_000_000
 BYTES_PER_WEIGHT, BYTES_PER_LEARNED_WEIGHT = 4, 12
 BYTES_PER_INPUT, BYTES_PER_SCORE = 24, 20
 # Block-wise recomputation keeps the largest block's share.
-CHECKPOINTING_SHARE = 0.4
+CHECKPOINTING_SHARE = 0.25
 
 
 @dataclass

@@ -106,7 +106,7 @@ def calibrate(
 def _settings(
     bits: str | None, config: str | None, options: dict[str, Any], resumed: str | None
 ) -> CalibrationSettings:
-    """Settings from the preset that `--bits` or `--config` name, with options on top.
+    """Settings from the preset that `--bits` names, then `--config`, then the options.
 
     `--resume --name NAME` alone takes the settings that run was begun with.
     """
@@ -117,10 +117,12 @@ def _settings(
         from passionsr_cli.calibration.runs import saved_settings
 
         return saved_settings(resumed)
-    if config is None and bits in preset_names():
-        config, bits = bits, None
-    parts = {part: options[part] or bits for part in ("unet", "vae")}
-    return settings_from(config, CalibrationSettings, {**options, **parts})
+    presets = [bits] if bits in preset_names() else []
+    # A preset such as w8a8-unet says itself which parts it quantizes.
+    everywhere = bits if bits is not None and (not presets or "-" not in bits) else None
+    parts = {part: options[part] or everywhere for part in ("unet", "vae")}
+    configs = [*presets, *([config] if config else [])]
+    return settings_from(configs, CalibrationSettings, {**options, **parts})
 
 
 class Listener:

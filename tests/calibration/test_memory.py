@@ -47,5 +47,5 @@ def test_too_little_room_is_refused(
 
     available = namedtuple("available", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: available(500_000_000))
-    with pytest.raises(DeviceError, match=r"needs about 0\.8 GB of memory, 0\.5 GB are free"):
+    with pytest.raises(DeviceError, match=r"needs about 1\.2 GB of memory, 0\.5 GB are free"):
         memory.check_memory(tiny_description, settings, methods.build(settings), "cpu")

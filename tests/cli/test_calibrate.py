@@ -65,6 +65,23 @@ def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path
     assert "was made from" in _line(done)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "unet", "vae"),
+    [
+        (["--bits", "w6a6"], "w6a6", "w6a6"),
+        (["--bits", "w4a16"], "w4a16", "w4a16"),
+        (["--bits", "w8a8-unet"], "w8a8", "fp"),
+        (["--unet", "w6a6", "--vae", "w8a8"], "w6a6", "w8a8"),
+        (["--bits", "w4a4", "--vae", "fp"], "w4a4", "fp"),
+        ([], "w8a8", "w8a8"),
+    ],
+)
+def test_bits_of_the_parts(config: Path, arguments: list[str], unet: str, vae: str) -> None:
+    done = _run("calibrate", "--config", config, "--method", "maxmin", "--json", *arguments)
+    printed = json.loads(done.stdout)
+    assert (printed["settings"]["unet"], printed["settings"]["vae"]) == (unet, vae)
+
+
 def test_json_is_one_object(config: Path) -> None:
     done = _run("calibrate", "--unet", "w4a8", "--config", config, "--json", "--method", "maxmin")
     printed = json.loads(done.stdout)
