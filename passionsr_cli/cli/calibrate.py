@@ -15,6 +15,13 @@ from passionsr_cli.cli.console import (
     progress_console,
     show_error,
 )
+from passionsr_cli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -45,9 +52,7 @@ def calibrate(
     method: Annotated[
         str | None, typer.Option(metavar="passionsr|maxmin", help="Default: passionsr.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
-    ] = None,
+    model: ModelOption = None,
     images: Annotated[
         Path | None,
         typer.Option(
@@ -56,21 +61,13 @@ def calibrate(
             "Default: the sample: photographs.",
         ),
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(metavar="FILE|PRESET", help="YAML file with any setting.")
-    ] = None,
+    config: ConfigOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a calibration that was stopped.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
-    ] = False,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write it as a checkpoint."""
     options: dict[str, Any] = {
@@ -86,11 +83,11 @@ def calibrate(
 
     from passionsr_cli import api
     from passionsr_cli.calibration.catalogue import describe
-    from passionsr_cli.cli.progress import calibration_progress
+    from passionsr_cli.cli.progress import step_progress
 
     name = name or settings.default_name
     try:
-        with calibration_progress() as bars:
+        with step_progress() as bars:
             entry = api.calibrate(settings, name, resume, Listener(bars))
     except KeyboardInterrupt:
         show_error(f"interrupted; go on with: passionsr calibrate --resume --name {name}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json
-from passionsr_cli.cli.models import JsonOption
+from passionsr_cli.cli.options import JsonOption
 
 app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
 

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from passionsr_cli.cli.console import command, output, print_json
+from passionsr_cli.cli.options import JsonOption
 
 app = typer.Typer(help="The models passionsr knows.", invoke_without_command=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.callback()

@@ -39,21 +39,8 @@ def image_progress() -> Progress:
     )
 
 
-def training_progress() -> Progress:
-    """Steps done, loss, learning rate, images/s and time left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[losses]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=progress_console,
-    )
-
-
-def calibration_progress() -> Progress:
-    """Images or steps done, error, learning rate and time left of each pass and stage."""
+def step_progress() -> Progress:
+    """Steps or images done, details such as losses, and time left, a line for each stage."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passionsr_cli.cli.console import command, output, progress_console
+from passionsr_cli.cli.options import DeviceOption, PrecisionOption
 
 if TYPE_CHECKING:
     from passionsr_cli.fitting.loop import Progress
@@ -23,12 +24,8 @@ def train(
     config: Annotated[
         str, typer.Option(metavar="FILE|PRESET", help="Architecture, degradation and stages.")
     ] = "train-mini",
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
-    ] = "auto",
-    precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
-    ] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Train a one-step model from scratch; the same command again goes on after a stop."""
     from passionsr_cli.config import TrainingSettings, settings_from
@@ -36,14 +33,12 @@ def train(
     settings = settings_from(config, TrainingSettings)
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import training_progress
+    from passionsr_cli.cli.progress import step_progress
 
     batch_sizes = {stage.name: stage.batch_size for stage in settings.stages}
-    with training_progress() as progress:
+    with step_progress() as progress:
         tasks = {
-            stage.name: progress.add_task(
-                stage.name, total=stage.steps, start=False, losses="", rate=""
-            )
+            stage.name: progress.add_task(stage.name, total=stage.steps, start=False, details="")
             for stage in settings.stages
         }
 
@@ -56,8 +51,7 @@ def train(
             progress.update(
                 task,
                 completed=done.step,
-                losses=losses,
-                rate=f"lr {done.learning_rate:.1e}  {images:.1f} images/s",
+                details=f"{losses}  lr {done.learning_rate:.1e}  {images:.1f} images/s",
             )
 
         def on_validation(scores: Validation) -> None:
@@ -66,6 +60,14 @@ def train(
                 f"on (bicubic {scores.bicubic_psnr:.2f} dB), {scores.minutes:.0f} min"
             )
 
-        entry = api.train(settings, photos, name, device, precision, on_step, on_validation)
+        entry = api.train(
+            settings,
+            photos,
+            name,
+            device or "auto",
+            precision or "auto",
+            on_step,
+            on_validation,
+        )
     output.print(f"{entry.folder}", soft_wrap=True, markup=False)
     output.print(f"use it: passionsr upscale photo.jpg --model {name}", markup=False)

@@ -16,6 +16,13 @@ from passionsr_cli.cli.console import (
     printable,
     show_error,
 )
+from passionsr_cli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+)
 
 if TYPE_CHECKING:
     from passionsr_cli.api import Done, Failed
@@ -39,19 +46,13 @@ def upscale(
             "Default: NAME_x4.png beside the input.",
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
-    ] = None,
+    model: ModelOption = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(metavar="NAME|DIR", help="A calibrated model (see passionsr calibrate)."),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
-    ] = None,
-    precision: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
-    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Side of a tile of the result, 0: no tiles. Default: 512."),
@@ -66,13 +67,8 @@ def upscale(
     overwrite: Annotated[
         bool | None, typer.Option("--overwrite", help="Replace results that exist.")
     ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FILE|PRESET", help="YAML file with any of these options."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
-    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Upscale photographs four times in each direction."""
     from passionsr_cli.config import UpscaleSettings, settings_from

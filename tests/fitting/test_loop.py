@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
-from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
+from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine, milestones
 from passionsr_cli.runtime.devices import accelerator
 
 
@@ -179,3 +179,10 @@ def test_cosine_rises_then_falls() -> None:
     assert rate(9) == pytest.approx(1.0)
     assert rate(55) == pytest.approx(0.55)
     assert rate(100) == pytest.approx(0.1)
+
+
+def test_milestones_lower_the_rate_in_steps() -> None:
+    rate = milestones(1.0, 100, (0.5, 0.8), 0.2)
+    assert [rate(step) for step in (0, 49, 50, 79, 80, 99)] == pytest.approx(
+        [1.0, 1.0, 0.2, 0.2, 0.04, 0.04]
+    )

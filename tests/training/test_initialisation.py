@@ -9,7 +9,10 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.training.initialisation import start_as_interpolator
+from passionsr_cli.training.initialisation import (
+    rotate_between_linear_layers,
+    start_as_interpolator,
+)
 
 
 def test_an_untrained_model_returns_its_input() -> None:
@@ -26,3 +29,19 @@ def test_an_untrained_model_returns_its_input() -> None:
 def test_a_vae_it_cannot_start_is_refused(tiny_description: ModelDescription) -> None:
     with pytest.raises(ConfigError, match="one level and norm_num_groups 1"):
         start_as_interpolator(OneStepModel(tiny_description))
+
+
+@torch.no_grad()
+def test_a_rotation_between_linear_layers_changes_nothing(
+    tiny_model: OneStepModel,
+) -> None:
+    upscaled = torch.rand(1, 3, 32, 32)
+    expected = tiny_model(upscaled)
+    torch.nn.init.eye_(tiny_model.vae.post_quant_conv.weight[:, :, 0, 0])
+    identity = tiny_model(upscaled)
+    assert not torch.allclose(identity, expected, atol=1e-3)
+    rotate_between_linear_layers(tiny_model.vae)
+    torch.testing.assert_close(tiny_model(upscaled), identity, rtol=1e-4, atol=1e-5)
+    # An identity's rows have entries of like size now.
+    weight = tiny_model.vae.post_quant_conv.weight[:, :, 0, 0]
+    torch.testing.assert_close(weight.abs(), torch.full((4, 4), 0.5))

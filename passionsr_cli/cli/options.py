@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE|PRESET", help="YAML file with any of these options, and more."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
+]
