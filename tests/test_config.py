@@ -132,10 +132,10 @@ def test_a_missing_configuration_lists_the_presets() -> None:
 
 def test_later_configurations_and_options_win(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("unet: w4a4\nmethod_settings: {passionsr: {distributed: false}}")
-    settings = settings_from(["w8a8", str(path)], CalibrationSettings, {"crops": 3})
+    path.write_text("unet: w4a4\nmethod_settings: {passionsr: {separate: true}}")
+    presets = ["w8a8", "ablation-lbq-let", str(path)]
+    settings = settings_from(presets, CalibrationSettings, {"crops": 3})
     assert (settings.unet, settings.vae, settings.crops) == ("w4a4", "w8a8", 3)
     own = settings.method_settings["passionsr"]
     # What only the preset says stays.
-    assert own["distributed"] is False
-    assert own["lbq"]["learning_rate"] == 0.005
+    assert own == {"distributed": False, "separate": True}

@@ -16,6 +16,7 @@ from passionsr_cli.config import FitSettings
 from passionsr_cli.fitting import loop
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.quantizer import Quantizer
 
 OBJECTIVE = "error"
 # A loss this many times its lowest is a run that diverges, not one image harder than another.
@@ -42,15 +43,30 @@ class LearnedState:
             module.load_state_dict(state_dict[name])
 
 
-def learned_parameters(layers: Learned, learns: Learns) -> list[nn.Parameter]:
-    """The parameters of some layers that a stage learns."""
-    modules: list[nn.Module] = []
+def parameter_groups(layers: Learned, learns: Learns) -> list[dict[str, Any]]:
+    """The parameters of some layers that a stage learns, as groups of an optimizer.
+
+    All are relative to where they started, so a grid of b bits has steps of about 2^-b of them:
+    each group's factor turns learning rates given in steps of its grid into the parameters'.
+    """
+    groups: dict[int, list[nn.Parameter]] = {}
+
+    def add(module: nn.Module, num_bits: int) -> None:
+        groups.setdefault(num_bits, []).extend(module.parameters())
+
     for layer in layers.values():
         if learns is not Learns.BOUNDS:
-            modules += layer.transforms()
+            for module in layer.transforms():
+                add(module, layer.most_bits())
         if learns is not Learns.TRANSFORM:
-            modules += layer.quantizers()
-    return [parameter for module in modules for parameter in module.parameters()]
+            for module in layer.quantizers():
+                own = module.scheme.num_bits if isinstance(module, Quantizer) else None
+                add(module, own or layer.most_bits())
+    return [
+        {"params": parameters, "learning_rate_factor": 2.0**-num_bits}
+        for num_bits, parameters in groups.items()
+        if parameters
+    ]
 
 
 def relative_error(output: Tensor, target: Tensor) -> Tensor:
@@ -88,12 +104,13 @@ def build(
 ) -> loop.Stage:
     """The optimisation of one stage. Batches hold `x`, the chain's input, and its `target`."""
     assert stage.fit is not None
-    parameters = learned_parameters(layers, stage.learns)
+    groups = parameter_groups(layers, stage.learns)
+    parameters = [parameter for group in groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.requires_grad_(True)
     prepared = accelerator.prepare(chain)
     optimizer = accelerator.prepare(
-        torch.optim.Adam(parameters, lr=stage.fit.learning_rate, fused=True)
+        torch.optim.Adam(groups, lr=stage.fit.learning_rate, fused=True)
     )
     last_batch: loop.Batch = {}
 
@@ -122,14 +139,15 @@ def build(
 
 @torch.no_grad()
 def trouble(chain: nn.Module, layers: Learned, x: Tensor) -> str:
-    """The layer that spoils the output: the first whose result is not finite, else the one that
-    clips the largest share of its input."""
+    """The layer that spoils the output: the first whose result, or what it learned, is not finite,
+    else the one that clips the largest share of its input."""
     broken: list[str] = []
     clipped: dict[str, float] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
         def look(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            if not bool(output.isfinite().all()):
+            learned = list(layer.parameters())
+            if not all(bool(tensor.isfinite().all()) for tensor in (output, *learned)):
                 broken.append(name)
             if isinstance(layer, QuantizedLayer):
                 clipped[name] = layer.clipped_share(inputs[0])

@@ -37,13 +37,17 @@ class Quiet:
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a stage went. `image_psnr` (dB) is the whole model's, with the components that are
-    still to come in floating point, to the full-precision image."""
+    """How a stage went.
+
+    The errors are what its fit lowers, over the same few images before and after it; if it made
+    them larger, the stage's start stays. `image_psnr` (dB) is the whole model's, with the
+    components that are still to come in floating point, to the full-precision image.
+    """
 
     name: str
     steps: int
-    first_loss: float | None
-    last_loss: float | None
+    start_error: float | None
+    end_error: float | None
     fit_seconds: float
     seconds: float
     image_psnr: float

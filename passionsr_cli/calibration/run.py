@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,8 +33,18 @@ from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.plans import State
 
 STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
-# The whole model's distance to the teacher is measured on so many images after each stage.
-COMPARED_IMAGES = 4
+# What a stage does is measured on so many images.
+COMPARED_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    seconds: float = 0.0
+    start_error: float | None = None
+    end_error: float | None = None
+
+
+_NOTHING_FITTED = _Fitted()
 
 
 class Calibration:
@@ -130,17 +142,16 @@ class Calibration:
             self.started = number
             self._save()
         set_state(list(layers.values()), stage.state)
-        fit_seconds = self._fit(stage, layers) if stage.fit else 0.0
-        losses = [row[3] for row in self.curve.rows if row[0] == stage.name]
+        fitted = self._fit(stage, layers) if stage.fit else _NOTHING_FITTED
         self.results.append(
             StageResult(
-                stage.name,
-                len(losses),
-                losses[0] if losses else None,
-                losses[-1] if losses else None,
-                fit_seconds,
-                self.curve.seconds() - began,
-                self._image_psnr(stage),
+                name=stage.name,
+                steps=stage.fit.steps if stage.fit else 0,
+                start_error=fitted.start_error,
+                end_error=fitted.end_error,
+                fit_seconds=fitted.seconds,
+                seconds=self.curve.seconds() - began,
+                image_psnr=self._image_psnr(stage),
             )
         )
         set_state(list(layers.values()), State.QUANTIZING)
@@ -197,11 +208,13 @@ class Calibration:
             ),
         )
 
-    def _fit(self, stage: Stage, layers: fit.Learned) -> float:
-        chain = Chain(self.model, stage.components)
+    def _fit(self, stage: Stage, layers: fit.Learned) -> _Fitted:
+        """Learn, and go back to the start if that was better."""
+        learned = fit.LearnedState(layers)
+        start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
         running = fit.build(
             stage,
-            chain,
+            Chain(self.model, stage.components),
             layers,
             {"curve": self.curve},
             self.accelerator,
@@ -215,9 +228,12 @@ class Calibration:
             )
         began = self.curve.seconds()
         running.run(self._batches(stage, running.step), self._hear)
-        for parameter in fit.learned_parameters(layers, stage.learns):
-            parameter.requires_grad_(False)
-        return self.curve.seconds() - began
+        seconds = self.curve.seconds() - began
+        self.model.requires_grad_(False)
+        end_error = self._error(stage)
+        if not end_error < start_error:
+            learned.load_state_dict(start)
+        return _Fitted(seconds, start_error, end_error)
 
     def _hear(self, progress: Progress) -> None:
         loss = progress.losses[fit.OBJECTIVE]
@@ -228,16 +244,28 @@ class Calibration:
     def _batches(self, stage: Stage, step: int) -> Iterator[Batch]:
         size, processes = self.settings.batch_size, self.accelerator.num_processes
         read = self._inputs(stage.components[0])
-        targets = self._targets(stage.components[-1])
         first = step * processes
         numbers = fit.batch_numbers(len(self.images), size, self.settings.seed, first)
         for place, batch in enumerate(numbers, first):
             if place % processes != self.accelerator.process_index:
                 continue
-            wanted = (
-                targets.read(batch) if stage.target == "teacher" else self.images.photographs(batch)
-            )
-            yield {"x": read(batch), "target": wanted.to(self.accelerator.device)}
+            yield {"x": read(batch), "target": self._wanted(stage, batch)}
+
+    @torch.no_grad()
+    def _error(self, stage: Stage) -> float:
+        """What the stage's fit lowers, on the compared images, which no order of batches moves."""
+        chain, read = Chain(self.model, stage.components), self._inputs(stage.components[0])
+        errors = [
+            fit.relative_error(chain(read([number])), self._wanted(stage, [number]))
+            for number in range(min(COMPARED_IMAGES, len(self.images)))
+        ]
+        return float(sum(errors) / len(errors))
+
+    def _wanted(self, stage: Stage, numbers: Sequence[int]) -> Tensor:
+        """The targets of these images."""
+        if stage.target == "hr":
+            return self.images.photographs(numbers).to(self.accelerator.device)
+        return self._targets(stage.components[-1]).read(numbers).to(self.accelerator.device)
 
     @torch.no_grad()
     def _image_psnr(self, stage: Stage) -> float:

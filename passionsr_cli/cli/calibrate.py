@@ -155,13 +155,15 @@ def show_result(shown: dict[str, Any]) -> None:
     title = f"{shown['name']}: {shown['model']}, {shown['bits']}, {shown['method']}"
     table = Table("stage", "steps", "error", "seconds", "dB to full precision", title=title)
     for stage in shown["stages"]:
-        losses = ""
-        if stage["first_loss"] is not None:
-            losses = f"{stage['first_loss']:.2e} → {stage['last_loss']:.2e}"
+        errors = ""
+        if stage["start_error"] is not None:
+            errors = f"{stage['start_error']:.2e} → {stage['end_error']:.2e}"
+            if not stage["end_error"] < stage["start_error"]:
+                errors += " (its start stays)"
         table.add_row(
             stage["name"],
             str(stage["steps"] or ""),
-            losses,
+            errors,
             f"{stage['seconds']:.0f}",
             f"{stage['image_psnr']:.2f}",
         )

@@ -21,18 +21,23 @@ from passionsr_cli.models.components import COMPONENTS, DECODER
 class PassionSRSettings(Settings):
     """The method's parts, each of which can be left out (the paper's Table 4).
 
-    `transformation` is LET, `distributed` is DQC: one component after the other, LET before LBQ.
-    Without it everything is learned at once from the image, in `joint`.
+    `transformation` is LET, `distributed` is DQC: one component after the other, with LET and the
+    bounds in one fit, `component`. `separate` fits them as published, first LET while the bounds
+    follow the extremes, then LBQ started anew: every change of a scale then moves whole grids,
+    and less is learned. Without `distributed` everything is learned at once from the image, in
+    `joint`. Learning rates are in steps of each layer's grid.
     """
 
     transformation: bool = True
     distributed: bool = True
+    separate: bool = False
     channel_shift: ShiftPolicy = "unpadded"
     split: bool = True
     exponent: float = Field(0.5, ge=0, le=1)
-    let: FitSettings = FitSettings(steps=60, learning_rate=0.06)
-    lbq: FitSettings = FitSettings(steps=80, learning_rate=0.015)
-    joint: FitSettings = FitSettings(steps=200, learning_rate=0.01)
+    component: FitSettings = FitSettings(steps=140, learning_rate=1.0)
+    let: FitSettings = FitSettings(steps=60, learning_rate=1.0)
+    lbq: FitSettings = FitSettings(steps=80, learning_rate=0.25)
+    joint: FitSettings = FitSettings(steps=200, learning_rate=0.15)
     decoder_target: Literal["teacher", "hr"] = "teacher"
 
 
@@ -60,27 +65,22 @@ def stages(settings: PassionSRSettings) -> tuple[Transformation, Stages]:
 
 
 def _component(component: str, settings: PassionSRSettings) -> list[Stage]:
-    """LET, then LBQ started anew from what LET made (DQC, section 3.4)."""
-    target = settings.decoder_target if component == DECODER else "teacher"
-    let = []
-    if settings.transformation:
-        let.append(
-            Stage(
-                f"{component} LET",
-                (component,),
-                starts_transform=True,
-                starts_bounds=False,
-                learns=Learns.TRANSFORM,
-                fit=settings.let,
-                target=target,
-            )
+    """DQC (section 3.4): LET and LBQ of one component, together or one after the other."""
+
+    def stage(name: str, learns: Learns, fit: FitSettings) -> Stage:
+        return Stage(
+            name,
+            (component,),
+            starts_transform=settings.transformation and learns is not Learns.BOUNDS,
+            starts_bounds=learns is not Learns.TRANSFORM,
+            learns=learns,
+            fit=fit,
+            target=settings.decoder_target if component == DECODER else "teacher",
         )
-    lbq = Stage(
-        f"{component} LBQ",
-        (component,),
-        starts_transform=False,
-        starts_bounds=True,
-        fit=settings.lbq,
-        target=target,
-    )
-    return [*let, lbq]
+
+    lbq = stage(f"{component} LBQ", Learns.BOUNDS, settings.lbq)
+    if not settings.transformation:
+        return [lbq]
+    if settings.separate:
+        return [stage(f"{component} LET", Learns.TRANSFORM, settings.let), lbq]
+    return [stage(component, Learns.BOTH, settings.component)]

@@ -57,6 +57,10 @@ class QuantizedAttention(nn.Module):
             "value": self.value,
         }
 
+    def most_bits(self) -> int:
+        """Bits of its grids."""
+        return self.plan.activation.num_bits
+
     def __call__(  # diffusers reads this signature
         self,
         attn: Any,

@@ -64,6 +64,11 @@ class QuantizedLayer(nn.Module):
         found = (self.split, self.input_quantizer, self.weight_quantizer)
         return [module for module in found if module is not None]
 
+    def most_bits(self) -> int:
+        """Bits of the finer of its grids."""
+        schemes = (self.plan.weight, self.plan.activation)
+        return max(scheme.num_bits for scheme in schemes if scheme is not None)
+
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
         """The layer's product; `padded` says that `x` has its border already."""
         raise NotImplementedError

@@ -22,7 +22,9 @@ from passionsr_cli.store import Entry, sha256_of
 
 
 def _calibrate(model: Path, name: str, **changes: Any) -> Entry:
-    fits = {key: {"steps": 2, "learning_rate": 0.01} for key in ("let", "lbq", "joint")}
+    fits = {
+        key: {"steps": 2, "learning_rate": 0.01} for key in ("component", "let", "lbq", "joint")
+    }
     settings = CalibrationSettings.model_validate(
         {
             "model": str(model),
@@ -94,7 +96,7 @@ def test_a_manifest_says_everything(tiny_folder: Path) -> None:
     manifest = json.loads((_calibrate(tiny_folder, "x").folder / "manifest.json").read_text())
     assert manifest["model"]["sha256"] == sha256_of(next(tiny_folder.glob("*.safetensors")))
     assert manifest["bits"] == "unet-w6a6-vae-w4a8"
-    assert manifest["method"]["settings"]["let"]["steps"] == 2
+    assert manifest["method"]["settings"]["component"]["steps"] == 2
     assert manifest["settings"]["crops"] == manifest["images"]["count"] == 2
     assert len(manifest["images"]["sha256"]) == 64
     assert {"passionsr", "torch", "diffusers", "accelerate"} <= set(manifest["versions"])
@@ -110,9 +112,9 @@ def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) ->
     one, two = _calibrate(tiny_folder, "one"), _calibrate(tiny_folder, "two", method="maxmin")
     rows = report.read_curve(one.folder)
     assert [(row[0], row[1]) for row in rows[:3]] == [
-        ("encoder LET", 1),
-        ("encoder LET", 2),
-        ("encoder LBQ", 1),
+        ("encoder", 1),
+        ("encoder", 2),
+        ("unet", 1),
     ]
     assert report.read_curve(two.folder) == []
     with Image.open(one.folder / report.PICTURE_FILE) as picture:

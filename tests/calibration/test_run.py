@@ -18,7 +18,10 @@ STEPS = 6
 
 
 def _settings(model: Path, **changes: Any) -> CalibrationSettings:
-    fits = {name: {"steps": STEPS, "learning_rate": 0.02} for name in ("let", "lbq", "joint")}
+    fits = {
+        name: {"steps": STEPS, "learning_rate": 0.5}
+        for name in ("component", "let", "lbq", "joint")
+    }
     own = {**fits, **changes.pop("passionsr", {})}
     values = {
         "model": str(model),
@@ -63,9 +66,26 @@ def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
     learned = api.calibrate(_settings(tiny_folder), "learned")
     assert learned.manifest["image_psnr"] > plain.manifest["image_psnr"]
     assert [stage["name"] for stage in learned.manifest["stages"]] == [
-        f"{part} {what}" for part in ("encoder", "unet", "decoder") for what in ("LET", "LBQ")
+        "encoder",
+        "unet",
+        "decoder",
     ]
-    assert [stage["steps"] for stage in learned.manifest["stages"]] == [STEPS] * 6
+    assert [stage["steps"] for stage in learned.manifest["stages"]] == [STEPS] * 3
+
+
+def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:
+    # Steps as large as whole ranges, towards the end of which nothing is left of the image.
+    wild = {"steps": 3, "learning_rate": 200.0, "schedule": "milestones", "milestones": ()}
+    entry = api.calibrate(_settings(tiny_folder, passionsr={"component": wild}), "wild")
+    plain = api.calibrate(
+        _settings(tiny_folder, passionsr={"component": {**wild, "learning_rate": 1e-9}}), "still"
+    )
+    first = entry.manifest["stages"][0]
+    assert first["end_error"] > first["start_error"]
+    assert first["start_error"] == plain.manifest["stages"][0]["start_error"]
+    one, two = _tensors("wild"), _tensors("still")
+    encoder = [name for name in one if name.startswith("vae.encoder")]
+    assert all(torch.equal(one[name], two[name]) for name in encoder if name.endswith("weight"))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +102,7 @@ def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = _settings(tiny_folder)
+    settings = _settings(tiny_folder, passionsr={"separate": True})
     # Save after every step and batch, as a slow machine would.
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
     api.calibrate(settings, "undisturbed")
@@ -119,12 +139,12 @@ class _Clock:
 
 def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
     with pytest.raises(_Kill):
-        api.calibrate(_settings(tiny_folder), "mine", listener=_KillAt("encoder LET", 2))
+        api.calibrate(_settings(tiny_folder), "mine", listener=_KillAt("encoder", 2))
     with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
         api.calibrate(_settings(tiny_folder, crops=7), "mine", resume=True)
     with pytest.raises(StoreError, match="no unfinished calibration 'other'; there are: mine"):
         api.calibrate(_settings(tiny_folder), "other", resume=True)
-    slower = {"let": {"steps": STEPS, "learning_rate": 0.001}}
+    slower = {"component": {"steps": STEPS, "learning_rate": 0.001}}
     api.calibrate(_settings(tiny_folder, passionsr=slower), "mine", resume=True)
 
 
@@ -143,7 +163,7 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
 
     class Poison(Quiet):
         def step(self, progress: Progress) -> None:
-            if progress.stage == "unet LET" and progress.step == 3:
+            if progress.stage == "unet" and progress.step == 3:
                 layer = calibrations[0].layers["unet.mid_block.resnets.0.conv1"]
                 for parameter in layer.transforms()[0].parameters():
                     parameter.data.fill_(math.nan)
@@ -158,7 +178,7 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
     monkeypatch.setattr(run.Calibration, "__init__", remember)
     with pytest.raises(FitError) as caught:
         api.calibrate(_settings(tiny_folder), "poisoned", listener=Poison())
-    assert "unet LET: the gradient of the error loss became nan at step 4" in str(caught.value)
+    assert "unet: the gradient of the error loss became nan at step 4" in str(caught.value)
     assert "first in layer unet.mid_block.resnets.0.conv1" in str(caught.value)
     assert "keeps the best state" in str(caught.value)
     # What was kept is of use.
@@ -166,7 +186,8 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
 
 
 def test_a_loss_that_grows_stops_and_the_best_state_stays(tiny_folder: Path) -> None:
-    wild = {"let": {"steps": 200, "learning_rate": 3.0, "gradient_clip": 1e9}}
+    fit = {"steps": 200, "learning_rate": 50.0, "gradient_clip": 1e9}
+    wild = {"separate": True, "let": fit}
     with pytest.raises(
         FitError, match=r"encoder LET: the .*error loss .* at step \d+ \(.*layer vae"
     ):
@@ -198,12 +219,12 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_folder: Path) ->
     saving = _settings(tiny_folder, gradient_checkpointing=True)
     two = api.calibrate(saving, "saving").manifest["stages"]
     for plain, other in zip(one, two, strict=True):
-        assert plain["last_loss"] == pytest.approx(other["last_loss"], rel=1e-3)
+        assert plain["end_error"] == pytest.approx(other["end_error"], rel=1e-3)
 
 
 def test_the_unet_alone_can_be_calibrated(tiny_folder: Path) -> None:
     entry = api.calibrate(_settings(tiny_folder, vae="fp"), "unet-only")
-    assert [stage["name"] for stage in entry.manifest["stages"]] == ["unet LET", "unet LBQ"]
+    assert [stage["name"] for stage in entry.manifest["stages"]] == ["unet"]
     assert entry.manifest["bits"] == "unet-w4a4-vae-fp"
 
 
@@ -226,9 +247,9 @@ def test_stages_are_reported(tiny_folder: Path) -> None:
             heard.append(result)
 
     api.calibrate(_settings(tiny_folder), "heard", listener=Hearing())
-    assert len(heard) == 6
+    assert len(heard) == 3
     assert all(result.image_psnr > 10 for result in heard)
-    assert all(result.first_loss and result.last_loss for result in heard)
+    assert all(result.start_error and result.end_error for result in heard)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
@@ -237,7 +258,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
 
     class FullDisk(Quiet):
         def step(self, progress: Progress) -> None:
-            if progress.stage == "unet LET":
+            if progress.stage == "unet":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -253,4 +274,4 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
             heard.append(progress.stage)
 
     api.calibrate(_settings(tiny_folder), "full", resume=True, listener=Hearing())
-    assert heard[0] == "unet LET"
+    assert heard[0] == "unet"

@@ -17,6 +17,15 @@ def _build(name: str = "passionsr", **settings: Any) -> Any:
 
 def test_passionsr_goes_from_the_encoder_to_the_decoder() -> None:
     stages = _build().stages
+    assert [stage.components for stage in stages] == [("encoder",), ("unet",), ("decoder",)]
+    for stage in stages:
+        assert (stage.learns, stage.state) == (Learns.BOTH, State.QUANTIZING)
+        assert stage.starts_transform
+        assert stage.starts_bounds
+
+
+def test_let_and_lbq_can_follow_one_another_as_published() -> None:
+    stages = _build(separate=True).stages
     assert [stage.components for stage in stages] == [
         (part,) for part in ("encoder", "unet", "decoder") for _ in range(2)
     ]

@@ -40,12 +40,11 @@ def main(bits: str) -> None:
         parameters = sum(p.numel() for p in model.parameters())
         save(Path(folder) / "random", model, {})
         del model
-        fits = {name: {"steps": 2, "learning_rate": 0.01} for name in ("let", "lbq")}
         options = {
             "model": f"{folder}/random",
             "unet": bits,
             "vae": bits,
-            "method_settings": {"passionsr": fits},
+            "method_settings": {"passionsr": {"component": {"steps": 2, "learning_rate": 1.0}}},
         }
         settings = settings_from("low-memory-calibration", CalibrationSettings, options)
         shown = describe(api.calibrate(settings, "full-size", listener=Listener()))
