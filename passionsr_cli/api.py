@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
 from passionsr_cli.errors import PassionSRError
-from passionsr_cli.registry import EMBEDDED_MODEL
 
 if TYPE_CHECKING:
     from passionsr_cli.calibration.progress import Listener
     from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.imaging.planning import Job, Refused
-    from passionsr_cli.registry import ModelDescription
     from passionsr_cli.runtime.upscaler import Upscaler
     from passionsr_cli.store import Entry
     from passionsr_cli.training.validation import Validation
@@ -46,41 +44,21 @@ class Failed:
 def plan_upscale(inputs: Sequence[str], settings: UpscaleSettings) -> list[Job | Refused]:
     """The images that `inputs` (files, folders, `sample:NAME`) name and where results will go."""
     from passionsr_cli.imaging.planning import plan
+    from passionsr_cli.runtime.backends import source_of
 
-    factor = _description(settings).upscale_factor
+    factor = source_of(settings.model, settings.checkpoint).description.upscale_factor
     return plan(inputs, settings.output, f"_x{factor}", settings.overwrite)
 
 
-def _description(settings: UpscaleSettings) -> ModelDescription:
-    """The model that the settings name, by itself or through a checkpoint of it."""
-    from passionsr_cli.calibration import checkpoints
-    from passionsr_cli.models.sources import find
-
-    if settings.checkpoint is None:
-        return find(settings.model or EMBEDDED_MODEL).description
-    return checkpoints.describe(checkpoints.find(settings.checkpoint))[0]
-
-
-def open_upscaler(settings: UpscaleSettings) -> Upscaler:
-    """A loaded model or checkpoint on its device, ready for images.
-
-    Quantized layers are simulated in float32 unless another precision is asked for: rounding
-    their inputs to bf16 first would change many of the integers.
-    """
-    from passionsr_cli.calibration import checkpoints
-    from passionsr_cli.models.sources import load
-    from passionsr_cli.runtime.devices import accelerator
-    from passionsr_cli.runtime.torch_executor import TorchExecutor
+def open_upscaler(
+    settings: UpscaleSettings, on_note: Callable[[str], None] = lambda text: None
+) -> Upscaler:
+    """A model or a checkpoint, ready for images; `on_note` hears what a person should know."""
+    from passionsr_cli.runtime.backends import open_executor, source_of
     from passionsr_cli.runtime.upscaler import Upscaler
 
-    if settings.checkpoint is None:
-        chosen = accelerator(settings.device, settings.precision)
-        model = load(settings.model or EMBEDDED_MODEL)
-    else:
-        precision = "fp32" if settings.precision == "auto" else settings.precision
-        chosen = accelerator(settings.device, precision)
-        model = checkpoints.load(checkpoints.find(settings.checkpoint), settings.model)
-    executor = TorchExecutor(model, chosen)
+    source = source_of(settings.model, settings.checkpoint)
+    executor = open_executor(source, settings.backend, settings.device, settings.precision, on_note)
     return Upscaler(executor, settings.tile, settings.overlap, settings.color_fix)
 
 

@@ -71,6 +71,7 @@ class UpscaleSettings(Settings):
     overwrite: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
     tile: NonNegativeInt = 512
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None

@@ -15,9 +15,16 @@ warnings.simplefilter("ignore")
 logging.getLogger().addHandler(logging.NullHandler())
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Converted graphs of models that several tests use are made once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
+    monkeypatch.setenv("PASSIONSR_CACHE", str(cache))
     monkeypatch.setenv("PASSIONSR_HOME", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder

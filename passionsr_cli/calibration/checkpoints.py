@@ -121,14 +121,9 @@ def describe(entry: Entry) -> tuple[ModelDescription, list[LayerRow]]:
         raise StoreError(f"the manifest of '{entry.name}' is damaged: {error!r}") from error
 
 
-def load(entry: Entry, model_name: str | None = None) -> OneStepModel:
-    """The calibrated model of a checkpoint, ready to run; needs nothing but the checkpoint.
-
-    With the name of a model it is refused unless it was made from exactly that one.
-    """
+def load(entry: Entry) -> OneStepModel:
+    """The calibrated model of a checkpoint, ready to run; needs nothing but the checkpoint."""
     description, rows = describe(entry)
-    if model_name is not None:
-        _check_origin(entry, model_name)
     tensors = entry.tensors()
     # Weights come from the checkpoint alone: none is allocated or drawn before.
     with torch.device("meta"):
@@ -147,7 +142,8 @@ def load(entry: Entry, model_name: str | None = None) -> OneStepModel:
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _check_origin(entry: Entry, model_name: str) -> None:
+def check_origin(entry: Entry, model_name: str) -> None:
+    """Refuse a checkpoint unless it was made from exactly this model."""
     known = sources.find(model_name)
     origin = entry.manifest["model"]
     if known.folder is None or sources.checksum(known) != origin["sha256"]:

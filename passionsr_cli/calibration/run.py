@@ -65,6 +65,7 @@ class Calibration:
         self.accelerator, self.listener = accelerator, listener
         self.curve, self.results = Curve(), list[StageResult]()
         self.rows: list[LayerRow] = []
+        self.filled: set[str] = set()
 
     def run(self) -> None:
         """Calibrate the model in place and freeze it."""
@@ -170,7 +171,9 @@ class Calibration:
             return self._upscaled
         before = UNET if component != UNET else ENCODER
         folder = TensorFolder(self.folder / "inputs", component)
-        if not folder.holds(range(len(self.images))):
+        # Every process decides this alike, whatever the main one has written meanwhile.
+        if component not in self.filled:
+            self.filled.add(component)
             self._fill(
                 [(Chain(self.model, (before,)), folder)],
                 self._inputs(before),

@@ -84,12 +84,19 @@ def show_error(text: str) -> None:
     messages.print(f"[bold red]error:[/] {escape(printable(text))}", soft_wrap=True)
 
 
+def show_note(text: str) -> None:
+    """Something to know, on stderr, that stops nothing."""
+    progress_console.print(printable(text), soft_wrap=True, markup=False)
+
+
 def printable(text: str) -> str:
     """Text any terminal takes: file names may hold bytes that are not UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def print_json(value: object) -> None:
-    """One JSON object on stdout, and nothing else."""
+    """One JSON object on stdout, and nothing else, however many processes there are."""
+    if not is_first_process:
+        return
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     sys.stdout.flush()

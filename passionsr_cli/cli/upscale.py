@@ -15,6 +15,7 @@ from passionsr_cli.cli.console import (
     print_json,
     printable,
     show_error,
+    show_note,
 )
 from passionsr_cli.cli.options import (
     ConfigOption,
@@ -27,6 +28,7 @@ from passionsr_cli.cli.options import (
 if TYPE_CHECKING:
     from passionsr_cli.api import Done, Failed
     from passionsr_cli.config import UpscaleSettings
+    from passionsr_cli.runtime.executor import Executor
     from passionsr_cli.runtime.upscaler import Upscaler
 
 
@@ -53,6 +55,13 @@ def upscale(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|torch|openvino",
+            help="What computes. Default: openvino on a CPU, torch on a GPU.",
+        ),
+    ] = None,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Side of a tile of the result, 0: no tiles. Default: 512."),
@@ -79,6 +88,7 @@ def upscale(
         "output": output_path,
         "device": device,
         "precision": precision,
+        "backend": backend,
         "tile": tile,
         "overlap": overlap,
         "color_fix": color_fix,
@@ -96,7 +106,7 @@ def upscale(
         for item in refused:
             show_error(str(item.error))
         raise typer.Exit(EXIT_ERROR)
-    upscaler = api.open_upscaler(settings)
+    upscaler = api.open_upscaler(settings, on_note=show_note)
     outcomes: list[Done | Failed] = []
     try:
         _work(upscaler, planned, outcomes, quiet=as_json)
@@ -108,10 +118,24 @@ def upscale(
     failed = [outcome for outcome in outcomes if isinstance(outcome, api.Failed)]
     if as_json:
         print_json(report(upscaler, settings, outcomes))
-    elif len(outcomes) > 1:
-        output.print(f"{len(outcomes) - len(failed)} upscaled, {len(failed)} failed")
+    else:
+        if len(outcomes) > 1:
+            output.print(f"{len(outcomes) - len(failed)} upscaled, {len(failed)} failed")
+        _note_what_ran(upscaler.executor)
     if failed:
         raise typer.Exit(EXIT_ERROR)
+
+
+def _note_what_ran(executor: Executor) -> None:
+    """Say so where quantized layers did not run on integers."""
+    floating = executor.ran().floating
+    if floating and executor.backend == "torch":
+        show_note("simulated: torch computes the checkpoint's integers in floating point")
+    elif floating:
+        name, reason = floating[0]
+        show_note(
+            f"{len(floating)} quantized layers did not run on integers, such as {name}: {reason}"
+        )
 
 
 def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bool) -> None:
@@ -144,6 +168,7 @@ def report(upscaler: Upscaler, settings: UpscaleSettings, outcomes: list[Any]) -
     from passionsr_cli.api import Done, Failed
 
     executor = upscaler.executor
+    ran = executor.ran()
     return {
         "images": [
             {
@@ -167,5 +192,12 @@ def report(upscaler: Upscaler, settings: UpscaleSettings, outcomes: list[Any]) -
         "backend": executor.backend,
         "device": executor.device,
         "precision": executor.precision,
+        "integer": ran.on_integers,
+        "layers": {
+            "integer": len(ran.integer),
+            "folded": len(ran.folded),
+            "floating": dict(ran.floating),
+            "attentions": dict(ran.attentions),
+        },
         "peak_memory_bytes": executor.peak_memory_bytes(),
     }

@@ -19,15 +19,22 @@ def accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
     `precision` is auto, fp32, bf16 or fp16; auto takes bf16 where it is fast (CPUs with AMX or
     AVX512-BF16, CUDA from compute capability 8.0), fp16 on older CUDA devices, else fp32.
     """
+    from accelerate import DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
-    chosen = _device(device)
-    name = _precision(precision, chosen)
+    chosen = choose_device(device)
+    name = choose_precision(precision, chosen)
     # accelerate keeps its choices for the whole process; a new call may choose differently.
     AcceleratorState._reset_state(reset_partial_state=True)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
-    return Accelerator(cpu=chosen.type == "cpu", mixed_precision=_ACCELERATE_NAMES[name])
+    # Not everything that learns takes part in every loss.
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(
+        cpu=chosen.type == "cpu",
+        mixed_precision=_ACCELERATE_NAMES[name],
+        kwargs_handlers=[several],
+    )
 
 
 def precision_name(used: Accelerator) -> str:
@@ -35,7 +42,8 @@ def precision_name(used: Accelerator) -> str:
     return {value: key for key, value in _ACCELERATE_NAMES.items()}[used.mixed_precision]
 
 
-def _device(wanted: str) -> torch.device:
+def choose_device(wanted: str) -> torch.device:
+    """The device of this name, as `accelerator` describes it."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
         raise ConfigError(f"unknown device '{wanted}'; use auto, cpu, cuda, cuda:N or mps")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -51,7 +59,8 @@ def _device(wanted: str) -> torch.device:
     return device
 
 
-def _precision(wanted: str, device: torch.device) -> str:
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """fp32, bf16 or fp16 on this device, as `accelerator` describes it."""
     if wanted not in ("auto", *_ACCELERATE_NAMES):
         raise ConfigError(f"unknown precision '{wanted}'; use auto, fp32, bf16 or fp16")
     if wanted == "auto":

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from passionsr_cli.registry import ModelDescription
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How the quantized layers of a checkpoint were executed, by name.
+
+    Convolutions and linear layers: `integer` ran on integer kernels, `folded` were constants,
+    computed once, and `floating` fell back to floating point, each with the reason. `attentions`
+    says of each which kernel computed its products. All are empty for a full-precision model.
+    """
+
+    integer: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
+    floating: tuple[tuple[str, str], ...] = ()
+    attentions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def on_integers(self) -> bool:
+        """Whether integer kernels computed every quantized convolution and linear layer."""
+        return bool(self.integer) and not self.floating
 
 
 class Executor(Protocol):
@@ -23,6 +44,10 @@ class Executor(Protocol):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Tiles (B, 3, H, W), close to [0, 1] but not clamped, of their z_H."""
+        ...
+
+    def ran(self) -> Ran:
+        """What really ran, as far as something ran already."""
         ...
 
     def peak_memory_bytes(self) -> int:

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from passionsr_cli.errors import DeviceError
 from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import quantized_layers
+from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.runtime.devices import precision_name
+from passionsr_cli.runtime.executor import Ran
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,6 +45,16 @@ class TorchExecutor:
         with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
             image = self._model.decode(latent.to(self._accelerator.device))
         return image.float().cpu()
+
+    def ran(self) -> Ran:
+        """Quantized layers are simulated: their integers are computed in floating point."""
+        reason = f"simulated in {self.precision}"
+        layers = quantized_layers(self._model)
+        weighted = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)]
+        return Ran(
+            floating=tuple((name, reason) for name in weighted),
+            attentions=tuple((name, reason) for name in layers if name not in weighted),
+        )
 
     def peak_memory_bytes(self) -> int:
         if self._accelerator.device.type == "cuda":

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from passionsr_cli import api
 from passionsr_cli.calibration import catalogue, checkpoints, report
-from passionsr_cli.calibration.checkpoints import find, load
+from passionsr_cli.calibration.checkpoints import check_origin, find, load
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models.one_step import OneStepModel
@@ -165,12 +165,12 @@ def test_a_checkpoint_of_another_model_is_refused(
     tiny_folder: Path, tiny_model: OneStepModel, tmp_path: Path
 ) -> None:
     entry = _calibrate(tiny_folder, "x")
-    load(entry, str(tiny_folder))
+    check_origin(entry, str(tiny_folder))
     torch.nn.init.normal_(tiny_model.context)
     save(tmp_path / "other", tiny_model, {})
     for name in (str(tmp_path / "other"), "mini"):
         with pytest.raises(ModelError, match=r"checkpoint .x. was made from .* leave out --model"):
-            load(entry, name)
+            check_origin(entry, name)
 
 
 def test_removing(tiny_folder: Path) -> None:

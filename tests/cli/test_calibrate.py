@@ -62,6 +62,12 @@ def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path
     assert printed["checkpoint"] == "mine"
     assert printed["precision"] == "fp32"
     assert printed["model"] == "tiny"
+    assert (printed["backend"], printed["integer"]) == ("openvino", True)
+    assert printed["layers"]["integer"] > 50
+    done = _run(*arguments, "--overwrite", "--backend", "torch")
+    assert "simulated: torch computes the checkpoint's integers in floating point" in _line(done)
+    simulated = json.loads(_run(*arguments, "--overwrite", "--backend", "torch", "--json").stdout)
+    assert simulated["integer"] is False
     done = _run(*arguments, "--overwrite", "--model", "mini")
     assert done.exit_code == 1
     assert "was made from" in _line(done)

@@ -62,6 +62,8 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
         "backend",
         "device",
         "precision",
+        "integer",
+        "layers",
         "peak_memory_bytes",
     }
     (image,) = found["images"]
@@ -71,8 +73,11 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
     assert image["tiles"] == 1
     assert image["seconds"] > 0
     assert found["failed"] == [{"input": "missing.png", "error": "missing.png: no such file"}]
-    assert (found["model"], found["checkpoint"], found["backend"]) == ("mini", None, "torch")
+    assert (found["model"], found["checkpoint"], found["backend"]) == ("mini", None, "openvino")
     assert (found["device"], found["precision"]) == ("cpu", "fp32")
+    # A full-precision model has no layers to run on integers.
+    assert found["integer"] is False
+    assert found["layers"] == {"integer": 0, "folded": 0, "floating": {}, "attentions": {}}
     assert found["peak_memory_bytes"] > 1e6
 
 

@@ -1,0 +1,117 @@
+"""Choosing an executor for a model or a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from passionsr_cli import __version__
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.models import sources
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
+from passionsr_cli.runtime.devices import accelerator, choose_device, choose_precision
+from passionsr_cli.runtime.executor import Executor
+
+# Another number whenever graphs are built in another way: cached ones are then not used.
+GRAPH_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an executor runs. `fingerprint` is another for other weights."""
+
+    description: ModelDescription
+    fingerprint: str
+    quantized: bool
+    load: Callable[[], OneStepModel]
+
+
+def source_of(model: str | None, checkpoint: str | None) -> Source:
+    """A model by name or folder, or a checkpoint, which then must be one of that model."""
+    if checkpoint is None:
+        name = model or EMBEDDED_MODEL
+        known = sources.find_present(name)
+        return Source(known.description, sources.checksum(known), False, lambda: sources.load(name))
+    entry = checkpoints.find(checkpoint)
+    description, _ = checkpoints.describe(entry)
+    if model is not None:
+        checkpoints.check_origin(entry, model)
+    manifest = json.dumps(entry.manifest, sort_keys=True)
+    fingerprint = hashlib.sha256(manifest.encode()).hexdigest()
+    return Source(description, fingerprint, True, lambda: checkpoints.load(entry))
+
+
+def open_executor(
+    source: Source, backend: str, device: str, precision: str, on_note: Callable[[str], None]
+) -> Executor:
+    """An executor of this backend; auto takes OpenVINO on a CPU and torch elsewhere.
+
+    Everything around quantized layers is float32 unless another precision is asked for: rounding
+    their inputs to bf16 first would change many of the integers.
+    """
+    chosen = choose_device(device)
+    if source.quantized and precision == "auto":
+        precision = "fp32"
+    if backend not in ("auto", "torch", "openvino"):
+        raise ConfigError(f"unknown backend '{backend}'; use auto, torch or openvino")
+    if backend == "openvino" and chosen.type != "cpu":
+        if device != "auto":
+            raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")
+        chosen = choose_device("cpu")
+    if chosen.type == "cpu" and backend != "torch":
+        try:
+            return _open_openvino(source, choose_precision(precision, chosen), on_note)
+        except ImportError as error:
+            if backend == "openvino":
+                raise DeviceError(
+                    f"OpenVINO cannot be used: {error}; install it with "
+                    "`pip install --upgrade openvino`, or use --backend torch"
+                ) from error
+            on_note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
+    from passionsr_cli.runtime.torch_executor import TorchExecutor
+
+    return TorchExecutor(source.load(), accelerator(str(chosen), precision))
+
+
+def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None]) -> Executor:
+    import openvino
+
+    from passionsr_cli.runtime.graph_cache import GraphCache
+    from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
+
+    made_by = [source.fingerprint, __version__, GRAPH_VERSION, openvino.__version__, cpu_name()]
+    key = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]
+    folder = cache_folder() / "openvino" / f"{source.description.name}-{key}"
+    if not has_integer_instructions():
+        on_note("this CPU has no instructions for 8-bit products: integers run, but slowly")
+    return OpenVINOExecutor(source.description, GraphCache(folder, source.load, on_note), precision)
+
+
+def cache_folder() -> Path:
+    """`PASSIONSR_CACHE`, else the user's cache directory. All in it can be deleted."""
+    given = os.environ.get("PASSIONSR_CACHE")
+    if given:
+        return Path(given).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("passionsr", appauthor=False)
+
+
+def cpu_name() -> str:
+    """The CPU as OpenVINO calls it: compiled graphs fit only the kind they were made on."""
+    import openvino
+
+    return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def has_integer_instructions() -> bool:
+    """Whether the CPU multiplies 8-bit integers in hardware (VNNI or AMX)."""
+    import torch
+
+    return bool(torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())

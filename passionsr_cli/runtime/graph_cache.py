@@ -1,0 +1,156 @@
+"""Converted and compiled graphs on disk: written whole, verified before use, else made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.runtime.openvino_graph import component_graph
+from passionsr_cli.store import sha256_of
+
+GRAPHS_FILE = "graphs.json"
+COMPILED_FOLDER = "compiled"
+# Each size of a tile is compiled for itself; so many stay on disk for each component.
+KEPT_SIZES = 4
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A converted component on disk, and the names `ComponentGraph` has of its layers."""
+
+    path: Path
+    layers: tuple[str, ...]
+    folded: tuple[str, ...]
+    attentions: tuple[str, ...]
+
+
+class GraphCache:
+    """The graphs of one model in one folder.
+
+    `load` gives the model if it has to be converted; `on_note` hears what takes long and why.
+    Where the folder cannot be written, a temporary one is used.
+    """
+
+    def __init__(
+        self, folder: Path, load: Callable[[], OneStepModel], on_note: Callable[[str], None]
+    ) -> None:
+        self.folder, self._load, self._note = folder, load, on_note
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._graphs: dict[str, StoredGraph] | None = None
+
+    def graph(self, component: str) -> StoredGraph:
+        """A component's graph, converted now if it is not here or not what was written."""
+        if self._graphs is None:
+            self._graphs = self._read()
+        if self._graphs is None:
+            self._note("converting the model for OpenVINO, once; later runs start from the cache")
+            self._graphs = self._write()
+        return self._graphs[component]
+
+    def _read(self) -> dict[str, StoredGraph] | None:
+        try:
+            listing = json.loads((self.folder / GRAPHS_FILE).read_text(encoding="utf-8"))
+            for name, digest in listing["files"].items():
+                if sha256_of(self.folder / name) != digest:
+                    raise ValueError(f"{name} is not what was written")
+            return {
+                name: StoredGraph(
+                    self.folder / f"{name}.xml",
+                    tuple(entry["layers"]),
+                    tuple(entry["folded"]),
+                    tuple(entry["attentions"]),
+                )
+                for name, entry in listing["components"].items()
+            }
+        except FileNotFoundError as error:
+            if self.folder.exists():
+                self._note(f"the cache {self.folder} is incomplete: {error.filename} is missing")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self._note(f"the cache {self.folder} is damaged: {error}")
+        return None
+
+    def _write(self) -> dict[str, StoredGraph]:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
+            try:
+                self._convert(unfinished)
+                os.replace(unfinished, self.folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        except OSError as error:
+            self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
+            self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
+            self.folder = Path(self._temporary.name)
+            self._convert(self.folder)
+        graphs = self._read()
+        assert graphs is not None
+        return graphs
+
+    def _convert(self, folder: Path) -> None:
+        """All components, one after the other, and what belongs to them."""
+        model = self._load()
+        components = {}
+        for component in COMPONENTS:
+            graph = component_graph(model, component)
+            openvino.save_model(graph.model, folder / f"{component}.xml", compress_to_fp16=False)
+            components[component] = {
+                "layers": graph.layers,
+                "folded": graph.folded,
+                "attentions": graph.attentions,
+            }
+        files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+        listing = json.dumps({"components": components, "files": files}, indent=2)
+        (folder / GRAPHS_FILE).write_text(listing, encoding="utf-8")
+
+    def compiled(self, name: str) -> tuple[bytes, Ran] | None:
+        """What `keep` wrote under this name, or None if that is not there or not whole."""
+        path = self.folder / COMPILED_FOLDER / f"{name}.blob"
+        try:
+            notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            if sha256_of(path) != notes["sha256"]:
+                raise ValueError("its SHA-256 is another")
+            return path.read_bytes(), _ran_from(notes["ran"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._note(f"{path} is damaged, compiling again: {error}")
+            return None
+
+    def keep(self, name: str, compiled: Any, ran: Ran) -> None:
+        """Write a compiled graph; on a disk that is full it is just not kept."""
+        path = self.folder / COMPILED_FOLDER / f"{name}.blob"
+        try:
+            with replace_atomically(path) as temporary:
+                temporary.write_bytes(compiled.export_model().getbuffer())
+            notes = json.dumps({"sha256": sha256_of(path), "ran": asdict(ran)})
+            with replace_atomically(path.with_suffix(".json")) as temporary:
+                temporary.write_text(notes, encoding="utf-8")
+            component = name.partition("-")[0]
+            blobs = sorted(path.parent.glob(f"{component}-*.blob"), key=lambda p: p.stat().st_mtime)
+            for old in blobs[:-KEPT_SIZES]:
+                old.with_suffix(".json").unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            self._note(f"cannot keep {path}: {error.strerror or error}")
+
+
+def _ran_from(notes: dict[str, Any]) -> Ran:
+    pairs = {
+        key: tuple((str(name), str(how)) for name, how in notes[key])
+        for key in ("floating", "attentions")
+    }
+    return Ran(tuple(notes["integer"]), tuple(notes["folded"]), **pairs)

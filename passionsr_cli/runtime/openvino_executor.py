@@ -1,0 +1,128 @@
+"""OpenVINO: quantized layers on integer kernels, on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import openvino
+import torch
+from torch import Tensor
+
+from passionsr_cli.errors import DeviceError
+from passionsr_cli.machine import process_peak_bytes
+from passionsr_cli.models.components import DECODER, ENCODER, UNET
+from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.runtime.graph_cache import GraphCache, StoredGraph
+from passionsr_cli.runtime.openvino_graph import attention_products
+
+DEVICE = "CPU"
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_INTEGER_SUFFIXES = ("_i8", "_u8")
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    request: Any
+    ran: Ran
+
+
+class OpenVINOExecutor:
+    """Runs the graphs of one model; everything that is not quantized computes in `precision`."""
+
+    backend = "openvino"
+    device = "cpu"
+
+    def __init__(self, description: ModelDescription, graphs: GraphCache, precision: str) -> None:
+        self.description, self.precision = description, precision
+        self._graphs = graphs
+        self._core = openvino.Core()
+        self._compiled: dict[str, _Compiled] = {}
+        self._rates = signal_and_noise(description.schedule, description.timestep)
+
+    def restore_latent(self, upscaled: Tensor) -> Tensor:
+        latent = self._run(ENCODER, upscaled)
+        return predict_x0(latent, self._run(UNET, latent), *self._rates)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self._run(DECODER, latent)
+
+    def ran(self) -> Ran:
+        """What really ran; a layer that fell back for any size of a tile counts as floating."""
+        parts = [compiled.ran for compiled in self._compiled.values()]
+        floating = dict(pair for part in parts for pair in part.floating)
+        return Ran(
+            _unique(name for part in parts for name in part.integer if name not in floating),
+            _unique(name for part in parts for name in part.folded),
+            tuple(floating.items()),
+            tuple(dict(pair for part in parts for pair in part.attentions).items()),
+        )
+
+    def peak_memory_bytes(self) -> int:
+        return process_peak_bytes()
+
+    def _run(self, component: str, x: Tensor) -> Tensor:
+        name = "-".join([component, "x".join(str(side) for side in x.shape), self.precision])
+        if name not in self._compiled:
+            self._compiled[name] = self._compile(component, name, tuple(x.shape))
+        request = self._compiled[name].request
+        try:
+            request.infer([x.float().contiguous().numpy()])
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
+                raise
+            raise DeviceError("out of memory on one tile; choose a smaller --tile") from error
+        # The request's own memory is written again by its next run.
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
+        graph = self._graphs.graph(component)
+        settings = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        kept = self._graphs.compiled(name)
+        if kept is not None:
+            blob, ran = kept
+            compiled = self._core.import_model(blob, DEVICE, settings)
+            return _Compiled(compiled.create_infer_request(), ran)
+        model = self._core.read_model(graph.path)
+        model.reshape(list(shape))
+        compiled = self._core.compile_model(model, DEVICE, settings)
+        ran = what_ran(compiled.get_runtime_model(), graph)
+        self._graphs.keep(name, compiled, ran)
+        return _Compiled(compiled.create_infer_request(), ran)
+
+
+def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
+    """How OpenVINO executes the quantized layers of a graph, from its own execution graph."""
+    kernels: dict[str, str] = {}
+    for node in runtime_model.get_ops():
+        notes = node.get_rt_info()
+        kernel = str(notes["primitiveType"].astype(str))
+        for name in str(notes["originalLayersNames"].astype(str)).split(","):
+            # A layer may be known by what its scale became alone.
+            kernels[name.partition("/Dequantization")[0]] = kernel
+    integer, floating = [], []
+    for layer in graph.layers:
+        kernel = kernels.get(layer, "")
+        if layer in graph.folded:
+            continue
+        if kernel.lower().endswith(_INTEGER_SUFFIXES):
+            integer.append(layer)
+        else:
+            reason = f"runs as {kernel}" if kernel else "OpenVINO does not say how it runs"
+            floating.append((layer, reason))
+    attentions = []
+    for layer in graph.attentions:
+        # OpenVINO may fuse both products into one kernel.
+        found = _unique(kernels[name] for name in attention_products(layer) if name in kernels)
+        attentions.append((layer, " and ".join(found)))
+    return Ran(tuple(integer), graph.folded, tuple(floating), tuple(attentions))
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

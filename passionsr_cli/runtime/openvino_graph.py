@@ -1,0 +1,270 @@
+"""The components of a model as OpenVINO graphs whose quantized layers run on integers.
+
+A quantized layer becomes `FakeQuantize` on its input, int8 weights with one scale per output
+channel, and the plain convolution or product: the pattern that OpenVINO's low-precision
+transformations turn into integer kernels. The transformation costs nothing: the input bounds of
+`FakeQuantize` are those of X, one pair per channel (δ + s·l, δ + s·u), its output bounds those of
+X̃, one pair in all.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from openvino import opset13 as ops
+from openvino.frontend.pytorch import ConversionExtension
+from torch import Tensor, nn
+
+from passionsr_cli.models.components import DECODER, ENCODER, UNET, component_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.quantization.convert import quantized_layers
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
+
+# The numbers of levels for which there are integer kernels. Others are rounded once more, to 256
+# levels of the same step, which changes nothing but the kernel.
+DIRECT_LEVELS = (16, 255, 256)
+MOST_LEVELS = 256
+
+Node = Any
+Build = Callable[[Node], Node]
+
+
+@dataclass(frozen=True)
+class ComponentGraph:
+    """A component as an OpenVINO model, for any batch size, height and width.
+
+    `layers` are the quantized convolutions and linear layers in it by name; of these, `folded` do
+    not depend on the image and became constants. `attentions` are the quantized attentions.
+
+    The encoder's graph takes images (B, 3, H, W) in [0, 1] and gives z_L, the UNet's takes z_L
+    and gives ε, the decoder's takes z_H and gives the image.
+    """
+
+    model: openvino.Model
+    layers: tuple[str, ...]
+    folded: tuple[str, ...]
+    attentions: tuple[str, ...]
+
+
+def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
+    """Convert one component of a full-precision or a calibrated, frozen model."""
+    part = _Component(model.requires_grad_(False), component).eval()
+    example = _example(model, component)
+    layers = {
+        name: layer
+        for name, layer in quantized_layers(model).items()
+        if component_of(name) == component
+    }
+    builders: dict[nn.Module, Build] = {}
+    for layer_name, layer in layers.items():
+        if isinstance(layer, QuantizedLayer):
+            builders[layer] = partial(layer_node, layer, layer_name)
+        else:
+            builders |= {q: partial(_round, grid=q.grid()) for q in layer.quantizers()}  # type: ignore[operator]
+    with torch.no_grad(), _quiet():
+        constants = _constant_outputs(part, list(builders), example)
+        builders |= {module: partial(_constant_node, value) for module, value in constants.items()}
+        with _traced_as_nodes(builders) as extension:
+            converted = openvino.convert_model(
+                part,
+                example_input=example,
+                input=[(openvino.PartialShape([-1, example.shape[1], -1, -1]), openvino.Type.f32)],
+                extension=[extension],
+            )
+    weighted = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)]
+    return ComponentGraph(
+        model=converted,
+        layers=tuple(weighted),
+        folded=tuple(name for name in weighted if layers[name] in constants),
+        attentions=tuple(name for name in layers if name not in weighted),
+    )
+
+
+def attention_products(name: str) -> tuple[str, str]:
+    """What OpenVINO calls q·kᵀ and the product with v of a quantized attention."""
+    product = f"__module.model.{name}.processor/aten::matmul/MatMul"
+    return product, f"{product}_1"
+
+
+class _Component(nn.Module):
+    def __init__(self, model: OneStepModel, component: str) -> None:
+        super().__init__()
+        self.model, self.component = model, component
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = {ENCODER: self.model.encode, UNET: self.model.predict, DECODER: self.model.decode}
+        return steps[self.component](x)
+
+
+def _example(model: OneStepModel, component: str) -> Tensor:
+    """An input of the smallest size that leaves more than one pixel everywhere."""
+    description = model.description
+    side = 2 * description.size_multiple_px
+    if component == ENCODER:
+        return torch.rand(1, 3, side, side)
+    latent = side // description.latent_factor
+    return torch.rand(1, int(description.vae["latent_channels"]), latent, latent)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Tracing warns of every shape it turns into a number; none of ours depends on the image."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _constant_outputs(
+    part: nn.Module, modules: Sequence[nn.Module], example: Tensor
+) -> dict[nn.Module, Tensor]:
+    """The modules whose output does not depend on the image, and that output.
+
+    Those on the way of the timestep and of the context, which a one-step model has but one of.
+    """
+    constants: dict[nn.Module, Tensor] = {}
+
+    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        # Only the image wants a gradient, so it did not reach an output that has none.
+        if not output.requires_grad:
+            constants[module] = output
+
+    hooks = [module.register_forward_hook(note) for module in modules]
+    try:
+        with torch.enable_grad():
+            part(example.clone().requires_grad_())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return constants
+
+
+# Modules that are being traced as one node each; their places are the nodes' numbers.
+_traced: list[Callable[[Tensor], Tensor]] = []
+
+
+@torch.library.custom_op("passionsr::module", mutates_args=())
+def _module_op(x: Tensor, number: int) -> Tensor:
+    return _traced[number](x).clone()
+
+
+@contextmanager
+def _traced_as_nodes(builders: Mapping[nn.Module, Build]) -> Iterator[ConversionExtension]:
+    """Let a trace see each of these modules as one operation, which a builder converts."""
+    modules, builds = list(builders), list(builders.values())
+    _traced.extend(module.forward for module in modules)
+    for number, module in enumerate(modules):
+        module.forward = partial(torch.ops.passionsr.module, number=number)
+
+    def convert(context: Any) -> list[Any]:
+        number = int(context.get_values_from_const_input(1))
+        return [builds[number](context.get_input(0)).output(0)]
+
+    try:
+        yield ConversionExtension("passionsr::module", convert)
+    finally:
+        for module in modules:
+            del module.forward
+        _traced.clear()
+
+
+def _constant_node(value: Tensor, x: Node) -> Node:
+    return ops.constant(value.numpy())
+
+
+def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
+    """A frozen convolution or linear layer applied to a float32 node; its product gets the name."""
+    frozen = layer.as_frozen()
+    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
+    if frozen.channel_shift is not None and any(padding):
+        # Zero is only zero on the grid of X, so the border must be there before it.
+        x = ops.pad(x, [0, 0, *padding], [0, 0, *padding], "constant", 0.0)
+        padding = (0, 0)
+    if frozen.input_grid is not None:
+        x = _round_channels(layer, x, frozen.input_grid, frozen.channel_scale, frozen.channel_shift)
+    else:
+        x = _move(layer, x, frozen.channel_scale, frozen.channel_shift)
+    weight = _weight_node(frozen.weight, frozen.weight_grid)
+    if isinstance(layer, QuantizedConv2d):
+        assert isinstance(layer.stride, tuple)
+        pads, dilation = list(padding), list(layer.dilation)
+        product = ops.convolution(x, weight, list(layer.stride), pads, pads, dilation)
+    else:
+        product = ops.matmul(x, weight, False, True)
+    product.set_friendly_name(name)
+    if frozen.bias is None:
+        return product
+    bias = frozen.bias.detach()
+    return ops.add(product, ops.constant(_along_channels(layer, bias)))
+
+
+def _weight_node(weight: Tensor, grid: Grid | None) -> Node:
+    """Float weights, or q − zero_point as int8 times a scale for each output channel."""
+    if grid is None:
+        return ops.constant(weight.numpy())
+    shape = [-1 if grid.scheme.channel_axis == 0 else 1, *[1] * (weight.dim() - 1)]
+    integers = weight.float() - grid.zero_point.reshape(shape)
+    if integers.abs().max() > 127:
+        # Asymmetric 8 bits: no integer kernel takes them, the grid stays what it is.
+        return ops.constant((integers * grid.scale.reshape(shape)).numpy())
+    real = ops.convert(ops.constant(integers.to(torch.int8).numpy()), "f32")
+    return ops.multiply(real, ops.constant(grid.scale.reshape(shape).numpy()))
+
+
+def _round(x: Node, grid: Grid) -> Node:
+    """`FakeQuantize` between the nudged bounds of a grid of a whole tensor."""
+    lower, upper = (float(bound) for bound in grid.nudged_bounds())
+    return _fake_quantize(x, (np.float32(lower), np.float32(upper)), grid)
+
+
+def _round_channels(
+    layer: QuantizedLayer, x: Node, grid: Grid, scale: Tensor | None, shift: Tensor | None
+) -> Node:
+    """X̃ on its grid: the transformation inside the bounds where OpenVINO takes such, at axis 1."""
+    if not isinstance(layer, QuantizedConv2d) or (scale is None and shift is None):
+        return _round(_move(layer, x, scale, shift), grid)
+    channels = layer.weight.shape[1]
+    factor = np.ones(channels) if scale is None else scale.double().numpy()
+    offset = np.zeros(channels) if shift is None else shift.double().numpy()
+    shape = (1, channels, 1, 1)
+    lower, upper = (
+        (offset + factor * float(bound)).astype(np.float32).reshape(shape)
+        for bound in grid.nudged_bounds()
+    )
+    return _fake_quantize(x, (lower, upper), grid)
+
+
+def _fake_quantize(x: Node, input_bounds: tuple[Any, Any], grid: Grid) -> Node:
+    scheme, scale = grid.scheme, float(grid.scale)
+    bounds = tuple(np.float32(float(bound)) for bound in grid.nudged_bounds())
+    levels = scheme.quant_max - scheme.quant_min + 1
+    rounded = ops.fake_quantize(
+        x, *(ops.constant(bound) for bound in (*input_bounds, *bounds)), levels
+    )
+    if levels in DIRECT_LEVELS:
+        return rounded
+    lowest = -scale * MOST_LEVELS / 2 if scheme.symmetric else float(bounds[0])
+    wide = (np.float32(lowest), np.float32(lowest + (MOST_LEVELS - 1) * scale))
+    return ops.fake_quantize(
+        rounded, *(ops.constant(bound) for bound in (*wide, *wide)), MOST_LEVELS
+    )
+
+
+def _move(layer: QuantizedLayer, x: Node, scale: Tensor | None, shift: Tensor | None) -> Node:
+    """(X − δ) / s."""
+    if shift is not None:
+        x = ops.subtract(x, ops.constant(_along_channels(layer, shift)))
+    return x if scale is None else ops.divide(x, ops.constant(_along_channels(layer, scale)))
+
+
+def _along_channels(layer: QuantizedLayer, values: Tensor) -> Any:
+    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+    return values.float().numpy().reshape(shape)
