@@ -60,10 +60,8 @@ class Settings(BaseModel):
 
 
 class UpscaleSettings(Settings):
-    """The options of `passionsr upscale`. Pixels are those of the upscaled image.
-
-    Without a model or a checkpoint the embedded model is used.
-    """
+    """The options of `passionsr upscale`: without a model or a checkpoint the embedded model is
+    used, and pixels are those of the upscaled image."""
 
     model: str | None = None
     checkpoint: str | None = None

@@ -152,7 +152,7 @@ def test_a_preset_with_a_layer_that_does_not_exist(config: Path) -> None:
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(config: Path, home: Path) -> None:
     values = yaml.safe_load(config.read_text())
-    values["method_settings"]["passionsr"]["let"]["steps"] = 4000
+    values["method_settings"]["passionsr"]["component"]["steps"] = 4000
     config.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "passionsr_cli", "calibrate", "--config", str(config)]
     # A shell's background jobs ignore Ctrl-C; this one must not.
