@@ -14,6 +14,7 @@ from passionsr_cli.errors import PassionSRError
 
 if TYPE_CHECKING:
     from passionsr_cli.calibration.progress import Listener
+    from passionsr_cli.export.exporting import ExportReport
     from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.imaging.planning import Job, Refused
     from passionsr_cli.runtime.upscaler import Upscaler
@@ -156,3 +157,30 @@ def calibrate(
         accelerator(settings.device, settings.precision),
         listener or Quiet(),
     )
+
+
+def export(
+    name: str,
+    format: str,
+    output: Path | None = None,
+    size: int | None = None,
+    target: str | None = None,
+    on_step: Callable[[str], None] = lambda text: None,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> ExportReport:
+    """Write a checkpoint or a model for another runtime, run it there and compare.
+
+    `format` is openvino, onnx or safetensors; `output` a folder that does not exist yet, by
+    default NAME-FORMAT; `size` fixes the sides of the upscaled image in pixels. `on_step` hears
+    what is going on, `on_note` what a person should know.
+    """
+    from passionsr_cli.export.exporting import export_source, fitting_size
+    from passionsr_cli.export.formats import find_format
+    from passionsr_cli.runtime.backends import source_named
+
+    form = find_format(format, target)
+    source = source_named(name)
+    folder = output or Path(f"{Path(name).name}-{format}")
+    if size is not None:
+        size = fitting_size(source.description, size, on_note)
+    return export_source(name, source, form, folder, size, on_step)

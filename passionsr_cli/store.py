@@ -67,6 +67,15 @@ class Entry:
         return load_file(path)
 
 
+def kind_of(folder: Path) -> str | None:
+    """What kind of entry a folder holds, if any."""
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(manifest.get("kind")) if isinstance(manifest, dict) else None
+
+
 def read_entry(folder: Path, kind: str) -> Entry:
     """The entry in a folder, refused unless it is of this kind and this version."""
     path = folder / MANIFEST_FILE

@@ -10,6 +10,7 @@ import typer
 from passionsr_cli import __version__
 from passionsr_cli.cli import checkpoints, console, models
 from passionsr_cli.cli.calibrate import calibrate
+from passionsr_cli.cli.export import export
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command()(calibrate)
+app.command()(export)
 app.command()(train)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")

@@ -193,11 +193,6 @@ def report(upscaler: Upscaler, settings: UpscaleSettings, outcomes: list[Any]) -
         "device": executor.device,
         "precision": executor.precision,
         "integer": ran.on_integers,
-        "layers": {
-            "integer": len(ran.integer),
-            "folded": len(ran.folded),
-            "floating": dict(ran.floating),
-            "attentions": dict(ran.attentions),
-        },
+        "layers": ran.as_dict(),
         "peak_memory_bytes": executor.peak_memory_bytes(),
     }

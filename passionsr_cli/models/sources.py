@@ -71,14 +71,18 @@ def find_present(name: str) -> KnownModel:
 def load(name: str) -> OneStepModel:
     """A model with its weights in float32, ready to run, in channels-last layout."""
     known = find_present(name)
+    return load_entry(entry_of(known), known.description)
+
+
+def entry_of(known: KnownModel) -> Entry:
+    """The store entry of a present model."""
     assert known.folder is not None
-    return load_entry(read_entry(known.folder, KIND), known.description)
+    return read_entry(known.folder, KIND)
 
 
 def checksum(known: KnownModel) -> str:
     """SHA-256 of a present model's weights, as its manifest states it."""
-    assert known.folder is not None
-    return str(read_entry(known.folder, KIND).manifest["tensors"]["sha256"])
+    return str(entry_of(known).manifest["tensors"]["sha256"])
 
 
 def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:

@@ -28,7 +28,8 @@ _PLAN_TYPES: dict[str, type[Plan]] = {
 class LayerRow:
     """What became of one layer. Without a plan it was left alone, and `reason` says why.
 
-    `reason` of a quantized layer tells what is special about it, if anything.
+    `reason` of a quantized layer tells what is special about it, if anything. `weight_shape` is
+    for readers of packed weights; attention has none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class LayerRow:
     parameters: int
     plan: Plan | None
     reason: str = ""
+    weight_shape: tuple[int, ...] = ()
 
     @property
     def weight(self) -> Scheme | None:
@@ -60,7 +62,8 @@ def row_from(values: dict[str, Any]) -> LayerRow:
             if plan.get(key) is not None
         }
         plan = _PLAN_TYPES[values["kind"]](**{**plan, **schemes})
-    return LayerRow(**{**values, "plan": plan})
+    shape = tuple(values.get("weight_shape", ()))
+    return LayerRow(**{**values, "plan": plan, "weight_shape": shape})
 
 
 def find_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
@@ -86,7 +89,8 @@ def convert(
     for name, kind, layer in list(find_layers(model)):
         obstacle = _obstacle(layer)
         plan, reason = (None, obstacle) if obstacle else decide(name, kind, layer)
-        rows.append(LayerRow(name, kind, _own_parameters(layer), plan, reason))
+        shape = tuple(layer.weight.shape) if isinstance(layer, (nn.Conv2d, nn.Linear)) else ()
+        rows.append(LayerRow(name, kind, _own_parameters(layer), plan, reason, shape))
     apply(model, rows)
     return rows
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from passionsr_cli import __version__
 from passionsr_cli.calibration import checkpoints
-from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.runtime.devices import accelerator, choose_device, choose_precision
 from passionsr_cli.runtime.executor import Executor
+from passionsr_cli.store import Entry, Store, kind_of
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
 GRAPH_VERSION = 1
@@ -24,12 +25,14 @@ GRAPH_VERSION = 1
 
 @dataclass(frozen=True)
 class Source:
-    """What an executor runs. `fingerprint` is another for other weights."""
+    """What an executor runs. `fingerprint` is another for other weights; `entry` is where they
+    are stored, if anywhere."""
 
     description: ModelDescription
     fingerprint: str
     quantized: bool
     load: Callable[[], OneStepModel]
+    entry: Entry | None = None
 
 
 def source_of(model: str | None, checkpoint: str | None) -> Source:
@@ -37,14 +40,34 @@ def source_of(model: str | None, checkpoint: str | None) -> Source:
     if checkpoint is None:
         name = model or EMBEDDED_MODEL
         known = sources.find_present(name)
-        return Source(known.description, sources.checksum(known), False, lambda: sources.load(name))
+        return Source(
+            known.description,
+            sources.checksum(known),
+            False,
+            lambda: sources.load(name),
+            sources.entry_of(known),
+        )
     entry = checkpoints.find(checkpoint)
     description, _ = checkpoints.describe(entry)
     if model is not None:
         checkpoints.check_origin(entry, model)
     manifest = json.dumps(entry.manifest, sort_keys=True)
     fingerprint = hashlib.sha256(manifest.encode()).hexdigest()
-    return Source(description, fingerprint, True, lambda: checkpoints.load(entry))
+    return Source(description, fingerprint, True, lambda: checkpoints.load(entry), entry)
+
+
+def source_named(name: str) -> Source:
+    """A checkpoint or else a model, by its name or folder."""
+    made = Store(checkpoints.KIND).names()
+    if name in made or kind_of(Path(name)) == checkpoints.KIND:
+        return source_of(None, name)
+    models = [known.name for known in sources.known_models()]
+    if name not in models and not Path(name).is_dir():
+        raise StoreError(
+            f"there is no checkpoint or model '{name}'; checkpoints: {', '.join(made) or 'none'}; "
+            f"models: {', '.join(models)}"
+        )
+    return source_of(name, None)
 
 
 def open_executor(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -28,6 +28,15 @@ class Ran:
     def on_integers(self) -> bool:
         """Whether integer kernels computed every quantized convolution and linear layer."""
         return bool(self.integer) and not self.floating
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: how many layers, and by name what fell back and what attentions did."""
+        return {
+            "integer": len(self.integer),
+            "folded": len(self.folded),
+            "floating": dict(self.floating),
+            "attentions": dict(self.attentions),
+        }
 
 
 class Executor(Protocol):

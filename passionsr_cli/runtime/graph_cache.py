@@ -7,33 +7,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import openvino
-
 from passionsr_cli.atomic import replace_atomically
-from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.errors import StoreError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.runtime.openvino_graph import component_graph
+from passionsr_cli.runtime.graph_files import StoredGraph, read_graphs, write_graphs
 from passionsr_cli.store import sha256_of
 
-GRAPHS_FILE = "graphs.json"
 COMPILED_FOLDER = "compiled"
 # Each size of a tile is compiled for itself; so many stay on disk for each component.
 KEPT_SIZES = 4
-
-
-@dataclass(frozen=True)
-class StoredGraph:
-    """A converted component on disk, and the names `ComponentGraph` has of its layers."""
-
-    path: Path
-    layers: tuple[str, ...]
-    folded: tuple[str, ...]
-    attentions: tuple[str, ...]
 
 
 class GraphCache:
@@ -60,26 +47,13 @@ class GraphCache:
         return self._graphs[component]
 
     def _read(self) -> dict[str, StoredGraph] | None:
+        if not self.folder.exists():
+            return None
         try:
-            listing = json.loads((self.folder / GRAPHS_FILE).read_text(encoding="utf-8"))
-            for name, digest in listing["files"].items():
-                if sha256_of(self.folder / name) != digest:
-                    raise ValueError(f"{name} is not what was written")
-            return {
-                name: StoredGraph(
-                    self.folder / f"{name}.xml",
-                    tuple(entry["layers"]),
-                    tuple(entry["folded"]),
-                    tuple(entry["attentions"]),
-                )
-                for name, entry in listing["components"].items()
-            }
-        except FileNotFoundError as error:
-            if self.folder.exists():
-                self._note(f"the cache {self.folder} is incomplete: {error.filename} is missing")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._note(f"the cache {self.folder} is damaged: {error}")
-        return None
+            return read_graphs(self.folder)
+        except StoreError as error:
+            self._note(f"the cache {error}")
+            return None
 
     def _write(self) -> dict[str, StoredGraph]:
         try:
@@ -87,7 +61,7 @@ class GraphCache:
             shutil.rmtree(self.folder, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
             try:
-                self._convert(unfinished)
+                write_graphs(self._load(), unfinished)
                 os.replace(unfinished, self.folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -95,26 +69,8 @@ class GraphCache:
             self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
             self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
             self.folder = Path(self._temporary.name)
-            self._convert(self.folder)
-        graphs = self._read()
-        assert graphs is not None
-        return graphs
-
-    def _convert(self, folder: Path) -> None:
-        """All components, one after the other, and what belongs to them."""
-        model = self._load()
-        components = {}
-        for component in COMPONENTS:
-            graph = component_graph(model, component)
-            openvino.save_model(graph.model, folder / f"{component}.xml", compress_to_fp16=False)
-            components[component] = {
-                "layers": graph.layers,
-                "folded": graph.folded,
-                "attentions": graph.attentions,
-            }
-        files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-        listing = json.dumps({"components": components, "files": files}, indent=2)
-        (folder / GRAPHS_FILE).write_text(listing, encoding="utf-8")
+            write_graphs(self._load(), self.folder)
+        return read_graphs(self.folder)
 
     def compiled(self, name: str) -> tuple[bytes, Ran] | None:
         """What `keep` wrote under this name, or None if that is not there or not whole."""

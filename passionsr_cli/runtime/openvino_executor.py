@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import openvino
 import torch
@@ -16,7 +16,7 @@ from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import predict_x0, signal_and_noise
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.runtime.graph_cache import GraphCache, StoredGraph
+from passionsr_cli.runtime.graph_files import StoredGraph
 from passionsr_cli.runtime.openvino_graph import attention_products
 
 DEVICE = "CPU"
@@ -30,13 +30,23 @@ class _Compiled:
     ran: Ran
 
 
+class Graphs(Protocol):
+    """Where an executor has its graphs from: a folder, or a cache that also keeps compiled ones."""
+
+    def graph(self, component: str) -> StoredGraph: ...
+
+    def compiled(self, name: str) -> tuple[bytes, Ran] | None: ...
+
+    def keep(self, name: str, compiled: Any, ran: Ran) -> None: ...
+
+
 class OpenVINOExecutor:
     """Runs the graphs of one model; everything that is not quantized computes in `precision`."""
 
     backend = "openvino"
     device = "cpu"
 
-    def __init__(self, description: ModelDescription, graphs: GraphCache, precision: str) -> None:
+    def __init__(self, description: ModelDescription, graphs: Graphs, precision: str) -> None:
         self.description, self.precision = description, precision
         self._graphs = graphs
         self._core = openvino.Core()

@@ -9,11 +9,7 @@ X̃, one pair in all.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,13 +17,18 @@ import openvino
 import torch
 from openvino import opset13 as ops
 from openvino.frontend.pytorch import ConversionExtension
-from torch import Tensor, nn
+from torch import Tensor
 
-from passionsr_cli.models.components import DECODER, ENCODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.runtime.tracing import (
+    OPERATION,
+    Operation,
+    component_of_model,
+    traced_as_operations,
+)
 
 # The numbers of levels for which there are integer kernels. Others are rounded once more, to 256
 # levels of the same step, which changes nothing but the kernel.
@@ -35,7 +36,6 @@ DIRECT_LEVELS = (16, 255, 256)
 MOST_LEVELS = 256
 
 Node = Any
-Build = Callable[[Node], Node]
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ class ComponentGraph:
 
     `layers` are the quantized convolutions and linear layers in it by name; of these, `folded` do
     not depend on the image and became constants. `attentions` are the quantized attentions.
-
-    The encoder's graph takes images (B, 3, H, W) in [0, 1] and gives z_L, the UNet's takes z_L
-    and gives ε, the decoder's takes z_H and gives the image.
+    Inputs and outputs are those of `tracing.Component`.
     """
 
     model: openvino.Model
@@ -57,36 +55,21 @@ class ComponentGraph:
 
 def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
     """Convert one component of a full-precision or a calibrated, frozen model."""
-    part = _Component(model.requires_grad_(False), component).eval()
-    example = _example(model, component)
-    layers = {
-        name: layer
-        for name, layer in quantized_layers(model).items()
-        if component_of(name) == component
-    }
-    builders: dict[nn.Module, Build] = {}
-    for layer_name, layer in layers.items():
-        if isinstance(layer, QuantizedLayer):
-            builders[layer] = partial(layer_node, layer, layer_name)
-        else:
-            builders |= {q: partial(_round, grid=q.grid()) for q in layer.quantizers()}  # type: ignore[operator]
-    with torch.no_grad(), _quiet():
-        constants = _constant_outputs(part, list(builders), example)
-        builders |= {module: partial(_constant_node, value) for module, value in constants.items()}
-        with _traced_as_nodes(builders) as extension:
-            converted = openvino.convert_model(
-                part,
-                example_input=example,
-                input=[(openvino.PartialShape([-1, example.shape[1], -1, -1]), openvino.Type.f32)],
-                extension=[extension],
-            )
-    weighted = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)]
-    return ComponentGraph(
-        model=converted,
-        layers=tuple(weighted),
-        folded=tuple(name for name in weighted if layers[name] in constants),
-        attentions=tuple(name for name in layers if name not in weighted),
-    )
+    traced = component_of_model(model, component)
+
+    def convert(context: Any) -> list[Any]:
+        operation = traced.operations[int(context.get_values_from_const_input(1))]
+        return [_operation_node(operation, context.get_input(0)).output(0)]
+
+    shape = openvino.PartialShape([-1, traced.example.shape[1], -1, -1])
+    with traced_as_operations(traced) as part:
+        converted = openvino.convert_model(
+            part,
+            example_input=traced.example,
+            input=[(shape, openvino.Type.f32)],
+            extension=[ConversionExtension(OPERATION, convert)],
+        )
+    return ComponentGraph(converted, traced.layers, traced.folded, traced.attentions)
 
 
 def attention_products(name: str) -> tuple[str, str]:
@@ -95,89 +78,12 @@ def attention_products(name: str) -> tuple[str, str]:
     return product, f"{product}_1"
 
 
-class _Component(nn.Module):
-    def __init__(self, model: OneStepModel, component: str) -> None:
-        super().__init__()
-        self.model, self.component = model, component
-
-    def forward(self, x: Tensor) -> Tensor:
-        steps = {ENCODER: self.model.encode, UNET: self.model.predict, DECODER: self.model.decode}
-        return steps[self.component](x)
-
-
-def _example(model: OneStepModel, component: str) -> Tensor:
-    """An input of the smallest size that leaves more than one pixel everywhere."""
-    description = model.description
-    side = 2 * description.size_multiple_px
-    if component == ENCODER:
-        return torch.rand(1, 3, side, side)
-    latent = side // description.latent_factor
-    return torch.rand(1, int(description.vae["latent_channels"]), latent, latent)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Tracing warns of every shape it turns into a number; none of ours depends on the image."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _constant_outputs(
-    part: nn.Module, modules: Sequence[nn.Module], example: Tensor
-) -> dict[nn.Module, Tensor]:
-    """The modules whose output does not depend on the image, and that output.
-
-    Those on the way of the timestep and of the context, which a one-step model has but one of.
-    """
-    constants: dict[nn.Module, Tensor] = {}
-
-    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        # Only the image wants a gradient, so it did not reach an output that has none.
-        if not output.requires_grad:
-            constants[module] = output
-
-    hooks = [module.register_forward_hook(note) for module in modules]
-    try:
-        with torch.enable_grad():
-            part(example.clone().requires_grad_())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return constants
-
-
-# Modules that are being traced as one node each; their places are the nodes' numbers.
-_traced: list[Callable[[Tensor], Tensor]] = []
-
-
-@torch.library.custom_op("passionsr::module", mutates_args=())
-def _module_op(x: Tensor, number: int) -> Tensor:
-    return _traced[number](x).clone()
-
-
-@contextmanager
-def _traced_as_nodes(builders: Mapping[nn.Module, Build]) -> Iterator[ConversionExtension]:
-    """Let a trace see each of these modules as one operation, which a builder converts."""
-    modules, builds = list(builders), list(builders.values())
-    _traced.extend(module.forward for module in modules)
-    for number, module in enumerate(modules):
-        module.forward = partial(torch.ops.passionsr.module, number=number)
-
-    def convert(context: Any) -> list[Any]:
-        number = int(context.get_values_from_const_input(1))
-        return [builds[number](context.get_input(0)).output(0)]
-
-    try:
-        yield ConversionExtension("passionsr::module", convert)
-    finally:
-        for module in modules:
-            del module.forward
-        _traced.clear()
-
-
-def _constant_node(value: Tensor, x: Node) -> Node:
-    return ops.constant(value.numpy())
+def _operation_node(operation: Operation, x: Node) -> Node:
+    if operation.constant is not None:
+        return ops.constant(operation.constant.numpy())
+    if isinstance(operation.module, Quantizer):
+        return _round(x, operation.module.grid())
+    return layer_node(operation.module, operation.name, x)
 
 
 def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:

@@ -1,0 +1,72 @@
+"""passionsr export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from passionsr_cli.cli.console import command, messages, output, print_json, printable, show_note
+from passionsr_cli.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from passionsr_cli.export.exporting import ExportReport
+
+
+@command
+def export(
+    name: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint or a model: name or folder.")
+    ],
+    format_name: Annotated[
+        str, typer.Option("--format", "-f", metavar="openvino|onnx|safetensors")
+    ] = "openvino",
+    output_path: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="New folder. Default: NAME-FORMAT."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Fix the result's sides. Default: any size will do."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="tensorrt", help="Insist on what this runtime of ONNX can take."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a checkpoint or a model for other runtimes, and prove that it computes the same."""
+    from passionsr_cli import api
+
+    with messages.status("exporting") as status:
+        report = api.export(
+            name, format_name, output_path, size, target, on_step=status.update, on_note=show_note
+        )
+    if as_json:
+        print_json(report.as_dict())
+        return
+    _show(report)
+
+
+def _show(report: ExportReport) -> None:
+    from rich.table import Table
+
+    fidelity, ran = report.fidelity, report.ran
+    table = Table(show_header=False, box=None)
+    near = "equal" if fidelity.psnr is None else f"{fidelity.psnr:.2f} dB"
+    table.add_row("to the definition", f"{near} ({report.photograph})")
+    table.add_row("largest difference", f"{fidelity.largest_difference * 255:.3f} of 255")
+    total = len(ran.integer) + len(ran.folded) + len(ran.floating)
+    packed = report.format == "safetensors"
+    if total:
+        how = f"{len(ran.integer)} on integers, {len(ran.folded)} folded into constants"
+        table.add_row("quantized layers", f"{total}, {'packed to their bits' if packed else how}")
+    if ran.floating and not packed:
+        layer, reason = ran.floating[0]
+        table.add_row("in floating point", f"{len(ran.floating)}, such as {layer}: {reason}")
+    table.add_row("size", f"{report.bytes / 1e6:.1f} MB")
+    output.print(printable(report.folder), soft_wrap=True, markup=False)
+    output.print(table)
+    if report.target is not None:
+        show_note(f"{report.target} itself was not run; onnxruntime was")

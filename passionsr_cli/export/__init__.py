@@ -1,0 +1,1 @@
+"""Models and checkpoints in the formats of other runtimes, proven before they are handed over."""

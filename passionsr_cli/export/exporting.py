@@ -1,0 +1,177 @@
+"""Export: write, reload, run, compare, and only then put the folder in its place."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from passionsr_cli.errors import ConfigError, OutputError, StoreError
+from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
+from passionsr_cli.export.formats import Format
+from passionsr_cli.models.schedule import signal_and_noise
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.runtime.backends import Source
+from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.store import sha256_of
+
+MODEL_FILE, REPORT_FILE = "model.json", "report.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares with the definition; `seconds` are those of it all."""
+
+    source: str
+    format: str
+    target: str | None
+    folder: str
+    size_px: int | None
+    fidelity: Fidelity
+    photograph: str
+    ran: Ran
+    bytes: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "source": self.source,
+            "format": self.format,
+            "target": self.target,
+            "output": self.folder,
+            "size_px": self.size_px,
+            "photograph": self.photograph,
+            "psnr": self.fidelity.psnr,
+            "required_psnr": self.fidelity.required_psnr,
+            "largest_difference": self.fidelity.largest_difference,
+            "layers": self.ran.as_dict(),
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def export_source(
+    name: str,
+    source: Source,
+    form: Format,
+    folder: Path,
+    size_px: int | None,
+    on_step: Callable[[str], None],
+) -> ExportReport:
+    """Export a model or a checkpoint into a new folder.
+
+    Raises `OutputError` if the folder exists or cannot be written, `StoreError` if what was
+    written does not compute what the definition does; nothing is left of it then.
+    """
+    started = time.perf_counter()
+    if folder.exists():
+        raise OutputError(f"{folder} exists already; choose another --output or delete it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        # mkdtemp makes folders only their owner can enter; keep what the user's umask says.
+        unfinished.chmod(folder.parent.stat().st_mode)
+        try:
+            fidelity, ran = _write_and_compare(source, form, unfinished, size_px, on_step)
+            _describe(unfinished, name, source.description, form, size_px)
+            size = sum(path.stat().st_size for path in unfinished.iterdir())
+            seconds = time.perf_counter() - started
+            report = ExportReport(
+                name,
+                form.name,
+                form.target,
+                str(folder),
+                size_px,
+                fidelity,
+                PHOTOGRAPH,
+                ran,
+                size,
+                seconds,
+            )
+            _write_json(unfinished / REPORT_FILE, report.as_dict())
+            os.rename(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    return report
+
+
+def fitting_size(
+    description: ModelDescription, size_px: int, on_note: Callable[[str], None]
+) -> int:
+    """`size_px`, or the next size the model can take, of which `on_note` then hears."""
+    unit = math.lcm(description.size_multiple_px, description.upscale_factor)
+    if size_px <= 0:
+        raise ConfigError(f"a size of {size_px} px cannot be; use a multiple of {unit}")
+    fitting = -(-size_px // unit) * unit
+    if fitting != size_px:
+        on_note(f"sizes of '{description.name}' are multiples of {unit}: {fitting} px it is")
+    return fitting
+
+
+def _write_and_compare(
+    source: Source,
+    form: Format,
+    folder: Path,
+    size_px: int | None,
+    on_step: Callable[[str], None],
+) -> tuple[Fidelity, Ran]:
+    model = source.load()
+    form.check(model)
+    on_step(f"running the definition on {PHOTOGRAPH}")
+    definition = define(model, size_px or DEFAULT_SIZE_PX)
+    on_step(f"writing {form.name}, component by component")
+    form.write(model, source, folder, size_px)
+    # The exported model gets the memory.
+    del model
+    gc.collect()
+    on_step("running what was written")
+    executor = form.open(folder, source.description)
+    fidelity = definition.compare(executor)
+    if not fidelity.sufficient:
+        raise StoreError(
+            f"the exported model comes to {fidelity.psnr:.1f} dB of its definition on "
+            f"{PHOTOGRAPH}, {fidelity.required_psnr:.1f} dB were expected; nothing was written"
+        )
+    return fidelity, executor.ran()
+
+
+def _describe(
+    folder: Path, name: str, description: ModelDescription, form: Format, size_px: int | None
+) -> None:
+    """All that a program needs to run the components, and the checksums of their files."""
+    signal_rate, noise_rate = signal_and_noise(description.schedule, description.timestep)
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    values = {
+        "kind": "export",
+        "format_version": FORMAT_VERSION,
+        "format": form.name,
+        "target": form.target,
+        "source": name,
+        "model": description.name,
+        "licence": description.licence,
+        "size_px": size_px,
+        "upscale_factor": description.upscale_factor,
+        "size_multiple_px": description.size_multiple_px,
+        "latent_factor": description.latent_factor,
+        "color_fix": description.color_fix,
+        "signal_rate": signal_rate,
+        "noise_rate": noise_rate,
+        "files": files,
+    }
+    _write_json(folder / MODEL_FILE, values)
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,113 @@
+"""How near an exported model is to its definition, on a real photograph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.resampling import pad_reflecting
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import quantized_layers
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.runtime.devices import accelerator
+from passionsr_cli.runtime.executor import Executor
+from passionsr_cli.runtime.torch_executor import TorchExecutor
+from passionsr_cli.runtime.upscaler import Upscaler
+
+PHOTOGRAPH = "sample:astronaut"
+DEFAULT_SIZE_PX = 512
+# Other kernels add in another order, and a value midway between two integers then goes the other
+# way. So an export must come as near to the definition as the definition comes to itself with
+# this much relative noise behind each quantized layer, save for the allowance, or as near as no
+# eye or file can tell.
+NUDGE = 1e-6
+ALLOWANCE_DB = 3.0
+ENOUGH_DB = 60.0
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Of two images in [0, 1]: PSNR in dB (None if they are equal) and the largest difference.
+
+    `required_psnr` is what an export has to reach.
+    """
+
+    psnr: float | None
+    largest_difference: float
+    required_psnr: float
+
+    @property
+    def sufficient(self) -> bool:
+        return self.psnr is None or self.psnr >= self.required_psnr
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the definition makes of the photograph (1, 3, h, w), and how near it is to itself."""
+
+    photograph: Tensor
+    image: Tensor
+    psnr_to_itself: float | None
+
+    def compare(self, executor: Executor) -> Fidelity:
+        """Run an exported model on the same photograph."""
+        found = upscaled(executor, self.photograph)
+        least = [ENOUGH_DB]
+        if self.psnr_to_itself is not None:
+            least.append(self.psnr_to_itself - ALLOWANCE_DB)
+        difference = float((found - self.image).abs().max())
+        return Fidelity(psnr(found, self.image), difference, min(least))
+
+
+def define(model: OneStepModel, size_px: int) -> Definition:
+    """Run the definition on the photograph, in one tile with sides of `size_px`."""
+    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    photograph = lr_photograph(size_px // model.description.upscale_factor)
+    image = upscaled(executor, photograph)
+    with _nudged(model):
+        return Definition(photograph, image, psnr(upscaled(executor, photograph), image))
+
+
+@contextmanager
+def _nudged(model: OneStepModel) -> Iterator[None]:
+    """Noise behind each quantized layer, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+
+    def nudge(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return output * (1 + NUDGE * torch.randn(output.shape, generator=generator))
+
+    layers = [x for x in quantized_layers(model).values() if isinstance(x, QuantizedLayer)]
+    hooks = [layer.register_forward_hook(nudge) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def lr_photograph(side: int) -> Tensor:
+    """The photograph as a square LR image (3, side, side), its middle or, reflected, more."""
+    photograph = samples.low_resolution(PHOTOGRAPH)
+    photograph = pad_reflecting(
+        photograph, max(side, photograph.shape[1]), max(side, photograph.shape[2])
+    )
+    top, left = ((length - side) // 2 for length in photograph.shape[1:])
+    return photograph[:, top : top + side, left : left + side]
+
+
+def upscaled(executor: Executor, photograph: Tensor) -> Tensor:
+    """The image of a whole photograph in one tile, without a colour fix."""
+    return Upscaler(executor, tile_px=0, color_fix="none").upscale(photograph).rgb
+
+
+def psnr(first: Tensor, second: Tensor) -> float | None:
+    """PSNR in dB of images in [0, 1]; None if they are equal."""
+    error = float(torch.mean((first.double() - second.double()) ** 2))
+    return None if error == 0 else -10 * math.log10(error)

@@ -1,0 +1,101 @@
+"""The formats a model can be exported to; one entry each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.models import sources
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import MANIFEST_FILE, ModelDescription
+from passionsr_cli.runtime.backends import Source
+from passionsr_cli.runtime.executor import Executor
+from passionsr_cli.store import kind_of, read_entry
+
+TENSORRT = "tensorrt"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one format is written and run again.
+
+    `check` refuses a model the format or its target cannot take, `write` fills a folder,
+    `open` runs what is there.
+    """
+
+    name: str
+    target: str | None
+    check: Callable[[OneStepModel], None]
+    write: Callable[[OneStepModel, Source, Path, int | None], None]
+    open: Callable[[Path, ModelDescription], Executor]
+
+
+def find_format(name: str, target: str | None) -> Format:
+    """The format of this name. Raises `ConfigError` if there is none, or not for the target."""
+    makers = {"openvino": _openvino, "onnx": _onnx, "safetensors": _safetensors}
+    if name not in makers:
+        raise ConfigError(f"unknown format '{name}'; use {', '.join(makers)}")
+    if target is not None and (name, target) != ("onnx", TENSORRT):
+        raise ConfigError(f"--target {target} does not go with {name}; use onnx and {TENSORRT}")
+    return makers[name](target)
+
+
+def _nothing_to_check(model: OneStepModel) -> None:
+    pass
+
+
+def _openvino(target: str | None) -> Format:
+    from passionsr_cli.runtime.graph_files import GraphFolder, write_graphs
+    from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
+
+    return Format(
+        "openvino",
+        target,
+        _nothing_to_check,
+        lambda model, source, folder, size_px: write_graphs(model, folder, size_px),
+        lambda folder, description: OpenVINOExecutor(description, GraphFolder(folder), "fp32"),
+    )
+
+
+def _onnx(target: str | None) -> Format:
+    try:
+        from passionsr_cli.export.onnx_files import OnnxExecutor, refuse_zero_points, write_onnx
+    except ImportError as error:
+        raise DeviceError(
+            f"the ONNX packages are not installed ({error}); `pip install 'passionsr[onnx]'`"
+        ) from error
+
+    return Format(
+        "onnx",
+        target,
+        refuse_zero_points if target == TENSORRT else _nothing_to_check,
+        lambda model, source, folder, size_px: write_onnx(model, folder, size_px),
+        lambda folder, description: OnnxExecutor(description, folder),
+    )
+
+
+def _safetensors(target: str | None) -> Format:
+    return Format("safetensors", target, _nothing_to_check, _copy, _open_copy)
+
+
+def _copy(model: OneStepModel, source: Source, folder: Path, size_px: int | None) -> None:
+    """The store's own files: tensors packed to their bits, and the manifest that explains them."""
+    entry = source.entry
+    assert entry is not None
+    shutil.copyfile(entry.tensors_path, folder / entry.tensors_path.name)
+    shutil.copyfile(entry.folder / MANIFEST_FILE, folder / MANIFEST_FILE)
+
+
+def _open_copy(folder: Path, description: ModelDescription) -> Executor:
+    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.runtime.torch_executor import TorchExecutor
+
+    if kind_of(folder) == checkpoints.KIND:
+        model = checkpoints.load(read_entry(folder, checkpoints.KIND))
+    else:
+        model = sources.load_entry(read_entry(folder, sources.KIND), description)
+    return TorchExecutor(model, accelerator("cpu", "fp32"))

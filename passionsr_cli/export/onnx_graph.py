@@ -1,0 +1,146 @@
+"""The components of a model as ONNX graphs with standard quantize–dequantize (QDQ) pairs.
+
+A quantized layer becomes, as far as it has them: an explicit border, Sub and Mul (the
+transformation), Clip (where its grid has fewer levels than 8 bits), QuantizeLinear and
+DequantizeLinear on its input, DequantizeLinear on its int8 weights, and the plain Conv or MatMul.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxscript import opset20 as op
+from torch import Tensor
+
+from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.runtime.tracing import (
+    Component,
+    Operation,
+    traced_as_operations,
+)
+
+OPSET = 20
+INPUT_NAME, OUTPUT_NAME = "input", "output"
+_FREE_AXES = ({0: "batch", 2: "height", 3: "width"},)
+_LAYER_KEY = "passionsr.layer"
+
+Value = Any
+
+
+def program(traced: Component, side: int | None = None) -> Any:
+    """A component as a `torch.onnx.ONNXProgram`.
+
+    It takes any batch, height and width, or with `side` one square of that size. Products of
+    quantized layers are named like their layers.
+    """
+
+    def convert(x: Value, number: int) -> Value:
+        return _operation_value(traced.operations[number], x)
+
+    if side is None:
+        # torch.export takes sides of 1 for constants.
+        example, axes = traced.example.expand(2, -1, -1, -1).clone(), _FREE_AXES
+    else:
+        example, axes = torch.zeros(1, traced.example.shape[1], side, side), None
+    with traced_as_operations(traced) as part, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(
+            part,
+            (example,),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamic_shapes=axes,
+            custom_translation_table={torch.ops.passionsr.module.default: convert},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert converted is not None
+    for node in converted.model.graph:
+        if _LAYER_KEY in node.metadata_props:
+            node.name = node.metadata_props.pop(_LAYER_KEY)
+    return converted
+
+
+def _operation_value(operation: Operation, x: Value) -> Value:
+    if operation.constant is not None:
+        return _constant(operation.constant)
+    if isinstance(operation.module, Quantizer):
+        return _rounded(x, operation.module.grid())
+    return layer_value(operation.module, operation.name, x)
+
+
+def layer_value(layer: QuantizedLayer, name: str, x: Value) -> Value:
+    """A frozen convolution or linear layer applied to a float32 value."""
+    frozen = layer.as_frozen()
+    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
+    if frozen.channel_shift is not None and any(padding):
+        # Zero is only zero on the grid of X, so the border must be there before it.
+        border = torch.tensor([0, 0, *padding, 0, 0, *padding])
+        x, padding = op.Pad(x, _constant(border)), (0, 0)
+    if frozen.channel_shift is not None:
+        x = op.Sub(x, _along_channels(layer, frozen.channel_shift))
+    if frozen.channel_scale is not None:
+        x = op.Mul(x, _along_channels(layer, 1 / frozen.channel_scale.double()))
+    if frozen.input_grid is not None:
+        x = _rounded(x, frozen.input_grid)
+    bias = None if frozen.bias is None else _constant(frozen.bias.detach())
+    weight = _weight(frozen.weight, frozen.weight_grid)
+    if isinstance(layer, QuantizedConv2d):
+        strides, dilations = list(layer.stride), list(layer.dilation)
+        pads = [*padding, *padding]
+        product = op.Conv(x, weight, bias, strides=strides, pads=pads, dilations=dilations)
+    else:
+        product = op.MatMul(x, weight)
+    # The exporter names nodes itself; what belongs to a layer is found again by this.
+    product.producer().metadata_props[_LAYER_KEY] = name
+    return product if bias is None or isinstance(layer, QuantizedConv2d) else op.Add(product, bias)
+
+
+def _weight(weight: Tensor, grid: Grid | None) -> Value:
+    """Float weights, or integers and DequantizeLinear; those of a product are transposed."""
+    transposed = weight.dim() == 2
+    turned = weight.t() if transposed else weight
+    if grid is None:
+        return _constant(turned)
+    axis = 1 if transposed else 0
+    zero_point = grid.zero_point.to(torch.int64)
+    shape = [1] * weight.dim()
+    shape[axis] = zero_point.numel()
+    integers = turned.to(torch.int64) - zero_point.reshape(shape)
+    if integers.abs().max() <= 127:
+        # Asymmetric grids below 8 bits fit int8 once their zero point is taken off.
+        stored, zeros = integers.to(torch.int8), torch.zeros_like(zero_point, dtype=torch.int8)
+    else:
+        stored, zeros = turned.to(torch.uint8), zero_point.to(torch.uint8)
+    return op.DequantizeLinear(
+        _constant(stored), _constant(grid.scale.float()), _constant(zeros), axis=axis
+    )
+
+
+def _rounded(x: Value, grid: Grid) -> Value:
+    """The nearest representable values: Clip to b bits, then the grid of the same step in 8."""
+    scheme = grid.scheme
+    if scheme.symmetric or scheme.quant_max < 255:
+        # QuantizeLinear itself saturates at -128 and 255.
+        lower, upper = grid.nudged_bounds()
+        x = op.Clip(x, _constant(lower.float()), _constant(upper.float()))
+    kind = torch.int8 if scheme.symmetric else torch.uint8
+    scale, zero_point = _constant(grid.scale.float()), _constant(grid.zero_point.to(kind))
+    return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+
+
+def _along_channels(layer: QuantizedLayer, values: Tensor) -> Value:
+    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+    return _constant(values.float().reshape(shape))
+
+
+def _constant(value: Tensor) -> Value:
+    array = np.ascontiguousarray(value.detach().cpu().numpy())
+    return op.Constant(value=onnx.numpy_helper.from_array(array))

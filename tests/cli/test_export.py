@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from passionsr_cli.cli.app import app
+
+runner = CliRunner()
+
+
+def test_a_model_is_exported_and_said_to_be_near(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    arguments = ["export", str(tiny_folder), "--output", str(folder), "--size", "60"]
+    result = runner.invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown["format"] == "openvino"
+    # 60 is no multiple of 8, which is said on the other stream.
+    assert shown["size_px"] == 64
+    assert "multiples of 8" in result.stderr
+    assert shown["psnr"] > shown["required_psnr"]
+    assert (folder / "encoder.xml").exists()
+    again = runner.invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["nothing"], 1, "no checkpoint or model 'nothing'"),
+        (["mini", "--format", "tflite"], 2, "use openvino, onnx, safetensors"),
+        (["mini", "--target", "tensorrt"], 2, "does not go with openvino"),
+        (["mini", "--size", "0"], 2, "0 px"),
+        (["passionsr-fp"], 1, "not on this machine"),
+    ],
+)
+def test_what_cannot_be_is_one_line(arguments: list[str], code: int, words: str) -> None:
+    result = runner.invoke(app, ["export", *arguments])
+    assert result.exit_code == code
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output

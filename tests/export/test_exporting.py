@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from passionsr_cli import api
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
+from passionsr_cli.export import exporting, formats
+from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.store import sha256_of
+
+FORMATS = ("openvino", "onnx", "safetensors")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_checkpoint_is_exported_and_proven(
+    calibrate: Callable[..., str], form: str, tmp_path: Path
+) -> None:
+    report = api.export(calibrate("w4a6"), form, tmp_path / "out", size=64)
+    folder = tmp_path / "out"
+    assert report.fidelity.sufficient
+    assert report.bytes <= sum(path.stat().st_size for path in folder.iterdir())
+    written = json.loads((folder / "report.json").read_text())
+    assert written == json.loads(json.dumps(report.as_dict()))
+    about = json.loads((folder / "model.json").read_text())
+    assert about["signal_rate"] ** 2 + about["noise_rate"] ** 2 == pytest.approx(1)
+    for name, digest in about["files"].items():
+        assert sha256_of(folder / name) == digest
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
+    layers = written["layers"]
+    if form == "openvino":
+        assert layers["integer"] > 0
+        assert layers["floating"] == {}
+    if form == "onnx":
+        # onnxruntime's CPU kernels take some products to integers, convolutions not.
+        assert layers["integer"] > 0
+        kernels = {reason.rpartition(" ")[2] for reason in layers["floating"].values()}
+        assert kernels <= {"Conv", "FusedConv", "Gemm"}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_precision_model_is_exported(tiny_folder: Path, form: str, tmp_path: Path) -> None:
+    report = api.export(str(tiny_folder), form, tmp_path / "out", size=64)
+    assert report.fidelity.psnr is None or report.fidelity.psnr > 80
+    assert report.ran.integer == report.ran.floating == ()
+
+
+def test_without_a_size_any_image_goes(
+    calibrate: Callable[..., str], tiny_model: OneStepModel, tmp_path: Path
+) -> None:
+    api.export(calibrate("w8a8"), "onnx", tmp_path / "out")
+    form = formats.find_format("onnx", None)
+    executor = form.open(tmp_path / "out", tiny_model.description)
+    definition = checkpoints.load(checkpoints.find("w8a8"))
+    x = torch.rand(2, 3, 32, 48)
+    with torch.no_grad():
+        wanted = definition(x)
+    near = psnr(executor.decode(executor.restore_latent(x)), wanted)
+    # Flipped integers in so small a model are seen in the whole image.
+    assert near is None or near > 30
+
+
+def test_what_is_packed_loads_as_a_checkpoint(
+    calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    name = calibrate("w3a5")
+    api.export(name, "safetensors", tmp_path / "out", size=64)
+    one, other = (checkpoints.load(checkpoints.find(n)) for n in (name, str(tmp_path / "out")))
+    x = torch.rand(1, 3, 32, 32)
+    assert torch.equal(one(x), other(x))
+
+
+def test_tensorrt_gets_zero_points_of_zero(calibrate: Callable[..., str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--config symmetric"):
+        api.export(calibrate("w6a6"), "onnx", tmp_path / "out", 64, "tensorrt")
+    assert not (tmp_path / "out").exists()
+    name = calibrate("w8a8", activations="symmetric", weights="symmetric")
+    api.export(name, "onnx", tmp_path / "out", 64, "tensorrt")
+    for component in ("encoder", "unet", "decoder"):
+        graph = onnx.load(tmp_path / "out" / f"{component}.onnx").graph
+        values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        points = [
+            values[node.input[2]]
+            for node in graph.node
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        ]
+        assert points
+        assert all(point.dtype == np.int8 and not point.any() for point in points)
+
+
+def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="exists already"):
+        api.export(str(tiny_folder), "openvino", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_stopped_export_leaves_nothing(
+    tiny_folder: Path, tmp_path: Path, what: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*arguments: Any) -> None:
+        (arguments[2] / "encoder.xml").write_text("half")
+        raise what
+
+    form = formats.Format("openvino", None, lambda model: None, write, lambda *_: None)  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(formats, "find_format", lambda name, target: form)
+    expected = KeyboardInterrupt if isinstance(what, KeyboardInterrupt) else OutputError
+    with pytest.raises(expected):
+        api.export(str(tiny_folder), "openvino", tmp_path / "new" / "out", size=64)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_computes_something_else_is_not_handed_over(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exporting.define
+
+    def spoiled(*arguments: Any) -> Definition:
+        made = real(*arguments)
+        return Definition(made.photograph, 1 - made.image, made.psnr_to_itself)
+
+    monkeypatch.setattr(exporting, "define", spoiled)
+    with pytest.raises(StoreError, match="dB of its definition"):
+        api.export(str(tiny_folder), "openvino", tmp_path / "out", size=64)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_are_rounded_up(tiny_model: OneStepModel) -> None:
+    notes: list[str] = []
+    assert exporting.fitting_size(tiny_model.description, 64, notes.append) == 64
+    assert notes == []
+    assert exporting.fitting_size(tiny_model.description, 65, notes.append) == 72
+    assert "multiples of 8" in notes[0]
+    with pytest.raises(ConfigError, match="0 px"):
+        exporting.fitting_size(tiny_model.description, 0, notes.append)
+
+
+def test_unknown_names_and_formats() -> None:
+    with pytest.raises(StoreError, match=r"no checkpoint or model 'nothing'.*mini"):
+        api.export("nothing", "openvino")
+    with pytest.raises(ConfigError, match="openvino, onnx, safetensors"):
+        api.export("mini", "tflite")
+    with pytest.raises(ConfigError, match="tensorrt does not go with openvino"):
+        api.export("mini", "openvino", target="tensorrt")
+
+
+def test_onnx_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "passionsr_cli.export.onnx_files", None)
+    with pytest.raises(DeviceError, match=r"passionsr\[onnx\]"):
+        formats.find_format("onnx", None)
+
+
+def test_psnr_and_the_photograph() -> None:
+    a = torch.zeros(3, 4, 4)
+    assert psnr(a, a) is None
+    assert psnr(a, a + 0.1) == pytest.approx(-20 * math.log10(0.1))
+    assert lr_photograph(16).shape == (3, 16, 16)
+    assert lr_photograph(200).shape == (3, 200, 200)

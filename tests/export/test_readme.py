@@ -1,0 +1,61 @@
+"""The README's programs, run as they stand there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from passionsr_cli import api
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.imaging import samples
+from passionsr_cli.models import sources
+from passionsr_cli.quantization.convert import quantized_layers
+from passionsr_cli.quantization.layers import QuantizedLayer
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def _program(marker: str) -> str:
+    found = re.search(rf"<!-- {marker} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found
+    return found[1]
+
+
+@pytest.mark.parametrize("bits", ["w6a6", "w8a8", "w3a4"])
+def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_path: Path) -> None:
+    api.export(calibrate(bits), "safetensors", tmp_path / "out", size=64)
+    names: dict[str, Any] = {}
+    exec(_program("read packed weights"), names)
+    read = names["read_weights"](tmp_path / "out")
+    model = checkpoints.load(checkpoints.find(bits))
+    layers = {n: x for n, x in quantized_layers(model).items() if isinstance(x, QuantizedLayer)}
+    assert read.keys() == layers.keys()
+    for name, layer in layers.items():
+        assert np.allclose(read[name], layer.weight.detach().numpy(), rtol=1e-6, atol=0)
+
+
+def test_the_openvino_export_runs_alone(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mini-w6a6-passionsr-openvino"
+    api.export(str(tiny_folder), "openvino", folder, size=64)
+    monkeypatch.chdir(tmp_path)
+    small = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]
+    pixels = (small.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    exec(_program("run the OpenVINO export"), {})
+    found = np.asarray(Image.open("photo_x4.png"), np.float32) / 255
+    assert found.shape == (64, 64, 3)
+    large = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+    x = torch.from_numpy(np.asarray(large, np.float32) / 255).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        wanted = sources.load(str(tiny_folder))(x)[0].clamp(0, 1)
+    # The file rounds to 8 bits.
+    assert np.abs(found.transpose(2, 0, 1) - wanted.numpy()).max() < 0.6 / 255
