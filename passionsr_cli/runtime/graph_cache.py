@@ -72,14 +72,14 @@ class GraphCache:
             write_graphs(self._load(), self.folder)
         return read_graphs(self.folder)
 
-    def compiled(self, name: str) -> tuple[bytes, Ran] | None:
-        """What `keep` wrote under this name, or None if that is not there or not whole."""
+    def compiled(self, name: str) -> tuple[Path, Ran] | None:
+        """The file `keep` wrote under this name, or None if that is not there or not whole."""
         path = self.folder / COMPILED_FOLDER / f"{name}.blob"
         try:
             notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
-            return path.read_bytes(), _ran_from(notes["ran"])
+            return path, _ran_from(notes["ran"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

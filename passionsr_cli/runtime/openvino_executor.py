@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import openvino
 import torch
 from torch import Tensor
@@ -26,8 +29,11 @@ _INTEGER_SUFFIXES = ("_i8", "_u8")
 
 @dataclass(frozen=True)
 class _Compiled:
+    """`blob` is the file an imported graph still points into."""
+
     request: Any
     ran: Ran
+    blob: Any = None
 
 
 class Graphs(Protocol):
@@ -35,7 +41,7 @@ class Graphs(Protocol):
 
     def graph(self, component: str) -> StoredGraph: ...
 
-    def compiled(self, name: str) -> tuple[bytes, Ran] | None: ...
+    def compiled(self, name: str) -> tuple[Path, Ran] | None: ...
 
     def keep(self, name: str, compiled: Any, ran: Ran) -> None: ...
 
@@ -96,15 +102,26 @@ class OpenVINOExecutor:
         }
         kept = self._graphs.compiled(name)
         if kept is not None:
-            blob, ran = kept
-            compiled = self._core.import_model(blob, DEVICE, settings)
-            return _Compiled(compiled.create_infer_request(), ran)
+            path, ran = kept
+            return _import(self._core, path, settings, ran)
         model = self._core.read_model(graph.path)
         model.reshape(list(shape))
         compiled = self._core.compile_model(model, DEVICE, settings)
         ran = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, ran)
         return _Compiled(compiled.create_infer_request(), ran)
+
+
+def _import(core: Any, path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:
+    """A kept graph. Its file is mapped, not read: kernels make copies of the weights in a layout
+    of their own, and the file's pages need not stay in memory beside them."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
+    request = core.import_model(blob, DEVICE, settings).create_infer_request()
+    if hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+    return _Compiled(request, ran, blob)
 
 
 def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
