@@ -13,6 +13,9 @@ from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleS
 from passionsr_cli.errors import PassionSRError
 
 if TYPE_CHECKING:
+    from passionsr_cli.benchmark.rows import Row
+    from passionsr_cli.benchmark.run import Report
+    from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.calibration.progress import Listener
     from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.imaging.planning import Job, Refused
@@ -156,3 +159,19 @@ def calibrate(
         accelerator(settings.device, settings.precision),
         listener or Quiet(),
     )
+
+
+def benchmark(
+    settings: BenchmarkSettings | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> Report:
+    """How fast a model runs here in each form and on each backend, each in its own process.
+
+    A row that fails says why and the others go on. Raises `PassionSRError` before any work if the
+    settings cannot be.
+    """
+    from passionsr_cli.benchmark import run
+    from passionsr_cli.benchmark.settings import BenchmarkSettings
+
+    return run.benchmark(settings or BenchmarkSettings(), on_note, on_row)

@@ -9,6 +9,7 @@ import typer
 
 from passionsr_cli import __version__
 from passionsr_cli.cli import checkpoints, console, models
+from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(upscale)
 app.command()(calibrate)
 app.command()(train)
+app.command()(bench)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -28,6 +28,20 @@ class Ran:
     def on_integers(self) -> bool:
         """Whether integer kernels computed every quantized convolution and linear layer."""
         return bool(self.integer) and not self.floating
+
+
+def ran_from(values: dict[str, Any]) -> Ran:
+    """The `Ran` that `dataclasses.asdict` took apart, also after a way through JSON."""
+    pairs = {
+        key: tuple((str(name), str(how)) for name, how in values[key])
+        for key in ("floating", "attentions")
+    }
+    return Ran(tuple(values["integer"]), tuple(values["folded"]), **pairs)
+
+
+def is_integer_kernel(kernel: str) -> bool:
+    """Whether OpenVINO's name of a kernel, such as brgconv_avx512_I8, says 8-bit integers."""
+    return kernel.lower().endswith(("_i8", "_u8"))
 
 
 class Executor(Protocol):

@@ -16,14 +16,16 @@ import openvino
 from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.runtime.openvino_graph import component_graph
+from passionsr_cli.runtime.executor import Ran, ran_from
+from passionsr_cli.runtime.openvino_graph import ComponentGraph, component_graph
 from passionsr_cli.store import sha256_of
 
 GRAPHS_FILE = "graphs.json"
 COMPILED_FOLDER = "compiled"
 # Each size of a tile is compiled for itself; so many stay on disk for each component.
 KEPT_SIZES = 4
+
+Convert = Callable[[OneStepModel, str], ComponentGraph]
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,20 @@ class StoredGraph:
 class GraphCache:
     """The graphs of one model in one folder.
 
-    `load` gives the model if it has to be converted; `on_note` hears what takes long and why.
-    Where the folder cannot be written, a temporary one is used.
+    `load` gives the model if it has to be converted, which `convert` does component by
+    component; `on_note` hears what takes long and why. Where the folder cannot be written, a
+    temporary one is used.
     """
 
     def __init__(
-        self, folder: Path, load: Callable[[], OneStepModel], on_note: Callable[[str], None]
+        self,
+        folder: Path,
+        load: Callable[[], OneStepModel],
+        on_note: Callable[[str], None],
+        convert: Convert = component_graph,
     ) -> None:
         self.folder, self._load, self._note = folder, load, on_note
+        self._convert_component = convert
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._graphs: dict[str, StoredGraph] | None = None
 
@@ -105,7 +113,7 @@ class GraphCache:
         model = self._load()
         components = {}
         for component in COMPONENTS:
-            graph = component_graph(model, component)
+            graph = self._convert_component(model, component)
             openvino.save_model(graph.model, folder / f"{component}.xml", compress_to_fp16=False)
             components[component] = {
                 "layers": graph.layers,
@@ -123,7 +131,7 @@ class GraphCache:
             notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
-            return path.read_bytes(), _ran_from(notes["ran"])
+            return path.read_bytes(), ran_from(notes["ran"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -146,11 +154,3 @@ class GraphCache:
                 old.unlink(missing_ok=True)
         except OSError as error:
             self._note(f"cannot keep {path}: {error.strerror or error}")
-
-
-def _ran_from(notes: dict[str, Any]) -> Ran:
-    pairs = {
-        key: tuple((str(name), str(how)) for name, how in notes[key])
-        for key in ("floating", "attentions")
-    }
-    return Ran(tuple(notes["integer"]), tuple(notes["folded"]), **pairs)
