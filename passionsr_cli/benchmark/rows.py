@@ -56,9 +56,8 @@ def measured_row(
     cold: float | None,
     measured: Mapping[str, Any],
     layers: Sequence[LayerCosts],
-    roofline: Roofline | None,
 ) -> Row:
-    """The row of a case from what `timing.time_tiles` returned.
+    """The row of a case, without its share of the roof, from what `timing.time_tiles` returned.
 
     `cold` is the first tile's time in an earlier process that found no cache; without it the one
     process was cold.
@@ -66,11 +65,8 @@ def measured_row(
     seconds = measured["seconds"]
     typical = median(seconds)
     operations = sum(layer.operations for layer in layers)
-    share = integer_flop_share(layers, ran_from(measured["ran"]))
-    tops = operations / typical / 1e12
     # What is left of a first tile after a slower median is nothing, not less.
     first = max(0.0, measured["first_tile_seconds"] - typical)
-    arithmetic = "int8" if share > 0.5 else case.variant.precision
     return Row(
         model=model,
         backend=case.backend,
@@ -86,9 +82,8 @@ def measured_row(
         startup_cached_seconds=None if cold is None else first,
         peak_memory_bytes=measured["peak_memory_bytes"],
         gflop=operations / 1e9,
-        tops=tops,
-        roofline_share=_share_of_roof(tops, arithmetic, measured["device"], roofline),
-        integer_flop_share=share,
+        tops=operations / typical / 1e12,
+        integer_flop_share=integer_flop_share(layers, ran_from(measured["ran"])),
         simulated=case.variant.kind is not Kind.FLOATING and case.backend == "torch",
     )
 
@@ -114,11 +109,24 @@ def integer_flop_share(layers: Sequence[LayerCosts], ran: Ran) -> float:
     return on_integers / executed
 
 
-def _share_of_roof(
-    tops: float, arithmetic: str, device: str, roofline: Roofline | None
-) -> float | None:
-    """Of the better of matmul and convolution; None for a GPU, whose roof is not measured."""
-    if roofline is None or device != "cpu":
+def roofline_share(row: Row, roofline: Roofline) -> float | None:
+    """A row's TOPS as a share of the better of matmul and convolution in its main arithmetic.
+
+    That is int8 where integers do most of its work. None for a GPU, whose roof is not measured.
+    """
+    if row.tops is None or row.device != "cpu":
         return None
+    arithmetic = "int8" if (row.integer_flop_share or 0) > 0.5 else row.precision
     roofs = [roof for roof in roofline.get(arithmetic, {}).values() if roof is not None]
-    return tops / max(roofs) if roofs else None
+    return row.tops / max(roofs) if roofs else None
+
+
+def higher(one: Roofline, other: Roofline) -> Roofline:
+    """The higher of two measurements of each roof: other programs can only lower them."""
+    return {
+        arithmetic: {
+            name: max((roof for roof in (first, other[arithmetic][name]) if roof), default=None)
+            for name, first in roofs.items()
+        }
+        for arithmetic, roofs in one.items()
+    }

@@ -7,14 +7,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from passionsr_cli.benchmark.processes import run_task
-from passionsr_cli.benchmark.rows import Row, measured_row
+from passionsr_cli.benchmark.rows import Row, higher, measured_row, roofline_share
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
@@ -59,11 +59,18 @@ def benchmark(
         on_note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")
     with _temporary_folder() as folder:
         bench = _Bench(settings, description, size, folder, on_note)
-        rows = []
+        machine, rows = bench.measure_machine(), list[Row]()
         for case in cases:
             rows.append(bench.row(case, last=case is _last_of(case.variant, cases)))
             on_row(rows[-1])
-    return Report(bench.machine, rows)
+        again = bench.measure_machine()
+    if not machine or not again:
+        return Report({}, rows)
+    roofline = higher(machine["roofline"], again["roofline"])
+    return Report(
+        {**machine, "roofline": roofline},
+        [replace(row, roofline_share=roofline_share(row, roofline)) for row in rows],
+    )
 
 
 def _description(settings: BenchmarkSettings) -> ModelDescription:
@@ -111,10 +118,10 @@ class _Bench:
         self.settings, self.size, self.folder, self.note = settings, size, folder, on_note
         self.model = settings.model
         self.layers = _layers(description, size)
-        self.machine = self._measure_machine()
         self.made: dict[str, Path | PassionSRError] = {}
 
-    def _measure_machine(self) -> dict[str, Any]:
+    def measure_machine(self) -> dict[str, Any]:
+        """The machine and its roofline, or nothing if that cannot be measured."""
         self.note("measuring what this machine reaches")
         try:
             machine: dict[str, Any] = run_task("machine", self.folder)
@@ -154,15 +161,7 @@ class _Bench:
             shutil.rmtree(cache, ignore_errors=True)
         for note in measured["notes"]:
             self.note(f"{case.backend} {case.variant.name}: {note}")
-        return measured_row(
-            case,
-            self.settings.model,
-            self.size,
-            cold,
-            measured,
-            self.layers,
-            self.machine.get("roofline"),
-        )
+        return measured_row(case, self.settings.model, self.size, cold, measured, self.layers)
 
     def _run(self, case: Case) -> Run:
         """What the case opens, made now if it is not there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -45,8 +46,9 @@ def first_tile(run: dict[str, Any]) -> dict[str, Any]:
 
     Libraries are imported before the clock starts.
     """
-    _import_models()
-    return {"first_tile_seconds": _first_tile(Run(**run), [])[0]}
+    opened = Run(**run)
+    _import_libraries(opened.backend, loads=True)
+    return {"first_tile_seconds": _first_tile(opened, [])[0]}
 
 
 def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
@@ -55,10 +57,9 @@ def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
     The peak memory is that of this process: a backend that starts from a cache neither loads nor
     converts the model in it.
     """
-    if run["backend"] == "torch":
-        _import_models()
-    notes: list[str] = []
-    first, executor, tile = _first_tile(Run(**run), notes)
+    opened, notes = Run(**run), list[str]()
+    _import_libraries(opened.backend, loads=opened.backend == "torch")
+    first, executor, tile = _first_tile(opened, notes)
     seconds = repeat(lambda: run_tile(executor, tile), repeats)
     return {
         "first_tile_seconds": first,
@@ -123,6 +124,13 @@ def _open(run: Run, source: Source, notes: list[str]) -> Executor:
     return open_executor(source, run.backend, run.device, run.precision, notes.append)
 
 
-def _import_models() -> None:
-    import diffusers.models.autoencoders.autoencoder_kl
-    import diffusers.models.unets.unet_2d_condition  # noqa: F401
+def _import_libraries(backend: str, loads: bool) -> None:
+    """What the clock must not see; `loads` says that the model itself will be loaded."""
+    names = ["passionsr_cli.runtime.torch_executor"]
+    if backend == "openvino":
+        names = ["passionsr_cli.runtime.openvino_executor"]
+    if loads:
+        models = ("autoencoders.autoencoder_kl", "unets.unet_2d_condition")
+        names += [f"diffusers.models.{name}" for name in models]
+    for name in names:
+        importlib.import_module(name)

@@ -74,8 +74,9 @@ def bench(
     TOPS: 10^12 operations a second. An operation is a multiplication or an
     addition of the whole model, those of attention products included.
 
-    roof: TOPS as a share of the most this machine reached just before in large
-    matmuls and 3x3 convolutions, in the arithmetic of most of the row's work.
+    roof: TOPS as a share of the most this machine reached, before or after the
+    rows, in large matmuls and 3x3 convolutions in the arithmetic of most of the
+    row's work. Other programs disturb this: measure on a quiet machine.
 
     int: the share of the executed operations that ran on integer kernels, as
     OpenVINO's execution graph tells. Torch simulates integers.
