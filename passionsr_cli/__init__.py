@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, benchmark, calibrate, train, upscale
+    from passionsr_cli.api import Done, Failed, bench, calibrate, train, upscale
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Done": "api",
     "Failed": "api",
-    "benchmark": "api",
+    "bench": "api",
     "calibrate": "api",
     "train": "api",
     "upscale": "api",
@@ -42,7 +42,7 @@ __all__ = [
     "TrainingSettings",
     "UpscaleSettings",
     "__version__",
-    "benchmark",
+    "bench",
     "calibrate",
     "train",
     "upscale",

@@ -161,7 +161,7 @@ def calibrate(
     )
 
 
-def benchmark(
+def bench(
     settings: BenchmarkSettings | None = None,
     on_note: Callable[[str], None] = lambda text: None,
     on_row: Callable[[Row], None] = lambda row: None,

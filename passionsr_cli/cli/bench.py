@@ -106,7 +106,7 @@ def bench(
 
     from passionsr_cli import api
 
-    report = api.benchmark(settings, show_note, _note_row)
+    report = api.bench(settings, show_note, _note_row)
     if as_json:
         print_json(report.as_dict())
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from passionsr_cli.api import benchmark
+from passionsr_cli.api import bench
 from passionsr_cli.benchmark import run
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.errors import ConfigError, ModelError
@@ -30,7 +30,7 @@ def test_a_benchmark_measures_each_form_once_on_each_backend(
     notes: list[str] = []
     seen: list[str] = []
     settings = _settings(tiny_folder, variants=("fp32-nchw", "w6a6"), random_weights=True)
-    report = benchmark(settings, notes.append, lambda row: seen.append(row.variant))
+    report = bench(settings, notes.append, lambda row: seen.append(row.variant))
     assert notes[0] == "size 60 is no multiple of 8; measuring 64"
     rows = {(row.variant, row.backend): row for row in report.rows}
     assert seen == [variant for variant, _ in rows] == ["fp32-nchw", "w6a6", "w6a6"]
@@ -73,7 +73,7 @@ def test_a_row_that_fails_leaves_the_others(
 
     monkeypatch.setattr("passionsr_cli.benchmark.subjects.quantize_min_max", broken)
     settings = _settings(tiny_folder, variants=("w8a8", "bf16", "fp32"), backend=("torch",))
-    report = benchmark(settings)
+    report = bench(settings)
     assert [(row.variant, row.error) for row in report.rows] == [
         ("w8a8", "unexpected RuntimeError: no room"),
         ("bf16", None),
@@ -91,13 +91,13 @@ def test_nothing_remains_of_an_interrupted_benchmark(
 
     monkeypatch.setattr(run, "run_task", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        benchmark(_settings(tiny_folder))
+        bench(_settings(tiny_folder))
     assert bench_cache() == []
 
 
 def test_what_cannot_be_is_refused_before_any_work(in_process: Asked, tiny_folder: Path) -> None:
     with pytest.raises(ModelError, match="add --random-weights"):
-        benchmark(BenchmarkSettings(model="passionsr-fp"))
+        bench(BenchmarkSettings(model="passionsr-fp"))
     with pytest.raises(ConfigError, match="unknown variant"):
-        benchmark(_settings(tiny_folder, variants=("w8",)))
+        bench(_settings(tiny_folder, variants=("w8",)))
     assert in_process == []
