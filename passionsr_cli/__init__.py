@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, calibrate, train, upscale
+    from passionsr_cli.api import Done, Failed, bench, calibrate, train, upscale
+    from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
 
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "Done": "api",
     "Failed": "api",
+    "bench": "api",
     "calibrate": "api",
     "train": "api",
     "upscale": "api",
+    "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
     "TrainingSettings": "config",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",
 }
 __all__ = [
+    "BenchmarkSettings",
     "CalibrationSettings",
     "Done",
     "Failed",
@@ -38,6 +42,7 @@ __all__ = [
     "TrainingSettings",
     "UpscaleSettings",
     "__version__",
+    "bench",
     "calibrate",
     "train",
     "upscale",

@@ -13,6 +13,9 @@ from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleS
 from passionsr_cli.errors import PassionSRError
 
 if TYPE_CHECKING:
+    from passionsr_cli.benchmark.rows import Row
+    from passionsr_cli.benchmark.run import Report
+    from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.calibration.progress import Listener
     from passionsr_cli.export.exporting import ExportReport
     from passionsr_cli.fitting.loop import Progress
@@ -184,3 +187,19 @@ def export(
     if size is not None:
         size = fitting_size(source.description, size, on_note)
     return export_source(name, source, form, folder, size, on_step)
+
+
+def bench(
+    settings: BenchmarkSettings | None = None,
+    on_note: Callable[[str], None] = lambda text: None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> Report:
+    """How fast a model runs here in each form and on each backend, each in its own process.
+
+    A row that fails says why and the others go on. Raises `PassionSRError` before any work if the
+    settings cannot be.
+    """
+    from passionsr_cli.benchmark import run
+    from passionsr_cli.benchmark.settings import BenchmarkSettings
+
+    return run.benchmark(settings or BenchmarkSettings(), on_note, on_row)

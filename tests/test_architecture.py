@@ -16,7 +16,7 @@ LEVELS = (
     ("models",),
     ("calibration",),
     ("methods", "runtime"),
-    ("evaluation", "export", "training"),
+    ("evaluation", "export", "training", "benchmark"),
     ("api",),
     ("cli",),
     ("__main__",),

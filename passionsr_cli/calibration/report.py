@@ -51,6 +51,9 @@ def study_layers(layers: dict[str, QuantizedLayer], run: Callable[[], object]) -
     studies: dict[str, LayerStudy] = {}
 
     def look(name: str, layer: QuantizedLayer, x: Tensor) -> None:
+        if not bool(x.any()):
+            # Nothing there to be rounded, and no largest magnitude to draw by.
+            return
         moved, rounded = layer.rounded_input(x)
         energy = moved.square().mean().clamp_min(1e-20)
         errors[name] = float((rounded - moved).square().mean() / energy)

@@ -9,6 +9,7 @@ import typer
 
 from passionsr_cli import __version__
 from passionsr_cli.cli import checkpoints, console, models
+from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.export import export
 from passionsr_cli.cli.train import train
@@ -27,6 +28,7 @@ app.command()(upscale)
 app.command()(calibrate)
 app.command()(export)
 app.command()(train)
+app.command()(bench)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 

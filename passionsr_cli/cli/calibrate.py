@@ -107,19 +107,14 @@ def _settings(
 
     `--resume --name NAME` alone takes the settings that run was begun with.
     """
-    from passionsr_cli.config import CalibrationSettings, preset_names, settings_from
+    from passionsr_cli.calibration.bits import settings_for
 
     given = any(value is not None for value in (bits, config, *options.values()))
     if resumed is not None and not given:
         from passionsr_cli.calibration.runs import saved_settings
 
         return saved_settings(resumed)
-    presets = [bits] if bits in preset_names() else []
-    # A preset such as w8a8-unet says itself which parts it quantizes.
-    everywhere = bits if bits is not None and (not presets or "-" not in bits) else None
-    parts = {part: options[part] or everywhere for part in ("unet", "vae")}
-    configs = [*presets, *([config] if config else [])]
-    return settings_from(configs, CalibrationSettings, {**options, **parts})
+    return settings_for(bits, config, options)
 
 
 class Listener:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import ATTENTION, find_layers
 from passionsr_cli.registry import ModelDescription
 
 OUTPUT_PX = 512
@@ -41,46 +42,64 @@ class CompressionRow:
     operations: float
 
 
+@dataclass(frozen=True)
+class LayerCosts:
+    """One convolution, linear layer or attention; of an attention only its two products count."""
+
+    name: str
+    kind: str
+    operations: int
+
+
+def layer_costs(model: OneStepModel, output_px: int = OUTPUT_PX) -> list[LayerCosts]:
+    """Operations of every layer that runs for one square result, of a model on the meta device."""
+    running: dict[str, int] = {}
+    found = {name: (kind, layer) for name, kind, layer in find_layers(model)}
+    handles = []
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for name, (_, layer) in found.items():
+            started, ended = _total_of(counter, running, name)
+            handles += [
+                layer.register_forward_pre_hook(started),
+                layer.register_forward_hook(ended),
+            ]
+        model(torch.empty(1, 3, output_px, output_px, device="meta"))
+    for handle in handles:
+        handle.remove()
+    costs = []
+    for name, (kind, _) in found.items():
+        if name in running:
+            inside = sum(count for other, count in running.items() if other.startswith(f"{name}."))
+            costs.append(LayerCosts(name, kind, running[name] - inside))
+    return costs
+
+
+def _total_of(counter: FlopCounterMode, totals: dict[str, int], name: str) -> tuple[Any, Any]:
+    """Hooks before and after a layer's forward that note what was counted between them."""
+
+    def started(layer: nn.Module, inputs: Any) -> None:
+        totals[name] = totals.get(name, 0) - counter.get_total_flops()
+
+    def ended(layer: nn.Module, inputs: Any, output: Any) -> None:
+        totals[name] += counter.get_total_flops()
+
+    return started, ended
+
+
 def measure(description: ModelDescription, output_px: int = OUTPUT_PX) -> list[PartCosts]:
     """Costs of the UNet and the VAE for one square result, found on the meta device."""
     with torch.device("meta"):
         model = OneStepModel(description)
-        upscaled = torch.empty(1, 3, output_px, output_px)
+    layers = layer_costs(model, output_px)
     costs = []
-    counted = {"unet": [0], "vae": [0]}
-    hooks = [
-        layer.register_forward_hook(_weighted_operations(counter))
-        for part, counter in counted.items()
-        for layer in getattr(model, part).modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-    ]
-    with torch.no_grad(), FlopCounterMode(display=False) as every:
-        with FlopCounterMode(display=False) as unet:
-            latent = model.encode(upscaled)
-            encoder_total = unet.get_total_flops()
-            noise = model.predict(latent)
-            unet_total = unet.get_total_flops() - encoder_total
-        model.decode(model.to_x0(latent, noise))
-    for hook in hooks:
-        hook.remove()
-    totals = {"unet": unet_total, "vae": every.get_total_flops() - unet_total}
-    for name, counter in counted.items():
-        part: nn.Module = getattr(model, name)
-        parameters = sum(p.numel() for p in part.parameters())
-        costs.append(PartCosts(name, parameters, counter[0], totals[name] - counter[0]))
+    for part in ("unet", "vae"):
+        own = [layer for layer in layers if layer.name.startswith(f"{part}.")]
+        attention = sum(layer.operations for layer in own if layer.kind == ATTENTION)
+        weighted = sum(layer.operations for layer in own if layer.kind != ATTENTION)
+        module: nn.Module = getattr(model, part)
+        parameters = sum(p.numel() for p in module.parameters())
+        costs.append(PartCosts(part, parameters, weighted, attention))
     return costs
-
-
-def _weighted_operations(counter: list[int]) -> Any:
-    """A forward hook that adds a layer's operations to `counter[0]`."""
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        outputs = output.numel() // weight.shape[0]
-        counter[0] += 2 * outputs * weight.numel()
-
-    return count
 
 
 def compression_rows(costs: Sequence[PartCosts]) -> list[CompressionRow]:

@@ -22,9 +22,13 @@ class OneStepModel(nn.Module):
     Images are RGB in [0, 1], (B, 3, H, W), already at the output size, with sides that are
     multiples of `description.size_multiple_px`. Latents are (B, C, H/f, W/f) with
     f = `description.latent_factor`.
+
+    `memory_format` is that of the activations, and what the weights should have too; channels
+    last is the faster one.
     """
 
     context: Tensor
+    memory_format: torch.memory_format = torch.channels_last
 
     def __init__(self, description: ModelDescription) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class OneStepModel(nn.Module):
     def encode(self, upscaled: Tensor) -> Tensor:
         """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""
         patches = F.pixel_unshuffle(upscaled * 2 - 1, self.description.patch_size)
-        patches = patches.contiguous(memory_format=torch.channels_last)
+        patches = patches.contiguous(memory_format=self.memory_format)
         posterior = self.vae.encode(patches).latent_dist
         latent: Tensor = posterior.mode() * float(self.vae.config.scaling_factor)
         return latent

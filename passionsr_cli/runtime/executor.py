@@ -39,6 +39,20 @@ class Ran:
         }
 
 
+def ran_from(values: dict[str, Any]) -> Ran:
+    """The `Ran` that `dataclasses.asdict` took apart, also after a way through JSON."""
+    pairs = {
+        key: tuple((str(name), str(how)) for name, how in values[key])
+        for key in ("floating", "attentions")
+    }
+    return Ran(tuple(values["integer"]), tuple(values["folded"]), **pairs)
+
+
+def is_integer_kernel(kernel: str) -> bool:
+    """Whether OpenVINO's name of a kernel, such as brgconv_avx512_I8, says 8-bit integers."""
+    return kernel.lower().endswith(("_i8", "_u8"))
+
+
 class Executor(Protocol):
     """Runs one model on one machine. All tensors that go in and out are float32 on the CPU."""
 

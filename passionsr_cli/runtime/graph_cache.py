@@ -14,8 +14,9 @@ from typing import Any
 from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.runtime.graph_files import StoredGraph, read_graphs, write_graphs
+from passionsr_cli.runtime.executor import Ran, ran_from
+from passionsr_cli.runtime.graph_files import Convert, StoredGraph, read_graphs, write_graphs
+from passionsr_cli.runtime.openvino_graph import component_graph
 from passionsr_cli.store import sha256_of
 
 COMPILED_FOLDER = "compiled"
@@ -26,14 +27,20 @@ KEPT_SIZES = 4
 class GraphCache:
     """The graphs of one model in one folder.
 
-    `load` gives the model if it has to be converted; `on_note` hears what takes long and why.
-    Where the folder cannot be written, a temporary one is used.
+    `load` gives the model if it has to be converted, which `convert` does component by
+    component; `on_note` hears what takes long and why. Where the folder cannot be written, a
+    temporary one is used.
     """
 
     def __init__(
-        self, folder: Path, load: Callable[[], OneStepModel], on_note: Callable[[str], None]
+        self,
+        folder: Path,
+        load: Callable[[], OneStepModel],
+        on_note: Callable[[str], None],
+        convert: Convert = component_graph,
     ) -> None:
         self.folder, self._load, self._note = folder, load, on_note
+        self._convert = convert
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._graphs: dict[str, StoredGraph] | None = None
 
@@ -61,7 +68,7 @@ class GraphCache:
             shutil.rmtree(self.folder, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
             try:
-                write_graphs(self._load(), unfinished)
+                write_graphs(self._load(), unfinished, convert=self._convert)
                 os.replace(unfinished, self.folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -69,7 +76,7 @@ class GraphCache:
             self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
             self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
             self.folder = Path(self._temporary.name)
-            write_graphs(self._load(), self.folder)
+            write_graphs(self._load(), self.folder, convert=self._convert)
         return read_graphs(self.folder)
 
     def compiled(self, name: str) -> tuple[Path, Ran] | None:
@@ -79,7 +86,7 @@ class GraphCache:
             notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
-            return path, _ran_from(notes["ran"])
+            return path, ran_from(notes["ran"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -102,11 +109,3 @@ class GraphCache:
                 old.unlink(missing_ok=True)
         except OSError as error:
             self._note(f"cannot keep {path}: {error.strerror or error}")
-
-
-def _ran_from(notes: dict[str, Any]) -> Ran:
-    pairs = {
-        key: tuple((str(name), str(how)) for name, how in notes[key])
-        for key in ("floating", "attentions")
-    }
-    return Ran(tuple(notes["integer"]), tuple(notes["folded"]), **pairs)

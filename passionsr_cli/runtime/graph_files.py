@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.runtime.openvino_graph import component_graph
+from passionsr_cli.runtime.openvino_graph import ComponentGraph, component_graph
 from passionsr_cli.store import sha256_of
 
 GRAPHS_FILE = "graphs.json"
+
+Convert = Callable[[OneStepModel, str], ComponentGraph]
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,19 @@ class StoredGraph:
     attentions: tuple[str, ...]
 
 
-def write_graphs(model: OneStepModel, folder: Path, size_px: int | None = None) -> None:
+def write_graphs(
+    model: OneStepModel,
+    folder: Path,
+    size_px: int | None = None,
+    convert: Convert = component_graph,
+) -> None:
     """Convert all components, one after the other, into COMPONENT.xml and COMPONENT.bin.
 
     They take any batch and size, or with `size_px` one image with sides of that many pixels.
     """
     components = {}
     for component in COMPONENTS:
-        graph = component_graph(model, component)
+        graph = convert(model, component)
         if size_px is not None:
             side = component_side(model.description, component, size_px)
             graph.model.reshape([1, graph.model.input().partial_shape[1], side, side])

@@ -18,13 +18,12 @@ from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import predict_x0, signal_and_noise
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.runtime.executor import Ran, is_integer_kernel
 from passionsr_cli.runtime.graph_files import StoredGraph
 from passionsr_cli.runtime.openvino_graph import attention_products
 
 DEVICE = "CPU"
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-_INTEGER_SUFFIXES = ("_i8", "_u8")
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
         kernel = kernels.get(layer, "")
         if layer in graph.folded:
             continue
-        if kernel.lower().endswith(_INTEGER_SUFFIXES):
+        if is_integer_kernel(kernel):
             integer.append(layer)
         else:
             reason = f"runs as {kernel}" if kernel else "OpenVINO does not say how it runs"

@@ -21,18 +21,25 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchExecutor:
-    """Runs a `OneStepModel` in channels-last layout under accelerate's mixed precision."""
+    """Runs a `OneStepModel` under accelerate's mixed precision, in channels-last layout unless
+    told otherwise."""
 
     backend = "torch"
 
-    def __init__(self, model: OneStepModel, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        model: OneStepModel,
+        accelerator: Accelerator,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
         self.description = model.description
         self.precision = precision_name(accelerator)
         self.device = str(accelerator.device)
         self._accelerator = accelerator
         if self.precision in _DTYPES:
             _store_weights_as(model, _DTYPES[self.precision])
-        model.to(memory_format=torch.channels_last)
+        model.memory_format = memory_format
+        model.to(memory_format=memory_format)
         self._model = model.eval().to(accelerator.device)
 
     def restore_latent(self, upscaled: Tensor) -> Tensor:

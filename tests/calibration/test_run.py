@@ -13,6 +13,8 @@ from passionsr_cli.calibration.progress import Quiet, StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, FitError, StoreError
 from passionsr_cli.fitting.loop import Progress
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import save
 
 STEPS = 6
 
@@ -275,3 +277,14 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
 
     api.calibrate(_settings(tiny_folder), "full", resume=True, listener=Hearing())
     assert heard[0] == "unet"
+
+
+def test_a_layer_that_sees_only_zeros_is_no_obstacle(
+    tiny_model: OneStepModel, tmp_path: Path
+) -> None:
+    """Such as cross-attention over a context of zeros."""
+    torch.nn.init.zeros_(tiny_model.context)
+    save(tmp_path / "zeros", tiny_model, {})
+    settings = _settings(tmp_path / "zeros")
+    entry = api.calibrate(settings, "zeros")
+    assert bool(checkpoints.load(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())

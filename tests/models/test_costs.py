@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from passionsr_cli.models.costs import compression_rows, measure
-from passionsr_cli.registry import describe
+from passionsr_cli.models.costs import compression_rows, layer_costs, measure
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import ModelDescription, describe
 
 
 def test_passionsr_fp_has_the_published_size_and_work() -> None:
@@ -29,3 +31,18 @@ def test_passionsr_fp_has_the_published_size_and_work() -> None:
 def test_embedded_model_is_small() -> None:
     costs = measure(describe("mini"))
     assert sum(part.parameters for part in costs) <= 12e6
+
+
+def test_layers_cost_what_a_hand_counts(tiny_description: ModelDescription) -> None:
+    with torch.device("meta"):
+        model = OneStepModel(tiny_description)
+    layers = {layer.name: layer.operations for layer in layer_costs(model, 64)}
+    # 12 channels of 32×32 become 8 through 3×3.
+    assert layers["vae.encoder.conv_in"] == 2 * 32 * 32 * 8 * 12 * 9
+    # 64 px are 16×16 latents, 8×8 in the UNet's second block, whose 16 channels are two heads of 8.
+    block = "unet.down_blocks.1.attentions.0.transformer_blocks.0"
+    assert layers[f"{block}.attn1.to_q"] == 2 * 64 * 16 * 16
+    assert layers[f"{block}.attn1"] == 2 * (2 * 64 * 64 * 16)
+    # Three tokens of context, eight wide.
+    assert layers[f"{block}.attn2.to_k"] == 2 * 3 * 8 * 16
+    assert layers[f"{block}.attn2"] == 2 * (2 * 64 * 3 * 16)

@@ -1,0 +1,217 @@
+"""A benchmark: every case measured in processes of its own, one after the other."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from passionsr_cli.benchmark.processes import run_task
+from passionsr_cli.benchmark.rows import Row, higher, measured_row, roofline_share
+from passionsr_cli.benchmark.settings import BenchmarkSettings
+from passionsr_cli.benchmark.timing import Run
+from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
+from passionsr_cli.errors import ModelError, PassionSRError, StoreError
+from passionsr_cli.models import sources
+from passionsr_cli.models.costs import LayerCosts, layer_costs
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.runtime.backends import cache_folder
+
+# NNCF's bounds matter for quality alone: random weights have none.
+NNCF_IMAGES, NNCF_IMAGES_FOR_RANDOM_WEIGHTS = 8, 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured. `machine` is empty if it could not be."""
+
+    machine: dict[str, Any]
+    rows: list[Row]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
+
+
+def benchmark(
+    settings: BenchmarkSettings,
+    on_note: Callable[[str], None] = lambda text: None,
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> Report:
+    """Measure all rows; one that fails says so and the others go on.
+
+    Raises `PassionSRError` before any work for settings that cannot be. Up to four times the
+    model's size in float32 lies in the cache's folder on the way, and is removed at the end.
+    """
+    description = _description(settings)
+    cases = plan(settings)
+    unit_px = math.lcm(description.size_multiple_px, description.upscale_factor)
+    size = -(-settings.size // unit_px) * unit_px
+    if size != settings.size:
+        on_note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")
+    with _temporary_folder() as folder:
+        bench = _Bench(settings, description, size, folder, on_note)
+        machine, rows = bench.measure_machine(), list[Row]()
+        for case in cases:
+            rows.append(bench.row(case, last=case is _last_of(case.variant, cases)))
+            on_row(rows[-1])
+        again = bench.measure_machine()
+    if not machine or not again:
+        return Report({}, rows)
+    roofline = higher(machine["roofline"], again["roofline"])
+    return Report(
+        {**machine, "roofline": roofline},
+        [replace(row, roofline_share=roofline_share(row, roofline)) for row in rows],
+    )
+
+
+def _description(settings: BenchmarkSettings) -> ModelDescription:
+    known = sources.find(settings.model)
+    if known.folder is None and not settings.random_weights:
+        raise ModelError(
+            f"the weights of '{settings.model}' are not on this machine; speed does not depend on "
+            "them: add --random-weights"
+        )
+    return known.description
+
+
+def _last_of(variant: Variant, cases: Sequence[Case]) -> Case:
+    return [case for case in cases if case.variant == variant][-1]
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A new folder beside the caches, so that every start is a cold one; gone afterwards."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="bench-", dir=cache_folder()))
+    except OSError as error:
+        raise StoreError(
+            f"cannot write under {cache_folder()}: {error.strerror or error}; set PASSIONSR_CACHE "
+            "to a folder that can be written"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Bench:
+    """What the rows of one benchmark share."""
+
+    def __init__(
+        self,
+        settings: BenchmarkSettings,
+        description: ModelDescription,
+        size: int,
+        folder: Path,
+        on_note: Callable[[str], None],
+    ) -> None:
+        self.settings, self.size, self.folder, self.note = settings, size, folder, on_note
+        self.model = settings.model
+        self.layers = _layers(description, size)
+        self.made: dict[str, Path | PassionSRError] = {}
+
+    def measure_machine(self) -> dict[str, Any]:
+        """The machine and its roofline, or nothing if that cannot be measured."""
+        self.note("measuring what this machine reaches")
+        try:
+            machine: dict[str, Any] = run_task("machine", self.folder)
+        except PassionSRError as error:
+            self.note(f"this machine's roofline is unknown: {error}")
+            return {}
+        return machine
+
+    def row(self, case: Case, last: bool) -> Row:
+        """Measure one case; `last` is the last one of its variant, which nobody needs any more."""
+        try:
+            return self._measure(case)
+        except PassionSRError as error:
+            return Row(
+                model=self.settings.model,
+                backend=case.backend,
+                variant=case.variant.name,
+                size=self.size,
+                device=case.device,
+                precision=case.variant.precision,
+                error=str(error),
+            )
+        finally:
+            made = self.made.get(case.variant.name)
+            if last and isinstance(made, Path):
+                shutil.rmtree(made, ignore_errors=True)
+
+    def _measure(self, case: Case) -> Row:
+        run = asdict(self._run(case))
+        cache = self.folder / "cache"
+        try:
+            cold = None
+            if case.backend == "openvino":
+                cold = run_task("first tile", cache, run=run)["first_tile_seconds"]
+            measured = run_task("tiles", cache, run=run, repeats=self.settings.repeats)
+        finally:
+            shutil.rmtree(cache, ignore_errors=True)
+        for note in measured["notes"]:
+            self.note(f"{case.backend} {case.variant.name}: {note}")
+        return measured_row(case, self.settings.model, self.size, cold, measured, self.layers)
+
+    def _run(self, case: Case) -> Run:
+        """What the case opens, made now if it is not there."""
+        variant = case.variant
+        model = self._model()
+        checkpoint = graphs = None
+        if variant.kind is Kind.BITS:
+            checkpoint = self._make(
+                variant.name, "checkpoint", model=model, bits=variant.name, size=self.size
+            )
+        elif variant.kind is Kind.CHECKPOINT:
+            checkpoint = variant.name
+        elif variant.kind is Kind.NNCF:
+            random = self.settings.random_weights
+            images = NNCF_IMAGES_FOR_RANDOM_WEIGHTS if random else NNCF_IMAGES
+            graphs = self._make(variant.name, "nncf", model=model, size=self.size, images=images)
+        return Run(
+            model=model if checkpoint is None else None,
+            checkpoint=checkpoint,
+            graphs=graphs,
+            backend=case.backend,
+            device=case.device,
+            precision=variant.precision,
+            nchw=variant.name == EAGER,
+            size=self.size,
+        )
+
+    def _model(self) -> str:
+        """The model's name, or the folder of the one with random weights."""
+        if not self.settings.random_weights:
+            return self.settings.model
+        return self._make("random weights", "random model", model=self.settings.model)
+
+    def _make(self, name: str, task: str, **arguments: Any) -> str:
+        """The folder that a task fills, once; if that failed, it is not tried again."""
+        if name not in self.made:
+            self.note(f"making {name}")
+            path = self.folder / name
+            try:
+                run_task(task, self.folder / "making", folder=str(path), **arguments)
+                self.made[name] = path
+            except PassionSRError as error:
+                self.made[name] = error
+        made = self.made[name]
+        if isinstance(made, PassionSRError):
+            raise made
+        return str(made)
+
+
+def _layers(description: ModelDescription, size: int) -> list[LayerCosts]:
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    return layer_costs(model, size)

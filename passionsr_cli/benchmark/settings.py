@@ -1,0 +1,30 @@
+"""The options of `passionsr bench`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from passionsr_cli.config import Settings
+from passionsr_cli.registry import EMBEDDED_MODEL
+
+
+class BenchmarkSettings(Settings):
+    """What is measured. `size` is the side of the result in pixels.
+
+    Without `variants` there are those of `rows.DEFAULT_VARIANTS` and, where it is installed,
+    NNCF. `precision` is that around integers: auto is float32, as when upscaling. Without
+    `repeats` a row is run at least 5 times and for 2 s, 3 times if a run takes over 10 s.
+    """
+
+    model: str = EMBEDDED_MODEL
+    random_weights: bool = False
+    variants: tuple[str, ...] | None = Field(default=None, min_length=1)
+    backend: tuple[Literal["torch", "openvino"], ...] = Field(
+        default=("torch", "openvino"), min_length=1
+    )
+    size: PositiveInt = 512
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    repeats: PositiveInt | None = None

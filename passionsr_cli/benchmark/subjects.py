@@ -1,0 +1,88 @@
+"""What rows run, made once and put on disk: every row then starts as `passionsr upscale` does.
+
+A random model is a model's folder, a variant in bits a checkpoint, NNCF's a folder of graphs.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.calibration.images import gather
+from passionsr_cli.calibration.plans import check_names, quantize_model
+from passionsr_cli.calibration.stages import NO_TRANSFORMATION
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import StoreError
+from passionsr_cli.models import sources
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
+from passionsr_cli.quantization.plans import State
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.store import write_entry
+
+SEED = 0
+
+
+def crops(description: ModelDescription, size: int, count: int) -> list[Tensor]:
+    """Model inputs (1, 3, size, size) in [0, 1]: crops of the `sample:` photographs, degraded."""
+    images = gather(CalibrationSettings(crops=count, crop_px=size), description)
+    return [images.upscaled([number]) for number in range(count)]
+
+
+def make_random_model(model: str, folder: str) -> None:
+    """A known model with the weights its layers are born with, always the same, as a folder."""
+    torch.manual_seed(SEED)
+    made = OneStepModel(sources.find(model).description)
+    # Zeros, which it is born with, would leave nothing to round in cross-attention.
+    torch.nn.init.normal_(made.context)
+    sources.save(Path(folder), made, {})
+
+
+def make_checkpoint(model: str, bits: str, size: int, folder: str) -> None:
+    """A checkpoint at these bits, from the smallest and largest values in one crop of this size."""
+    settings = settings_for(bits, None, {"model": model, "method": "maxmin"})
+    made = sources.load(model)
+    check_names(made.description, settings)
+    rows = quantize_min_max(made, settings, crops(made.description, size, 1)[0])
+    manifest = {
+        "model": {"name": model, "description": made.description.model_dump(mode="json")},
+        "bits": settings.bits_name,
+        "layers": [row.as_dict() for row in rows],
+    }
+    write_entry(Path(folder), checkpoints.KIND, manifest, checkpoints.pack_model(made))
+
+
+@torch.no_grad()
+def quantize_min_max(
+    model: OneStepModel, settings: CalibrationSettings, image: Tensor
+) -> list[LayerRow]:
+    """Quantize and freeze a model in place, its bounds the extremes in one image (B, 3, H, W).
+
+    This is method `maxmin` in a single pass: speed does not depend on where the bounds are.
+    """
+    rows = quantize_model(model, settings, NO_TRANSFORMATION)
+    layers = list(quantized_layers(model).values())
+    set_state(layers, State.OBSERVING)
+    model(image)
+    for layer in layers:
+        layer.start_bounds()
+        layer.freeze()
+    return rows
+
+
+def make_nncf_graphs(model: str, size: int, images: int, folder: str) -> None:
+    """The graphs of a model, quantized by NNCF on so many crops, as a folder of graphs."""
+    from passionsr_cli.runtime.graph_files import write_graphs
+    from passionsr_cli.runtime.nncf_graphs import nncf_graph
+
+    inputs = crops(sources.find(model).description, size, images)
+    try:
+        Path(folder).mkdir(parents=True)
+        write_graphs(sources.load(model), Path(folder), convert=partial(nncf_graph, images=inputs))
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error

@@ -1,0 +1,128 @@
+"""The forms a model can have in a benchmark, and which backend runs which."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from enum import Enum
+
+from passionsr_cli.benchmark.settings import BenchmarkSettings
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.config import parse_bits, preset_names
+from passionsr_cli.errors import ConfigError, DeviceError, StoreError
+from passionsr_cli.runtime.devices import choose_device, choose_precision
+
+EAGER, NNCF = "fp32-nchw", "nncf"
+DEFAULT_VARIANTS = (EAGER, "fp32", "bf16", "w8a8", "w6a6", "w4a4")
+
+
+class Kind(Enum):
+    """How a variant is made from the model."""
+
+    FLOATING = "floating"
+    BITS = "bits"
+    NNCF = "nncf"
+    CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One form of the model; `precision` is that of everything that is not an integer."""
+
+    name: str
+    kind: Kind
+    precision: str
+
+    @property
+    def quantized(self) -> bool:
+        return self.kind is not Kind.FLOATING
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row that is to be measured; `device` is cpu, cuda, cuda:N or mps."""
+
+    variant: Variant
+    backend: str
+    device: str
+
+
+def plan(settings: BenchmarkSettings) -> list[Case]:
+    """The rows of a benchmark: every variant on every backend that can run it.
+
+    Raises `PassionSRError` for what is unknown or not here, and where nothing is left.
+    """
+    names = settings.variants
+    if names is None:
+        names = (*DEFAULT_VARIANTS, NNCF) if has_nncf() else DEFAULT_VARIANTS
+    variants = [_variant(name, settings) for name in dict.fromkeys(names)]
+    device = str(choose_device(settings.device))
+    cases = [
+        Case(variant, backend, device if backend == "torch" else "cpu")
+        for variant in variants
+        for backend in dict.fromkeys(settings.backend)
+        if _exists(variant, backend, device, settings.device)
+    ]
+    if not cases:
+        raise ConfigError(
+            f"no row is left: {', '.join(names)} cannot run on {', '.join(settings.backend)} "
+            f"with --device {settings.device}; {EAGER} and fp16 need torch, {NNCF} needs openvino"
+        )
+    return cases
+
+
+def has_nncf() -> bool:
+    """Whether NNCF is installed."""
+    return importlib.util.find_spec("nncf") is not None
+
+
+def _variant(name: str, settings: BenchmarkSettings) -> Variant:
+    around = "fp32" if settings.precision == "auto" else settings.precision
+    if name in (EAGER, "fp32", "bf16", "fp16"):
+        return Variant(name, Kind.FLOATING, "fp32" if name == EAGER else name)
+    if name == NNCF:
+        if not has_nncf():
+            raise DeviceError("NNCF is not installed; `pip install nncf` adds it")
+        return Variant(name, Kind.NNCF, around)
+    if _is_bits(name):
+        # Refuses a preset that is none of a calibration.
+        settings_for(name, None, {})
+        return Variant(name, Kind.BITS, around)
+    try:
+        entry = checkpoints.find(name)
+    except StoreError:
+        raise ConfigError(
+            f"unknown variant '{name}'; use {', '.join(DEFAULT_VARIANTS)}, other bits such as "
+            f"w4a8, fp16, {NNCF}, or the name of a checkpoint"
+        ) from None
+    if settings.random_weights:
+        raise ConfigError(
+            f"checkpoint '{name}' has weights of its own; leave out --random-weights, or use bits"
+        )
+    checkpoints.check_origin(entry, settings.model)
+    return Variant(name, Kind.CHECKPOINT, around)
+
+
+def _is_bits(name: str) -> bool:
+    if name in preset_names():
+        return True
+    try:
+        parse_bits(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _exists(variant: Variant, backend: str, device: str, wanted_device: str) -> bool:
+    """Whether a backend has this form at all."""
+    if backend == "torch":
+        return variant.kind is not Kind.NNCF and (variant.precision != "fp16" or device != "cpu")
+    if variant.name in (EAGER, "fp16") or wanted_device not in ("auto", "cpu"):
+        return False
+    # Without such instructions OpenVINO would compute in float32 and not say so.
+    return variant.precision != "bf16" or _cpu_precision() == "bf16"
+
+
+def _cpu_precision() -> str:
+    return choose_precision("auto", choose_device("cpu"))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passionsr_cli.api import bench
+from passionsr_cli.benchmark import run
+from passionsr_cli.benchmark.settings import BenchmarkSettings
+from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.models.costs import measure
+from passionsr_cli.registry import ModelDescription
+
+Asked = list[tuple[str, dict[str, Any]]]
+
+
+def _settings(model: Path, **options: object) -> BenchmarkSettings:
+    values = {"model": str(model), "size": 60, "repeats": 2, "device": "cpu", **options}
+    return BenchmarkSettings.model_validate(values)
+
+
+def test_a_benchmark_measures_each_form_once_on_each_backend(
+    in_process: Asked,
+    bench_cache: Callable[[], list[str]],
+    tiny_folder: Path,
+    tiny_description: ModelDescription,
+) -> None:
+    notes: list[str] = []
+    seen: list[str] = []
+    settings = _settings(tiny_folder, variants=("fp32-nchw", "w6a6"), random_weights=True)
+    report = bench(settings, notes.append, lambda row: seen.append(row.variant))
+    assert notes[0] == "size 60 is no multiple of 8; measuring 64"
+    rows = {(row.variant, row.backend): row for row in report.rows}
+    assert seen == [variant for variant, _ in rows] == ["fp32-nchw", "w6a6", "w6a6"]
+    operations = sum(p.operations + p.attention_operations for p in measure(tiny_description, 64))
+    for row in report.rows:
+        assert row.error is None
+        assert row.size == 64
+        assert row.runs == 2
+        assert row.seconds is not None
+        assert row.seconds_min is not None
+        assert row.seconds_max is not None
+        assert row.roofline_share is not None
+        assert row.gflop == operations / 1e9
+        assert 0 < row.seconds_min <= row.seconds <= row.seconds_max
+        assert row.roofline_share == pytest.approx(operations / row.seconds / 2e9)
+        assert (row.startup_cached_seconds is None) == (row.backend == "torch")
+    integers = rows["w6a6", "openvino"]
+    # Every convolution and linear layer runs on integers, of attention's products few.
+    assert integers.integer_flop_share is not None
+    assert 0.8 < integers.integer_flop_share <= 1
+    assert rows["w6a6", "torch"].integer_flop_share == 0
+    assert [row.variant for row in report.rows if row.simulated] == ["w6a6"]
+    assert [name for name, _ in in_process].count("checkpoint") == 1
+    assert [name for name, _ in in_process].count("random model") == 1
+    cold, cached = integers.startup_cold_seconds, integers.startup_cached_seconds
+    assert cold is not None
+    assert cached is not None
+    assert cold > cached
+    assert bench_cache() == []
+
+
+def test_a_row_that_fails_leaves_the_others(
+    in_process: Asked,
+    bench_cache: Callable[[], list[str]],
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("no room\nat all")
+
+    monkeypatch.setattr("passionsr_cli.benchmark.subjects.quantize_min_max", broken)
+    settings = _settings(tiny_folder, variants=("w8a8", "bf16", "fp32"), backend=("torch",))
+    report = bench(settings)
+    assert [(row.variant, row.error) for row in report.rows] == [
+        ("w8a8", "unexpected RuntimeError: no room"),
+        ("bf16", None),
+        ("fp32", None),
+    ]
+    assert bench_cache() == []
+
+
+def test_nothing_remains_of_an_interrupted_benchmark(
+    bench_cache: Callable[[], list[str]], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(name: str, cache: Path, **arguments: object) -> None:
+        (cache / "half").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_task", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench(_settings(tiny_folder))
+    assert bench_cache() == []
+
+
+def test_what_cannot_be_is_refused_before_any_work(in_process: Asked, tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match="add --random-weights"):
+        bench(BenchmarkSettings(model="passionsr-fp"))
+    with pytest.raises(ConfigError, match="unknown variant"):
+        bench(_settings(tiny_folder, variants=("w8",)))
+    assert in_process == []
