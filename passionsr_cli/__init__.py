@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, bench, calibrate, train, upscale
+    from passionsr_cli.api import Done, Failed, bench, calibrate, export, train, upscale
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
@@ -25,6 +25,7 @@ _HOMES = {
     "Failed": "api",
     "bench": "api",
     "calibrate": "api",
+    "export": "api",
     "train": "api",
     "upscale": "api",
     "BenchmarkSettings": "benchmark.settings",
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "bench",
     "calibrate",
+    "export",
     "train",
     "upscale",
 ]

@@ -13,7 +13,7 @@ from passionsr_cli.registry import EMBEDDED_MODEL
 class BenchmarkSettings(Settings):
     """What is measured. `size` is the side of the result in pixels.
 
-    Without `variants` there are those of `rows.DEFAULT_VARIANTS` and, where it is installed,
+    Without `variants` there are those of `variants.DEFAULT_VARIANTS` and, where it is installed,
     NNCF. `precision` is that around integers: auto is float32, as when upscaling. Without
     `repeats` a row is run at least 5 times and for 2 s, 3 times if a run takes over 10 s.
     """
