@@ -17,6 +17,7 @@ from typing import Any
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format
+from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.schedule import signal_and_noise
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.backends import Source
@@ -29,7 +30,10 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how it compares with the definition; `seconds` are those of it all."""
+    """What was written, and how it compares with the definition.
+
+    `seconds` and `peak_memory_bytes` are those of the whole export and its process.
+    """
 
     source: str
     format: str
@@ -41,6 +45,7 @@ class ExportReport:
     ran: Ran
     bytes: int
     seconds: float
+    peak_memory_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -57,6 +62,7 @@ class ExportReport:
             "layers": self.ran.as_dict(),
             "bytes": self.bytes,
             "seconds": round(self.seconds, 1),
+            "peak_memory_bytes": self.peak_memory_bytes,
         }
 
 
@@ -97,6 +103,7 @@ def export_source(
                 ran,
                 size,
                 seconds,
+                process_peak_bytes(),
             )
             _write_json(unfinished / REPORT_FILE, report.as_dict())
             os.rename(unfinished, folder)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -69,7 +68,6 @@ def _report(bits: str, parameters: int, shown: dict[str, Any]) -> None:
 
 
 def _export(form: str, folder: str) -> None:
-    """The largest process so far is this export if it grew; formats go from small to large."""
     output = f"{folder}/{form}"
     command = [sys.executable, "-m", "passionsr_cli", "export", "full-size"]
     done = subprocess.run(
@@ -78,13 +76,12 @@ def _export(form: str, folder: str) -> None:
         check=True,
     )
     report = json.loads(done.stdout)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     layers = report["layers"]
     print(
-        f"{form}: {report['seconds']:.0f} s, processes so far at most {peak / 1e9:.1f} GB, "
+        f"{form}: {report['seconds']:.0f} s, peak {report['peak_memory_bytes'] / 1e9:.1f} GB, "
         f"{report['bytes'] / 1e6:.0f} MB, {report['psnr']} dB to the definition "
         f"({report['required_psnr']:.1f} required), {layers['integer']} layers on integers, "
-        f"{layers['folded']} folded, {len(layers['floating'])} in floating point",
+        f"{layers['folded']} folded, in floating point: {layers['floating']}",
         flush=True,
     )
     shutil.rmtree(output)
