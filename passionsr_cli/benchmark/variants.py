@@ -14,6 +14,7 @@ from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.runtime.devices import choose_device, choose_precision
 
 EAGER, NNCF = "fp32-nchw", "nncf"
+BACKENDS = ("torch", "openvino")
 DEFAULT_VARIANTS = (EAGER, "fp32", "bf16", "w8a8", "w6a6", "w4a4")
 
 
@@ -56,12 +57,12 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
     names = settings.variants
     if names is None:
         names = (*DEFAULT_VARIANTS, NNCF) if has_nncf() else DEFAULT_VARIANTS
-    variants = [_variant(name, settings) for name in dict.fromkeys(names)]
+    wanted = [_on_backends(name, settings) for name in dict.fromkeys(names)]
     device = str(choose_device(settings.device))
     cases = [
         Case(variant, backend, device if backend == "torch" else "cpu")
-        for variant in variants
-        for backend in dict.fromkeys(settings.backend)
+        for variant, backends in wanted
+        for backend in dict.fromkeys(backends)
         if _exists(variant, backend, device, settings.device)
     ]
     if not cases:
@@ -75,6 +76,14 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
 def has_nncf() -> bool:
     """Whether NNCF is installed."""
     return importlib.util.find_spec("nncf") is not None
+
+
+def _on_backends(name: str, settings: BenchmarkSettings) -> tuple[Variant, tuple[str, ...]]:
+    """A variant and where it runs: everywhere, or as `torch:fp32` says."""
+    backend, _, rest = name.partition(":")
+    if backend in BACKENDS:
+        return _variant(rest, settings), (backend,)
+    return _variant(name, settings), settings.backend
 
 
 def _variant(name: str, settings: BenchmarkSettings) -> Variant:

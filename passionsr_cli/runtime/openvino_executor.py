@@ -62,6 +62,11 @@ class OpenVINOExecutor:
         self._rates = signal_and_noise(description.schedule, description.timestep)
 
     def restore_latent(self, upscaled: Tensor) -> Tensor:
+        batch, _, height, width = upscaled.shape
+        factor = self.description.latent_factor
+        channels = int(self.description.unet["in_channels"])
+        # The largest graph comes first: while it is taken in it needs its weights twice.
+        self._ready(UNET, (batch, channels, height // factor, width // factor))
         latent = self._run(ENCODER, upscaled)
         return predict_x0(latent, self._run(UNET, latent), *self._rates)
 
@@ -82,11 +87,15 @@ class OpenVINOExecutor:
     def peak_memory_bytes(self) -> int:
         return process_peak_bytes()
 
-    def _run(self, component: str, x: Tensor) -> Tensor:
-        name = "-".join([component, "x".join(str(side) for side in x.shape), self.precision])
+    def _ready(self, component: str, shape: tuple[int, ...]) -> Any:
+        """The request of a component for inputs of this shape."""
+        name = "-".join([component, "x".join(str(side) for side in shape), self.precision])
         if name not in self._compiled:
-            self._compiled[name] = self._compile(component, name, tuple(x.shape))
-        request = self._compiled[name].request
+            self._compiled[name] = self._compile(component, name, shape)
+        return self._compiled[name].request
+
+    def _run(self, component: str, x: Tensor) -> Tensor:
+        request = self._ready(component, tuple(x.shape))
         try:
             request.infer([x.float().contiguous().numpy()])
         except (MemoryError, RuntimeError) as error:

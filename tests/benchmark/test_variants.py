@@ -38,6 +38,15 @@ def test_by_default_each_variant_runs_where_it_exists(
     ]
 
 
+def test_a_variant_can_be_asked_for_on_one_backend(bf16: None) -> None:
+    assert _plan(variants=["torch:fp32-nchw", "openvino:w8a8", "bf16"]) == [
+        ("fp32-nchw", "torch", "fp32"),
+        ("w8a8", "openvino", "fp32"),
+        ("bf16", "torch", "bf16"),
+        ("bf16", "openvino", "bf16"),
+    ]
+
+
 def test_openvino_has_no_bf16_without_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "_cpu_precision", lambda: "fp32")
     assert _plan(variants=["bf16"]) == [("bf16", "torch", "bf16")]
