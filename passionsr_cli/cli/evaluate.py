@@ -157,9 +157,10 @@ def show_results(results: Results) -> None:
     table.title = f"{results.dataset}, {results.n} images, protocol {results.protocol}"
     table.add_column("", no_wrap=True)
     for _, title, lower_is_better in results.columns:
-        table.add_column(f"{title} {'↓' if lower_is_better else '↑'}", justify="right")
+        arrow = "↓" if lower_is_better else "↑"
+        table.add_column(f"{title} {arrow}", justify="right", no_wrap=True)
     for name in ("seconds", "MB"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in results.rows:
         seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
         size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
@@ -171,7 +172,9 @@ def show_results(results: Results) -> None:
     for paper in results.published or ():
         name = f"{paper.name} ({paper.source}){marks.get(paper.not_comparable, '')}"
         table.add_row(name, *_cells(paper.metrics, {}, results), "", "", style="dim")
-    output.print(table)
+    # Wider than the terminal rather than without its numbers.
+    wide = output.options.update(width=10_000)
+    output.print(table, width=output.measure(table, options=wide).maximum, soft_wrap=True)
     for text, mark in marks.items():
         output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
     titles = {key: title for key, title, _ in results.columns}

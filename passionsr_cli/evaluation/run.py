@@ -76,10 +76,7 @@ def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
         dataset.name,
         settings.protocol,
         len(pairs),
-        tuple(
-            (m.key, m.title, m.lower_is_better)
-            for m in metrics_of(settings.protocol, settings.metrics)
-        ),
+        tuple((metric.key, metric.title, metric.lower_is_better) for metric in wanted),
         tuple(_row(row, pairs, folders[row.name], metrics) for row in rows),
         published_rows(dataset, settings.protocol) if settings.published else None,
         {name: version(name) for name in ("pyiqa", "torch")} | {"passionsr": __version__},
