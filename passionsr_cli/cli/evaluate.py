@@ -183,15 +183,9 @@ def show_results(results: Results) -> None:
 
 
 def _cells(metrics: dict[str, float], missing: dict[str, str], results: Results) -> list[str]:
+    from passionsr_cli.evaluation.results import shown
+
     return [
         shown(key, metrics[key]) if key in metrics else "missing" if key in missing else ""
         for key, _, _ in results.columns
     ]
-
-
-def shown(metric: str, value: float) -> str:
-    """A number with the digits that papers print of this metric."""
-    return f"{value:.{DIGITS.get(metric, 4)}f}"
-
-
-DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}

@@ -112,3 +112,12 @@ def write_results(results: Results) -> None:
         for metric, value in row.metrics.items():
             table.writerow((row.name, row.kind, "all", metric, repr(value)))
     write_text(results.folder / "results.csv", lines.getvalue())
+
+
+# Papers print four digits behind the point of most metrics, and fewer of those on larger scales.
+_DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}
+
+
+def shown(metric: str, value: float) -> str:
+    """A number with the digits that papers print of this metric."""
+    return f"{value:.{_DIGITS.get(metric, 4)}f}"

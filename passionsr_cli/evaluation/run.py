@@ -21,6 +21,7 @@ from passionsr_cli.evaluation.making import FACTOR, make_images, size_of
 from passionsr_cli.evaluation.processes import Processes
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import RowFolder
+from passionsr_cli.evaluation.report import write_report
 from passionsr_cli.evaluation.results import (
     ImageResult,
     Results,
@@ -92,6 +93,7 @@ def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
     )
     if processes.is_first:
         write_results(results)
+        write_report(results, pairs, finished)
     processes.wait()
     return results
 
