@@ -164,28 +164,20 @@ def show_results(results: Results) -> None:
     for row in results.rows:
         seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
         size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
-        table.add_row(row.name, *_cells(row.metrics, row.missing, results), seconds, size)
+        table.add_row(row.name, *results.cells(row), seconds, size)
     objections = list(dict.fromkeys(row.not_comparable for row in results.published or ()))
     marks = {text: f" *{number}" for number, text in enumerate(filter(None, objections), 1)}
     if results.published:
         table.add_section()
     for paper in results.published or ():
         name = f"{paper.name} ({paper.source}){marks.get(paper.not_comparable, '')}"
-        table.add_row(name, *_cells(paper.metrics, {}, results), "", "", style="dim")
+        table.add_row(name, *results.cells(paper), "", "", style="dim")
     # Wider than the terminal rather than without its numbers.
-    wide = output.options.update(width=10_000)
-    output.print(table, width=output.measure(table, options=wide).maximum, soft_wrap=True)
+    needed = output.measure(table, options=output.options.update(width=10_000)).maximum
+    output.width = max(output.width, needed)
+    output.print(table, soft_wrap=True)
     for text, mark in marks.items():
         output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
     titles = {key: title for key, title, _ in results.columns}
     for metric, reason in results.rows[0].missing.items():
         output.print(f"{titles[metric]} missing: {reason}", soft_wrap=True, markup=False)
-
-
-def _cells(metrics: dict[str, float], missing: dict[str, str], results: Results) -> list[str]:
-    from passionsr_cli.evaluation.results import shown
-
-    return [
-        shown(key, metrics[key]) if key in metrics else "missing" if key in missing else ""
-        for key, _, _ in results.columns
-    ]

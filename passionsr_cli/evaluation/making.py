@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import ImageError
 from passionsr_cli.evaluation.datasets import Pair
 from passionsr_cli.evaluation.listener import Listener
@@ -22,7 +23,6 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import Picture, read_picture, write_picture
 from passionsr_cli.runtime.backends import open_executor, open_nncf
 from passionsr_cli.runtime.upscaler import Upscaler
-from passionsr_cli.store import sha256_of
 
 FACTOR = 4
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 24, 34
 TICKS = 5
 
 
@@ -37,7 +37,7 @@ def plot(
         *(_below(x_axis, tick) for tick in x_axis.ticks),
         f'<text class="name" x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">'
         f"{escape(x_title)}</text>",
-        f'<text class="name" x="{LEFT + 4}" y="{TOP + 8}">{escape(y_title)}</text>',
+        f'<text class="name" x="{LEFT}" y="{TOP - 10}">{escape(y_title)}</text>',
     ]
     for series in sorted({point.series for point in points}) if joined else ():
         own = [point for point in points if point.series == series]

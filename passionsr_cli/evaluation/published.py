@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from passionsr_cli.config import Settings
 from passionsr_cli.evaluation.datasets import Dataset
@@ -16,11 +17,11 @@ FILE = Path(__file__).parent / "published.yaml"
 
 
 class Line(Settings):
-    """A row of a published table; `values` in the order of the table's columns."""
+    """A row of a published table; `values`, as printed, in the order of the table's columns."""
 
     dataset: str
     name: str
-    values: tuple[float, ...]
+    values: tuple[Annotated[str, Field(pattern=r"^\d+\.\d+$")], ...]
 
 
 class Table(Settings):
@@ -57,18 +58,20 @@ def read_published() -> Published:
 
 
 def published_rows(dataset: Dataset, protocol: Protocol) -> tuple[PublishedRow, ...]:
-    """What was published for a data set, each row with the reason if it is not comparable."""
-    return tuple(
+    """What was published for a data set; rows that cannot be compared come last and say why."""
+    rows = [
         PublishedRow(
             row.name,
             table.source,
+            {key: float(value) for key, value in zip(table.columns, row.values, strict=True)},
             dict(zip(table.columns, row.values, strict=True)),
             _objection(table, dataset, protocol),
         )
         for table in read_published().tables
         for row in table.rows
         if row.dataset == dataset.name
-    )
+    ]
+    return tuple(sorted(rows, key=lambda row: row.not_comparable != ""))
 
 
 def _objection(table: Table, dataset: Dataset, protocol: Protocol) -> str:

@@ -12,7 +12,7 @@ from passionsr_cli.evaluation.datasets import Pair
 from passionsr_cli.evaluation.pictures import Picture, pictures
 from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.records import write_text
-from passionsr_cli.evaluation.results import Results, shown
+from passionsr_cli.evaluation.results import Results
 
 PAGE = Path(__file__).parent / "report.html"
 # As many as the page has classes s0, s1, …
@@ -44,12 +44,12 @@ def _table(results: Results) -> str:
     for row in results.rows:
         seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
         size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
-        cells = [*_cells(results, row.metrics, row.missing), seconds, size]
+        cells = [*results.cells(row), seconds, size]
         lines.append(f"<tr><th>{escape(row.name)}</th>{_tds(cells)}</tr>")
     for paper in results.published or ():
         mark = " — not comparable" if paper.not_comparable else ""
         name = f"{escape(paper.name)} <small>published: {escape(paper.source)}{mark}</small>"
-        cells = [*_cells(results, paper.metrics, {}), "", ""]
+        cells = [*results.cells(paper), "", ""]
         hint = escape(paper.not_comparable, quote=True)
         lines.append(f'<tr class="published" title="{hint}"><th>{name}</th>{_tds(cells)}</tr>')
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
@@ -57,13 +57,6 @@ def _table(results: Results) -> str:
 
 def _tds(cells: Sequence[str]) -> str:
     return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-
-
-def _cells(results: Results, metrics: dict[str, float], missing: dict[str, str]) -> list[str]:
-    return [
-        shown(key, metrics[key]) if key in metrics else "missing" if key in missing else ""
-        for key, _, _ in results.columns
-    ]
 
 
 def _remarks(results: Results) -> str:

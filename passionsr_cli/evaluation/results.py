@@ -14,6 +14,9 @@ from typing import Any
 from passionsr_cli.errors import MetricError
 from passionsr_cli.evaluation.records import write_text
 
+# Papers print four digits behind the point of most metrics, fewer of those on larger scales.
+_DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}
+
 
 @dataclass(frozen=True)
 class ImageResult:
@@ -44,11 +47,13 @@ class RowResult:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """Numbers as a paper printed them; `not_comparable` says why, if they are not."""
+    """Numbers of a paper, also with the digits it `printed`; `not_comparable` says why, if they
+    are not."""
 
     name: str
     source: str
     metrics: dict[str, float]
+    printed: dict[str, str]
     not_comparable: str = ""
 
 
@@ -75,6 +80,15 @@ class Results:
         if self.published is not None:
             found["published"] = [asdict(row) for row in self.published]
         return found
+
+    def cells(self, row: RowResult | PublishedRow) -> list[str]:
+        """A row's numbers as tables show them: with as many digits as papers print."""
+        if isinstance(row, PublishedRow):
+            return [row.printed.get(key, "") for key, _, _ in self.columns]
+        return [
+            f"{row.metrics[key]:.{_DIGITS.get(key, 4)}f}" if key in row.metrics else "missing"
+            for key, _, _ in self.columns
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """What `results.json` holds."""
@@ -112,12 +126,3 @@ def write_results(results: Results) -> None:
         for metric, value in row.metrics.items():
             table.writerow((row.name, row.kind, "all", metric, repr(value)))
     write_text(results.folder / "results.csv", lines.getvalue())
-
-
-# Papers print four digits behind the point of most metrics, and fewer of those on larger scales.
-_DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}
-
-
-def shown(metric: str, value: float) -> str:
-    """A number with the digits that papers print of this metric."""
-    return f"{value:.{_DIGITS.get(metric, 4)}f}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import DataError, MetricError
 from passionsr_cli.evaluation.datasets import Pair
 from passionsr_cli.evaluation.listener import Listener
@@ -26,7 +27,6 @@ from passionsr_cli.metrics.catalogue import metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.runtime.devices import choose_device
-from passionsr_cli.store import sha256_of
 
 # No image is called so: it would be a hidden file.
 OF_ALL = ".all"

@@ -10,13 +10,13 @@ from typing import Any
 
 import openvino
 
+from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
 from passionsr_cli.runtime.openvino_graph import ComponentGraph, component_graph
-from passionsr_cli.store import sha256_of
 
 GRAPHS_FILE = "graphs.json"
 
