@@ -1,7 +1,7 @@
 """One metric of pyiqa, built once and asked image by image.
 
-An image is scored alone, never in a batch: its number is then, to the last bit, what pyiqa says
-of that image, whatever else is scored and by how many processes.
+An image is scored alone, never in a batch: its number is then what pyiqa says of that image,
+whatever else is scored and by how many processes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics.catalogue import Metric
+from passionsr_cli.metrics.ssim import hasten
 from passionsr_cli.metrics.weights import Files
 
 
@@ -94,7 +95,10 @@ def _built(metric: Metric, files: Files, device: torch.device) -> Any:
         with redirect_stdout(StringIO()), _hub_in(folder):
             import pyiqa
 
-            return pyiqa.create_metric(metric.pyiqa_name, device=device, **metric.options)
+            network = pyiqa.create_metric(metric.pyiqa_name, device=device, **metric.options)
+        if metric.pyiqa_name == "ssim":
+            hasten(network.net)
+        return network
 
 
 def _link(path: Path, place: Path) -> None:
