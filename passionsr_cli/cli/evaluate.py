@@ -179,5 +179,5 @@ def show_results(results: Results) -> None:
     for text, mark in marks.items():
         output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
     titles = {key: title for key, title, _ in results.columns}
-    for metric, reason in results.rows[0].missing.items():
-        output.print(f"{titles[metric]} missing: {reason}", soft_wrap=True, markup=False)
+    if missing := ", ".join(titles[metric] for metric in results.rows[0].missing):
+        output.print(f"missing: {missing}; results.json says why", soft_wrap=True)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -36,9 +39,18 @@ class Processes:
         """This process's part of the items."""
         return list(items[self.rank :: self.count])
 
+    def device(self, chosen: torch.device) -> str:
+        """This process's device of a kind: of several GPUs each has its own."""
+        if self.count > 1 and chosen.type == "cuda" and chosen.index is None:
+            import torch
+
+            local = int(os.environ.get("LOCAL_RANK", "0"))
+            return f"cuda:{local % torch.cuda.device_count()}"
+        return str(chosen)
+
     def wait(self) -> None:
         """Go on when all have come this far."""
         if self.count > 1:
-            import torch.distributed
+            from torch.distributed import barrier
 
-            torch.distributed.barrier()
+            barrier()

@@ -2,6 +2,7 @@
 
 OUTPUT/images/ROW/NAME.png      a result, unless the row is a folder of finished images
 OUTPUT/records/ROW/NAME.json    how it was made, and its scores
+OUTPUT/records/ROW/.all.json    scores of all images together
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import OutputError
+
+# No image is called so: its file would be hidden.
+OF_ALL = ".all"
 
 
 @dataclass
@@ -58,7 +62,7 @@ class RowFolder:
     def keep_only(self, made_by: str) -> None:
         """Remove the images that another model, or other settings, left under this name."""
         for path in self.records.glob("*.json"):
-            if self.read(path.stem).made_by != made_by:
+            if path.stem != OF_ALL and self.read(path.stem).made_by != made_by:
                 self.image(path.stem).unlink(missing_ok=True)
                 path.unlink()
 

@@ -20,7 +20,7 @@ from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.making import FACTOR, make_images, size_of
 from passionsr_cli.evaluation.processes import Processes
 from passionsr_cli.evaluation.published import published_rows
-from passionsr_cli.evaluation.records import RowFolder
+from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.report import write_report
 from passionsr_cli.evaluation.results import (
     ImageResult,
@@ -31,7 +31,6 @@ from passionsr_cli.evaluation.results import (
 )
 from passionsr_cli.evaluation.rows import Row, plan_rows
 from passionsr_cli.evaluation.scoring import (
-    OF_ALL,
     Metrics,
     Scored,
     open_metrics,

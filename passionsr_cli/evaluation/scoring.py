@@ -19,7 +19,7 @@ from passionsr_cli.evaluation.datasets import Pair
 from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.making import read_reference, source_sha256
 from passionsr_cli.evaluation.processes import Processes
-from passionsr_cli.evaluation.records import RowFolder
+from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import Picture, read_picture, write_picture
@@ -27,9 +27,6 @@ from passionsr_cli.metrics.catalogue import metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.runtime.devices import choose_device
-
-# No image is called so: it would be a hidden file.
-OF_ALL = ".all"
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def open_metrics(settings: EvaluationSettings, processes: Processes, listener: L
         # Only one downloads.
         processes.wait()
     finder = WeightsFinder(settings.metric_weights, listener.note)
-    device = str(choose_device(settings.device))
+    device = processes.device(choose_device(settings.device))
     scorers, missing = list[Scorer](), dict[str, str]()
     for metric in metrics_of(settings.protocol, settings.metrics):
         try:

@@ -62,7 +62,9 @@ def test_the_table_shows_every_number_however_narrow_the_terminal(
     title, head = done.stdout.splitlines()[:2]
     assert "sample, 1 images, protocol osediff" in title
     assert "CLIP-IQA ↑" in head
-    assert "FID missing: pt_inception-2015-12-05-6726825d.pth is not on this machine" in done.stdout
+    reason = "FID is missing: pt_inception-2015-12-05-6726825d.pth is not on this machine"
+    assert reason in done.stderr
+    assert "missing: LPIPS, DISTS, NIQE, MUSIQ, MANIQA, CLIP-IQA, FID;" in done.stdout
     assert "…" not in done.stdout
 
 

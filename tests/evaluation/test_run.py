@@ -20,7 +20,9 @@ from passionsr_cli.errors import ConfigError, DataError, DeviceError, ImageError
 from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.results import Results
 from passionsr_cli.evaluation.settings import EvaluationSettings
+from passionsr_cli.metrics import scoring
 from passionsr_cli.metrics.scoring import Scorer
+from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.runtime import backends
 
 NAMES = ("a", "b", "c")
@@ -259,6 +261,31 @@ def test_missing_weights_leave_the_other_metrics(
         _evaluate(data, tmp_path / "strict", metrics=["psnr", "lpips"], strict=True)
     with pytest.raises(MetricError, match="lpips cannot be computed"):
         _evaluate(data, tmp_path / "none", metrics=["lpips"])
+
+
+def test_a_metric_of_sets_sees_exactly_the_images_of_the_table(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FID itself needs a large network; here it is the number of bytes on each side."""
+    asked: list[str] = []
+
+    def sizes(images: str, references: str, **options: object) -> float:
+        asked.append(images)
+        sides = [Path(side).iterdir() for side in (images, references)]
+        one, other = (sum(path.stat().st_size for path in side) for side in sides)
+        return one + other / 1e6
+
+    monkeypatch.setattr(scoring, "_built", lambda metric, files, device: sizes)
+    monkeypatch.setattr(WeightsFinder, "find", lambda self, metric: {})
+    found = _evaluate(data, tmp_path / "out", baseline=["bicubic"], metrics=["fid"], limit=2)
+    images = [tmp_path / "out" / "images" / "bicubic" / f"{name}.png" for name in "ab"]
+    references = [data / "test_HR" / f"{name}.png" for name in "ab"]
+    one, other = (sum(p.stat().st_size for p in side) for side in (images, references))
+    assert found.rows[0].metrics == {"fid": one + other / 1e6}
+    _evaluate(data, tmp_path / "out", baseline=["bicubic"], metrics=["fid"], limit=2)
+    assert len(asked) == 1
+    _evaluate(data, tmp_path / "out", baseline=["bicubic"], metrics=["fid"])
+    assert len(asked) == 2
 
 
 def test_two_rows_of_one_name_are_refused(data: Path, tmp_path: Path) -> None:
