@@ -48,40 +48,54 @@ def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
     processes = Processes()
     dataset = find_dataset(settings.dataset, settings.data_root)
     pairs = dataset.pairs[: settings.limit]
-    rows, wanted = plan_rows(settings), metrics_of(settings.protocol, settings.metrics)
-    finished = {row.name: _check_sizes(row, dataset, pairs) for row in rows}
-    metrics = open_metrics(settings, processes, listener)
+    rows = plan_rows(settings)
     output = settings.output or Path(f"evaluation-{dataset.name.replace(',', '-')}")
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: a file, but --output names a folder")
+    files = {row.name: _check_sizes(row, dataset, pairs) for row in rows}
+    metrics = open_metrics(settings, processes, listener)
     folders = {row.name: RowFolder(output, row.name) for row in rows}
     for row in rows:
         if row.folder is None:
             make_images(row, pairs, folders[row.name], settings, processes, listener)
-            finished[row.name] = {pair.name: folders[row.name].image(pair.name) for pair in pairs}
-    work = {
-        row.name: [Scored(pair, finished[row.name][pair.name]) for pair in pairs] for row in rows
-    }
-    for name, images in work.items():
-        share = processes.share(images)
-        listener.start("scoring", name, len(share))
-        score_images(share, folders[name], metrics, listener.advance)
+            files[row.name] = {pair.name: folders[row.name].image(pair.name) for pair in pairs}
+    for row in rows:
+        work = [Scored(pair, files[row.name][pair.name]) for pair in pairs]
+        share = processes.share(work)
+        listener.start("scoring", row.name, len(share))
+        score_images(share, folders[row.name], metrics, listener.advance)
+        processes.wait()
+        if processes.is_first:
+            score_set(work, folders[row.name], metrics)
     processes.wait()
+    found = tuple(_row(row, pairs, folders[row.name], metrics) for row in rows)
+    results = _results(settings, output, dataset, metrics, found)
     if processes.is_first:
-        for name, images in work.items():
-            score_set(images, folders[name], metrics)
+        write_results(results)
+        write_report(results, pairs, files)
     processes.wait()
-    results = Results(
-        output,
-        dataset.name,
-        settings.protocol,
-        len(pairs),
-        tuple((metric.key, metric.title, metric.lower_is_better) for metric in wanted),
-        tuple(_row(row, pairs, folders[row.name], metrics) for row in rows),
-        published_rows(dataset, settings.protocol) if settings.published else None,
-        {name: version(name) for name in ("pyiqa", "torch")} | {"passionsr": __version__},
-        settings.model_dump(mode="json"),
-        {
+    return results
+
+
+def _results(
+    settings: EvaluationSettings,
+    output: Path,
+    dataset: Dataset,
+    metrics: Metrics,
+    rows: tuple[RowResult, ...],
+) -> Results:
+    wanted = metrics_of(settings.protocol, settings.metrics)
+    return Results(
+        folder=output,
+        dataset=dataset.name,
+        protocol=settings.protocol,
+        n=len(rows[0].images),
+        columns=tuple((metric.key, metric.title, metric.lower_is_better) for metric in wanted),
+        rows=rows,
+        published=published_rows(dataset, settings.protocol) if settings.published else None,
+        versions={"passionsr": __version__, **{name: version(name) for name in ("pyiqa", "torch")}},
+        settings=settings.model_dump(mode="json"),
+        metric_settings={
             scorer.metric.key: {
                 "pyiqa": scorer.metric.pyiqa_name,
                 "options": scorer.metric.options,
@@ -90,11 +104,6 @@ def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
             for scorer in metrics.scorers
         },
     )
-    if processes.is_first:
-        write_results(results)
-        write_report(results, pairs, finished)
-    processes.wait()
-    return results
 
 
 def _check_sizes(row: Row, dataset: Dataset, pairs: Sequence[Pair]) -> dict[str, Path]:
@@ -123,12 +132,7 @@ def _same_size(name: str, size: tuple[int, int], hr: str, expected: tuple[int, i
         )
 
 
-def _row(
-    row: Row,
-    pairs: Sequence[Pair],
-    folder: RowFolder,
-    metrics: Metrics,
-) -> RowResult:
+def _row(row: Row, pairs: Sequence[Pair], folder: RowFolder, metrics: Metrics) -> RowResult:
     images = []
     for pair in pairs:
         record = folder.read(pair.name)
@@ -137,26 +141,29 @@ def _row(
             for scorer in metrics.of_images
             if scorer.fingerprint in record.scores
         }
-        images.append(ImageResult(pair.name, scores, record.seconds))
+        # Who made finished images knows how long that took; a record may be of another row.
+        images.append(ImageResult(pair.name, scores, None if row.folder else record.seconds))
     means = mean_scores(images, [scorer.metric.key for scorer in metrics.of_images])
     of_all = folder.read(OF_ALL).scores
     means |= {scorer.metric.key: of_all[scorer.fingerprint] for scorer in metrics.of_sets}
     seconds = [image.seconds for image in images if image.seconds is not None]
     return RowResult(
-        row.name,
-        row.kind,
-        means,
-        metrics.missing,
-        statistics.median(seconds) if seconds else None,
-        _model_bytes(row),
-        None if row.source is None else row.source.fingerprint,
-        tuple(images),
+        name=row.name,
+        kind=row.kind,
+        metrics=means,
+        missing=metrics.missing,
+        seconds_per_image=statistics.median(seconds) if seconds else None,
+        model_bytes=_model_bytes(row),
+        fingerprint=None if row.source is None else row.source.fingerprint,
+        images=tuple(images),
     )
 
 
 def _model_bytes(row: Row) -> int | None:
     if row.of_nncf and row.source is not None:
-        return sum(path.stat().st_size for path in nncf_folder(row.source).glob("*.bin"))
+        graphs = nncf_folder(row.source).glob("*.bin")
+        # None where the cache cannot be written: the graphs are gone with the process.
+        return sum(path.stat().st_size for path in graphs) or None
     if row.source is None or row.source.entry is None:
         return None
     return int(row.source.entry.manifest["tensors"]["bytes"])
