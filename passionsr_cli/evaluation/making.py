@@ -68,7 +68,7 @@ def size_of(source: str | Path) -> tuple[int, int]:
         with Image.open(source) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise ImageError(f"{source}: cannot be read as an image ({error})") from error
 
 
