@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, bench, calibrate, export, train, upscale
+    from passionsr_cli.api import Done, Failed, bench, calibrate, evaluate, export, train, upscale
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
+    from passionsr_cli.evaluation.settings import EvaluationSettings
 
 # Importing the package must not import torch: names are looked up when they are used.
 _HOMES = {
@@ -25,11 +26,13 @@ _HOMES = {
     "Failed": "api",
     "bench": "api",
     "calibrate": "api",
+    "evaluate": "api",
     "export": "api",
     "train": "api",
     "upscale": "api",
     "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
+    "EvaluationSettings": "evaluation.settings",
     "TrainingSettings": "config",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",
@@ -38,6 +41,7 @@ __all__ = [
     "BenchmarkSettings",
     "CalibrationSettings",
     "Done",
+    "EvaluationSettings",
     "Failed",
     "PassionSRError",
     "TrainingSettings",
@@ -45,6 +49,7 @@ __all__ = [
     "__version__",
     "bench",
     "calibrate",
+    "evaluate",
     "export",
     "train",
     "upscale",

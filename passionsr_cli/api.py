@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from passionsr_cli.benchmark.run import Report
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.calibration.progress import Listener
+    from passionsr_cli.evaluation.listener import Listener as EvaluationListener
+    from passionsr_cli.evaluation.results import Results
+    from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.export.exporting import ExportReport
     from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.imaging.planning import Job, Refused
@@ -187,6 +190,21 @@ def export(
     if size is not None:
         size = fitting_size(source.description, size, on_note)
     return export_source(name, source, form, folder, size, on_step)
+
+
+def evaluate(
+    settings: EvaluationSettings | None = None, listener: EvaluationListener | None = None
+) -> Results:
+    """Compare models, checkpoints and finished images on a data set, as rows of one table.
+
+    Writes images, results.json, results.csv and report.html into `settings.output`. What was
+    upscaled or scored there before, of the same files with the same settings, is not done again.
+    """
+    from passionsr_cli.evaluation import run
+    from passionsr_cli.evaluation.listener import Listener
+    from passionsr_cli.evaluation.settings import EvaluationSettings
+
+    return run.evaluate(settings or EvaluationSettings(), listener or Listener())
 
 
 def bench(

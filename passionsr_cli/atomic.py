@@ -1,11 +1,14 @@
-"""Files that are whole or absent."""
+"""Files that are whole or absent, and the proof that they are what was written."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+HASH_BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
@@ -25,3 +28,12 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

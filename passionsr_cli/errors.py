@@ -35,3 +35,11 @@ class OutputError(PassionSRError):
 
 class FitError(PassionSRError):
     """An optimisation that diverged or cannot go on."""
+
+
+class DataError(PassionSRError):
+    """A data set that is missing, or whose images are not the pairs it should hold."""
+
+
+class MetricError(PassionSRError):
+    """A metric that cannot be computed here, or that gave no number."""

@@ -6,7 +6,6 @@ takes its place in one step: a kill at any moment leaves the old entry or none.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,14 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.atomic import replace_atomically, sha256_of
 from passionsr_cli.errors import StoreError
 from passionsr_cli.registry import MANIFEST_FILE, MANIFEST_VERSION
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-HASH_BLOCK_BYTES = 1 << 20
 
 
 def home() -> Path:
@@ -170,12 +167,3 @@ class Store:
         folder = self.read(name).folder
         (folder / MANIFEST_FILE).unlink()
         shutil.rmtree(folder)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -84,3 +84,18 @@ def tiny_folder(tiny_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-
 
     save(tmp_path / "tiny", tiny_model, {})
     return tmp_path / "tiny"
+
+
+@pytest.fixture
+def niqe_folder(tmp_path: Path) -> Path:
+    """A folder with parameters for NIQE that anybody can make: the published ones may not be
+    here."""
+    import numpy as np
+    import scipy.io
+
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    some = np.random.default_rng(0).normal(size=(200, 36)) + 1
+    values = {"mu_prisparam": some.mean(0, keepdims=True), "cov_prisparam": np.cov(some.T)}
+    scipy.io.savemat(folder / "niqe_modelparameters.mat", values)
+    return folder

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.calibration.images import gather
+from passionsr_cli.calibration.images import default_crops
 from passionsr_cli.calibration.plans import check_names, quantize_model
 from passionsr_cli.calibration.stages import NO_TRANSFORMATION
 from passionsr_cli.config import CalibrationSettings
@@ -22,16 +22,9 @@ from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
 from passionsr_cli.quantization.plans import State
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import write_entry
 
 SEED = 0
-
-
-def crops(description: ModelDescription, size: int, count: int) -> list[Tensor]:
-    """Model inputs (1, 3, size, size) in [0, 1]: crops of the `sample:` photographs, degraded."""
-    images = gather(CalibrationSettings(crops=count, crop_px=size), description)
-    return [images.upscaled([number]) for number in range(count)]
 
 
 def make_random_model(model: str, folder: str) -> None:
@@ -48,7 +41,7 @@ def make_checkpoint(model: str, bits: str, size: int, folder: str) -> None:
     settings = settings_for(bits, None, {"model": model, "method": "maxmin"})
     made = sources.load(model)
     check_names(made.description, settings)
-    rows = quantize_min_max(made, settings, crops(made.description, size, 1)[0])
+    rows = quantize_min_max(made, settings, default_crops(made.description, size, 1)[0])
     manifest = {
         "model": {"name": model, "description": made.description.model_dump(mode="json")},
         "bits": settings.bits_name,
@@ -80,7 +73,7 @@ def make_nncf_graphs(model: str, size: int, images: int, folder: str) -> None:
     from passionsr_cli.runtime.graph_files import write_graphs
     from passionsr_cli.runtime.nncf_graphs import nncf_graph
 
-    inputs = crops(sources.find(model).description, size, images)
+    inputs = default_crops(sources.find(model).description, size, images)
     try:
         Path(folder).mkdir(parents=True)
         write_graphs(sources.load(model), Path(folder), convert=partial(nncf_graph, images=inputs))

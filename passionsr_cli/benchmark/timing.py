@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passionsr_cli.benchmark.subjects import crops
+from passionsr_cli.calibration.images import default_crops
 from passionsr_cli.errors import ModelError
 from passionsr_cli.runtime.backends import Source, open_executor, source_of
 from passionsr_cli.runtime.executor import Executor
@@ -101,7 +101,7 @@ def _enough(seconds: list[float], repeats: int | None) -> bool:
 
 def _first_tile(run: Run, notes: list[str]) -> tuple[float, Executor, Tensor]:
     source = source_of(run.model, run.checkpoint)
-    tile = crops(source.description, run.size, 1)[0]
+    tile = default_crops(source.description, run.size, 1)[0]
     started = time.perf_counter()
     executor = _open(run, source, notes)
     run_tile(executor, tile)

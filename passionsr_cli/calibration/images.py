@@ -77,6 +77,12 @@ def gather(settings: CalibrationSettings, description: ModelDescription) -> Cali
     return CalibrationImages(torch.stack(crops), None, factor)
 
 
+def default_crops(description: ModelDescription, size: int, count: int) -> list[Tensor]:
+    """Model inputs (1, 3, size, size) in [0, 1]: crops of the `sample:` photographs, degraded."""
+    images = gather(CalibrationSettings(crops=count, crop_px=size), description)
+    return [images.upscaled([number]) for number in range(count)]
+
+
 def _kind(settings: CalibrationSettings, files: Sequence[Path], factor: int) -> str:
     """'hr' where every image holds a whole crop of the result, 'lr' otherwise."""
     if settings.image_kind != "auto":

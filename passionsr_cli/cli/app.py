@@ -11,6 +11,7 @@ from passionsr_cli import __version__
 from passionsr_cli.cli import checkpoints, console, models
 from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
+from passionsr_cli.cli.evaluate import evaluate
 from passionsr_cli.cli.export import export
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command()(calibrate)
+app.command()(evaluate)
 app.command()(export)
 app.command()(train)
 app.command()(bench)

@@ -8,12 +8,14 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
 
-from passionsr_cli.cli.console import progress_console
+from passionsr_cli.cli.console import printable, progress_console, show_note
+from passionsr_cli.evaluation.listener import Listener
 
 
 class _Rate(ProgressColumn):
@@ -49,3 +51,30 @@ def step_progress() -> Progress:
         TimeRemainingColumn(elapsed_when_finished=True),
         console=progress_console,
     )
+
+
+class EvaluationProgress(Listener):
+    """A bar for each row that is upscaled or scored; disappears when finished."""
+
+    def __init__(self) -> None:
+        self._progress = image_progress()
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> EvaluationProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        show_note(text)
+
+    def start(self, what: str, row: str, count: int) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(f"{what} {printable(row)}", total=count)
+
+    def advance(self) -> None:
+        if self._task is not None:
+            self._progress.advance(self._task)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format
@@ -22,7 +23,6 @@ from passionsr_cli.models.schedule import signal_and_noise
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.backends import Source
 from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.store import sha256_of
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
 FORMAT_VERSION = 1

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from passionsr_cli import __version__
 from passionsr_cli.calibration import checkpoints
+from passionsr_cli.calibration.images import default_crops
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
@@ -18,6 +23,11 @@ from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.runtime.devices import accelerator, choose_device, choose_precision
 from passionsr_cli.runtime.executor import Executor
 from passionsr_cli.store import Entry, Store, kind_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from passionsr_cli.runtime.openvino_graph import ComponentGraph
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
 GRAPH_VERSION = 2
@@ -109,11 +119,48 @@ def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None
     from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
 
     made_by = [source.fingerprint, __version__, GRAPH_VERSION, openvino.__version__, cpu_name()]
-    key = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]
+    key = _key(made_by)
     folder = cache_folder() / "openvino" / f"{source.description.name}-{key}"
     if not has_integer_instructions():
         on_note("this CPU has no instructions for 8-bit products: integers run, but slowly")
     return OpenVINOExecutor(source.description, GraphCache(folder, source.load, on_note), precision)
+
+
+def open_nncf(source: Source, precision: str, on_note: Callable[[str], None]) -> Executor:
+    """A full-precision model as NNCF quantizes it by default (see `nncf_graphs`), on a CPU.
+
+    NNCF sees the crops a calibration sees by default; its graphs are cached like others.
+    """
+    from passionsr_cli.runtime.graph_cache import GraphCache
+    from passionsr_cli.runtime.nncf_graphs import nncf_graph
+    from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
+
+    chosen = choose_precision("fp32" if precision == "auto" else precision, choose_device("cpu"))
+    defaults = CalibrationSettings()
+
+    @cache
+    def crops() -> list[Tensor]:
+        return default_crops(source.description, defaults.crop_px, defaults.crops)
+
+    def convert(model: OneStepModel, component: str) -> ComponentGraph:
+        return nncf_graph(model, component, crops())
+
+    graphs = GraphCache(nncf_folder(source), source.load, on_note, convert)
+    return OpenVINOExecutor(source.description, graphs, chosen)
+
+
+def nncf_folder(source: Source) -> Path:
+    """Where the graphs of `open_nncf` are kept."""
+    try:
+        versions = [version("nncf"), version("openvino")]
+    except PackageNotFoundError as error:
+        raise DeviceError(f"NNCF cannot be used: {error}; `pip install nncf` adds it") from error
+    key = _key([source.fingerprint, __version__, GRAPH_VERSION, *versions, cpu_name()])
+    return cache_folder() / "nncf" / f"{source.description.name}-{key}"
+
+
+def _key(made_by: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]
 
 
 def cache_folder() -> Path:

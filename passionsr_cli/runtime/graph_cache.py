@@ -11,13 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.atomic import replace_atomically, sha256_of
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.runtime.executor import Ran, ran_from
 from passionsr_cli.runtime.graph_files import Convert, StoredGraph, read_graphs, write_graphs
 from passionsr_cli.runtime.openvino_graph import component_graph
-from passionsr_cli.store import sha256_of
 
 COMPILED_FOLDER = "compiled"
 # Each size of a tile is compiled for itself; so many stay on disk for each component.

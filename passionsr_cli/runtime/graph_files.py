@@ -10,6 +10,7 @@ from typing import Any
 
 import openvino
 
+from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
@@ -17,7 +18,6 @@ from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
 from passionsr_cli.runtime.graph_passes import fit_to_cpu
 from passionsr_cli.runtime.openvino_graph import ComponentGraph, component_graph
-from passionsr_cli.store import sha256_of
 
 GRAPHS_FILE = "graphs.json"
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 
 from passionsr_cli.benchmark.subjects import (
-    crops,
     make_checkpoint,
     make_random_model,
     quantize_min_max,
 )
 from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.calibration.images import default_crops
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
@@ -31,7 +31,7 @@ def test_random_weights_are_the_same_each_time(tiny_folder: Path, tmp_path: Path
 
 
 def test_bounds_are_the_extremes_of_one_image(tiny_model: OneStepModel) -> None:
-    image = crops(tiny_model.description, 32, 1)[0]
+    image = default_crops(tiny_model.description, 32, 1)[0]
     seen: dict[str, tuple[float, float]] = {}
     layers = {n: x for n, x in tiny_model.named_modules() if isinstance(x, torch.nn.Conv2d)}
 
@@ -67,7 +67,7 @@ def test_the_checkpoint_runs_like_any_other(tiny_folder: Path, tmp_path: Path) -
 
 
 def test_crops_fit_sizes_larger_than_a_photograph(tiny_description: ModelDescription) -> None:
-    one, two = crops(tiny_description, 1600, 2)
+    one, two = default_crops(tiny_description, 1600, 2)
     assert one.shape == two.shape == (1, 3, 1600, 1600)
     assert not torch.equal(one, two)
     assert 0 <= float(one.min()) < float(one.max()) <= 1

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from passionsr_cli import api
+from passionsr_cli.atomic import sha256_of
 from passionsr_cli.calibration import catalogue, checkpoints, report
 from passionsr_cli.calibration.checkpoints import check_origin, find, load
 from passionsr_cli.config import CalibrationSettings
@@ -18,7 +19,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.sources import save
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.store import Entry, sha256_of
+from passionsr_cli.store import Entry
 
 
 def _calibrate(model: Path, name: str, **changes: Any) -> Entry:

@@ -1,0 +1,183 @@
+"""passionsr evaluate"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from passionsr_cli.cli.console import command, output, print_json, show_note
+from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
+
+if TYPE_CHECKING:
+    from passionsr_cli.evaluation.results import Results
+
+
+@command
+def evaluate(
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR|LR,HR",
+            help="RealSR, DRealSR, DIV2K_val, Urban100, Set5, Set14, BSD100, sample, a folder that "
+            "holds pairs, or two folders. Default: sample, eight photographs that are always here.",
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the folders of data sets are. Default: PASSIONSR_DATA, then the user's "
+            "data directory.",
+        ),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="A row at full precision; may be repeated."),
+    ] = None,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="A row of a calibrated model; may be repeated."),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="A row of images that somebody made; may be repeated."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bicubic,lanczos,nncf",
+            help="nncf is NNCF's own int8 of the model. Default: bicubic, beside models; or none.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME",
+            help="psnr, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa, fid. "
+            "Default: all of the protocol.",
+        ),
+    ] = None,
+    metric_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="osediff|passionsr",
+            help="Whose settings: MANIQA is maniqa-pipal and there is FID, or maniqa and none. "
+            "Default: osediff.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="A metric that is missing is an error.")
+    ] = None,
+    color_fix: Annotated[
+        str | None,
+        typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
+    ] = None,
+    output_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where images, results and the report go. Default: evaluation-DATASET.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")] = None,
+    published: Annotated[
+        bool | None, typer.Option("--published", help="Show what papers printed, too.")
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="auto|torch|openvino", help="As for upscale.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare models, checkpoints and finished images with the photographs of a data set.
+
+    Every one of them is a row of one table; results.json, results.csv and
+    report.html, with the pictures behind the numbers, are in the output folder.
+
+    A run that was stopped goes on with the same command: nothing is upscaled or
+    scored twice. `accelerate launch -m passionsr_cli evaluate` shares the work
+    between processes.
+    """
+    from passionsr_cli.config import settings_from
+    from passionsr_cli.evaluation.settings import EvaluationSettings
+
+    options: dict[str, Any] = {
+        "dataset": dataset,
+        "data_root": data_root,
+        "model": model or None,
+        "checkpoint": checkpoint or None,
+        "images": images or None,
+        "baseline": [] if baseline == "none" else _listed(baseline),
+        "metrics": _listed(metrics),
+        "metric_weights": metric_weights,
+        "protocol": protocol,
+        "strict": strict,
+        "color_fix": color_fix,
+        "output": output_folder,
+        "limit": limit,
+        "published": published,
+        "device": device,
+        "precision": precision,
+        "backend": backend,
+    }
+    settings = settings_from(config, EvaluationSettings, options)
+
+    from passionsr_cli import api
+    from passionsr_cli.cli.progress import EvaluationProgress
+
+    with EvaluationProgress() as listener:
+        results = api.evaluate(settings, listener)
+    if as_json:
+        print_json(results.summary())
+    else:
+        show_results(results)
+    show_note(f"in {results.folder}: report.html, results.json, results.csv, images")
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [item.strip() for item in text.split(",")]
+
+
+def show_results(results: Results) -> None:
+    """The table, below it why something is missing or cannot be compared."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.title = f"{results.dataset}, {results.n} images, protocol {results.protocol}"
+    table.add_column("", no_wrap=True)
+    for _, title, lower_is_better in results.columns:
+        arrow = "↓" if lower_is_better else "↑"
+        table.add_column(f"{title} {arrow}", justify="right", no_wrap=True)
+    for name in ("seconds", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in results.rows:
+        seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
+        size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
+        table.add_row(row.name, *results.cells(row), seconds, size)
+    objections = list(dict.fromkeys(row.not_comparable for row in results.published or ()))
+    marks = {text: f" *{number}" for number, text in enumerate(filter(None, objections), 1)}
+    if results.published:
+        table.add_section()
+    for paper in results.published or ():
+        name = f"{paper.name} ({paper.source}){marks.get(paper.not_comparable, '')}"
+        table.add_row(name, *results.cells(paper), "", "", style="dim")
+    # Wider than the terminal rather than without its numbers.
+    needed = output.measure(table, options=output.options.update(width=10_000)).maximum
+    output.width = max(output.width, needed)
+    output.print(table, soft_wrap=True)
+    for text, mark in marks.items():
+        output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
+    titles = {key: title for key, title, _ in results.columns}
+    if missing := ", ".join(titles[metric] for metric in results.rows[0].missing):
+        output.print(f"missing: {missing}; results.json says why", soft_wrap=True)

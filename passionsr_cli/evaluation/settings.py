@@ -1,0 +1,49 @@
+"""The options of `passionsr evaluate`. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from passionsr_cli.config import Precision, Settings
+from passionsr_cli.metrics.catalogue import Protocol, metrics_of
+from passionsr_cli.registry import ColorFix
+
+Baseline = Literal["bicubic", "lanczos", "nncf"]
+
+
+class EvaluationSettings(Settings):
+    """What is compared, on which data, and how.
+
+    `dataset` is a name of `datasets.KNOWN`, a folder, or two folders 'LR,HR'. Every model,
+    checkpoint, baseline and folder of finished images is a row. Without any there are the
+    embedded model and bicubic; beside checkpoints stand, unless said otherwise, the models they
+    were made from and bicubic. `metrics` None are all of the protocol.
+    """
+
+    dataset: str = "sample"
+    data_root: Path | None = None
+    model: tuple[str, ...] = ()
+    checkpoint: tuple[str, ...] = ()
+    images: tuple[Path, ...] = ()
+    baseline: tuple[Baseline, ...] | None = None
+    metrics: tuple[str, ...] | None = Field(default=None, min_length=1)
+    metric_weights: Path | None = None
+    protocol: Protocol = "osediff"
+    strict: bool = False
+    color_fix: ColorFix | None = None
+    output: Path | None = None
+    limit: PositiveInt | None = None
+    published: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    tile: NonNegativeInt = 512
+    overlap: NonNegativeInt = 64
+
+    @model_validator(mode="after")
+    def _the_protocol_has_the_metrics(self) -> EvaluationSettings:
+        metrics_of(self.protocol, self.metrics)
+        return self

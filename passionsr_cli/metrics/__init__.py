@@ -1,0 +1,1 @@
+"""Image quality: pyiqa behind one door."""

@@ -1,0 +1,131 @@
+"""The metrics and the published protocols that fix their settings. Imports no torch.
+
+pyiqa (https://github.com/chaofengc/IQA-PyTorch) computes all of them. PSNR and SSIM are taken on
+the Y channel of YCbCr (ITU-R BT.601), without cropping borders, as StableSR, OSEDiff and
+PassionSR do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from passionsr_cli.errors import ConfigError
+
+Protocol = Literal["osediff", "passionsr"]
+
+_PYIQA = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main"
+_TORCHVISION = "https://download.pytorch.org/models"
+_CLIP = "https://openaipublic.azureedge.net/clip/models"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file a metric needs: its name, the folder of torch's hub pyiqa expects it in, its source.
+
+    `sha256` is the beginning of its SHA-256, as far as the publisher states it.
+    """
+
+    folder: Literal["pyiqa", "checkpoints", "clip"]
+    url: str
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of a table: how pyiqa is asked for it.
+
+    `referenced` metrics compare with the photograph. A `cheap` one has no network in it and is
+    computed on the CPU, image by image in several threads. One of `sets` gives a single number
+    for all images together.
+    """
+
+    key: str
+    title: str
+    pyiqa_name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    lower_is_better: bool = False
+    referenced: bool = False
+    cheap: bool = False
+    of_sets: bool = False
+    weights: tuple[WeightsFile, ...] = ()
+
+
+def _from_pyiqa(name: str) -> WeightsFile:
+    stated = re.search(r"-([0-9a-f]{8})\.", name)
+    return WeightsFile("pyiqa", f"{_PYIQA}/{name}", stated[1] if stated else "")
+
+
+_ALEXNET = WeightsFile("checkpoints", f"{_TORCHVISION}/alexnet-owt-7be5be79.pth", "7be5be79")
+_VGG16 = WeightsFile("checkpoints", f"{_TORCHVISION}/vgg16-397923af.pth", "397923af")
+_RN50_SHA256 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
+_RN50 = WeightsFile("clip", f"{_CLIP}/{_RN50_SHA256}/RN50.pt", _RN50_SHA256)
+_LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
+
+_COMMON = (
+    Metric("psnr", "PSNR", "psnr", _LUMA, referenced=True, cheap=True),
+    Metric("ssim", "SSIM", "ssim", _LUMA, referenced=True, cheap=True),
+    Metric(
+        "lpips",
+        "LPIPS",
+        "lpips",
+        lower_is_better=True,
+        referenced=True,
+        weights=(_from_pyiqa("LPIPS_v0.1_alex-df73285e.pth"), _ALEXNET),
+    ),
+    Metric(
+        "dists",
+        "DISTS",
+        "dists",
+        lower_is_better=True,
+        referenced=True,
+        weights=(_from_pyiqa("DISTS_weights-f5e65c96.pth"), _VGG16),
+    ),
+    Metric(
+        "niqe",
+        "NIQE",
+        "niqe",
+        lower_is_better=True,
+        cheap=True,
+        weights=(_from_pyiqa("niqe_modelparameters.mat"),),
+    ),
+    Metric("musiq", "MUSIQ", "musiq", weights=(_from_pyiqa("musiq_koniq_ckpt-e95806b9.pth"),)),
+)
+_CLIPIQA = Metric("clipiqa", "CLIP-IQA", "clipiqa", weights=(_RN50,))
+_MANIQA_PIPAL = Metric(
+    "maniqa", "MANIQA", "maniqa-pipal", weights=(_from_pyiqa("MANIQA_PIPAL-ae6d356b.pth"),)
+)
+_MANIQA_KONIQ = Metric("maniqa", "MANIQA", "maniqa", weights=(_from_pyiqa("ckpt_koniq10k.pt"),))
+_FID = Metric(
+    "fid",
+    "FID",
+    "fid",
+    lower_is_better=True,
+    referenced=True,
+    of_sets=True,
+    weights=(_from_pyiqa("pt_inception-2015-12-05-6726825d.pth"),),
+)
+
+PROTOCOLS: dict[Protocol, tuple[Metric, ...]] = {
+    "osediff": (*_COMMON, _MANIQA_PIPAL, _CLIPIQA, _FID),
+    "passionsr": (*_COMMON, _MANIQA_KONIQ, _CLIPIQA),
+}
+assert set(PROTOCOLS) == set(get_args(Protocol))
+
+
+def metrics_of(protocol: Protocol, names: Sequence[str] | None = None) -> tuple[Metric, ...]:
+    """The metrics of a protocol, or of those the named ones, in the protocol's order."""
+    metrics = PROTOCOLS[protocol]
+    known = [metric.key for metric in metrics]
+    for name in names or ():
+        if name not in known:
+            raise ConfigError(
+                f"protocol '{protocol}' has no metric '{name}'; it has {', '.join(known)}"
+            )
+    return tuple(metric for metric in metrics if names is None or metric.key in names)

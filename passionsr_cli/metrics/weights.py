@@ -1,0 +1,112 @@
+"""Where the weights of metrics are: a folder that was given, pyiqa's caches, or the network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlparse
+
+from passionsr_cli.atomic import sha256_of
+from passionsr_cli.errors import MetricError
+from passionsr_cli.metrics.catalogue import Metric, WeightsFile
+
+TIMEOUT_SECONDS = 20
+Files = dict[WeightsFile, Path]
+
+
+class WeightsFinder:
+    """Finds the files of metrics; what has to be downloaded is tried once.
+
+    `folder` goes before the caches. `HF_HUB_OFFLINE` forbids downloads. `on_note` hears of what
+    takes long.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, on_note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        if folder is not None and not folder.is_dir():
+            raise MetricError(f"{folder}: no such folder; --metric-weights names one with weights")
+        self.folder, self._note = folder, on_note
+        self._unreachable: dict[str, str] = {}
+
+    def find(self, metric: Metric) -> Files:
+        """The files a metric needs. Raises `MetricError` with what is missing and why."""
+        return {file: self._one(file) for file in metric.weights}
+
+    def _one(self, file: WeightsFile) -> Path:
+        cached = _cache_folder(file) / file.name
+        places: Sequence[Path] = [cached]
+        if self.folder is not None:
+            places = [self.folder / file.name, self.folder / file.folder / file.name, cached]
+        for path in places:
+            if path.is_file():
+                return _checked(path, file)
+        self._download(file, cached)
+        return cached
+
+    def _download(self, file: WeightsFile, target: Path) -> None:
+        advice = f"get it from {file.url} and put it into a folder for --metric-weights"
+        if _is_offline():
+            raise MetricError(
+                f"{file.name} is not on this machine and HF_HUB_OFFLINE forbids downloads; {advice}"
+            )
+        host = urlparse(file.url).netloc
+        if host not in self._unreachable:
+            self._note(f"downloading {file.name} from {host}")
+            try:
+                _fetch(file, target)
+                return
+            except (OSError, RuntimeError) as error:
+                # torch raises RuntimeError for a wrong checksum, which says nothing of the host.
+                if isinstance(error, RuntimeError):
+                    raise MetricError(f"{file.name} cannot be downloaded: {error}") from error
+                self._unreachable[host] = str(error)
+        reason = self._unreachable[host]
+        raise MetricError(
+            f"{file.name} is not on this machine and cannot be downloaded ({reason}); {advice}"
+        )
+
+
+def _cache_folder(file: WeightsFile) -> Path:
+    """Where pyiqa and torchvision keep such files, and look for them."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / file.folder
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _checked(path: Path, file: WeightsFile) -> Path:
+    if file.sha256 and not sha256_of(path).startswith(file.sha256):
+        raise MetricError(
+            f"{path} is damaged: its SHA-256 does not begin with {file.sha256[:12]}; "
+            f"get it again from {file.url}"
+        )
+    return path
+
+
+def _fetch(file: WeightsFile, target: Path) -> None:
+    import torch
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _patience(TIMEOUT_SECONDS):
+        # Writes beside the target, compares the checksum, then renames.
+        torch.hub.download_url_to_file(
+            file.url, str(target), hash_prefix=file.sha256 or None, progress=False
+        )
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """A connection that says nothing for so long fails."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

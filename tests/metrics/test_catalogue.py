@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.metrics.catalogue import PROTOCOLS, WeightsFile, metrics_of
+
+
+def test_protocols_differ_in_maniqa_and_fid() -> None:
+    osediff, passionsr = (
+        {metric.key: metric.pyiqa_name for metric in PROTOCOLS[name]}
+        for name in ("osediff", "passionsr")
+    )
+    assert osediff.pop("maniqa") == "maniqa-pipal"
+    assert passionsr.pop("maniqa") == "maniqa"
+    assert osediff.pop("fid") == "fid"
+    assert osediff == passionsr
+
+
+def test_weights_are_those_pyiqa_would_download() -> None:
+    from pyiqa.archs import clip_model, inception
+    from pyiqa.archs.dists_arch import default_model_urls as dists
+    from pyiqa.archs.lpips_arch import default_model_urls as lpips
+    from pyiqa.archs.maniqa_arch import default_model_urls as maniqa
+    from pyiqa.archs.musiq_arch import default_model_urls as musiq
+    from pyiqa.archs.niqe_arch import default_model_urls as niqe
+    from torchvision.models import AlexNet_Weights, VGG16_Weights
+
+    def urls(protocol: str, key: str) -> list[str]:
+        (metric,) = metrics_of(protocol, [key])  # type: ignore[arg-type]
+        return [file.url for file in metric.weights]
+
+    alexnet, vgg16 = AlexNet_Weights.IMAGENET1K_V1.url, VGG16_Weights.IMAGENET1K_V1.url
+    assert urls("osediff", "lpips") == [lpips["0.1_alex"], alexnet]
+    assert urls("osediff", "dists") == [dists["url"], vgg16]
+    assert urls("osediff", "niqe") == [niqe["niqe"]]
+    assert urls("osediff", "musiq") == [musiq["koniq10k"]]
+    assert urls("osediff", "maniqa") == [maniqa["pipal"]]
+    assert urls("passionsr", "maniqa") == [maniqa["koniq"]]
+    assert urls("osediff", "clipiqa") == [clip_model._MODELS["RN50"]]
+    assert urls("osediff", "fid") == [inception.FID_WEIGHTS_URL]
+
+
+def test_a_metric_the_protocol_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="protocol 'passionsr' has no metric 'fid'; it has psnr"):
+        metrics_of("passionsr", ["psnr", "fid"])
+
+
+def test_a_file_is_called_as_its_url_ends() -> None:
+    assert WeightsFile("pyiqa", "https://x.org/a/b-12345678.pth").name == "b-12345678.pth"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyiqa
+import pytest
+import scipy.io
+import torch
+
+from passionsr_cli.errors import MetricError
+from passionsr_cli.metrics.catalogue import PROTOCOLS
+from passionsr_cli.metrics.scoring import Scorer
+from passionsr_cli.metrics.weights import WeightsFinder
+
+METRICS = {metric.key: metric for metric in PROTOCOLS["osediff"]}
+Array = npt.NDArray[np.float64]
+
+
+def _pair(side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    reference = torch.randint(0, 256, (3, side, side), generator=draw)
+    noise = torch.randint(-20, 21, (3, side, side), generator=draw)
+    return (reference + noise).clamp(0, 255) / 255, reference / 255
+
+
+def _luma(image: torch.Tensor) -> Array:
+    """Y of YCbCr in [16, 235], ITU-R BT.601, in float64."""
+    r, g, b = image.double().numpy()
+    return np.asarray(65.481 * r + 128.553 * g + 24.966 * b + 16)
+
+
+def test_psnr_is_that_of_the_luma() -> None:
+    image, reference = _pair()
+    error = np.mean(((_luma(image) - _luma(reference)) / 255) ** 2)
+    # pyiqa adds 1e-8 to the error.
+    expected = 10 * np.log10(1 / (error + 1e-8))
+    found = Scorer(METRICS["psnr"], {}).score(image, reference)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_ssim_is_that_of_the_rounded_luma() -> None:
+    """Wang et al., 2004, equation 13, with its 11×11 Gaussian window."""
+    image, reference = _pair()
+    x, y = np.round(_luma(image)), np.round(_luma(reference))
+    line = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / np.outer(line, line).sum()
+
+    def mean(values: Array) -> Array:
+        blocks = np.lib.stride_tricks.sliding_window_view(values, (11, 11))
+        return np.asarray((blocks * window).sum((-1, -2)))
+
+    mx, my = mean(x), mean(y)
+    vx, vy, vxy = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    contrast = np.maximum((2 * vxy + c2) / (vx + vy + c2), 0)
+    expected = np.mean((2 * mx * my + c1) / (mx**2 + my**2 + c1) * contrast)
+    found = Scorer(METRICS["ssim"], {}).score(image, reference)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_niqe_is_pyiqas_own_to_the_last_bit(niqe_folder: Path) -> None:
+    image, _ = _pair(192)
+    files = WeightsFinder(niqe_folder).find(METRICS["niqe"])
+    own = pyiqa.create_metric(
+        "niqe", pretrained_model_path=str(niqe_folder / "niqe_modelparameters.mat"), device="cpu"
+    )
+    assert Scorer(METRICS["niqe"], files).score(image) == float(own(image.unsqueeze(0)))
+
+
+def test_the_fingerprint_follows_the_weights(niqe_folder: Path) -> None:
+    files = WeightsFinder(niqe_folder).find(METRICS["niqe"])
+    one, again = Scorer(METRICS["niqe"], files), Scorer(METRICS["niqe"], files)
+    assert one.fingerprint == again.fingerprint
+    path = niqe_folder / "niqe_modelparameters.mat"
+    values = scipy.io.loadmat(path)
+    values["mu_prisparam"] += 1
+    scipy.io.savemat(path, {key: values[key] for key in ("mu_prisparam", "cov_prisparam")})
+    assert Scorer(METRICS["niqe"], files).fingerprint != one.fingerprint
+
+
+def test_no_number_is_an_error(niqe_folder: Path) -> None:
+    files = WeightsFinder(niqe_folder).find(METRICS["niqe"])
+    with pytest.raises(MetricError, match=r"NIQE (failed|gave)"):
+        Scorer(METRICS["niqe"], files).score(torch.full((3, 192, 192), 0.5))
+    with pytest.raises(MetricError, match=r"NIQE (failed|gave)"):
+        Scorer(METRICS["niqe"], files).score(_pair(64)[0])
+
+
+def test_weights_that_do_not_fit_are_an_error(niqe_folder: Path) -> None:
+    (niqe_folder / "niqe_modelparameters.mat").write_bytes(b"no matrix")
+    files = WeightsFinder(niqe_folder).find(METRICS["niqe"])
+    with pytest.raises(MetricError, match="NIQE cannot be set up"):
+        Scorer(METRICS["niqe"], files)
+
+
+def test_local_weights_reach_networks_and_their_backbones(tmp_path: Path) -> None:
+    """LPIPS needs two files; both are taken from the folder, and nothing is downloaded."""
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    backbone = alexnet(weights=None)
+    metric = METRICS["lpips"]
+    own, alex = metric.weights
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(backbone.state_dict(), tmp_path / "checkpoints" / alex.name)
+    lines = {
+        f"lin{number}.model.1.weight": torch.rand(1, width, 1, 1)
+        for number, width in enumerate((64, 192, 384, 256, 256))
+    }
+    torch.save(lines, tmp_path / own.name)
+    # Whoever made these files did not make their names.
+    unchecked = replace(metric, weights=(replace(own, sha256=""), replace(alex, sha256="")))
+    scorer = Scorer(unchecked, WeightsFinder(tmp_path).find(unchecked))
+    image, reference = _pair()
+    assert scorer.score(image, reference) > 0
+    assert scorer.score(image, image) == 0
