@@ -19,7 +19,7 @@ from openvino import opset13 as ops
 
 from passionsr_cli import __version__
 from passionsr_cli.runtime.backends import cpu_name
-from passionsr_cli.runtime.openvino_executor import DEVICE
+from passionsr_cli.runtime.openvino_executor import DEVICE, core
 
 # Large enough for full speed, small enough for a second: four in a row, each 17 to 19 G operations.
 PRODUCTS = 4
@@ -79,7 +79,7 @@ def _version(package: str) -> str | None:
 
 def _openvino_threads() -> int:
     x = ops.parameter([1], np.float32)
-    compiled = openvino.Core().compile_model(openvino.Model([ops.relu(x)], [x]), DEVICE)
+    compiled = core().compile_model(openvino.Model([ops.relu(x)], [x]), DEVICE)
     return int(compiled.get_property("INFERENCE_NUM_THREADS"))
 
 
@@ -92,7 +92,7 @@ def product_tops(kind: str, arithmetic: str) -> float | None:
     model, operations = _products(kind, arithmetic == "int8")
     precision = "bf16" if arithmetic == "bf16" else "f32"
     settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(model, DEVICE, settings)
+    compiled = core().compile_model(model, DEVICE, settings)
     if not all(name.endswith(KERNELS[arithmetic]) for name in _kernels(compiled)):
         return None
     request = compiled.create_infer_request()

@@ -25,7 +25,6 @@ from torch import Tensor
 from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics.catalogue import Metric
-from passionsr_cli.metrics.ssim import hasten
 from passionsr_cli.metrics.weights import Files
 
 
@@ -95,10 +94,7 @@ def _built(metric: Metric, files: Files, device: torch.device) -> Any:
         with redirect_stdout(StringIO()), _hub_in(folder):
             import pyiqa
 
-            network = pyiqa.create_metric(metric.pyiqa_name, device=device, **metric.options)
-        if metric.pyiqa_name == "ssim":
-            hasten(network.net)
-        return network
+            return pyiqa.create_metric(metric.pyiqa_name, device=device, **metric.options)
 
 
 def _link(path: Path, place: Path) -> None:

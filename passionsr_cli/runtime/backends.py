@@ -175,9 +175,9 @@ def cache_folder() -> Path:
 
 def cpu_name() -> str:
     """The CPU as OpenVINO calls it: compiled graphs fit only the kind they were made on."""
-    import openvino
+    from passionsr_cli.runtime.openvino_executor import core
 
-    return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+    return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
 def has_integer_instructions() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,6 +39,17 @@ class _Compiled:
     blob: Any = None
 
 
+@functools.cache
+def core() -> Any:
+    """OpenVINO, once for the whole process.
+
+    Its CPU plugin sets a stack for signals when it is loaded and the one before it when it is
+    unloaded: two that do not end in the opposite order of their beginning leave one that is no
+    longer there, and the next Ctrl-C ends the process.
+    """
+    return openvino.Core()
+
+
 class Graphs(Protocol):
     """Where an executor has its graphs from: a folder, or a cache that also keeps compiled ones."""
 
@@ -57,7 +69,6 @@ class OpenVINOExecutor:
     def __init__(self, description: ModelDescription, graphs: Graphs, precision: str) -> None:
         self.description, self.precision = description, precision
         self._graphs = graphs
-        self._core = openvino.Core()
         self._compiled: dict[str, _Compiled] = {}
         self._rates = signal_and_noise(description.schedule, description.timestep)
 
@@ -114,23 +125,23 @@ class OpenVINOExecutor:
         kept = self._graphs.compiled(name)
         if kept is not None:
             path, ran = kept
-            return _import(self._core, path, settings, ran)
-        model = self._core.read_model(graph.path)
+            return _import(path, settings, ran)
+        model = core().read_model(graph.path)
         model.reshape(list(shape))
         fit_to_cpu(model)
-        compiled = self._core.compile_model(model, DEVICE, settings)
+        compiled = core().compile_model(model, DEVICE, settings)
         ran = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, ran)
         return _Compiled(compiled.create_infer_request(), ran)
 
 
-def _import(core: Any, path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:
+def _import(path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:
     """A kept graph. Its file is mapped, not read: kernels make copies of the weights in a layout
     of their own, and the file's pages need not stay in memory beside them."""
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
-    request = core.import_model(blob, DEVICE, settings).create_infer_request()
+    request = core().import_model(blob, DEVICE, settings).create_infer_request()
     if hasattr(mapped, "madvise"):
         mapped.madvise(mmap.MADV_DONTNEED)
     return _Compiled(request, ran, blob)
