@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,26 @@ def niqe_folder(tmp_path: Path) -> Path:
     values = {"mu_prisparam": some.mean(0, keepdims=True), "cov_prisparam": np.cov(some.T)}
     scipy.io.savemat(folder / "niqe_modelparameters.mat", values)
     return folder
+
+
+@pytest.fixture
+def calibrate(tiny_folder: Path) -> Callable[..., str]:
+    """Makes a checkpoint of the tiny model, named after its bits, and gives its name."""
+    from passionsr_cli import api
+    from passionsr_cli.config import CalibrationSettings
+
+    def run(bits: str, **settings: str) -> str:
+        values = {
+            "model": str(tiny_folder),
+            "unet": bits,
+            "vae": bits,
+            "method": "maxmin",
+            "crops": 2,
+            "crop_px": 32,
+            "device": "cpu",
+            "precision": "fp32",
+            **settings,
+        }
+        return api.calibrate(CalibrationSettings.model_validate(values), bits).name
+
+    return run

@@ -9,31 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from passionsr_cli import api
 from passionsr_cli.calibration import checkpoints
-from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.runtime.backends import Source, open_executor, source_of
 from passionsr_cli.runtime.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
-
-
-@pytest.fixture
-def calibrate(tiny_folder: Path) -> Callable[..., str]:
-    def run(bits: str) -> str:
-        values = {
-            "model": str(tiny_folder),
-            "unet": bits,
-            "vae": bits,
-            "method": "maxmin",
-            "crops": 2,
-            "crop_px": 32,
-            "device": "cpu",
-            "precision": "fp32",
-        }
-        return api.calibrate(CalibrationSettings.model_validate(values), bits).name
-
-    return run
 
 
 def _executor(source: Source, folder: Path, notes: list[str]) -> OpenVINOExecutor:
