@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import gc
 import json
-import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,16 +128,34 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny_folder: Path, tmp_p
     assert "cannot cache under" in notes[-1]
 
 
-def test_ctrl_c_still_stops_after_several_executors(tiny_folder: Path, tmp_path: Path) -> None:
-    """OpenVINO's plugin sets a stack for signals; loaded twice it would leave one that is gone."""
-    source = source_of(str(tiny_folder), None)
-    image = torch.rand(1, 3, 32, 32)
-    executors = [_executor(source, tmp_path / "graphs", []) for _ in range(3)]
-    for executor in executors:
-        executor.restore_latent(image)
-    # In the order they were made: a stack of plugins would end in the other one.
-    while executors:
-        executors.pop(0)
+_SEVERAL_EXECUTORS = """
+import gc, signal, sys, torch
+from pathlib import Path
+from passionsr_cli.runtime.backends import source_of
+from passionsr_cli.runtime.graph_cache import GraphCache
+from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
+
+source = source_of(sys.argv[1], None)
+executors = []
+for number in range(3):
+    graphs = GraphCache(Path(sys.argv[2]), source.load, print)
+    executors.append(OpenVINOExecutor(source.description, graphs, "fp32"))
+    executors[-1].restore_latent(torch.rand(1, 3, 32, 32))
+while executors:
+    executors.pop(0)
     gc.collect()
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_still_stops_after_several_executors(tiny_folder: Path, tmp_path: Path) -> None:
+    """OpenVINO's plugin sets a stack for signals; loaded twice, and unloaded in the order of
+    loading, it leaves one that is gone. In a process of its own: the next signal ends it."""
+    graphs = tmp_path / "graphs"
+    command = [sys.executable, "-c", _SEVERAL_EXECUTORS, str(tiny_folder), str(graphs)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("interrupted\n")
