@@ -158,7 +158,8 @@ class TrainingSettings(Settings):
 class CalibrationSettings(Settings):
     """How `passionsr calibrate` turns a model into a checkpoint.
 
-    `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all.
+    `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all;
+    `float_layers` are not quantized.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
     `method_settings` holds, under each method's name, what that method is told; see
     `passionsr_cli/methods`.
@@ -177,6 +178,7 @@ class CalibrationSettings(Settings):
         "vae.encoder.conv_out",
         "vae.decoder.conv_out",
     )
+    float_layers: tuple[str, ...] = ()
     weights: Literal["auto", "symmetric", "asymmetric"] = "auto"
     weight_grids: Literal["channel", "tensor"] = "channel"
     activations: Literal["symmetric", "asymmetric"] = "asymmetric"

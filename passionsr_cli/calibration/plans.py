@@ -27,13 +27,13 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
     with torch.device("meta"):
         model = OneStepModel(description)
     names = [name for name, kind, _ in find_layers(model) if kind != ATTENTION]
-    for name in settings.eight_bit_layers:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = (
-                f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names[:3])}, …"
-            )
-            raise ConfigError(f"eight_bit_layers: the model has no layer '{name}'; {hint}")
+    for setting in ("eight_bit_layers", "float_layers"):
+        for name in getattr(settings, setting):
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                first = f"there are {', '.join(names[:3])}, …"
+                hint = f"did you mean '{close[0]}'?" if close else first
+                raise ConfigError(f"{setting}: the model has no layer '{name}'; {hint}")
 
 
 def quantize_model(
@@ -50,6 +50,8 @@ def _decider(
         part = settings.unet if name.startswith("unet.") else settings.vae
         weight_bits, activation_bits = parse_bits(part)
         if (weight_bits, activation_bits) == (FLOAT_BITS, FLOAT_BITS):
+            return None, FLOATING
+        if name in settings.float_layers:
             return None, FLOATING
         exceptional = name in settings.eight_bit_layers
         if exceptional:

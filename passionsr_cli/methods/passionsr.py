@@ -34,7 +34,7 @@ class PassionSRSettings(Settings):
     channel_shift: ShiftPolicy = "unpadded"
     split: bool = True
     exponent: float = Field(0.5, ge=0, le=1)
-    component: FitSettings = FitSettings(steps=140, learning_rate=1.0)
+    component: FitSettings = FitSettings(steps=100, learning_rate=1.0)
     let: FitSettings = FitSettings(steps=60, learning_rate=1.0)
     lbq: FitSettings = FitSettings(steps=80, learning_rate=0.25)
     joint: FitSettings = FitSettings(steps=200, learning_rate=0.15)

@@ -54,6 +54,13 @@ def test_parts_can_stay_in_floating_point(tiny_model: OneStepModel) -> None:
     assert "left in floating point by the settings" in rows["vae.decoder.conv_in"].reason
 
 
+def test_layers_can_stay_in_floating_point(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, float_layers=("vae.decoder.conv_out",))
+    left = [name for name, row in rows.items() if row.plan is None]
+    assert left == ["vae.decoder.conv_out"]
+    assert "left in floating point by the settings" in rows["vae.decoder.conv_out"].reason
+
+
 def test_weights_alone_can_be_quantized(tiny_model: OneStepModel) -> None:
     rows = _rows(tiny_model, unet="w4a16", vae="w4a16")
     assert bits_of(rows["unet.conv_in"]) == "w4a16"
@@ -82,8 +89,10 @@ def test_without_transformation_there_is_none(tiny_model: OneStepModel) -> None:
     assert not any(plan.channel_scale or plan.channel_shift or plan.split for plan in plans)
 
 
-def test_a_layer_that_does_not_exist_is_named(tiny_model: OneStepModel) -> None:
-    settings = CalibrationSettings(eight_bit_layers=("unet.conv_uot",))
-    with pytest.raises(ConfigError, match=r"no layer 'unet\.conv_uot'; did you mean 'unet\.conv_"):
+@pytest.mark.parametrize("setting", ["eight_bit_layers", "float_layers"])
+def test_a_layer_that_does_not_exist_is_named(tiny_model: OneStepModel, setting: str) -> None:
+    settings = CalibrationSettings.model_validate({setting: ("unet.conv_uot",)})
+    wanted = rf"{setting}: .* no layer 'unet\.conv_uot'; did you mean 'unet\.conv_"
+    with pytest.raises(ConfigError, match=wanted):
         check_names(tiny_model.description, settings)
     check_names(tiny_model.description, CalibrationSettings())
