@@ -159,7 +159,8 @@ class CalibrationSettings(Settings):
     """How `passionsr calibrate` turns a model into a checkpoint.
 
     `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all;
-    `float_layers` are not quantized.
+    `float_layers` are not quantized. Bounds start from the extremes of `observing_batch_size`
+    images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
     `method_settings` holds, under each method's name, what that method is told; see
     `passionsr_cli/methods`.

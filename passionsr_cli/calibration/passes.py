@@ -78,7 +78,10 @@ def observe(
     save_every_seconds: float,
     report: Callable[[int], None],
 ) -> None:
-    """Pass all images through observing layers; goes on from `file` if it is there."""
+    """Pass all images through observing layers; goes on from `file` if it is there.
+
+    Images of a batch are observed together but passed one by one: memory holds one of them.
+    """
     done = 0
     if file.exists():
         saved = torch.load(file, map_location="cpu", weights_only=True)
@@ -86,7 +89,11 @@ def observe(
         load_observers(layers, saved["observers"])
     saved_at = time.monotonic()
     for batch in batches[done:]:
-        chain(inputs(batch))
+        for number in batch:
+            chain(inputs([number]))
+        for layer in layers.values():
+            for observer in layer.observers().values():
+                observer.end_batch()
         done += 1
         report(done)
         if time.monotonic() - saved_at > save_every_seconds:

@@ -11,22 +11,25 @@ from passionsr_cli.errors import FitError
 
 MOMENTUM = 0.95
 
+Bounds = tuple[Tensor, Tensor]
+
 
 class MinMaxObserver:
     """Smallest and largest value seen, per tensor or per channel, as a moving average.
 
     The first batch sets both, each later one moves them by 1 − momentum (PassionSR's static
-    activation bounds, arXiv 2411.17106: 0.95).
+    activation bounds, arXiv 2411.17106: 0.95). A batch may come in pieces: it is over when
+    `end_batch` says so.
     """
 
     def __init__(self, channel_axis: int | None = None, momentum: float = MOMENTUM) -> None:
         self.channel_axis, self.momentum = channel_axis, momentum
-        self.lower: Tensor | None = None
-        self.upper: Tensor | None = None
+        self._average: Bounds | None = None
+        self._batch: Bounds | None = None
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Take one batch into account."""
+        """Take a batch, or a piece of one, into account."""
         values = x.detach().float()
         if self.channel_axis is None:
             lower, upper = values.aminmax()
@@ -34,26 +37,39 @@ class MinMaxObserver:
             axis = self.channel_axis % values.dim()
             others = [other for other in range(values.dim()) if other != axis]
             lower, upper = values.amin(others), values.amax(others)
-        self.lower = lower if self.lower is None else self._moved(self.lower, lower)
-        self.upper = upper if self.upper is None else self._moved(self.upper, upper)
+        if self._batch is not None:
+            lower, upper = lower.minimum(self._batch[0]), upper.maximum(self._batch[1])
+        self._batch = lower, upper
 
-    def bounds(self) -> tuple[Tensor, Tensor]:
+    def end_batch(self) -> None:
+        """What is observed from now on is of another batch."""
+        if self._batch is not None:
+            self._average, self._batch = self.bounds(), None
+
+    def bounds(self) -> Bounds:
         """What was seen, as (lower, upper)."""
-        if self.lower is None or self.upper is None:
-            raise FitError("a quantizer saw no data; pass calibration images through it first")
-        return self.lower, self.upper
+        if self._average is None or self._batch is None:
+            seen = self._average or self._batch
+            if seen is None:
+                raise FitError("a quantizer saw no data; pass calibration images through it first")
+            return seen
+        lower, upper = (
+            self.momentum * old + (1 - self.momentum) * new
+            for old, new in zip(self._average, self._batch, strict=True)
+        )
+        return lower, upper
 
     def forget(self) -> None:
         """Start anew."""
-        self.lower = self.upper = None
+        self._average = self._batch = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
-        return {"lower": self.lower, "upper": self.upper}
+        """What was seen until the last batch ended."""
+        lower, upper = self._average or (None, None)
+        return {"lower": lower, "upper": upper}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what was seen earlier."""
-        self.lower, self.upper = state_dict["lower"], state_dict["upper"]
-
-    def _moved(self, old: Tensor, new: Tensor) -> Tensor:
-        return self.momentum * old + (1 - self.momentum) * new
+        self.forget()
+        if state_dict["lower"] is not None:
+            self._average = state_dict["lower"], state_dict["upper"]

@@ -19,14 +19,14 @@ def test_two_processes_learn_what_one_does_from_their_batches_together(
 ) -> None:
     values = {
         "model": str(tiny_folder),
-        "unet": "w4a4",
-        "vae": "w4a4",
+        "unet": "w8a8",
+        "vae": "w8a8",
         "crops": 4,
         "crop_px": 32,
         "batch_size": 1,
         "device": "cpu",
         "precision": "fp32",
-        "method_settings": {"passionsr": {"component": {"steps": 4, "learning_rate": 0.5}}},
+        "method_settings": {"passionsr": {"component": {"steps": 4, "learning_rate": 0.2}}},
     }
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(values))
@@ -42,9 +42,10 @@ def test_two_processes_learn_what_one_does_from_their_batches_together(
     two = checkpoints.find("two").manifest["stages"]
     one = api.calibrate(CalibrationSettings.model_validate({**values, "batch_size": 2}), "one")
     # The encoder's images are the same in both, and so is its start. Each process divides by the
-    # target of its own image, so the steps are alike, not the same.
+    # target of its own image, so the steps are alike, not the same; with fewer
+    # bits they would soon part, as a code that flips moves the next.
     first, other = one.manifest["stages"][0], two[0]
     assert other["start_error"] == pytest.approx(first["start_error"], rel=1e-4)
-    assert other["end_error"] == pytest.approx(first["end_error"], rel=0.15)
-    assert other["end_error"] < 0.97 * other["start_error"]
+    assert other["end_error"] == pytest.approx(first["end_error"], rel=0.03)
+    assert other["end_error"] < 0.8 * other["start_error"]
     assert [stage["name"] for stage in two] == ["encoder", "unet", "decoder"]

@@ -24,9 +24,24 @@ def test_an_observer_averages_what_it_sees() -> None:
     observer = MinMaxObserver()
     for low, high in ((-1.0, 2.0), (-3.0, 1.0)):
         observer.observe(torch.tensor([low, 0.0, high]))
+        observer.end_batch()
     lower, upper = observer.bounds()
     assert float(lower) == pytest.approx(0.95 * -1 + 0.05 * -3)
     assert float(upper) == pytest.approx(0.95 * 2 + 0.05 * 1)
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+def test_a_batch_may_come_in_pieces(axis: int | None) -> None:
+    first, second = torch.randn(2, 6, 3, 5, generator=torch.manual_seed(0))
+    whole, pieces = MinMaxObserver(axis), MinMaxObserver(axis)
+    for batch in (first, second):
+        whole.observe(batch)
+        whole.end_batch()
+        for piece in batch.split(2):
+            pieces.observe(piece)
+        pieces.end_batch()
+    for one, other in zip(whole.bounds(), pieces.bounds(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("axis", [1, -1])
