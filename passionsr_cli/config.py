@@ -13,6 +13,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -50,6 +51,23 @@ def _checked_bits(text: str) -> str:
     return text
 
 
+def _checked_name(template: str) -> str:
+    unknown = set(re.findall(r"\{(.*?)\}", template)) - {"stem", "ext", "scale", "model"}
+    if unknown or "{stem}" not in template or "/" in template or "\\" in template:
+        raise ValueError(
+            f"'{template}' is no name; it needs {{stem}} and takes {{ext}}, {{scale}} and {{model}}"
+        )
+    return template
+
+
+def _checked_tile(value: object) -> object:
+    text = str(value)
+    if text != "auto" and not text.isdecimal():
+        raise ValueError(f"'{text}' is no size; write auto, or pixels of the result, 0: no tiles")
+    return text if text == "auto" else int(text)
+
+
+Tile = Annotated[int | Literal["auto"], BeforeValidator(_checked_tile)]
 Bits = Annotated[str, AfterValidator(_checked_bits)]
 
 
@@ -61,16 +79,24 @@ class Settings(BaseModel):
 
 class UpscaleSettings(Settings):
     """The options of `passionsr upscale`: without a model or a checkpoint the embedded model is
-    used, and pixels are those of the upscaled image."""
+    used, and pixels are those of the upscaled image.
+
+    `name` is what results are called: {stem} and {ext} are of the input, {scale} and {model} of
+    what is done to it.
+    """
 
     model: str | None = None
     checkpoint: str | None = None
     output: Path | None = None
+    name: Annotated[str, AfterValidator(_checked_name)] = "{stem}_x{scale}"
+    recursive: bool = True
     overwrite: bool = False
+    skip_existing: bool = False
+    engine: Literal["local", "ray"] = "local"
     device: str = "auto"
     precision: Precision = "auto"
     backend: Literal["auto", "torch", "openvino"] = "auto"
-    tile: NonNegativeInt = 512
+    tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import ImageError, OutputError
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.resampling import lanczos
 
 IMAGE_SUFFIXES = (
     ".png",
@@ -137,6 +139,19 @@ def write_picture(path: Path, picture: Picture) -> None:
         if error.errno == errno.ENOSPC:
             raise OutputError(f"{path}: the disk is full; free space or give --output") from None
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def write_upscaled(
+    path: Path,
+    picture: Picture,
+    strips: Iterable[Tensor],
+    strips_size: tuple[int, int],
+    size: tuple[int, int],
+) -> None:
+    """Write `picture` at `size` (width, height), its colours from `strips` (3, h, w)."""
+    rgb = torch.cat(list(strips), 1)
+    alpha = None if picture.alpha is None else lanczos(picture.alpha, size[::-1]).clamp(0, 1)
+    write_picture(path, replace(picture, rgb=rgb, alpha=alpha))
 
 
 def _to_bytes(picture: Picture) -> npt.NDArray[np.uint8]:

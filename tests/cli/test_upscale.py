@@ -56,6 +56,7 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
     found = json.loads(done.stdout)
     assert set(found) == {
         "images",
+        "skipped",
         "failed",
         "model",
         "checkpoint",
@@ -160,9 +161,11 @@ def test_in_a_folder_the_others_go_on(working_folder: Path) -> None:
         (["sample:rocket", "--device", "cuda:7"], "this machine has", 1),
         (["sample:rocket", "--device", "abacus"], "unknown device 'abacus'", 2),
         (["sample:rocket", "--precision", "int3"], "precision: Input should be 'auto'", 2),
-        (["sample:rocket", "--tile", "-3"], "tile: Input should be greater", 2),
+        (["sample:rocket", "--tile", "-3"], "tile: '-3' is no size; write auto", 2),
         (["sample:rocket", "--config", "nope"], "neither a file nor one of the presets", 2),
         (["sample:rocket", "-o", "a.xyz"], "cannot write '.xyz' files", 1),
+        (["sample:rocket", "--name", "{nonsense}"], "it needs {stem} and takes", 2),
+        (["sample:rocket", "--engine", "steam"], "engine: Input should be 'local' or 'ray'", 2),
         ([], "Missing argument", 2),
         (["sample:rocket", "--nonsense"], "No such option", 2),
     ],

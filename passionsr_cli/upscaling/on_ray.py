@@ -1,0 +1,65 @@
+"""The same work on one image, handed to Ray Data: its scheduler, its retries, its machines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.imaging.planning import Job, Planned
+from passionsr_cli.upscaling.images import open_upscaler, upscale_job, without_work
+from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.run import Outcomes
+
+
+class Worker:
+    """An upscaler in a process of Ray's; it takes and gives pickles, since names of files need
+    not be text."""
+
+    def __init__(self, settings: UpscaleSettings, journal: tuple[Path, str] | None) -> None:
+        import ray
+
+        self.upscaler = open_upscaler(settings)
+        writer = f"ray-{ray.get_runtime_context().get_actor_id()}"
+        self.journal = None if journal is None else Journal(*journal, writer)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        outcome = upscale_job(self.upscaler, pickle.loads(row["job"]), journal=self.journal)
+        return {"outcome": pickle.dumps(outcome)}
+
+
+def upscale_on_ray(
+    settings: UpscaleSettings, planned: Sequence[Planned], journal: Journal | None
+) -> Outcomes:
+    """Outcomes as they come, in no order. Every machine must see the files under the same names."""
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise ConfigError("--engine ray needs Ray: pip install 'passionsr[ray]'") from None
+    jobs = [item for item in planned if isinstance(item, Job)]
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs])
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    # A worker takes a GPU, or else all the cores of a machine as it needs them.
+    workers = min(gpus or len(ray.nodes()), max(1, len(jobs)))
+    outcomes = rows.map(
+        Worker,  # type: ignore[arg-type]
+        fn_constructor_args=(settings, journal and (journal.root, journal.made_by)),
+        concurrency=workers,
+        num_gpus=1 if gpus else 0,
+        scheduling_strategy="SPREAD",
+    )
+    for item in planned:
+        if not isinstance(item, Job):
+            yield without_work(item)
+    if jobs:
+        for row in outcomes.iter_rows():
+            yield pickle.loads(row["outcome"])
