@@ -81,14 +81,14 @@ class UpscaleSettings(Settings):
     """The options of `passionsr upscale`: without a model or a checkpoint the embedded model is
     used, and pixels are those of the upscaled image.
 
-    `name` is what results are called: {stem} and {ext} are of the input, {scale} and {model} of
-    what is done to it.
+    `name` is what results are called: {stem} and {ext} are of the input, {scale}, such as x4, and
+    {model} of what is done to it.
     """
 
     model: str | None = None
     checkpoint: str | None = None
     output: Path | None = None
-    name: Annotated[str, AfterValidator(_checked_name)] = "{stem}_x{scale}"
+    name: Annotated[str, AfterValidator(_checked_name)] = "{stem}_{scale}"
     recursive: bool = True
     overwrite: bool = False
     skip_existing: bool = False

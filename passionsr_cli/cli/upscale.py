@@ -58,7 +58,7 @@ def upscale(
         typer.Option(
             metavar="TEMPLATE",
             help="What results are called, of {stem}, {ext}, {scale} and {model}, with a suffix "
-            "or as .png. Default: '{stem}_x{scale}'.",
+            "or as .png. Default: '{stem}_{scale}'.",
         ),
     ] = None,
     recursive: Annotated[

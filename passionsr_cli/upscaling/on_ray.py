@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,29 +36,31 @@ def upscale_on_ray(
     settings: UpscaleSettings, planned: Sequence[Planned], journal: Journal | None
 ) -> Outcomes:
     """Outcomes as they come, in no order. Every machine must see the files under the same names."""
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     try:
         import ray
         import ray.data
     except ImportError:
         raise ConfigError("--engine ray needs Ray: pip install 'passionsr[ray]'") from None
-    jobs = [item for item in planned if isinstance(item, Job)]
+    jobs = []
+    for item in planned:
+        if isinstance(item, Job):
+            jobs.append({"job": pickle.dumps(item)})
+        else:
+            yield without_work(item)
+    if not jobs:
+        return
     if not ray.is_initialized():
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    rows = ray.data.from_items([{"job": pickle.dumps(job)} for job in jobs])
+    ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = int(ray.cluster_resources().get("GPU", 0))
     # A worker takes a GPU, or else all the cores of a machine as it needs them.
-    workers = min(gpus or len(ray.nodes()), max(1, len(jobs)))
-    outcomes = rows.map(
+    workers = min(gpus or len(ray.nodes()), len(jobs))
+    outcomes = ray.data.from_items(jobs).map(
         Worker,  # type: ignore[arg-type]
         fn_constructor_args=(settings, journal and (journal.root, journal.made_by)),
         concurrency=workers,
         num_gpus=1 if gpus else 0,
         scheduling_strategy="SPREAD",
     )
-    for item in planned:
-        if not isinstance(item, Job):
-            yield without_work(item)
-    if jobs:
-        for row in outcomes.iter_rows():
-            yield pickle.loads(row["outcome"])
+    for row in outcomes.iter_rows():
+        yield pickle.loads(row["outcome"])

@@ -52,7 +52,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     def keep(image: str, output: Path) -> bool:
         return settings.skip_existing or (journal is not None and journal.holds(image, output))
 
-    scale = str(source.description.upscale_factor)
+    scale = f"x{source.description.upscale_factor}"
     naming = Naming(
         settings.name.replace("{scale}", scale).replace("{model}", source.description.name),
         settings.recursive,
