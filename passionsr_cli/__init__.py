@@ -16,9 +16,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from passionsr_cli.api import bench, calibrate, evaluate, export, train, upscale
     from passionsr_cli.benchmark.settings import BenchmarkSettings
-    from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
+    from passionsr_cli.config import CalibrationSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
     from passionsr_cli.evaluation.settings import EvaluationSettings
+    from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.library import Upscaler
 
@@ -37,7 +38,7 @@ _HOMES = {
     "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
     "EvaluationSettings": "evaluation.settings",
-    "TrainingSettings": "config",
+    "TrainingSettings": "training.settings",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",
 }

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
+from passionsr_cli.config import CalibrationSettings, UpscaleSettings
 
 if TYPE_CHECKING:
     from passionsr_cli.benchmark.rows import Row
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from passionsr_cli.runtime.processes import Processes
     from passionsr_cli.runtime.upscaler import TiledUpscaler
     from passionsr_cli.store import Entry
+    from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.training.validation import Validation
     from passionsr_cli.upscaling.journal import Journal
     from passionsr_cli.upscaling.run import Outcomes, Work

@@ -44,7 +44,8 @@ def free_bytes(device: str) -> int:
 
     if device.startswith("cuda"):
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
-    return min(int(psutil.virtual_memory().available), _left_in_container())
+    available = int(psutil.virtual_memory().available)
+    return min(available, _left_in_container())
 
 
 def _left_in_container() -> int:
@@ -52,7 +53,7 @@ def _left_in_container() -> int:
     try:
         limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
-        counts = dict(
+        counts: dict[str, str] = dict(
             line.split() for line in (CGROUP / "memory.stat").read_text("ascii").splitlines()
         )
     except (OSError, ValueError):

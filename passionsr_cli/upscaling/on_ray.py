@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,10 @@ class Worker:
 
     def __init__(self, settings: UpscaleSettings, journal: tuple[Path, str] | None) -> None:
         import ray
+        import torch
 
+        # Ray would leave it one core.
+        torch.set_num_threads(os.cpu_count() or 1)
         self.upscaler = open_upscaler(settings)
         writer = f"ray-{ray.get_runtime_context().get_actor_id()}"
         self.journal = None if journal is None else Journal(*journal, writer)
@@ -52,13 +56,15 @@ def upscale_on_ray(
     if not ray.is_initialized():
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    gpus = int(ray.cluster_resources().get("GPU", 0))
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     # A worker takes a GPU, or else all the cores of a machine as it needs them.
-    workers = min(gpus or len(ray.nodes()), len(jobs))
+    machines = len(ray.nodes())  # type: ignore[no-untyped-call]
+    workers = min(gpus or machines, len(jobs))
     outcomes = ray.data.from_items(jobs).map(
         Worker,  # type: ignore[arg-type]
         fn_constructor_args=(settings, journal and (journal.root, journal.made_by)),
-        concurrency=workers,
+        compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if gpus else 0,
         scheduling_strategy="SPREAD",
     )

@@ -189,9 +189,10 @@ def test_two_processes_make_what_one_makes_though_one_dies(tmp_path: Path) -> No
 
     folder, out = _small_images(tmp_path / "in", 40), tmp_path / "two"
     _upscale(folder, "--output", tmp_path / "one")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    command = [*launch, "--max_restarts=1", "-m", "passionsr_cli", "upscale", folder]
-    process = subprocess.Popen([*map(str, command), f"--output={out}", "--json"], stdout=-1)
+    # On CPUs `accelerate launch` leaves starting several processes to others.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launch, "--max-restarts=1", "-m", "passionsr_cli", "upscale", str(folder)]
+    process = subprocess.Popen([*command, f"--output={out}", "--json"], stdout=subprocess.PIPE)
     while _count_lines(out) < 6:
         time.sleep(0.02)
     workers = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -33,6 +34,7 @@ def test_ray_makes_what_one_process_makes(
     assert "03.png: not an image file" in failed.error
     for path in (tmp_path / "here").rglob("*.png"):
         other = tmp_path / "out" / path.relative_to(tmp_path / "here")
-        assert other.read_bytes() == path.read_bytes()
+        # The order of sums depends on the number of threads.
+        difference = np.array(Image.open(other)).astype(int) - np.array(Image.open(path))
+        assert np.abs(difference).max() <= 1
     assert not (tmp_path / "out" / ".passionsr").exists()
-    Image.open(other).load()
