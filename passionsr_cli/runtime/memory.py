@@ -26,7 +26,7 @@ def tile_bytes(description: ModelDescription, tile_px: int) -> int:
     """Roughly the memory that one tile takes beside the model's weights, in float32."""
     patch = tile_px // description.patch_size
     latent = tile_px // description.latent_factor
-    channels = description.vae["block_out_channels"]
+    channels: list[int] = description.vae["block_out_channels"]
     # A decoder's level still has the channels of the one below where it begins.
     widest = max(
         channels[min(level + 1, len(channels) - 1)] * (patch >> level) ** 2
