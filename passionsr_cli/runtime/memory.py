@@ -71,8 +71,8 @@ def fitting_tile(description: ModelDescription, free: int) -> int:
 
 
 def tiles_at_once(description: ModelDescription, device: str, free: int, tile_px: int) -> int:
-    """How many tiles a CUDA device gets in one batch; on a CPU batches are no faster (0.139 s a tile alone,
-    0.141 in fours) and cost memory."""
+    """How many tiles a CUDA device gets in one batch; on a CPU batches are no faster
+    (0.139 s for a tile alone, 0.141 s in fours) and cost memory."""
     if not device.startswith("cuda"):
         return 1
     fitting = int(USABLE_SHARE * free) // tile_bytes(description, tile_px)
