@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from passionsr_cli.store import Entry
     from passionsr_cli.training.validation import Validation
 
+# The canvas in float32, and one copy of it for a moment (adain).
+BYTES_PER_RESULT_PX = 24
+
 
 @dataclass(frozen=True)
 class Done:
@@ -51,10 +54,12 @@ class Failed:
 def plan_upscale(inputs: Sequence[str], settings: UpscaleSettings) -> list[Job | Refused]:
     """The images that `inputs` (files, folders, `sample:NAME`) name and where results will go."""
     from passionsr_cli.imaging.planning import plan
+    from passionsr_cli.imaging.sizing import TargetSize
     from passionsr_cli.runtime.backends import source_of
 
     factor = source_of(settings.model, settings.checkpoint).description.upscale_factor
-    return plan(inputs, settings.output, f"_x{factor}", settings.overwrite)
+    label = TargetSize.of(settings).label(factor)
+    return plan(inputs, settings.output, f"_{label}", settings.overwrite)
 
 
 def open_upscaler(
@@ -70,21 +75,39 @@ def open_upscaler(
 
 
 def upscale_file(
-    upscaler: Upscaler, job: Job, on_tile: Callable[[float], None] = lambda share: None
+    upscaler: Upscaler,
+    job: Job,
+    settings: UpscaleSettings | None = None,
+    on_tile: Callable[[float], None] = lambda share: None,
 ) -> Done:
     """Upscale one image file; the result is written whole or not at all."""
-    from passionsr_cli.imaging.files import Picture, check_output, read_picture, write_picture
-    from passionsr_cli.runtime.upscaler import upscale_alpha
+    from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
+    from passionsr_cli.imaging.rows import STRIP_PX
+    from passionsr_cli.imaging.sizing import TargetSize
 
+    settings = settings or UpscaleSettings()
     started = time.perf_counter()
-    picture = read_picture(job.source)
-    check_output(job.output, picture.alpha is not None)
+    picture = read_picture(job.source, _largest_input_px(upscaler.factor))
+    if settings.strip_metadata:
+        picture = picture.stripped()
+    size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)
+    depth = None if settings.depth == "auto" else settings.depth
+    check_output(job.output, layout_of(picture, size, depth), settings.depth != "auto")
     result = upscaler.upscale(picture.rgb, on_tile)
-    alpha = None if picture.alpha is None else upscale_alpha(picture.alpha, upscaler.factor)
-    large = Picture(result.rgb, alpha, picture.grey, picture.icc_profile)
-    write_picture(job.output, large)
+    large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
+    write_upscaled(job.output, picture, result.rgb.split(STRIP_PX, -2), large, size, depth)
     seconds = time.perf_counter() - started
-    return Done(job.source, job.output, picture.size, large.size, seconds, result.tiles)
+    return Done(job.source, job.output, picture.size, size, seconds, result.tiles)
+
+
+def _largest_input_px(factor: int) -> int:
+    """How many pixels of an input, upscaled, the free memory holds."""
+    import psutil
+
+    from passionsr_cli.imaging.decoding import LARGEST_PX
+
+    free_bytes = psutil.virtual_memory().available
+    return min(LARGEST_PX, int(free_bytes / (BYTES_PER_RESULT_PX * factor**2)))
 
 
 def upscale(
@@ -98,12 +121,13 @@ def upscale(
     """
     settings = settings or UpscaleSettings()
     planned = plan_upscale(inputs, settings)
-    return upscale_planned(open_upscaler(settings), planned, on_tile)
+    return upscale_planned(open_upscaler(settings), planned, settings, on_tile)
 
 
 def upscale_planned(
     upscaler: Upscaler,
     planned: Sequence[Job | Refused],
+    settings: UpscaleSettings | None = None,
     on_tile: Callable[[str, float], None] = lambda source, share: None,
 ) -> Iterator[Done | Failed]:
     """Work through what `plan_upscale` returned."""
@@ -114,7 +138,7 @@ def upscale_planned(
             yield Failed(item.source, str(item.error))
             continue
         try:
-            yield upscale_file(upscaler, item, partial(on_tile, item.source))
+            yield upscale_file(upscaler, item, settings, partial(on_tile, item.source))
         except PassionSRError as error:
             named = str(error) if item.source in str(error) else f"{item.source}: {error}"
             yield Failed(item.source, named)

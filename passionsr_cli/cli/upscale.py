@@ -73,6 +73,32 @@ def upscale(
         str | None,
         typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(metavar="FACTOR", help="1 to 8, any number. Default: 4, the model's own."),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="PX", help="Of the result, instead of --scale.")
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Likewise; the other side keeps the proportions."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="contain|cover|fill",
+            help="With --width and --height: lie inside (default), cover, or stretch.",
+        ),
+    ] = None,
+    depth: Annotated[
+        str | None,
+        typer.Option(metavar="auto|8|16", help="Bits per channel. Default: those of the input."),
+    ] = None,
+    strip_metadata: Annotated[
+        bool | None,
+        typer.Option("--strip-metadata", help="Leave out ICC profile (then sRGB), EXIF and XMP."),
+    ] = None,
     overwrite: Annotated[
         bool | None, typer.Option("--overwrite", help="Replace results that exist.")
     ] = None,
@@ -92,6 +118,12 @@ def upscale(
         "tile": tile,
         "overlap": overlap,
         "color_fix": color_fix,
+        "scale": scale,
+        "width": width,
+        "height": height,
+        "fit": fit,
+        "depth": int(depth) if depth in ("8", "16") else depth,
+        "strip_metadata": strip_metadata,
         "overwrite": overwrite,
     }
     settings = settings_from(config, UpscaleSettings, options)
@@ -109,7 +141,7 @@ def upscale(
     upscaler = api.open_upscaler(settings, on_note=show_note)
     outcomes: list[Done | Failed] = []
     try:
-        _work(upscaler, planned, outcomes, quiet=as_json)
+        _work(upscaler, planned, settings, outcomes, quiet=as_json)
     except KeyboardInterrupt:
         show_error(f"interrupted: {len(outcomes)} of {len(planned)} images were worked on")
         if as_json:
@@ -138,7 +170,13 @@ def _note_what_ran(executor: Executor) -> None:
         )
 
 
-def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bool) -> None:
+def _work(
+    upscaler: Upscaler,
+    planned: list[Any],
+    settings: UpscaleSettings,
+    outcomes: list[Any],
+    quiet: bool,
+) -> None:
     """Run all jobs under a progress bar, one line for each outcome."""
     from passionsr_cli.api import Failed, upscale_planned
     from passionsr_cli.cli.progress import image_progress
@@ -149,7 +187,7 @@ def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bo
         def on_tile(source: str, share: float) -> None:
             progress.update(task, completed=len(outcomes) + share)
 
-        for outcome in upscale_planned(upscaler, planned, on_tile):
+        for outcome in upscale_planned(upscaler, planned, settings, on_tile):
             outcomes.append(outcome)
             progress.update(task, completed=len(outcomes))
             if isinstance(outcome, Failed):

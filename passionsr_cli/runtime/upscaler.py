@@ -11,7 +11,8 @@ from torch import Tensor
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import colour
-from passionsr_cli.imaging.resampling import bicubic, lanczos, pad_reflecting
+from passionsr_cli.imaging.resampling import bicubic, pad_reflecting, resampled_rows
+from passionsr_cli.imaging.rows import STRIP_PX
 from passionsr_cli.imaging.tiles import Axis, Tile, plan_axis, scaled, tiles
 from passionsr_cli.registry import ColorFix
 from passionsr_cli.runtime.executor import Executor
@@ -109,11 +110,21 @@ class Upscaler:
         return zip(tiles(rows, columns), latent, strict=True)
 
     def _fix_colour(self, image: Tensor, lr: Tensor) -> Tensor:
+        """`image` in the colours of `lr`; in place where that can be done."""
+        size = (image.shape[-2], image.shape[-1])
         if self.color_fix == "adain":
-            return colour.match_mean_and_deviation(image, lr)
+            found, wanted = (colour.moments(whole.split(STRIP_PX, -2)) for whole in (image, lr))
+            return colour.match_moments(image, found, wanted)
         if self.color_fix == "wavelet":
-            size = (image.shape[-2], image.shape[-1])
-            return colour.replace_low_frequencies(image, bicubic(lr.unsqueeze(0), size).squeeze(0))
+            # Copies: strips are read once more after those above them were written.
+            strips = (strip.clone() for strip in image.split(STRIP_PX, -2))
+            fixed = colour.replace_low_frequencies(
+                strips, size[0], lambda rows: resampled_rows(lr, size, rows, "bicubic")
+            )
+            top = 0
+            for strip in fixed:
+                image[:, top : top + strip.shape[-2]] = strip
+                top += strip.shape[-2]
         return image
 
 
@@ -136,8 +147,3 @@ def _with_context(region: slice, factor: int, lr_length: int) -> tuple[int, int,
     start = max(0, region.start // factor - BICUBIC_CONTEXT_PX)
     stop = min(lr_length, region.stop // factor + BICUBIC_CONTEXT_PX)
     return start, stop, region.start - start * factor
-
-
-def upscale_alpha(alpha: Tensor, factor: int) -> Tensor:
-    """Transparency (1, h, w) in [0, 1], upscaled by Lanczos."""
-    return lanczos(alpha, (alpha.shape[-2] * factor, alpha.shape[-1] * factor)).clamp(0, 1)
