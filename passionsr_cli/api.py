@@ -64,12 +64,13 @@ def upscale(
     """
     settings = settings or UpscaleSettings()
     work = plan_upscale(inputs, settings)
-    return upscale_planned(open_upscaler(settings), work, on_tile=on_tile)
+    return upscale_planned(open_upscaler(settings), work, settings, on_tile=on_tile)
 
 
 def upscale_planned(
     upscaler: TiledUpscaler,
     work: Work,
+    settings: UpscaleSettings,
     processes: Processes | None = None,
     on_tile: Callable[[str, float], None] = lambda source, share: None,
 ) -> Outcomes:
@@ -78,7 +79,7 @@ def upscale_planned(
     from passionsr_cli.upscaling.run import overlapped, upscale_all
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
-        return overlapped(upscaler, planned, journal, on_tile)
+        return overlapped(upscaler, planned, settings, journal, on_tile)
 
     return upscale_all(work, processes or Processes(), start)
 

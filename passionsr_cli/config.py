@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -26,6 +27,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.registry import ColorFix
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
 
 FEWEST_BITS, MOST_BITS = 2, 8
@@ -97,6 +99,20 @@ class UpscaleSettings(Settings):
     tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
+    scale: float | None = Field(None, ge=1, le=8)
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+    fit: Fit = "contain"
+    depth: Literal["auto", 8, 16] = "auto"
+    strip_metadata: bool = False
+
+    @model_validator(mode="after")
+    def _one_size(self) -> UpscaleSettings:
+        if self.scale is not None and (self.width or self.height):
+            raise ValueError("scale and width or height: give one of them")
+        if self.fit != "contain" and not (self.width and self.height):
+            raise ValueError(f"fit {self.fit} needs width and height")
+        return self
 
 
 class DegradationSettings(Settings):

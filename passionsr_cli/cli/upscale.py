@@ -94,6 +94,32 @@ def upscale(
         str | None,
         typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(metavar="FACTOR", help="1 to 8, any number. Default: 4, the model's own."),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="PX", help="Of the result, instead of --scale.")
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Likewise; the other side keeps the proportions."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="contain|cover|fill",
+            help="With --width and --height: lie inside (default), cover, or stretch.",
+        ),
+    ] = None,
+    depth: Annotated[
+        str | None,
+        typer.Option(metavar="auto|8|16", help="Bits per channel. Default: those of the input."),
+    ] = None,
+    strip_metadata: Annotated[
+        bool | None,
+        typer.Option("--strip-metadata", help="Leave out ICC profile (then sRGB), EXIF and XMP."),
+    ] = None,
     overwrite: Annotated[
         bool | None, typer.Option("--overwrite", help="Replace results that exist.")
     ] = None,
@@ -126,6 +152,12 @@ def upscale(
         "tile": tile,
         "overlap": overlap,
         "color_fix": color_fix,
+        "scale": scale,
+        "width": width,
+        "height": height,
+        "fit": fit,
+        "depth": int(depth) if depth in ("8", "16") else depth,
+        "strip_metadata": strip_metadata,
         "overwrite": overwrite,
         "skip_existing": skip_existing,
         "engine": engine,
@@ -202,7 +234,7 @@ def _work(
         def results() -> Outcomes:
             if upscaler is None:
                 return api.upscale_on_ray(settings, work)
-            return api.upscale_planned(upscaler, work, processes, on_tile)
+            return api.upscale_planned(upscaler, work, settings, processes, on_tile)
 
         # However the loop ends, what is being worked on is dropped.
         with closing(results()) as found:

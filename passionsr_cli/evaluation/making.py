@@ -19,7 +19,8 @@ from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.rows import Row
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import Picture, read_picture, write_picture
+from passionsr_cli.imaging.files import read_picture, write_picture
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.runtime.backends import open_executor, open_nncf
 from passionsr_cli.runtime.processes import Processes
 from passionsr_cli.runtime.upscaler import TiledUpscaler

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STRIP_PX = 128
 
@@ -23,6 +24,8 @@ class RowStream:
 
     def window(self, first: int, last: int) -> Tensor:
         """Rows `first` … `last` − 1."""
+        import torch
+
         while self._last < last:
             strip = next(self._strips)
             self._kept.append(strip)

@@ -15,7 +15,7 @@ from torch import Tensor
 from passionsr_cli.errors import ImageError, TileMemoryError
 from passionsr_cli.imaging import colour
 from passionsr_cli.imaging.replay import PutAside
-from passionsr_cli.imaging.resampling import bicubic, lanczos, pad_reflecting
+from passionsr_cli.imaging.resampling import bicubic, pad_reflecting, resampled_rows
 from passionsr_cli.imaging.rows import RowStream
 from passionsr_cli.imaging.tiles import Axis, Tile, blended_strips, plan_axis, scaled
 from passionsr_cli.registry import ColorFix
@@ -186,9 +186,7 @@ class TiledUpscaler:
         if self.color_fix == "wavelet":
             height, width = (side * self.factor for side in lr.shape[-2:])
             return colour.replace_low_frequencies(
-                strips,
-                height,
-                lambda rows: bicubic_region(lr, self.factor, slice(*rows), slice(0, width)),
+                strips, height, lambda rows: resampled_rows(lr, (height, width), rows, "bicubic")
             )
         return strips
 
@@ -236,8 +234,3 @@ def _with_context(region: slice, factor: int, lr_length: int) -> tuple[int, int,
     start = max(0, region.start // factor - BICUBIC_CONTEXT_PX)
     stop = min(lr_length, region.stop // factor + BICUBIC_CONTEXT_PX)
     return start, stop, region.start - start * factor
-
-
-def upscale_alpha(alpha: Tensor, factor: int) -> Tensor:
-    """Transparency (1, h, w) in [0, 1], upscaled by Lanczos."""
-    return lanczos(alpha, (alpha.shape[-2] * factor, alpha.shape[-1] * factor)).clamp(0, 1)

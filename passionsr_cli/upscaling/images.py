@@ -9,13 +9,19 @@ from pathlib import Path
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import PassionSRError
-from passionsr_cli.imaging.files import check_output, read_picture, write_upscaled
+from passionsr_cli.imaging.decoding import LARGEST_PX
+from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.planning import Job, Present, Refused
+from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.runtime.backends import open_executor, source_of
 from passionsr_cli.runtime.devices import choose_device
+from passionsr_cli.runtime.memory import free_bytes
 from passionsr_cli.runtime.processes import Processes
 from passionsr_cli.runtime.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.journal import Journal
+
+# While it is decoded and converted, and the bytes of a result that is encoded as a whole.
+BYTES_PER_INPUT_PX = 128
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def open_upscaler(
 def upscale_file(
     upscaler: TiledUpscaler,
     job: Job,
+    settings: UpscaleSettings,
     on_tile: Callable[[float], None] = lambda share: None,
     journal: Journal | None = None,
 ) -> Done:
@@ -78,13 +85,18 @@ def upscale_file(
     With a journal the result stays in the journal's folder until it is noted there.
     """
     started = time.perf_counter()
-    picture = read_picture(job.source)
-    size = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
-    check_output(job.output, picture.alpha is not None)
+    picture = read_picture(job.source, _largest_input_px())
+    if settings.strip_metadata:
+        picture = picture.stripped()
+    size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)
+    depth = None if settings.depth == "auto" else settings.depth
+    check_output(job.output, layout_of(picture, size, depth), settings.depth != "auto")
     place = job.output if journal is None else journal.place_for(job.output)
+    large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
 
     def write() -> None:
-        write_upscaled(place, picture, upscaler.strips(picture.rgb, on_tile), size, size)
+        strips = upscaler.strips(picture.rgb, on_tile)
+        write_upscaled(place, picture, strips, large, size, depth)
 
     upscaler.within_memory(write)
     if journal is not None:
@@ -94,15 +106,21 @@ def upscale_file(
     return Done(job.source, job.output, picture.size, size, seconds, tiles)
 
 
+def _largest_input_px() -> int:
+    """How many pixels of an input the free memory holds."""
+    return min(LARGEST_PX, free_bytes("cpu") // BYTES_PER_INPUT_PX)
+
+
 def upscale_job(
     upscaler: TiledUpscaler,
     job: Job,
+    settings: UpscaleSettings,
     on_tile: Callable[[float], None] = lambda share: None,
     journal: Journal | None = None,
 ) -> Done | Failed:
     """`upscale_file`, with errors that a person can cause or meet told, not raised."""
     try:
-        return upscale_file(upscaler, job, on_tile, journal)
+        return upscale_file(upscaler, job, settings, on_tile, journal)
     except PassionSRError as error:
         named = str(error) if job.source in str(error) else f"{job.source}: {error}"
         return Failed(job.source, named)

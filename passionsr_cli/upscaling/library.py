@@ -15,15 +15,17 @@ from torch import Tensor
 
 from passionsr_cli.config import UpscaleSettings, validate
 from passionsr_cli.errors import ConfigError, ImageError
+from passionsr_cli.imaging.finishing import finished
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.planning import Job
-from passionsr_cli.imaging.resampling import lanczos
+from passionsr_cli.imaging.sizing import TargetSize
+from passionsr_cli.imaging.transparency import spread_colours
 from passionsr_cli.runtime.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
 
 AnyImage = TypeVar("AnyImage", Image.Image, npt.NDArray[Any], Tensor)
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 MODES = ("RGB", "RGBA", "L", "LA")
-LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 
 
 class Upscaler:
@@ -39,8 +41,8 @@ class Upscaler:
     """
 
     def __init__(self, on_note: Callable[[str], None] = lambda text: None, **options: Any) -> None:
-        settings = validate(options, UpscaleSettings, "Upscaler")
-        self._upscaler: TiledUpscaler | None = open_upscaler(settings, on_note)
+        self._settings = validate(options, UpscaleSettings, "Upscaler")
+        self._upscaler: TiledUpscaler | None = open_upscaler(self._settings, on_note)
 
     def upscale(self, image: AnyImage) -> AnyImage:
         """The image, larger, as the same kind of object.
@@ -67,7 +69,7 @@ class Upscaler:
     def upscale_file(self, source: str | Path, output: str | Path) -> Done:
         """Upscale an image file, or `sample:NAME`, as the command does; a large one is never whole
         in memory. Replaces `output`; it is written whole or not at all."""
-        return upscale_file(self._ready(), Job(str(source), Path(output)))
+        return upscale_file(self._ready(), Job(str(source), Path(output)), self._settings)
 
     def close(self) -> None:
         """Give the model's memory back."""
@@ -114,12 +116,16 @@ class Upscaler:
     def _planes(self, planes: Tensor) -> Tensor:
         """(C, h, w) in [0, 1] to (C, H, W), where C is grey or RGB, then alpha if it is even."""
         upscaler = self._ready()
-        colours = planes[: len(planes) - 1 + len(planes) % 2]
-        large = upscaler.upscale(colours.expand(3, -1, -1).contiguous()).rgb
-        parts = [large if len(colours) == 3 else (large * LUMA).sum(0, keepdim=True)]
-        if len(colours) < len(planes):
-            parts.append(lanczos(planes[-1:], (large.shape[1], large.shape[2])).clamp(0, 1))
-        return torch.cat(parts)
+        colours = planes[: len(planes) - 1 + len(planes) % 2].expand(3, -1, -1).contiguous()
+        alpha = planes[-1:] if len(planes) % 2 == 0 else None
+        if alpha is not None:
+            colours = spread_colours(colours, alpha)
+        picture = Picture(colours, alpha, grey=len(planes) <= 2)
+        size = TargetSize.of(self._settings).of_input(picture.size, upscaler.factor)
+        large = upscaler.upscale(colours).rgb
+        return torch.cat(
+            list(finished([large], (large.shape[2], large.shape[1]), picture, size)), 1
+        )
 
 
 def _white(kind: np.dtype[Any]) -> int:

@@ -27,12 +27,14 @@ class Worker:
 
         # Ray would leave it one core.
         torch.set_num_threads(os.cpu_count() or 1)
-        self.upscaler = open_upscaler(settings)
+        self.settings, self.upscaler = settings, open_upscaler(settings)
         writer = f"ray-{ray.get_runtime_context().get_actor_id()}"
         self.journal = None if journal is None else Journal(*journal, writer)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        outcome = upscale_job(self.upscaler, pickle.loads(row["job"]), journal=self.journal)
+        outcome = upscale_job(
+            self.upscaler, pickle.loads(row["job"]), self.settings, journal=self.journal
+        )
         return {"outcome": pickle.dumps(outcome)}
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from passionsr_cli import __version__
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
+from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.runtime.backends import Source, source_of
 from passionsr_cli.runtime.processes import Processes
 from passionsr_cli.runtime.upscaler import TiledUpscaler
@@ -52,7 +53,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     def keep(image: str, output: Path) -> bool:
         return settings.skip_existing or (journal is not None and journal.holds(image, output))
 
-    scale = f"x{source.description.upscale_factor}"
+    scale = TargetSize.of(settings).label(source.description.upscale_factor)
     naming = Naming(
         settings.name.replace("{scale}", scale).replace("{model}", source.description.name),
         settings.recursive,
@@ -106,6 +107,7 @@ def upscale_all(
 def overlapped(
     upscaler: TiledUpscaler,
     planned: Sequence[Planned],
+    settings: UpscaleSettings,
     journal: Journal | None = None,
     on_tile: Callable[[str, float], None] = lambda source, share: None,
 ) -> Outcomes:
@@ -122,7 +124,7 @@ def overlapped(
 
     def outcome(item: Planned) -> Outcome:
         if isinstance(item, Job):
-            return upscale_job(upscaler, item, partial(hear, item.source), journal)
+            return upscale_job(upscaler, item, settings, partial(hear, item.source), journal)
         return without_work(item)
 
     waiting: deque[Future[Outcome]] = deque()

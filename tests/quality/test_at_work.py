@@ -81,7 +81,9 @@ def test_memory_is_bounded_and_time_follows_the_area(tmp_path: Path) -> None:
         peak[name] = _upscale(source)["peak_memory_bytes"] / 1e6
         job = Job(str(source), tmp_path / "again.png")
         runs = 1 if name == "huge" else 3
-        seconds[name] = min(upscale_file(upscaler, job).seconds for _ in range(runs))
+        seconds[name] = min(
+            upscale_file(upscaler, job, UpscaleSettings()).seconds for _ in range(runs)
+        )
         print(f"\n{16 * width * height / 1e6:.1f} MP: {peak[name]:.0f} MB, {seconds[name]:.2f} s")
     area = 1000 * 750 / 256**2
     memory, duration = (found["large"] / found["small"] for found in (peak, seconds))
@@ -145,9 +147,10 @@ def test_a_folder_costs_little_more_than_its_computation(tmp_path: Path) -> None
     for image in images:
         upscaler.upscale(image)
     alone = time.perf_counter() - started
-    work = api.plan_upscale([str(folder)], UpscaleSettings(output=tmp_path / "out"))
+    settings = UpscaleSettings(output=tmp_path / "out")
+    work = api.plan_upscale([str(folder)], settings)
     started = time.perf_counter()
-    done = sum(isinstance(item, Done) for item in api.upscale_planned(upscaler, work))
+    done = sum(isinstance(item, Done) for item in api.upscale_planned(upscaler, work, settings))
     folder_seconds = time.perf_counter() - started
     print(f"\n200 images: {alone:.1f} s of computing, {folder_seconds:.1f} s in all")
     print(f"{alone / folder_seconds:.3f} of the throughput")

@@ -31,7 +31,7 @@ def _run(
     processes: Processes | None = None,
 ) -> Outcomes:
     def start(planned: Sequence[Any], journal: Any) -> Outcomes:
-        return overlapped(upscaler, planned, journal)
+        return overlapped(upscaler, planned, settings, journal)
 
     return upscale_all(plan_work([str(folder)], settings), processes or OneOf(), start)
 
