@@ -13,7 +13,6 @@ from passionsr_cli.cli.console import (
     EXIT_INTERRUPTED,
     command,
     output,
-    print_json,
     printable,
     show_error,
     show_note,
@@ -28,7 +27,6 @@ from passionsr_cli.cli.options import (
 
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
-    from passionsr_cli.runtime.executor import Executor
     from passionsr_cli.runtime.processes import Processes
     from passionsr_cli.runtime.upscaler import TiledUpscaler
     from passionsr_cli.upscaling.images import Done, Outcome
@@ -165,6 +163,7 @@ def upscale(
     settings = settings_from(config, UpscaleSettings, options)
 
     from passionsr_cli import api
+    from passionsr_cli.cli.outcomes import summarise
     from passionsr_cli.imaging.planning import Refused
     from passionsr_cli.runtime.processes import Processes
     from passionsr_cli.upscaling.images import Failed
@@ -185,28 +184,16 @@ def upscale(
         _work(upscaler, settings, work, processes, outcomes, quiet=as_json)
         outcomes = processes.gather(outcomes)
     except KeyboardInterrupt:
-        _summarise(upscaler, settings, outcomes, as_json)
+        summarise(upscaler, settings, outcomes, as_json)
         show_error(
             f"interrupted: {len(outcomes)} of {len(work.planned)} images were worked on"
             + ("; the same command goes on" if work.journal else "")
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if processes.is_first:
-        _summarise(upscaler, settings, outcomes, as_json)
+        summarise(upscaler, settings, outcomes, as_json)
     if any(isinstance(outcome, Failed) for outcome in outcomes):
         raise typer.Exit(EXIT_ERROR)
-
-
-def _note_what_ran(executor: Executor) -> None:
-    """Say so where quantized layers did not run on integers."""
-    floating = executor.ran().floating
-    if floating and executor.backend == "torch":
-        show_note("simulated: torch computes the checkpoint's integers in floating point")
-    elif floating:
-        name, reason = floating[0]
-        show_note(
-            f"{len(floating)} quantized layers did not run on integers, such as {name}: {reason}"
-        )
 
 
 def _work(
@@ -253,76 +240,3 @@ def _print_result(done: Done) -> None:
         soft_wrap=True,
         markup=False,
     )
-
-
-def _summarise(
-    upscaler: TiledUpscaler | None,
-    settings: UpscaleSettings,
-    outcomes: list[Outcome],
-    as_json: bool,
-) -> None:
-    """Failures, where they are seen: at the end."""
-    from passionsr_cli.upscaling.images import Done, Failed
-
-    if as_json:
-        print_json(report(upscaler, settings, outcomes))
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
-    for outcome in failed:
-        show_error(outcome.error)
-    if as_json:
-        return
-    if len(outcomes) > 1:
-        done = sum(isinstance(outcome, Done) for outcome in outcomes)
-        skipped = len(outcomes) - done - len(failed)
-        there = f", {skipped} there already" if skipped else ""
-        output.print(f"{done} upscaled{there}, {len(failed)} failed")
-    if upscaler is not None:
-        _note_what_ran(upscaler.executor)
-
-
-def report(
-    upscaler: TiledUpscaler | None, settings: UpscaleSettings, outcomes: list[Outcome]
-) -> dict[str, Any]:
-    """What `--json` prints."""
-    from passionsr_cli.upscaling.images import Done, Failed, Skipped
-
-    return {
-        "images": [
-            {
-                "input": outcome.source,
-                "output": str(outcome.output),
-                "input_size": list(outcome.input_size),
-                "output_size": list(outcome.output_size),
-                "seconds": round(outcome.seconds, 3),
-                "tiles": outcome.tiles,
-            }
-            for outcome in outcomes
-            if isinstance(outcome, Done)
-        ],
-        "skipped": [
-            {"input": outcome.source, "output": str(outcome.output)}
-            for outcome in outcomes
-            if isinstance(outcome, Skipped)
-        ],
-        "failed": [
-            {"input": outcome.source, "error": outcome.error}
-            for outcome in outcomes
-            if isinstance(outcome, Failed)
-        ],
-        "model": settings.model,
-        "checkpoint": settings.checkpoint,
-        **({} if upscaler is None else _machine(upscaler.executor, settings)),
-    }
-
-
-def _machine(executor: Executor, settings: UpscaleSettings) -> dict[str, Any]:
-    ran = executor.ran()
-    return {
-        "model": settings.model or executor.description.name,
-        "backend": executor.backend,
-        "device": executor.device,
-        "precision": executor.precision,
-        "integer": ran.on_integers,
-        "layers": ran.as_dict(),
-        "peak_memory_bytes": executor.peak_memory_bytes(),
-    }

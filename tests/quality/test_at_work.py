@@ -74,16 +74,15 @@ def _small_images(folder: Path, count: int, side: int = 128) -> Path:
 def test_memory_is_bounded_and_time_follows_the_area(tmp_path: Path) -> None:
     """Memory of a process of its own; seconds without those for loading the model."""
     sizes = {"small": (256, 256), "large": (1000, 750), "huge": (2500, 2500)}
-    upscaler = api.open_upscaler(UpscaleSettings())
+    settings = UpscaleSettings()
+    upscaler = api.open_upscaler(settings)
     peak, seconds = {}, {}
     for name, (width, height) in sizes.items():
         source = _save(_mosaic(width, height), tmp_path / f"{name}.png")
         peak[name] = _upscale(source)["peak_memory_bytes"] / 1e6
         job = Job(str(source), tmp_path / "again.png")
         runs = 1 if name == "huge" else 3
-        seconds[name] = min(
-            upscale_file(upscaler, job, UpscaleSettings()).seconds for _ in range(runs)
-        )
+        seconds[name] = min(upscale_file(upscaler, job, settings).seconds for _ in range(runs))
         print(f"\n{16 * width * height / 1e6:.1f} MP: {peak[name]:.0f} MB, {seconds[name]:.2f} s")
     area = 1000 * 750 / 256**2
     memory, duration = (found["large"] / found["small"] for found in (peak, seconds))
