@@ -10,7 +10,8 @@ from pathlib import Path
 
 from passionsr_cli.errors import ImageError, OutputError, PassionSRError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import IMAGE_SUFFIXES, OUTPUT_FORMATS, check_output
+from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
+from passionsr_cli.imaging.files import IMAGE_SUFFIXES
 
 # What systems and archives leave in folders; hidden names are left out anyway.
 LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
