@@ -172,10 +172,6 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
         for name in sorted(names):
             if _is_image(place / name):
                 yield _Found(str(place / name), folder)
-        for error in unreadable:
-            reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")
-            yield Refused(str(error.filename), reason)
-        unreadable.clear()
     for error in unreadable:
         reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")
         yield Refused(str(error.filename), reason)
@@ -197,9 +193,9 @@ def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -
             samples.check(source)
         except ImageError as error:
             return Refused(source, error)
-    elif not os.path.lexists(source):
+    elif not os.path.exists(source):
         return Refused(source, ImageError(f"{source}: no such file"))
-    elif target.exists() and os.path.exists(source) and target.samefile(source):
+    elif target.exists() and target.samefile(source):
         return Refused(source, OutputError(f"{target}: the result would replace its own input"))
     if target.absolute() in taken:
         other = taken[target.absolute()]

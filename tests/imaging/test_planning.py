@@ -123,8 +123,19 @@ def test_names_follow_the_template(tree: Path, tmp_path: Path) -> None:
 def test_links_to_folders_are_not_followed_and_dead_ones_are_named(tree: Path) -> None:
     os.symlink(tree, tree / "one" / "again")
     os.symlink(tree / "loop.png", tree / "loop.png")
-    sources = [Path(item.source).name for item in _plan(tree)]
-    assert sorted(sources) == ["a.png", "b.jpg", "c.tif", "loop.png"]
+    planned = {Path(item.source).name: item for item in _plan(tree)}
+    assert sorted(planned) == ["a.png", "b.jpg", "c.tif", "loop.png"]
+    assert "no such file" in str(planned["loop.png"].error)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(tree: Path) -> None:
+    (tree / "one").chmod(0)
+    try:
+        (refused,) = (item for item in _plan(tree) if isinstance(item, Refused))
+    finally:
+        (tree / "one").chmod(0o755)
+    assert "one: cannot be read" in str(refused.error)
 
 
 def test_what_is_wanted_as_it_is_is_present(folder: Path) -> None:
