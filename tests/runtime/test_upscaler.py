@@ -138,3 +138,23 @@ def test_seams_do_not_show() -> None:
     along = relative[0][only[0]].mean() + relative[1][only[1]].mean()
     elsewhere = relative[1][only[0]].mean() + relative[0][only[1]].mean()
     assert along <= 1.05 * elsewhere
+
+
+def _scene(name: str) -> torch.Tensor:
+    if name == "sky":
+        return samples.high_resolution("sample:rocket")[:, :192, 100:292]
+    down, across = torch.linspace(0.2, 0.8, 192).view(-1, 1), torch.linspace(0, 0.1, 192)
+    return torch.stack([down + across, 0.9 - down, 0.5 + across - 0.2 * down])
+
+
+@pytest.mark.parametrize("name", ["sky", "gradient"])
+def test_smooth_scenes_show_no_tiles(name: str) -> None:
+    lr = _scene(name)
+    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    upscaler = TiledUpscaler(executor, 448, 64)
+    result = upscaler.upscale(lr)
+    assert result.tiles == 4
+    difference = (result.rgb - TiledUpscaler(executor, 0).upscale(lr).rgb).abs()
+    assert -10 * difference.square().mean().log10() > 50
+    border, plane = _borders(upscaler._axis(768).starts, 448, 768), difference.mean(0)
+    assert plane[border].mean() <= 1.1 * plane[~border].mean()
