@@ -143,7 +143,8 @@ def test_seams_do_not_show() -> None:
 def _scene(name: str) -> torch.Tensor:
     if name == "sky":
         return samples.high_resolution("sample:rocket")[:, :192, 100:292]
-    down, across = torch.linspace(0.2, 0.8, 192).view(-1, 1), torch.linspace(0, 0.1, 192)
+    down = torch.linspace(0.2, 0.8, 192).view(-1, 1).expand(192, 192)
+    across = torch.linspace(0, 0.1, 192)
     return torch.stack([down + across, 0.9 - down, 0.5 + across - 0.2 * down])
 
 
