@@ -82,7 +82,7 @@ def upscale_file(
 ) -> Done:
     """Upscale one image file; the result is written whole or not at all."""
     from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
-    from passionsr_cli.imaging.rows import STRIP_PX
+    from passionsr_cli.imaging.rows import strips_of
     from passionsr_cli.imaging.sizing import TargetSize
 
     settings = settings or UpscaleSettings()
@@ -95,7 +95,7 @@ def upscale_file(
     check_output(job.output, layout_of(picture, size, depth), settings.depth != "auto")
     result = upscaler.upscale(picture.rgb, on_tile)
     large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
-    write_upscaled(job.output, picture, result.rgb.split(STRIP_PX, -2), large, size, depth)
+    write_upscaled(job.output, picture, strips_of(result.rgb), large, size, depth)
     seconds = time.perf_counter() - started
     return Done(job.source, job.output, picture.size, size, seconds, result.tiles)
 

@@ -74,7 +74,7 @@ class UpscaleSettings(Settings):
     tile: NonNegativeInt = 512
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
-    scale: float | None = Field(None, ge=1, le=8)
+    scale: Annotated[float | None, Field(ge=1, le=8)] = None
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     fit: Fit = "contain"

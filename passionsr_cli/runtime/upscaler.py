@@ -12,7 +12,7 @@ from torch import Tensor
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import colour
 from passionsr_cli.imaging.resampling import bicubic, pad_reflecting, resampled_rows
-from passionsr_cli.imaging.rows import STRIP_PX
+from passionsr_cli.imaging.rows import strips_of
 from passionsr_cli.imaging.tiles import Axis, Tile, plan_axis, scaled, tiles
 from passionsr_cli.registry import ColorFix
 from passionsr_cli.runtime.executor import Executor
@@ -113,11 +113,11 @@ class Upscaler:
         """`image` in the colours of `lr`; in place where that can be done."""
         size = (image.shape[-2], image.shape[-1])
         if self.color_fix == "adain":
-            found, wanted = (colour.moments(whole.split(STRIP_PX, -2)) for whole in (image, lr))
+            found, wanted = (colour.moments(strips_of(whole)) for whole in (image, lr))
             return colour.match_moments(image, found, wanted)
         if self.color_fix == "wavelet":
             # Copies: strips are read once more after those above them were written.
-            strips = (strip.clone() for strip in image.split(STRIP_PX, -2))
+            strips = (strip.clone() for strip in strips_of(image))
             fixed = colour.replace_low_frequencies(
                 strips, size[0], lambda rows: resampled_rows(lr, size, rows, "bicubic")
             )
