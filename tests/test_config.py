@@ -7,7 +7,6 @@ import pytest
 from passionsr_cli import methods
 from passionsr_cli.config import (
     CalibrationSettings,
-    TrainingSettings,
     UpscaleSettings,
     parse_bits,
     preset_folder,
@@ -16,6 +15,7 @@ from passionsr_cli.config import (
     validate,
 )
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.training.settings import TrainingSettings
 
 TRAINING = [name for name in preset_names() if name.startswith("train")]
 UPSCALING = ["exact", "low-memory"]
