@@ -23,6 +23,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 IMAGE = Image.fromarray(PIXELS)
 
 
+CUT = ("cut.png", "cut_jpg.jpg", "cut_webp.webp", "cut_avif.avif", "cut_tif.tif")
+
+
 def _png_bomb(side: int) -> bytes:
     """A few bytes that claim a square of that many pixels."""
 
@@ -38,7 +41,7 @@ def _png_bomb(side: int) -> bytes:
 def _fill(folder: Path) -> dict[str, str]:
     """Make the corpus; for each file that cannot be upscaled, what its error says."""
     IMAGE.save(folder / "good.png")
-    for name in ("cut.png", "cut_jpg.jpg", "cut_webp.webp", "cut_avif.avif"):
+    for name in CUT[:-1]:
         IMAGE.save(folder / name)
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(whole[: len(whole) // 2])
