@@ -99,7 +99,7 @@ class UpscaleSettings(Settings):
     tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
-    scale: float | None = Field(None, ge=1, le=8)
+    scale: Annotated[float | None, Field(ge=1, le=8)] = None
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     fit: Fit = "contain"

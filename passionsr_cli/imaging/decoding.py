@@ -132,7 +132,9 @@ def _scaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def _finished(pixels: npt.NDArray[Any], depth: int, metadata: Metadata, mode: str) -> Decoded:
-    if mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+def _finished(
+    pixels: npt.NDArray[np.float32], depth: int, metadata: Metadata, mode: str
+) -> Decoded:
+    if mode in ("CMYK", "LAB"):
         metadata = Metadata(None, metadata.exif, metadata.xmp)
     return Decoded(turn_upright(pixels, metadata.orientation), depth, metadata.upright())

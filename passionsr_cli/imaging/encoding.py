@@ -101,7 +101,7 @@ def write(path: Path, layout: Layout, strips: Iterable[npt.NDArray[np.float32]])
             elif suffix in DEEP:
                 tiff.write(temporary, shape, depth, layout.metadata, rows, STRIP_PX)
             else:
-                _write_whole(temporary, suffix, shape, layout.metadata, rows)
+                _write_whole(temporary, path, shape, layout.metadata, rows)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutputError(f"{path}: the disk is full; free space or give --output") from None
@@ -117,8 +117,8 @@ def _quantized(strips: Iterable[npt.NDArray[np.float32]], depth: int) -> Iterato
 
 
 def _write_whole(
+    temporary: Path,
     path: Path,
-    suffix: str,
     shape: tuple[int, int, int],
     metadata: Metadata,
     strips: Iterator[npt.NDArray[Any]],
@@ -131,7 +131,7 @@ def _write_whole(
     for strip in strips:
         pixels[top : top + len(strip)] = strip
         top += len(strip)
-    options = dict(OUTPUT_FORMATS[suffix])
+    options = dict(OUTPUT_FORMATS[path.suffix.lower()])
     if metadata.icc_profile:
         options["icc_profile"] = metadata.icc_profile
     if metadata.exif:
@@ -139,4 +139,13 @@ def _write_whole(
     if metadata.xmp:
         options["xmp"] = metadata.xmp
     image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
-    image.save(path, **options)
+    try:
+        image.save(temporary, **options)
+    except OSError:
+        raise
+    except Exception as error:
+        # Some encoders parse the metadata that they are given.
+        reason = " ".join(str(error).split())
+        raise OutputError(
+            f"{path}: cannot be encoded ({reason}); try .png or --strip-metadata"
+        ) from None

@@ -16,7 +16,7 @@ from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode
 from passionsr_cli.imaging.encoding import Layout, check_output
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.rows import STRIP_PX
+from passionsr_cli.imaging.rows import strips_of
 from passionsr_cli.imaging.transparency import spread_colours
 
 __all__ = (
@@ -97,7 +97,7 @@ def _to_picture(decoded: Decoded) -> Picture:
 
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture as it is; on any failure no half file remains."""
-    write_upscaled(path, picture, picture.rgb.split(STRIP_PX, -2), picture.size, picture.size)
+    write_upscaled(path, picture, strips_of(picture.rgb), picture.size, picture.size)
 
 
 def layout_of(picture: Picture, size: tuple[int, int], depth: int | None = None) -> Layout:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+Level = TypeVar("Level", bound=np.generic)
 
 EXIF_PREFIX = b"Exif\x00\x00"
 ORIENTATION_TAG, SHORT = 0x0112, 3
@@ -69,7 +72,7 @@ def _orientation_place(exif: bytes) -> tuple[str, int] | None:
     return None
 
 
-def turn_upright(pixels: npt.NDArray[np.generic], orientation: int) -> npt.NDArray[np.generic]:
+def turn_upright(pixels: npt.NDArray[Level], orientation: int) -> npt.NDArray[Level]:
     """Pixels (H, W, C) of a file as they are to be seen (EXIF 2.3, tag 0x0112); a view."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)

@@ -66,7 +66,8 @@ def inks_to_srgb(
             return _transform(inks, profile, srgb(), "cmyk").clip(0, 1)
         except Exception:
             pass
-    light = 1 - inks.astype(np.float32) / np.iinfo(inks.dtype).max
+    white = np.float32(np.iinfo(inks.dtype).max)
+    light = np.float32(1) - inks.astype(np.float32) / white
     return light[..., :3] * light[..., 3:]
 
 

@@ -39,3 +39,8 @@ class RowStream:
 def spans(height: int, step: int = STRIP_PX) -> Iterator[tuple[int, int]]:
     """(top, bottom) of consecutive strips of an image."""
     return ((top, min(height, top + step)) for top in range(0, height, step))
+
+
+def strips_of(image: Tensor) -> Iterator[Tensor]:
+    """A whole image (C, H, W) in strips; views."""
+    return (image[:, top:bottom] for top, bottom in spans(image.shape[-2]))

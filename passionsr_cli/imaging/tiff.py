@@ -70,8 +70,11 @@ def read_deep(path: Path, largest_px: int) -> DeepPixels | None:
             return None
         if page.sampleformat != UNSIGNED or page.bitspersample > 16:
             raise ImageError(f"{path}: {page.dtype} pixels have no defined white; {CONVERT}")
-        if page.photometric not in COLOURS:
-            raise ImageError(f"{path}: 16-bit {page.photometric.name} pixels; {CONVERT}")
+        thin_inks = page.photometric == SEPARATED and page.bitspersample < 16
+        if page.photometric not in COLOURS or thin_inks:
+            raise ImageError(
+                f"{path}: {page.bitspersample}-bit {page.photometric.name} pixels; {CONVERT}"
+            )
         return DeepPixels(page)
 
 
@@ -107,7 +110,7 @@ def read_metadata(path: Path) -> Metadata:
         first = ImageFileDirectory_v2(header)
         file.seek(first.next)
         first.load(file)
-        exif.update({tag: first[tag] for tag in DESCRIPTIVE_TAGS if tag in first})
+        exif.update({tag: _raw(first[tag]) for tag in DESCRIPTIVE_TAGS if tag in first})
         found = len(exif) > 0
         for tag in (EXIF_IFD, GPS_IFD):
             if isinstance(offset := first.get(tag), int):
@@ -115,11 +118,18 @@ def read_metadata(path: Path) -> Metadata:
                 file.seek(offset)
                 directory.load(file)
                 # This one would point into the file that it came from.
-                entries = {key: value for key, value in directory.items() if key != INTEROP_IFD}
+                entries = {
+                    key: _raw(value) for key, value in directory.items() if key != INTEROP_IFD
+                }
                 exif.get_ifd(tag).update(entries)
                 found = found or bool(entries)
     block = exif.tobytes().removeprefix(EXIF_PREFIX) if found else None
     return Metadata(_bytes(first.get(ICC_TAG)), block, _bytes(first.get(XMP_TAG)))
+
+
+def _raw(value: Any) -> Any:
+    """Text as the bytes that were in the file: Pillow reads Latin-1, and writes ASCII alone."""
+    return value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value
 
 
 def _bytes(value: object) -> bytes | None:
@@ -186,7 +196,7 @@ def _exif_tags(metadata: Metadata) -> tuple[list[Any], dict[int, Any]]:
     tags: list[Any] = []
     for tag, value in found.items():
         if isinstance(value, str):
-            encoded = value.encode() + b"\0"
+            encoded = value.encode("latin-1") + b"\0"
             tags.append((tag, ASCII, len(encoded), encoded, True))
         elif isinstance(value, bytes):
             tags.append((tag, BYTE, len(value), value, True))
@@ -211,7 +221,7 @@ def _append(path: Path, directories: dict[int, Any], big: bool) -> None:
             header = b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4)
             directory = ImageFileDirectory_v2(header, group=tag)
             for key, value in entries.items():
-                directory[key] = value
+                directory[key] = _raw(value)
             offset = (out.seek(0, 2) + 1) // 2 * 2
             out.seek(offset)
             out.write(directory.tobytes(offset))

@@ -23,6 +23,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 IMAGE = Image.fromarray(PIXELS)
 
 
+CUT = ("cut.png", "cut_jpg.jpg", "cut_webp.webp", "cut_avif.avif", "cut_tif.tif")
+
+
 def _png_bomb(side: int) -> bytes:
     """A few bytes that claim a square of that many pixels."""
 
@@ -38,18 +41,18 @@ def _png_bomb(side: int) -> bytes:
 def _fill(folder: Path) -> dict[str, str]:
     """Make the corpus; for each file that cannot be upscaled, what its error says."""
     IMAGE.save(folder / "good.png")
-    for name in ("cut.png", "cut.jpg", "cut.webp", "cut.avif"):
+    for name in CUT[:-1]:
         IMAGE.save(folder / name)
         whole = (folder / name).read_bytes()
         (folder / name).write_bytes(whole[: len(whole) // 2])
-    tifffile.imwrite(folder / "cut.tif", PIXELS.astype(np.uint16), photometric="rgb")
-    (folder / "cut.tif").write_bytes((folder / "cut.tif").read_bytes()[:900])
+    tifffile.imwrite(folder / "cut_tif.tif", PIXELS.astype(np.uint16), photometric="rgb")
+    (folder / "cut_tif.tif").write_bytes((folder / "cut_tif.tif").read_bytes()[:900])
     (folder / "nothing.png").touch()
     (folder / "bomb.png").write_bytes(_png_bomb(40_000))
     (folder / "small_bomb.png").write_bytes(_png_bomb(9_000))
     claimed = {"shape": (60_000, 60_000, 3), "dtype": "u2", "photometric": "rgb"}
-    tifffile.imwrite(folder / "bomb.tif", **claimed, bigtiff=True)
-    os.truncate(folder / "bomb.tif", 5000)
+    tifffile.imwrite(folder / "tiff_bomb.tif", **claimed, bigtiff=True)
+    os.truncate(folder / "tiff_bomb.tif", 5000)
     (folder / "text.jpg").write_text("a text")
     (folder / "program.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     IMAGE.save(folder / "png_in_truth.jpg", "png")
@@ -58,7 +61,7 @@ def _fill(folder: Path) -> dict[str, str]:
     IMAGE.convert("CMYK").save(folder / "odd_profile.jpg", icc_profile=b"odd")
     IMAGE.save(folder / "broken_profile.png", icc_profile=b"\xff" * 300)
     IMAGE.save(folder / "broken_exif.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
-    for name in ("animated.gif", "animated.png", "animated.webp"):
+    for name in ("anim_gif.gif", "apng.png", "anim_webp.webp"):
         frames = [Image.fromarray(255 - PIXELS)]
         IMAGE.save(folder / name, save_all=True, append_images=frames)
     IMAGE.save(folder / "pages.tif", save_all=True, append_images=[IMAGE])
@@ -70,18 +73,20 @@ def _fill(folder: Path) -> dict[str, str]:
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(b"nothing")
     damaged = "damaged or unreadable"
     return {
-        **dict.fromkeys(("cut.png", "cut.jpg", "cut.webp", "cut.avif", "cut.tif"), damaged),
+        **dict.fromkeys(
+            ("cut.png", "cut_jpg.jpg", "cut_webp.webp", "cut_avif.avif", "cut_tif.tif"), damaged
+        ),
         "nothing.png": "not an image file",
         "bomb.png": "too large",
         "small_bomb.png": "small_bomb.png",  # too large or damaged, as memory allows
-        "bomb.tif": "too large",
+        "tiff_bomb.tif": "too large",
         "text.jpg": "not an image file",
         "program.png": "not an image file",
         "dot.png": "1×1 px",
         "line.png": "1×10000 px",
-        "animated.gif": "an animation of 2 frames",
-        "animated.png": "an animation of 2 frames",
-        "animated.webp": "an animation of 2 frames",
+        "anim_gif.gif": "an animation of 2 frames",
+        "apng.png": "an animation of 2 frames",
+        "anim_webp.webp": "an animation of 2 frames",
         "pages.tif": "2 pages",
         "float.tif": "float32 pixels have no defined white",
         "loop.png": "no such file",

@@ -201,6 +201,19 @@ def test_a_format_that_cannot_hold_the_picture_is_refused_before_the_work() -> N
         check_output(Path("a.jpg"), deep, keep_depth=True)
 
 
+def test_metadata_that_an_encoder_does_not_take_is_an_error_of_one_line(tmp_path: Path) -> None:
+    broken = Metadata(exif=b"MM\0*\xff\xff\xff\xff")
+    picture = Picture(torch.rand(3, 16, 16), metadata=broken)
+    write_picture(tmp_path / "a.png", picture)
+    assert read_picture(tmp_path / "a.png").metadata == broken
+    write_picture(tmp_path / "a.tif", picture)
+    assert read_picture(tmp_path / "a.tif").metadata.exif is None
+    broken = Metadata(exif=b"no EXIF at all")
+    with pytest.raises(OutputError, match=r"a\.avif: cannot be encoded .* --strip-metadata"):
+        write_picture(tmp_path / "a.avif", Picture(torch.rand(3, 16, 16), metadata=broken))
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_an_animation_of_one_frame_is_an_image(tmp_path: Path) -> None:
     assert read_picture(_saved(Image.fromarray(RGB), tmp_path / "a.gif")).size == (14, 10)
 

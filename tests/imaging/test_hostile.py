@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from passionsr_cli.machine import process_peak_bytes
 
 RNG = np.random.default_rng(0)
 LARGEST_PX = 1_000_000
-MUTANTS = 60
+# Of each kind of file; a thousand take a minute.
+MUTANTS = int(os.environ.get("PASSIONSR_FUZZ_MUTANTS", "60"))
 # libtiff writes to stderr by itself when these are damaged.
 TALKATIVE = ("fax.tif", "jpeg.tif")
 

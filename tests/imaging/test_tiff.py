@@ -107,10 +107,11 @@ def test_a_preview_is_no_second_page(tmp_path: Path) -> None:
 
 def test_exif_goes_through_tags(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x010F], exif[0x8298], exif[0x0112] = "maker", "nobody", 1
+    exif[0x010F], exif[0x8298], exif[0x0112] = "maker", "© nobody".encode(), 1
     exif.get_ifd(0x8769)[0x829A] = 1 / 250
     exif.get_ifd(0x8769)[0x9003] = "2026:01:02 03:04:05"
     exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8769)[0xA434] = "objectif à 50 mm".encode()
     Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(
         tmp_path / "a.jpg", exif=exif, xmp=b"<x/>", icc_profile=b"profile"
     )
@@ -121,9 +122,10 @@ def test_exif_goes_through_tags(tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as image:
             found = image.getexif()
             assert found[0x010F] == "maker"
-            assert found[0x8298] == "nobody"
+            assert found[0x8298].encode("latin-1") == "© nobody".encode()
             assert float(found.get_ifd(0x8769)[0x829A]) == pytest.approx(1 / 250)
             assert found.get_ifd(0x8769)[0x9003] == "2026:01:02 03:04:05"
             assert found.get_ifd(0x8825)[1] == "N"
+            assert found.get_ifd(0x8769)[0xA434] == "objectif à 50 mm".encode()
         kept = read_picture(tmp_path / name).metadata
         assert (kept.xmp, kept.icc_profile) == (b"<x/>", b"profile")
