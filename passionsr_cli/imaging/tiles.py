@@ -3,11 +3,11 @@
 Each axis is planned on its own; the blending weight of a tile is the product of its two axes'
 windows. Windows add up to one everywhere, so a single tile's weight is exactly one.
 
-Group normalization takes its statistics from each tile. With those of the whole image, tiles of 512
-pixels come to 58 to 67 dB of the untiled image, with their own to 49 to 58; but to have them, one
-needs the untiled image. Estimated from the image at half its size they come to 42 to 61 dB: worse
-than a tile's own where detail is fine (tests/quality/tile_statistics.py). So tiles keep their own,
-and overlap.
+Group normalization takes its statistics from each tile. With their own, tiles of 512 pixels come to
+48 to 51 dB of the untiled image, with those of the whole image to 58 to 65; but to have these, one
+needs the untiled image. Estimated from the image at half its size, they come to 47 to 52 dB, on one
+of three scenes worse than without (tests/quality/tile_statistics.py). So tiles keep their own, and
+overlap.
 """
 
 from __future__ import annotations
