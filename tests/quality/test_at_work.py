@@ -79,10 +79,11 @@ def test_memory_is_bounded_and_time_follows_the_area(tmp_path: Path) -> None:
     peak, seconds = {}, {}
     for name, (width, height) in sizes.items():
         source = _save(_mosaic(width, height), tmp_path / f"{name}.png")
-        peak[name] = _upscale(source)["peak_memory_bytes"] / 1e6
         job = Job(str(source), tmp_path / "again.png")
         runs = 1 if name == "huge" else 3
         seconds[name] = min(upscale_file(upscaler, job, settings).seconds for _ in range(runs))
+        # By now the model is converted and compiled.
+        peak[name] = _upscale(source)["peak_memory_bytes"] / 1e6
         print(f"\n{16 * width * height / 1e6:.1f} MP: {peak[name]:.0f} MB, {seconds[name]:.2f} s")
     area = 1000 * 750 / 256**2
     memory, duration = (found["large"] / found["small"] for found in (peak, seconds))
@@ -123,7 +124,7 @@ def test_tiles_do_not_show() -> None:
     """Mean over the scenes of |tiled − untiled| along borders of tiles, relative to elsewhere:
     in a single one, what lies at the borders decides."""
     executor = api.open_upscaler(UpscaleSettings(precision="fp32")).executor
-    for tile_px in (384, 448, 512):
+    for tile_px in (416, 512):
         upscaler, ratios = TiledUpscaler(executor, tile_px), []
         for name, lr in SCENES.items():
             whole = TiledUpscaler(executor, 0).upscale(lr).rgb
@@ -132,7 +133,7 @@ def test_tiles_do_not_show() -> None:
             near, plane = _borders(upscaler, 1024), difference.mean(0)
             ratios.append(float(plane[near].mean() / plane[~near].mean()))
             print(f"\n{tile_px} px, {name}: {decibels:.1f} dB, seams × {ratios[-1]:.2f}", end="")
-            assert tile_px < 448 or decibels >= 45
+            assert decibels >= 45
         print(f"\n{tile_px} px: seams × {sum(ratios) / len(ratios):.2f}")
         assert sum(ratios) / len(ratios) <= 1.1
 
