@@ -165,7 +165,8 @@ def test_kills_change_nothing(tmp_path: Path) -> None:
     draw = random.Random(0)
     for _ in range(10):
         started = _count_lines(out)
-        process = subprocess.Popen([*PASSIONSR, "upscale", str(folder), "--output", str(out)])
+        command = [*PASSIONSR, "upscale", str(folder), "--output", str(out), "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         # Not before it works, and then at any moment.
         while _count_lines(out) == started and process.poll() is None:
             time.sleep(0.02)
