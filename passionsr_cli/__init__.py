@@ -14,16 +14,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, bench, calibrate, evaluate, export, train, upscale
+    from passionsr_cli.api import bench, calibrate, evaluate, export, train, upscale
     from passionsr_cli.benchmark.settings import BenchmarkSettings
-    from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
+    from passionsr_cli.config import CalibrationSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
     from passionsr_cli.evaluation.settings import EvaluationSettings
+    from passionsr_cli.training.settings import TrainingSettings
+    from passionsr_cli.upscaling.images import Done, Failed, Skipped
+    from passionsr_cli.upscaling.library import Upscaler
 
 # Importing the package must not import torch: names are looked up when they are used.
 _HOMES = {
-    "Done": "api",
-    "Failed": "api",
+    "Done": "upscaling.images",
+    "Failed": "upscaling.images",
+    "Skipped": "upscaling.images",
+    "Upscaler": "upscaling.library",
     "bench": "api",
     "calibrate": "api",
     "evaluate": "api",
@@ -33,7 +38,7 @@ _HOMES = {
     "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
     "EvaluationSettings": "evaluation.settings",
-    "TrainingSettings": "config",
+    "TrainingSettings": "training.settings",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",
 }
@@ -44,8 +49,10 @@ __all__ = [
     "EvaluationSettings",
     "Failed",
     "PassionSRError",
+    "Skipped",
     "TrainingSettings",
     "UpscaleSettings",
+    "Upscaler",
     "__version__",
     "bench",
     "calibrate",

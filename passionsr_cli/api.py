@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
-from passionsr_cli.errors import PassionSRError
+from passionsr_cli.config import CalibrationSettings, UpscaleSettings
 
 if TYPE_CHECKING:
     from passionsr_cli.benchmark.rows import Row
@@ -22,102 +19,79 @@ if TYPE_CHECKING:
     from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.export.exporting import ExportReport
     from passionsr_cli.fitting.loop import Progress
-    from passionsr_cli.imaging.planning import Job, Refused
-    from passionsr_cli.runtime.upscaler import Upscaler
+    from passionsr_cli.imaging.planning import Planned
+    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.runtime.upscaler import TiledUpscaler
     from passionsr_cli.store import Entry
+    from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.training.validation import Validation
+    from passionsr_cli.upscaling.journal import Journal
+    from passionsr_cli.upscaling.run import Outcomes, Work
 
 
-@dataclass(frozen=True)
-class Done:
-    """One upscaled image; sizes are (width, height), seconds include reading and writing."""
+def plan_upscale(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
+    """The images that `inputs` (files, folders, patterns, `sample:NAME`) name, where results will
+    go, and how far an interrupted run had come."""
+    from passionsr_cli.upscaling.run import plan_work
 
-    source: str
-    output: Path
-    input_size: tuple[int, int]
-    output_size: tuple[int, int]
-    seconds: float
-    tiles: int
-
-
-@dataclass(frozen=True)
-class Failed:
-    """One image that could not be upscaled, and why."""
-
-    source: str
-    error: str
-
-
-def plan_upscale(inputs: Sequence[str], settings: UpscaleSettings) -> list[Job | Refused]:
-    """The images that `inputs` (files, folders, `sample:NAME`) name and where results will go."""
-    from passionsr_cli.imaging.planning import plan
-    from passionsr_cli.runtime.backends import source_of
-
-    factor = source_of(settings.model, settings.checkpoint).description.upscale_factor
-    return plan(inputs, settings.output, f"_x{factor}", settings.overwrite)
+    return plan_work(inputs, settings)
 
 
 def open_upscaler(
-    settings: UpscaleSettings, on_note: Callable[[str], None] = lambda text: None
-) -> Upscaler:
-    """A model or a checkpoint, ready for images; `on_note` hears what a person should know."""
-    from passionsr_cli.runtime.backends import open_executor, source_of
-    from passionsr_cli.runtime.upscaler import Upscaler
+    settings: UpscaleSettings,
+    on_note: Callable[[str], None] = lambda text: None,
+    processes: Processes | None = None,
+) -> TiledUpscaler:
+    """A model or a checkpoint, ready for images; `on_note` hears what a person should know.
 
-    source = source_of(settings.model, settings.checkpoint)
-    executor = open_executor(source, settings.backend, settings.device, settings.precision, on_note)
-    return Upscaler(executor, settings.tile, settings.overlap, settings.color_fix)
+    Of several GPUs each of the processes takes another.
+    """
+    from passionsr_cli.upscaling import images
 
-
-def upscale_file(
-    upscaler: Upscaler, job: Job, on_tile: Callable[[float], None] = lambda share: None
-) -> Done:
-    """Upscale one image file; the result is written whole or not at all."""
-    from passionsr_cli.imaging.files import Picture, check_output, read_picture, write_picture
-    from passionsr_cli.runtime.upscaler import upscale_alpha
-
-    started = time.perf_counter()
-    picture = read_picture(job.source)
-    check_output(job.output, picture.alpha is not None)
-    result = upscaler.upscale(picture.rgb, on_tile)
-    alpha = None if picture.alpha is None else upscale_alpha(picture.alpha, upscaler.factor)
-    large = Picture(result.rgb, alpha, picture.grey, picture.icc_profile)
-    write_picture(job.output, large)
-    seconds = time.perf_counter() - started
-    return Done(job.source, job.output, picture.size, large.size, seconds, result.tiles)
+    return images.open_upscaler(settings, on_note, processes)
 
 
 def upscale(
     inputs: Sequence[str],
     settings: UpscaleSettings | None = None,
     on_tile: Callable[[str, float], None] = lambda source, share: None,
-) -> Iterator[Done | Failed]:
-    """Upscale images one after the other; a failure is reported and the others go on.
+) -> Outcomes:
+    """Upscale images; a failure is reported and the others go on.
 
-    Raises `PassionSRError` before the first image if the model or the device cannot be had.
+    Outcomes come in the order of the inputs. Several images overlap, and `on_tile`, which hears
+    what share of an image is done, is called from their threads. Raises `PassionSRError` before
+    the first image if the model or the device cannot be had.
     """
     settings = settings or UpscaleSettings()
-    planned = plan_upscale(inputs, settings)
-    return upscale_planned(open_upscaler(settings), planned, on_tile)
+    work = plan_upscale(inputs, settings)
+    return upscale_planned(open_upscaler(settings), work, settings, on_tile=on_tile)
 
 
 def upscale_planned(
-    upscaler: Upscaler,
-    planned: Sequence[Job | Refused],
+    upscaler: TiledUpscaler,
+    work: Work,
+    settings: UpscaleSettings,
+    processes: Processes | None = None,
     on_tile: Callable[[str, float], None] = lambda source, share: None,
-) -> Iterator[Done | Failed]:
-    """Work through what `plan_upscale` returned."""
-    from passionsr_cli.imaging.planning import Refused
+) -> Outcomes:
+    """Work through what `plan_upscale` returned, or through this process's part of it."""
+    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.upscaling.run import overlapped, upscale_all
 
-    for item in planned:
-        if isinstance(item, Refused):
-            yield Failed(item.source, str(item.error))
-            continue
-        try:
-            yield upscale_file(upscaler, item, partial(on_tile, item.source))
-        except PassionSRError as error:
-            named = str(error) if item.source in str(error) else f"{item.source}: {error}"
-            yield Failed(item.source, named)
+    def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
+        return overlapped(upscaler, planned, settings, journal, on_tile)
+
+    return upscale_all(work, processes or Processes(), start)
+
+
+def upscale_on_ray(settings: UpscaleSettings, work: Work) -> Outcomes:
+    """Work through what `plan_upscale` returned on the Ray cluster that this machine belongs to,
+    or else on one of its own."""
+    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.upscaling.on_ray import upscale_on_ray
+    from passionsr_cli.upscaling.run import upscale_all
+
+    return upscale_all(work, Processes(), partial(upscale_on_ray, settings))
 
 
 def train(

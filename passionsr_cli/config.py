@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -24,9 +24,10 @@ from pydantic import (
 )
 
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.registry import ColorFix, ModelDescription
+from passionsr_cli.registry import ColorFix
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
 
 FEWEST_BITS, MOST_BITS = 2, 8
@@ -50,6 +51,23 @@ def _checked_bits(text: str) -> str:
     return text
 
 
+def _checked_name(template: str) -> str:
+    unknown = set(re.findall(r"\{(.*?)\}", template)) - {"stem", "ext", "scale", "model"}
+    if unknown or "{stem}" not in template or "/" in template or "\\" in template:
+        raise ValueError(
+            f"'{template}' is no name; it needs {{stem}} and takes {{ext}}, {{scale}} and {{model}}"
+        )
+    return template
+
+
+def _checked_tile(value: object) -> object:
+    text = str(value)
+    if text != "auto" and not text.isdecimal():
+        raise ValueError(f"'{text}' is no size; write auto, or pixels of the result, 0: no tiles")
+    return text if text == "auto" else int(text)
+
+
+Tile = Annotated[int | Literal["auto"], BeforeValidator(_checked_tile)]
 Bits = Annotated[str, AfterValidator(_checked_bits)]
 
 
@@ -61,18 +79,40 @@ class Settings(BaseModel):
 
 class UpscaleSettings(Settings):
     """The options of `passionsr upscale`: without a model or a checkpoint the embedded model is
-    used, and pixels are those of the upscaled image."""
+    used, and pixels are those of the upscaled image.
+
+    `name` is what results are called: {stem} and {ext} are of the input, {scale}, such as x4, and
+    {model} of what is done to it.
+    """
 
     model: str | None = None
     checkpoint: str | None = None
     output: Path | None = None
+    name: Annotated[str, AfterValidator(_checked_name)] = "{stem}_{scale}"
+    recursive: bool = True
     overwrite: bool = False
+    skip_existing: bool = False
+    engine: Literal["local", "ray"] = "local"
     device: str = "auto"
     precision: Precision = "auto"
     backend: Literal["auto", "torch", "openvino"] = "auto"
-    tile: NonNegativeInt = 512
+    tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
+    scale: Annotated[float | None, Field(ge=1, le=8)] = None
+    width: PositiveInt | None = None
+    height: PositiveInt | None = None
+    fit: Fit = "contain"
+    depth: Literal["auto", 8, 16] = "auto"
+    strip_metadata: bool = False
+
+    @model_validator(mode="after")
+    def _one_size(self) -> UpscaleSettings:
+        if self.scale is not None and (self.width or self.height):
+            raise ValueError("scale and width or height: give one of them")
+        if self.fit != "contain" and not (self.width and self.height):
+            raise ValueError(f"fit {self.fit} needs width and height")
+        return self
 
 
 class DegradationSettings(Settings):
@@ -100,59 +140,6 @@ class DegradationSettings(Settings):
     grey_noise_probability: float = 0.4
     jpeg_probability: float = 0.4
     jpeg_quality: tuple[int, int] = (60, 96)
-
-
-class TrainingStage(Settings):
-    """A part of the training with its own crops, learning rate and losses.
-
-    `share_in_result` mixes the weights as this stage left them into the final ones: the more
-    of a stage without adversarial loss, the more faithful and the less sharp the result
-    (network interpolation, ESRGAN, arXiv 1809.00219, section 3.4). The last stage has the rest.
-    """
-
-    name: str
-    steps: PositiveInt
-    batch_size: PositiveInt = 16
-    crop_px: PositiveInt = 128
-    learning_rate: float
-    final_learning_rate: float
-    warmup_steps: NonNegativeInt = 0
-    pixel_weight: float = 1.0
-    adversarial_weight: float = 0.0
-    ema_decay: float = 0.999
-    gradient_clip: float = 1.0
-    share_in_result: float = Field(0.0, ge=0, le=1)
-
-
-class TrainingSettings(Settings):
-    """How `passionsr train` makes a model from photographs."""
-
-    model: ModelDescription
-    degradation: DegradationSettings = DegradationSettings()
-    stages: tuple[TrainingStage, ...] = Field(min_length=1)
-    discriminator_channels: PositiveInt = 48
-    discriminator_learning_rate: float = 2e-4
-    validation_photos: NonNegativeInt = 16
-    validation_every_steps: PositiveInt = 500
-    save_every_seconds: PositiveInt = 45
-    workers: NonNegativeInt = 1
-    seed: NonNegativeInt = 0
-
-    @model_validator(mode="after")
-    def _stages_fit_the_model(self) -> TrainingSettings:
-        unit_px = math.lcm(self.model.size_multiple_px, self.model.upscale_factor)
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise ValueError(f"stages need different names, found {', '.join(names)}")
-        if sum(stage.share_in_result for stage in self.stages) > 1:
-            raise ValueError("the stages' share_in_result add up to more than 1")
-        for stage in self.stages:
-            if stage.crop_px % unit_px:
-                raise ValueError(
-                    f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
-                    f"found {stage.crop_px}"
-                )
-        return self
 
 
 class CalibrationSettings(Settings):

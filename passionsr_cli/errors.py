@@ -25,6 +25,10 @@ class DeviceError(PassionSRError):
     """A device or precision that this machine does not offer."""
 
 
+class TileMemoryError(DeviceError):
+    """A tile that is too large for the memory that is left."""
+
+
 class StoreError(PassionSRError):
     """A file or store entry that cannot be read, written or trusted."""
 

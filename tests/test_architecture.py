@@ -16,7 +16,7 @@ LEVELS = (
     ("models",),
     ("calibration",),
     ("methods", "runtime"),
-    ("evaluation", "export", "training", "benchmark"),
+    ("evaluation", "export", "training", "benchmark", "upscaling"),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -7,7 +7,6 @@ import pytest
 from passionsr_cli import methods
 from passionsr_cli.config import (
     CalibrationSettings,
-    TrainingSettings,
     UpscaleSettings,
     parse_bits,
     preset_folder,
@@ -16,6 +15,7 @@ from passionsr_cli.config import (
     validate,
 )
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.training.settings import TrainingSettings
 
 TRAINING = [name for name in preset_names() if name.startswith("train")]
 UPSCALING = ["exact", "low-memory"]
@@ -82,7 +82,7 @@ def test_options_stand_above_the_file(tmp_path: Path) -> None:
     [
         ("tiel: 256", "unknown key 'tiel', did you mean 'tile'"),
         ("zzz: 1", "unknown key 'zzz'; known are model, checkpoint, output"),
-        ("tile: -5", "tile: .*greater than or equal to 0"),
+        ("tile: -5", "tile: '-5' is no size; write auto, or pixels"),
         ("precision: int3", "precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
         ("- tile", "must hold 'key: value' lines"),
         ("tile: [", "is not YAML"),

@@ -28,7 +28,8 @@ def train(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Train a one-step model from scratch; the same command again goes on after a stop."""
-    from passionsr_cli.config import TrainingSettings, settings_from
+    from passionsr_cli.config import settings_from
+    from passionsr_cli.training.settings import TrainingSettings
 
     settings = settings_from(config, TrainingSettings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,6 @@ from passionsr_cli.cli.console import (
     EXIT_INTERRUPTED,
     command,
     output,
-    print_json,
     printable,
     show_error,
     show_note,
@@ -26,17 +26,20 @@ from passionsr_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed
     from passionsr_cli.config import UpscaleSettings
-    from passionsr_cli.runtime.executor import Executor
-    from passionsr_cli.runtime.upscaler import Upscaler
+    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.runtime.upscaler import TiledUpscaler
+    from passionsr_cli.upscaling.images import Done, Outcome
+    from passionsr_cli.upscaling.run import Outcomes, Work
 
 
 @command
 def upscale(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Image files, folders, or sample:NAME."),
+        typer.Argument(
+            metavar="INPUT...", help="Image files, folders, patterns ('in/**/*.jpg'), sample:NAME."
+        ),
     ],
     output_path: Annotated[
         Path | None,
@@ -44,9 +47,21 @@ def upscale(
             "--output",
             "-o",
             metavar="PATH",
-            help="A file for one input, a folder for several. "
-            "Default: NAME_x4.png beside the input.",
+            help="A file for one input, a folder for several, in which folders are mirrored. "
+            "Default: beside the input.",
         ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="What results are called, of {stem}, {ext}, {scale} and {model}, with a suffix "
+            "or as .png. Default: '{stem}_{scale}'.",
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool | None,
+        typer.Option("--recursive/--no-recursive", help="Folders in folders, too. Default: yes."),
     ] = None,
     model: ModelOption = None,
     checkpoint: Annotated[
@@ -63,8 +78,12 @@ def upscale(
         ),
     ] = None,
     tile: Annotated[
-        int | None,
-        typer.Option(metavar="PX", help="Side of a tile of the result, 0: no tiles. Default: 512."),
+        str | None,
+        typer.Option(
+            metavar="auto|PX",
+            help="Side of a tile of the result, 0: no tiles. Default: what is fast and fits in "
+            "memory.",
+        ),
     ] = None,
     overlap: Annotated[
         int | None, typer.Option(metavar="PX", help="How far tiles overlap. Default: 64.")
@@ -73,126 +92,151 @@ def upscale(
         str | None,
         typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
     ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(metavar="FACTOR", help="1 to 8, any number. Default: 4, the model's own."),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="PX", help="Of the result, instead of --scale.")
+    ] = None,
+    height: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Likewise; the other side keeps the proportions."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="contain|cover|fill",
+            help="With --width and --height: lie inside (default), cover, or stretch.",
+        ),
+    ] = None,
+    depth: Annotated[
+        str | None,
+        typer.Option(metavar="auto|8|16", help="Bits per channel. Default: those of the input."),
+    ] = None,
+    strip_metadata: Annotated[
+        bool | None,
+        typer.Option("--strip-metadata", help="Leave out ICC profile (then sRGB), EXIF and XMP."),
+    ] = None,
     overwrite: Annotated[
         bool | None, typer.Option("--overwrite", help="Replace results that exist.")
+    ] = None,
+    skip_existing: Annotated[
+        bool | None, typer.Option("--skip-existing", help="Leave out images that have results.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="local|ray", help="Who shares out the images. Default: local."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Upscale photographs four times in each direction."""
+    """Upscale photographs four times in each direction.
+
+    A run over many images that was stopped goes on with the same command.
+    `accelerate launch -m passionsr_cli upscale` shares them between processes.
+    """
     from passionsr_cli.config import UpscaleSettings, settings_from
 
     options: dict[str, Any] = {
         "model": model,
         "checkpoint": checkpoint,
         "output": output_path,
+        "name": name,
+        "recursive": recursive,
         "device": device,
         "precision": precision,
         "backend": backend,
         "tile": tile,
         "overlap": overlap,
         "color_fix": color_fix,
+        "scale": scale,
+        "width": width,
+        "height": height,
+        "fit": fit,
+        "depth": int(depth) if depth in ("8", "16") else depth,
+        "strip_metadata": strip_metadata,
         "overwrite": overwrite,
+        "skip_existing": skip_existing,
+        "engine": engine,
     }
     settings = settings_from(config, UpscaleSettings, options)
 
     from passionsr_cli import api
+    from passionsr_cli.cli.outcomes import summarise
     from passionsr_cli.imaging.planning import Refused
+    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.upscaling.images import Failed
 
-    planned = api.plan_upscale(inputs, settings)
-    refused = [item for item in planned if isinstance(item, Refused)]
-    if not as_json and len(refused) == len(planned):
+    work = api.plan_upscale(inputs, settings)
+    refused = [item for item in work.planned if isinstance(item, Refused)]
+    if not as_json and len(refused) == len(work.planned):
         # No need to load a model to say so.
         for item in refused:
             show_error(str(item.error))
         raise typer.Exit(EXIT_ERROR)
-    upscaler = api.open_upscaler(settings, on_note=show_note)
-    outcomes: list[Done | Failed] = []
+    processes = Processes()
+    outcomes: list[Outcome] = []
+    upscaler = None
     try:
-        _work(upscaler, planned, outcomes, quiet=as_json)
+        if settings.engine == "local":
+            upscaler = api.open_upscaler(settings, show_note, processes)
+        _work(upscaler, settings, work, processes, outcomes, quiet=as_json)
+        outcomes = processes.gather(outcomes)
     except KeyboardInterrupt:
-        show_error(f"interrupted: {len(outcomes)} of {len(planned)} images were worked on")
-        if as_json:
-            print_json(report(upscaler, settings, outcomes))
+        summarise(upscaler, settings, outcomes, as_json)
+        show_error(
+            f"interrupted: {len(outcomes)} of {len(work.planned)} images were worked on"
+            + ("; the same command goes on" if work.journal else "")
+        )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    failed = [outcome for outcome in outcomes if isinstance(outcome, api.Failed)]
-    if as_json:
-        print_json(report(upscaler, settings, outcomes))
-    else:
-        if len(outcomes) > 1:
-            output.print(f"{len(outcomes) - len(failed)} upscaled, {len(failed)} failed")
-        _note_what_ran(upscaler.executor)
-    if failed:
+    if processes.is_first:
+        summarise(upscaler, settings, outcomes, as_json)
+    if any(isinstance(outcome, Failed) for outcome in outcomes):
         raise typer.Exit(EXIT_ERROR)
 
 
-def _note_what_ran(executor: Executor) -> None:
-    """Say so where quantized layers did not run on integers."""
-    floating = executor.ran().floating
-    if floating and executor.backend == "torch":
-        show_note("simulated: torch computes the checkpoint's integers in floating point")
-    elif floating:
-        name, reason = floating[0]
-        show_note(
-            f"{len(floating)} quantized layers did not run on integers, such as {name}: {reason}"
-        )
-
-
-def _work(upscaler: Upscaler, planned: list[Any], outcomes: list[Any], quiet: bool) -> None:
-    """Run all jobs under a progress bar, one line for each outcome."""
-    from passionsr_cli.api import Failed, upscale_planned
+def _work(
+    upscaler: TiledUpscaler | None,
+    settings: UpscaleSettings,
+    work: Work,
+    processes: Processes,
+    outcomes: list[Outcome],
+    quiet: bool,
+) -> None:
+    """Run all jobs under a progress bar, one line for each result."""
+    from passionsr_cli import api
     from passionsr_cli.cli.progress import image_progress
+    from passionsr_cli.upscaling.images import Done
 
+    begun: dict[str, float] = {}
     with image_progress() as progress:
-        task = progress.add_task("upscaling", total=len(planned))
+        share = processes.share(work.planned)
+        task = progress.add_task("upscaling", total=len(share))
 
-        def on_tile(source: str, share: float) -> None:
-            progress.update(task, completed=len(outcomes) + share)
+        def on_tile(source: str, done: float) -> None:
+            begun[source] = done
+            progress.update(task, completed=len(outcomes) + sum(list(begun.values())))
 
-        for outcome in upscale_planned(upscaler, planned, on_tile):
-            outcomes.append(outcome)
-            progress.update(task, completed=len(outcomes))
-            if isinstance(outcome, Failed):
-                show_error(outcome.error)
-            elif not quiet:
-                width, height = outcome.output_size
-                output.print(
-                    printable(f"{outcome.output}  {width}×{height}  {outcome.seconds:.1f} s"),
-                    soft_wrap=True,
-                    markup=False,
-                )
+        def results() -> Outcomes:
+            if upscaler is None:
+                return api.upscale_on_ray(settings, work)
+            return api.upscale_planned(upscaler, work, settings, processes, on_tile)
+
+        # However the loop ends, what is being worked on is dropped.
+        with closing(results()) as found:
+            for outcome in found:
+                outcomes.append(outcome)
+                begun.pop(outcome.source, None)
+                progress.update(task, completed=len(outcomes))
+                if isinstance(outcome, Done) and not quiet:
+                    _print_result(outcome)
 
 
-def report(upscaler: Upscaler, settings: UpscaleSettings, outcomes: list[Any]) -> dict[str, Any]:
-    """What `--json` prints."""
-    from passionsr_cli.api import Done, Failed
-
-    executor = upscaler.executor
-    ran = executor.ran()
-    return {
-        "images": [
-            {
-                "input": outcome.source,
-                "output": str(outcome.output),
-                "input_size": list(outcome.input_size),
-                "output_size": list(outcome.output_size),
-                "seconds": round(outcome.seconds, 3),
-                "tiles": outcome.tiles,
-            }
-            for outcome in outcomes
-            if isinstance(outcome, Done)
-        ],
-        "failed": [
-            {"input": outcome.source, "error": outcome.error}
-            for outcome in outcomes
-            if isinstance(outcome, Failed)
-        ],
-        "model": executor.description.name if settings.model is None else settings.model,
-        "checkpoint": settings.checkpoint,
-        "backend": executor.backend,
-        "device": executor.device,
-        "precision": executor.precision,
-        "integer": ran.on_integers,
-        "layers": ran.as_dict(),
-        "peak_memory_bytes": executor.peak_memory_bytes(),
-    }
+def _print_result(done: Done) -> None:
+    width, height = done.output_size
+    output.print(
+        printable(f"{done.output}  {width}×{height}  {done.seconds:.1f} s"),
+        soft_wrap=True,
+        markup=False,
+    )

@@ -15,14 +15,15 @@ from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import ImageError
 from passionsr_cli.evaluation.datasets import Pair
 from passionsr_cli.evaluation.listener import Listener
-from passionsr_cli.evaluation.processes import Processes
 from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.rows import Row
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import Picture, read_picture, write_picture
+from passionsr_cli.imaging.files import read_picture, write_picture
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.runtime.backends import open_executor, open_nncf
-from passionsr_cli.runtime.upscaler import Upscaler
+from passionsr_cli.runtime.processes import Processes
+from passionsr_cli.runtime.upscaler import TiledUpscaler
 
 FACTOR = 4
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
@@ -40,7 +41,7 @@ def maker(row: Row, settings: EvaluationSettings, on_note: Callable[[str], None]
         executor = open_executor(
             row.source, settings.backend, settings.device, settings.precision, on_note
         )
-    upscaler = Upscaler(executor, settings.tile, settings.overlap, settings.color_fix)
+    upscaler = TiledUpscaler(executor, settings.tile, settings.overlap, settings.color_fix)
     return lambda lr: upscaler.upscale(lr).rgb
 
 

@@ -18,7 +18,6 @@ from passionsr_cli.evaluation.datasets import (
 )
 from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.making import FACTOR, make_images, size_of
-from passionsr_cli.evaluation.processes import Processes
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.report import write_report
@@ -41,6 +40,7 @@ from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.metrics.catalogue import metrics_of
 from passionsr_cli.runtime.backends import nncf_folder
+from passionsr_cli.runtime.processes import Processes
 
 
 def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:

@@ -18,15 +18,16 @@ from passionsr_cli.errors import DataError, MetricError
 from passionsr_cli.evaluation.datasets import Pair
 from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.making import read_reference, source_sha256
-from passionsr_cli.evaluation.processes import Processes
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import Picture, read_picture, write_picture
+from passionsr_cli.imaging.files import read_picture, write_picture
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.metrics.catalogue import metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.runtime.devices import choose_device
+from passionsr_cli.runtime.processes import Processes
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.runtime.devices import accelerator
 from passionsr_cli.runtime.executor import Executor
 from passionsr_cli.runtime.torch_executor import TorchExecutor
-from passionsr_cli.runtime.upscaler import Upscaler
+from passionsr_cli.runtime.upscaler import TiledUpscaler
 
 PHOTOGRAPH = "sample:astronaut"
 DEFAULT_SIZE_PX = 512
@@ -104,7 +104,7 @@ def lr_photograph(side: int) -> Tensor:
 
 def upscaled(executor: Executor, photograph: Tensor) -> Tensor:
     """The image of a whole photograph in one tile, without a colour fix."""
-    return Upscaler(executor, tile_px=0, color_fix="none").upscale(photograph).rgb
+    return TiledUpscaler(executor, tile_px=0, color_fix="none").upscale(photograph).rgb
 
 
 def psnr(first: Tensor, second: Tensor) -> float | None:

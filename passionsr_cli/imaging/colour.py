@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from passionsr_cli.imaging.rows import RowStream, spans
+
 WAVELET_LEVELS = 5
 # Five à-trous levels reach 1 + 2 + 4 + 8 + 16 pixels.
 WAVELET_REACH_PX = 2**WAVELET_LEVELS - 1
-BAND_PX = 512
+# Higher strips spend a smaller share of the work on their surroundings.
+BAND_PX = 256
 
 
-def match_mean_and_deviation(image: Tensor, reference: Tensor) -> Tensor:
-    """`image` (C, H, W) with each channel's mean and standard deviation taken from `reference`.
+@dataclass(frozen=True)
+class Moments:
+    """Mean and standard deviation (3, 1, 1) of each channel of an image."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def moments(strips: Iterable[Tensor]) -> Moments:
+    """Those of a whole image from its strips (C, h, W)."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for strip in strips:
+        # float64: a float32 mean over 100 megapixels loses digits.
+        values = strip.double()
+        count += values.shape[-1] * values.shape[-2]
+        total = total + values.sum((1, 2), keepdim=True)
+        squares = squares + values.square().sum((1, 2), keepdim=True)
+    mean = total / count
+    variance = (squares - count * mean.square()) / max(1, count - 1)
+    return Moments(mean.float(), variance.clamp_min(0).sqrt().float())
+
+
+def match_moments(image: Tensor, found: Moments, wanted: Moments) -> Tensor:
+    """`image` (C, H, W), or a strip of one with the moments `found`, with those `wanted`.
 
     Adaptive instance normalisation (arXiv 1703.06868) on colours, as StableSR and OSEDiff
-    use it. The two images may differ in size.
+    use it. Moments are those of whole images, so the image must be there twice: it cannot be
+    written while it is made.
     """
-    mean, deviation = _moments(image)
-    wanted_mean, wanted_deviation = _moments(reference)
-    return (image - mean) * (wanted_deviation / deviation.clamp_min(1e-5)) + wanted_mean
+    return (image - found.mean) * (wanted.deviation / found.deviation.clamp_min(1e-5)) + wanted.mean
 
 
-def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    # float64: a float32 mean over 100 megapixels loses digits.
-    values = image.double()
-    mean = values.mean((1, 2), keepdim=True)
-    deviation = values.std((1, 2), keepdim=True)
-    return mean.float(), deviation.float()
+def replace_low_frequencies(
+    strips: Iterable[Tensor], height: int, reference: Callable[[tuple[int, int]], Tensor]
+) -> Iterator[Tensor]:
+    """An image's fine wavelet levels on a reference's coarse rest, in strips (C, h, W).
 
-
-def replace_low_frequencies(image: Tensor, reference: Tensor) -> Tensor:
-    """`image`'s fine wavelet levels on `reference`'s coarse rest, both (C, H, W).
-
-    Five à-trous levels with the 3×3 binomial kernel, borders replicated, as in StableSR.
-    Works in bands of rows: memory beyond the result is small.
+    `strips` of any heights are the image of `height` rows; `reference` gives the rows (first,
+    last) of the other, of the same size. Five à-trous levels with the 3×3 binomial kernel,
+    borders replicated, as in StableSR. Each strip needs 31 rows to both sides.
     """
-    result = torch.empty_like(image)
-    height = image.shape[-2]
-    for top in range(0, height, BAND_PX):
-        bottom = min(height, top + BAND_PX)
+    stream = RowStream(strips)
+    for top, bottom in spans(height, BAND_PX):
         first, last = max(0, top - WAVELET_REACH_PX), min(height, bottom + WAVELET_REACH_PX)
-        difference = reference[:, first:last] - image[:, first:last]
-        coarse = low_frequencies(difference)
+        window = stream.window(first, last)
+        coarse = low_frequencies(reference((first, last)) - window)
         kept = slice(top - first, bottom - first)
-        result[:, top:bottom] = image[:, top:bottom] + coarse[:, kept]
-    return result
+        yield window[:, kept] + coarse[:, kept]
 
 
 def low_frequencies(image: Tensor) -> Tensor:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob, has_magic
 from pathlib import Path
 
 from passionsr_cli.errors import ImageError, OutputError, PassionSRError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import IMAGE_SUFFIXES, check_output
+from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
+from passionsr_cli.imaging.files import IMAGE_SUFFIXES
+
+# What systems and archives leave in folders; hidden names are left out anyway.
+LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
 
 @dataclass(frozen=True)
 class Job:
     """One image to read and where its result goes."""
+
+    source: str
+    output: Path
+
+
+@dataclass(frozen=True)
+class Present:
+    """An image whose result is there already and wanted as it is."""
 
     source: str
     output: Path
@@ -27,84 +41,174 @@ class Refused:
     error: PassionSRError
 
 
-def plan(
-    inputs: Sequence[str], output: Path | None, suffix: str, overwrite: bool
-) -> list[Job | Refused]:
-    """A job, or a reason against it, for each image the inputs name, in their order.
+Planned = Job | Present | Refused
 
-    `inputs` are files, folders and `sample:NAME`. `output` is a file for one input, a folder for
-    several, for a folder, or if it has no suffix; None writes `NAME{suffix}.png` beside each
-    input (samples: in the working folder). Results that exist are refused unless `overwrite`.
+
+@dataclass(frozen=True)
+class Naming:
+    """How results are called and found again.
+
+    `template` may hold {stem} and {ext}, the input's name without and its suffix without the dot;
+    without the suffix of a format in it, results are PNG. `keep` tells of a source and its result
+    that exists whether it is wanted as it is; `overwrite` replaces all others.
     """
-    several = len(inputs) > 1 or any(Path(given).is_dir() for given in inputs)
+
+    template: str = "{stem}_x4"
+    recursive: bool = True
+    overwrite: bool = False
+    keep: Callable[[str, Path], bool] = lambda source, output: False
+
+    def result(self, name: str) -> str:
+        """The result's file name of an input's."""
+        stem, ext = Path(name).stem, Path(name).suffix.removeprefix(".")
+        filled = self.template.replace("{stem}", stem).replace("{ext}", ext)
+        return filled if Path(self.template).suffix.lower() in OUTPUT_FORMATS else f"{filled}.png"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image and the folder that its place in the output tree is counted from."""
+
+    source: str
+    base: Path
+
+
+def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Planned]:
+    """A job, what is there already, or a reason against it, for each image that the inputs name,
+    in their order and the same for the same files.
+
+    `inputs` are files, folders, patterns such as 'in/**/*.jpg', and `sample:NAME`. `output` is a
+    file for one input, a folder for several, for a folder, or if it has no suffix; below it the
+    tree of an input folder is mirrored. None writes beside each input (samples: in the working
+    folder).
+    """
+    several = is_several(inputs)
     to_file = output is not None and not several and output.suffix != "" and not output.is_dir()
     if to_file and output is not None:
         check_output(output)
     if several and output is not None and output.exists() and not output.is_dir():
         raise OutputError(f"{output}: a file, but several results need a folder")
-    planned: list[Job | Refused] = []
+    planned: list[Planned] = []
     taken: dict[Path, str] = {}
-    for source in (image for given in inputs for image in _images_of(given, suffix)):
-        if isinstance(source, Refused):
-            planned.append(source)
+    for found in (image for given in inputs for image in _images_of(given, output, naming)):
+        if isinstance(found, Refused):
+            planned.append(found)
             continue
-        target = output if to_file and output is not None else _target(source, output, suffix)
-        error = _obstacle(source, target, overwrite, taken)
-        taken.setdefault(target.absolute(), source)
-        planned.append(Refused(source, error) if error else Job(source, target))
+        target = output if to_file and output is not None else _target(found, output, naming)
+        planned.append(_decide(found.source, target, naming, taken))
+        taken.setdefault(target.absolute(), found.source)
     return planned
 
 
-def _target(source: str, folder: Path | None, suffix: str) -> Path:
-    if samples.is_sample(source):
-        name, beside = source.removeprefix(samples.PREFIX), Path()
-    else:
-        name, beside = Path(source).stem, Path(source).parent
-    return (folder or beside) / f"{name}{suffix}.png"
+def is_several(inputs: Sequence[str]) -> bool:
+    """Whether inputs may name more than one image."""
+    return len(inputs) > 1 or any(Path(given).is_dir() or _is_pattern(given) for given in inputs)
 
 
-def _images_of(given: str, suffix: str) -> list[str | Refused]:
-    """The images an input names. In a folder, results of earlier runs are left alone."""
+def _is_pattern(given: str) -> bool:
+    return not samples.is_sample(given) and has_magic(given) and not os.path.lexists(given)
+
+
+def _target(found: _Found, folder: Path | None, naming: Naming) -> Path:
+    if samples.is_sample(found.source):
+        return (folder or Path()) / naming.result(found.source.removeprefix(samples.PREFIX))
+    path = Path(found.source)
+    place = path.parent if folder is None else folder / path.parent.relative_to(found.base)
+    return place / naming.result(path.name)
+
+
+def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Found | Refused]:
+    """The images an input names. Among many, results of earlier runs are left alone."""
     path = Path(given)
-    if samples.is_sample(given) or not path.is_dir():
-        return [given]
-    images = find_images(path)
-    stems = {image.stem for image in images}
-    results = {f"{stem}{suffix}" for stem in stems}
-    fresh = [str(image) for image in images if image.stem not in results]
+    if _is_pattern(given):
+        matches = [Path(name) for name in sorted(glob(given, recursive=True))]
+        base = _fixed_part(given)
+        images: list[_Found | Refused] = [
+            _Found(str(match), base) for match in matches if _is_image(match)
+        ]
+        nothing = "no image matches"
+    elif path.is_dir() and not samples.is_sample(given):
+        images = list(_tree(path, output, naming.recursive))
+        nothing = "no images in this folder"
+    else:
+        yield _Found(given, path.parent)
+        return
+    results = {
+        Path(image.source).with_name(naming.result(Path(image.source).name)).with_suffix("")
+        for image in images
+        if isinstance(image, _Found)
+    }
+    fresh = [image for image in images if Path(image.source).with_suffix("") not in results]
     if not fresh:
         known = ", ".join(IMAGE_SUFFIXES)
-        return [Refused(given, ImageError(f"{given}: no images in this folder ({known})"))]
-    return list(fresh)
+        fresh = [Refused(given, ImageError(f"{given}: {nothing} ({known})"))]
+    yield from fresh
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folder that a pattern begins with."""
+    parts = Path(pattern).parts
+    fixed = next(index for index, part in enumerate(parts) if has_magic(part))
+    return Path(*parts[:fixed])
+
+
+def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found | Refused]:
+    """The images of a folder and, below it, of others, but not those in the output's folder.
+
+    Links to folders are not followed: a loop would have no end.
+    """
+    unreadable: list[OSError] = []
+    excluded = None if output is None else output.absolute()
+    for here, below, names in os.walk(folder, onerror=unreadable.append):
+        place = Path(here)
+        wanted = [] if not recursive else sorted(below)
+        below[:] = [
+            name
+            for name in wanted
+            if not name.startswith(".")
+            and name not in LITTER
+            and (place / name).absolute() != excluded
+        ]
+        for name in sorted(names):
+            if _is_image(place / name):
+                yield _Found(str(place / name), folder)
+    for error in unreadable:
+        reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")
+        yield Refused(str(error.filename), reason)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a name is that of an image; what is behind it shows when it is read."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def find_images(folder: Path) -> list[Path]:
     """The image files directly in a folder, sorted by name; hidden files are left out."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    )
+    return sorted(path for path in folder.iterdir() if _is_image(path) and path.is_file())
 
 
-def _obstacle(
-    source: str, target: Path, overwrite: bool, taken: dict[Path, str]
-) -> PassionSRError | None:
+def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -> Planned:
     if samples.is_sample(source):
         try:
             samples.check(source)
         except ImageError as error:
-            return error
-    else:
-        if not Path(source).exists():
-            return ImageError(f"{source}: no such file")
-        if target.exists() and target.samefile(source):
-            return OutputError(f"{target}: the result would replace its own input")
+            return Refused(source, error)
+    elif not os.path.exists(source):
+        return Refused(source, ImageError(f"{source}: no such file"))
+    elif target.exists() and target.samefile(source):
+        return Refused(source, OutputError(f"{target}: the result would replace its own input"))
     if target.absolute() in taken:
         other = taken[target.absolute()]
-        return OutputError(f"{source}: its result {target} is already that of {other}")
-    if target.exists() and not overwrite:
-        return OutputError(f"{target}: exists already; use --overwrite or another --output")
-    return None
+        message = (
+            f"{source}: its result {target} is already that of {other}; "
+            "--name '{stem}_{ext}' tells them apart"
+        )
+        return Refused(source, OutputError(message))
+    if not target.exists():
+        return Job(source, target)
+    if naming.keep(source, target):
+        return Present(source, target)
+    if naming.overwrite:
+        return Job(source, target)
+    message = f"{target}: exists already; use --overwrite, --skip-existing or another --output"
+    return Refused(source, OutputError(message))

@@ -14,7 +14,7 @@ import openvino
 import torch
 from torch import Tensor
 
-from passionsr_cli.errors import DeviceError
+from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import predict_x0, signal_and_noise
@@ -112,7 +112,7 @@ class OpenVINOExecutor:
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
                 raise
-            raise DeviceError("out of memory on one tile; choose a smaller --tile") from error
+            raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
         # The request's own memory is written again by its next run.
         return torch.from_numpy(request.get_output_tensor(0).data.copy())
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from passionsr_cli.errors import DeviceError
+from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
@@ -85,4 +85,4 @@ def _memory_advice() -> Iterator[None]:
         # On a CPU torch has no error class of its own for this.
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        raise DeviceError("out of memory on one tile; choose a smaller --tile") from error
+        raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error

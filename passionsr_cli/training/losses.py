@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from passionsr_cli.config import TrainingStage
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.training.discriminator import PatchDiscriminator
+from passionsr_cli.training.settings import TrainingStage
 
 
 @dataclass(frozen=True)

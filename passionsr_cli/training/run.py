@@ -11,13 +11,13 @@ from accelerate import Accelerator
 
 from passionsr_cli import __version__
 from passionsr_cli.atomic import replace_atomically
-from passionsr_cli.config import TrainingSettings
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging.planning import find_images
 from passionsr_cli.models.sources import KIND, save
 from passionsr_cli.registry import model_names
 from passionsr_cli.store import Entry, Store, home
+from passionsr_cli.training.settings import TrainingSettings
 from passionsr_cli.training.trainer import CURVE_FILE, Trainer
 from passionsr_cli.training.validation import Validation, read_rows
 

@@ -56,6 +56,7 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
     found = json.loads(done.stdout)
     assert set(found) == {
         "images",
+        "skipped",
         "failed",
         "model",
         "checkpoint",
@@ -102,13 +103,66 @@ def test_every_kind_of_pixel_works(
     assert large.size == (128, 96)
 
 
-def test_alpha_is_upscaled_by_lanczos(working_folder: Path) -> None:
+def test_alpha_is_upscaled_by_bicubic(working_folder: Path) -> None:
     photograph = _photograph(working_folder / "a.png", "RGBA")
     assert _run("upscale", photograph).exit_code == 0
-    alpha = Image.open(photograph).getchannel("A").resize((128, 96), Image.Resampling.LANCZOS)
+    alpha = Image.open(photograph).getchannel("A").resize((128, 96), Image.Resampling.BICUBIC)
     found = Image.open("a_x4.png").getchannel("A")
     difference = np.array(found).astype(int) - np.array(alpha).astype(int)
     assert abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "size"),
+    [
+        (["--scale", "2.5"], "a_x2.5.png", (80, 60)),
+        (["--scale", "8"], "a_x8.png", (256, 192)),
+        (["--width", "100"], "a_w100.png", (100, 75)),
+        (["--width", "99", "--height", "77", "--fit", "fill"], "a_99x77.png", (99, 77)),
+    ],
+)
+def test_any_size_can_be_asked_for(
+    working_folder: Path, options: list[str], name: str, size: tuple[int, int]
+) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    assert _run("upscale", photograph, *options).exit_code == 0
+    assert _run("upscale", photograph, "-o", "whole.png").exit_code == 0
+    found, whole = Image.open(name), Image.open("whole.png")
+    assert found.size == size
+    expected = np.array(whole.resize(size, Image.Resampling.LANCZOS)).astype(int)
+    assert abs(np.array(found) - expected).max() <= 2
+
+
+def test_a_sixteen_bit_gradient_keeps_its_levels(working_folder: Path) -> None:
+    """A slow ramp, on which 8 bits would show bands, comes out as smooth as it went in."""
+    import imagecodecs
+
+    levels = np.linspace(8000, 57000, 200 * 40).reshape(40, 200).round()
+    Path("a.png").write_bytes(imagecodecs.png_encode(np.dstack([levels] * 3).astype(np.uint16)))
+    assert _run("upscale", "a.png", "-o", "b.png", "--strip-metadata").exit_code == 0
+    found = imagecodecs.png_decode(Path("b.png").read_bytes())
+    assert found.dtype == np.uint16
+    assert found.shape == (160, 800, 3)
+    for channel in range(3):
+        assert len(np.unique(found[..., channel])) >= 4000
+
+
+def test_metadata_and_depth_go_where_they_are_sent(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    Image.open(photograph).save("b.jpg", exif=exif, icc_profile=b"profile", xmp=b"<x/>")
+    assert _run("upscale", "b.jpg", "-o", "c.tif", "--depth", "16").exit_code == 0
+    with Image.open("c.tif") as image:
+        assert image.size == (96, 128)
+        assert image.tag_v2[258] == (16, 16, 16)
+        assert image.info["icc_profile"] == b"profile"
+        assert image.getexif()[0x010F] == "maker"
+        assert image.getexif().get(0x0112, 1) == 1
+    assert _run("upscale", "b.jpg", "-o", "d.jpg", "--strip-metadata").exit_code == 0
+    with Image.open("d.jpg") as image:
+        assert not image.getexif()
+        assert "icc_profile" not in image.info
 
 
 def test_the_same_command_writes_the_same_bytes(working_folder: Path) -> None:
@@ -160,9 +214,16 @@ def test_in_a_folder_the_others_go_on(working_folder: Path) -> None:
         (["sample:rocket", "--device", "cuda:7"], "this machine has", 1),
         (["sample:rocket", "--device", "abacus"], "unknown device 'abacus'", 2),
         (["sample:rocket", "--precision", "int3"], "precision: Input should be 'auto'", 2),
-        (["sample:rocket", "--tile", "-3"], "tile: Input should be greater", 2),
+        (["sample:rocket", "--tile", "-3"], "tile: '-3' is no size; write auto", 2),
         (["sample:rocket", "--config", "nope"], "neither a file nor one of the presets", 2),
+        (["sample:rocket", "--scale", "9"], "scale: Input should be less", 2),
+        (["sample:rocket", "--scale", "2", "--width", "9"], "give one of them", 2),
+        (["sample:rocket", "--width", "9"], "1 to 8 times as large", 1),
+        (["sample:rocket", "--fit", "cover"], "needs width and height", 2),
+        (["sample:rocket", "--depth", "16", "-o", "a.jpg"], "holds 8 bits per channel", 1),
         (["sample:rocket", "-o", "a.xyz"], "cannot write '.xyz' files", 1),
+        (["sample:rocket", "--name", "{nonsense}"], "it needs {stem} and takes", 2),
+        (["sample:rocket", "--engine", "steam"], "engine: Input should be 'local' or 'ray'", 2),
         ([], "Missing argument", 2),
         (["sample:rocket", "--nonsense"], "No such option", 2),
     ],
@@ -217,7 +278,8 @@ def test_ctrl_c_leaves_no_half_file_and_no_traceback(working_folder: Path) -> No
     assert process.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
-    for path in Path("out").iterdir():
+    # The journal stays, so that the same command can go on.
+    for path in Path("out").glob("[!.]*"):
         assert path.name.endswith("_x4.png")
         Image.open(path).load()
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.imaging.planning import Job, Refused, plan
+from passionsr_cli.imaging.planning import Job, Naming, Present, Refused, plan
 
 
 @pytest.fixture
@@ -16,8 +18,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def _plan(*inputs: object, output: Path | None = None, overwrite: bool = False):  # type: ignore[no-untyped-def]
-    return plan([str(item) for item in inputs], output, "_x4", overwrite)
+def _plan(*inputs: object, output: Path | None = None, **naming: Any) -> Any:
+    return plan([str(item) for item in inputs], output, Naming(**naming))
 
 
 def test_a_folder_is_its_images_without_earlier_results(folder: Path) -> None:
@@ -76,3 +78,67 @@ def test_several_results_need_a_folder(folder: Path, tmp_path: Path) -> None:
         _plan(folder, output=tmp_path / "out.png")
     with pytest.raises(OutputError, match="cannot write"):
         _plan(folder / "b.jpg", output=tmp_path / "out.xyz")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "one/a.png", "one/two/c.tif", "one/.cache/d.png", "__MACOSX/e.png"):
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "tree"
+
+
+def test_a_tree_is_mirrored(tree: Path, tmp_path: Path) -> None:
+    outputs = [job.output for job in _plan(tree, output=tmp_path / "out")]
+    places = ("b_x4.png", "one/a_x4.png", "one/two/c_x4.png")
+    assert outputs == [tmp_path / "out" / place for place in places]
+    assert len(_plan(tree, output=tmp_path / "out", recursive=False)) == 1
+
+
+def test_results_inside_the_tree_are_no_inputs(tree: Path) -> None:
+    for name in ("results/b_x4.png", "one/a_x4.png"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"")
+    sources = [Path(item.source).name for item in _plan(tree, output=tree / "results")]
+    assert sources == ["b.jpg", "a.png", "c.tif"]
+
+
+def test_patterns_name_images_and_keep_their_places(tree: Path, tmp_path: Path) -> None:
+    jobs = _plan(tree / "**/[ab].*", output=tmp_path / "out")
+    assert [job.output for job in jobs] == [
+        tmp_path / "out" / "b_x4.png",
+        tmp_path / "out" / "one" / "a_x4.png",
+    ]
+    (refused,) = _plan(tree / "*.webp")
+    assert "no image matches" in str(refused.error)
+
+
+def test_names_follow_the_template(tree: Path, tmp_path: Path) -> None:
+    (tree / "b.png").write_bytes(b"")
+    jobs = _plan(tree, output=tmp_path, template="{stem}-{ext}.webp", recursive=False)
+    assert [job.output.name for job in jobs] == ["b-jpg.webp", "b-png.webp"]
+
+
+def test_links_to_folders_are_not_followed_and_dead_ones_are_named(tree: Path) -> None:
+    os.symlink(tree, tree / "one" / "again")
+    os.symlink(tree / "loop.png", tree / "loop.png")
+    planned = {Path(item.source).name: item for item in _plan(tree)}
+    assert sorted(planned) == ["a.png", "b.jpg", "c.tif", "loop.png"]
+    assert "no such file" in str(planned["loop.png"].error)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_named(tree: Path) -> None:
+    (tree / "one").chmod(0)
+    try:
+        (refused,) = (item for item in _plan(tree) if isinstance(item, Refused))
+    finally:
+        (tree / "one").chmod(0o755)
+    assert "one: cannot be read" in str(refused.error)
+
+
+def test_what_is_wanted_as_it_is_is_present(folder: Path) -> None:
+    first, second = _plan(folder, keep=lambda source, output: output.name == "a_x4.png")
+    assert first == Present(str(folder / "a.png"), folder / "a_x4.png")
+    assert isinstance(second, Job)

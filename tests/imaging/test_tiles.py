@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from passionsr_cli.imaging.tiles import plan_axis, scaled, tiles
+from passionsr_cli.imaging.tiles import Tile, blended_strips, plan_axis, scaled, tiles
 
 
 @pytest.mark.parametrize("length", [512, 528, 960, 976, 1024, 4000, 10000])
@@ -45,3 +47,20 @@ def test_blending_rebuilds_a_plane_from_its_tiles() -> None:
     for tile in tiles(rows, columns):
         canvas[tile.rows, tile.columns] += plane[tile.rows, tile.columns] * tile.weight
     torch.testing.assert_close(canvas, plane)
+
+
+def test_strips_of_blended_tiles_are_the_plane_from_top_to_bottom() -> None:
+    plane = torch.rand(2, 300, 420, generator=torch.manual_seed(0))
+    rows, columns = plan_axis(300, 128, 32, 4), plan_axis(420, 128, 32, 4)
+    cut: list[Tile] = []
+
+    def run(row: list[Tile]) -> Iterator[torch.Tensor]:
+        for tile in row:
+            cut.append(tile)
+            yield plane[:, tile.rows, tile.columns]
+
+    strips = blended_strips(rows, columns, 2, run)
+    first = next(strips)
+    # No tile below the first row was needed for it.
+    assert len(cut) == len(columns.starts)
+    torch.testing.assert_close(torch.cat([first, *strips], 1), plane)

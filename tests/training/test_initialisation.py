@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passionsr_cli.config import TrainingSettings, settings_from
+from passionsr_cli.config import settings_from
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
@@ -13,6 +13,7 @@ from passionsr_cli.training.initialisation import (
     rotate_between_linear_layers,
     start_as_interpolator,
 )
+from passionsr_cli.training.settings import TrainingSettings
 
 
 def test_an_untrained_model_returns_its_input() -> None:

@@ -1,7 +1,7 @@
-"""Several processes that share one evaluation, as `accelerate launch` or torchrun start them.
+"""Several processes that share a work, as `accelerate launch` or torchrun start them.
 
-They share the output folder, where each image's record lies in a file of its own; what passes
-between them is only that a step is finished.
+They share the output folder; what passes between them is only that a step is finished, and what
+came of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,17 @@ class Processes:
     def share(self, items: Sequence[T]) -> list[T]:
         """This process's part of the items."""
         return list(items[self.rank :: self.count])
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes, in the order in which `share` dealt them out."""
+        if self.count == 1:
+            return list(items)
+        from torch.distributed import all_gather_object
+
+        parts: list[Any] = [None] * self.count
+        all_gather_object(parts, list(items))
+        rounds = zip_longest(*parts, fillvalue=None)
+        return [item for each in rounds for item in each if item is not None]
 
     def device(self, chosen: torch.device) -> str:
         """This process's device of a kind: of several GPUs each has its own."""

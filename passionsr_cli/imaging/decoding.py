@@ -1,0 +1,140 @@
+"""Pixels and metadata out of image files, whatever they hold."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from passionsr_cli.errors import ImageError
+from passionsr_cli.imaging import heif, profiles, tiff
+from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata, turn_upright
+
+# What Pillow may try. Others run programs (EPS), or are no photographs.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM")
+# Formats whose further frames are an animation, not previews or depth maps of the first.
+ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
+LARGEST_PX = 100_000_000
+DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
+GREY_MODES = ("1", "L", "LA", *DEEP_GREY_MODES)
+PNG_DEPTH_AT = 24
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels (H, W, C), upright: grey or RGB, then alpha if there is one; white is 1.0.
+
+    float32 in [0, 1]. `depth` is 8 or 16. A profile that does not describe these values, such
+    as that of CMYK, is not in the metadata.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    depth: int
+    metadata: Metadata
+
+
+def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
+    """What an image file of at most `largest_px` pixels holds.
+
+    Raises `ImageError`, or anything that decoders raise. No memory is taken for a larger image.
+    """
+    if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+        raise ImageError(f"{path}: not a regular file, expected an image file")
+    with path.open("rb") as file:
+        start = file.read(32)
+    if start.startswith(tiff.MAGIC):
+        deep = tiff.read_deep(path, largest_px)
+        metadata = tiff.read_metadata(path)
+        if deep is not None:
+            return _from_deep_tiff(deep, metadata)
+    with Image.open(path, formats=_formats(path, start)) as image:
+        if image.format in ANIMATIONS and getattr(image, "is_animated", False):
+            frames = getattr(image, "n_frames", 2)
+            raise ImageError(f"{path}: an animation of {frames} frames; save those to upscale")
+        tiff.check_size(path, *image.size, largest_px)
+        image.load()
+        if image.format == "TIFF":
+            # Pillow has turned it.
+            return _finished(*_pixels(image), metadata.upright(), image.mode)
+        if image.format == "PNG" and start[PNG_DEPTH_AT] == 16:
+            return _finished(_deep_png(path), 16, _metadata(image), image.mode)
+        return _finished(*_pixels(image), _metadata(image), image.mode)
+
+
+def _formats(path: Path, start: bytes) -> list[str]:
+    """The formats of this installation; HEIC is read by a plugin of Pillow's."""
+    if start[4:8] == b"ftyp" and start[8:12] in heif.BRANDS and not heif.plugged_in():
+        raise ImageError(f"{path}: HEIC needs a plugin; {heif.HOW_TO_INSTALL}")
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _metadata(image: Image.Image) -> Metadata:
+    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    return Metadata(
+        image.info.get("icc_profile") or None,
+        exif.removeprefix(EXIF_PREFIX) or None if isinstance(exif, bytes) else None,
+        (xmp.encode() if isinstance(xmp, str) else xmp) or None,
+    )
+
+
+def _pixels(image: Image.Image) -> tuple[npt.NDArray[np.float32], int]:
+    """Pixels as `Decoded` has them, and their depth, of what Pillow reads well."""
+    if image.mode in DEEP_GREY_MODES:
+        # Pillow's own conversion clips 16-bit grey at 255.
+        levels = np.asarray(image).astype(np.float32) / 65535
+        return levels.clip(0, 1)[..., None], 16
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined white; convert to 8 or 16 bits")
+    if image.mode == "CMYK":
+        return profiles.inks_to_srgb(np.asarray(image), image.info.get("icc_profile")), 8
+    transparent = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+    grey = image.mode in GREY_MODES
+    mode = {(1, 0): "L", (1, 1): "LA", (0, 0): "RGB", (0, 1): "RGBA"}[grey, transparent]
+    if grey and transparent and image.mode != "LA":
+        # Only RGBA takes a grey level that is transparent.
+        return _scaled(np.asarray(image.convert("RGBA"))[..., [0, 3]], 255), 8
+    values = np.asarray(image if image.mode == mode else image.convert(mode))
+    return _scaled(values if values.ndim == 3 else values[..., None], 255), 8
+
+
+def _deep_png(path: Path) -> npt.NDArray[np.float32]:
+    import imagecodecs
+
+    values = np.asarray(imagecodecs.png_decode(path.read_bytes()))
+    return _scaled(values if values.ndim == 3 else values[..., None], 65535)
+
+
+def _from_deep_tiff(deep: tiff.DeepPixels, metadata: Metadata) -> Decoded:
+    values = deep.pixels[..., : deep.colours + deep.has_alpha]
+    if deep.inks:
+        pixels = profiles.inks_to_srgb(values[..., :4], metadata.icc_profile)
+        if deep.has_alpha:
+            pixels = np.concatenate([pixels, _scaled(values[..., 4:], deep.white)], axis=-1)
+    else:
+        pixels = _scaled(values, deep.white)
+    if deep.premultiplied:
+        pixels[..., :-1] /= np.maximum(pixels[..., -1:], 1 / deep.white)
+        pixels = pixels.clip(0, 1)
+    turned = turn_upright(pixels, deep.orientation)
+    kept = metadata.upright()
+    return _finished(turned, 16, kept, "CMYK" if deep.inks else "")
+
+
+def _scaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.float32]:
+    scaled = values.astype(np.float32)
+    scaled /= white
+    return scaled
+
+
+def _finished(
+    pixels: npt.NDArray[np.float32], depth: int, metadata: Metadata, mode: str
+) -> Decoded:
+    if mode in ("CMYK", "LAB"):
+        metadata = Metadata(None, metadata.exif, metadata.xmp)
+    return Decoded(turn_upright(pixels, metadata.orientation), depth, metadata.upright())

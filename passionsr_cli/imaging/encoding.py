@@ -1,0 +1,151 @@
+"""Image files from strips of rows."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.errors import OutputError
+from passionsr_cli.imaging import heif, png, tiff
+from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata
+from passionsr_cli.imaging.rows import STRIP_PX
+
+# What each format is written with; PNG and TIFF are written by strips, the others by Pillow.
+OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+    ".webp": {"quality": 95},
+    ".tif": {},
+    ".tiff": {},
+    ".avif": {"quality": 90, "subsampling": "4:4:4"},
+    ".heic": {"quality": 90, "chroma": 444},
+    ".bmp": {},
+}
+DEEP = (".png", ".tif", ".tiff")
+NO_ALPHA = (".jpg", ".jpeg", ".bmp")
+NO_METADATA = (".bmp",)
+LARGEST_SIDE_PX = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 65536, ".heic": 65535}
+# A JPEG holds each in one segment.
+LARGEST_JPEG_BLOCK = 65533 - 29
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file will hold: `size` is (width, height), `channels` 1 … 4 with alpha last."""
+
+    size: tuple[int, int]
+    channels: int
+    depth: int
+    metadata: Metadata
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last channel is opacity."""
+        return self.channels in (2, 4)
+
+
+def check_output(path: Path, layout: Layout | None = None, keep_depth: bool = False) -> None:
+    """Refuse, before any work, an output format that cannot hold the picture.
+
+    Fewer bits per channel are no reason unless `keep_depth`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in OUTPUT_FORMATS:
+        known = ", ".join(OUTPUT_FORMATS)
+        raise OutputError(
+            f"{path}: cannot write '{suffix or 'no suffix'}' files; use one of {known}"
+        )
+    if suffix == ".heic" and not heif.plugged_in():
+        raise OutputError(f"{path}: HEIC needs a plugin; {heif.HOW_TO_INSTALL}")
+    if layout is None:
+        return
+    if layout.has_alpha and suffix in NO_ALPHA:
+        raise OutputError(f"{path}: {suffix} holds no transparency, the input has it; use .png")
+    if keep_depth and layout.depth > 8 and suffix not in DEEP:
+        raise OutputError(f"{path}: {suffix} holds 8 bits per channel; use .png or .tif")
+    largest = LARGEST_SIDE_PX.get(suffix)
+    if largest and max(layout.size) > largest:
+        width, height = layout.size
+        raise OutputError(
+            f"{path}: {width}×{height} px, but a side of a {suffix} has at most {largest}; use .png"
+        )
+    blocks = (layout.metadata.exif or b"", layout.metadata.xmp or b"")
+    if suffix in (".jpg", ".jpeg") and max(map(len, blocks)) > LARGEST_JPEG_BLOCK:
+        raise OutputError(
+            f"{path}: its EXIF or XMP is larger than a JPEG can hold; use .png or --strip-metadata"
+        )
+
+
+def write(path: Path, layout: Layout, strips: Iterable[npt.NDArray[np.float32]]) -> None:
+    """Write strips (C, h, W) in [0, 1], `STRIP_PX` high but for the last, as an image file.
+
+    On any failure no half file remains. Raises `OutputError`.
+    """
+    check_output(path, layout)
+    suffix, (width, height) = path.suffix.lower(), layout.size
+    shape = (height, width, layout.channels)
+    depth = layout.depth if suffix in DEEP else 8
+    rows = _quantized(strips, depth)
+    try:
+        with replace_atomically(path) as temporary:
+            if suffix == ".png":
+                png.write(temporary, shape, depth, layout.metadata, rows)
+            elif suffix in DEEP:
+                tiff.write(temporary, shape, depth, layout.metadata, rows, STRIP_PX)
+            else:
+                _write_whole(temporary, path, shape, layout.metadata, rows)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(f"{path}: the disk is full; free space or give --output") from None
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _quantized(strips: Iterable[npt.NDArray[np.float32]], depth: int) -> Iterator[npt.NDArray[Any]]:
+    """Strips as (h, W, C) integers."""
+    white = np.float32(2**depth - 1)
+    for strip in strips:
+        levels = np.rint(strip * white).clip(0, white)
+        yield np.ascontiguousarray(levels.transpose(1, 2, 0), f"u{depth // 8}")
+
+
+def _write_whole(
+    temporary: Path,
+    path: Path,
+    shape: tuple[int, int, int],
+    metadata: Metadata,
+    strips: Iterator[npt.NDArray[Any]],
+) -> None:
+    """By Pillow, whose encoders want the whole image, one byte per channel."""
+    from PIL import Image
+
+    pixels = np.empty(shape, np.uint8)
+    top = 0
+    for strip in strips:
+        pixels[top : top + len(strip)] = strip
+        top += len(strip)
+    options = dict(OUTPUT_FORMATS[path.suffix.lower()])
+    if metadata.icc_profile:
+        options["icc_profile"] = metadata.icc_profile
+    if metadata.exif:
+        options["exif"] = EXIF_PREFIX + metadata.exif
+    if metadata.xmp:
+        options["xmp"] = metadata.xmp
+    image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
+    try:
+        image.save(temporary, **options)
+    except OSError:
+        raise
+    except Exception as error:
+        # Some encoders parse the metadata that they are given.
+        reason = " ".join(str(error).split())
+        raise OutputError(
+            f"{path}: cannot be encoded ({reason}); try .png or --strip-metadata"
+        ) from None

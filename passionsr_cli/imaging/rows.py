@@ -1,0 +1,46 @@
+"""Images that come from top to bottom in strips, so that none need be there as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STRIP_PX = 128
+
+
+class RowStream:
+    """Windows on an image (C, H, W) that arrives in strips of any heights, in order.
+
+    What lies above a window is forgotten: windows must not begin above earlier ones.
+    """
+
+    def __init__(self, strips: Iterable[Tensor]) -> None:
+        self._strips = iter(strips)
+        self._kept: list[Tensor] = []
+        self._first = self._last = 0
+
+    def window(self, first: int, last: int) -> Tensor:
+        """Rows `first` … `last` − 1."""
+        import torch
+
+        while self._last < last:
+            strip = next(self._strips)
+            self._kept.append(strip)
+            self._last += strip.shape[-2]
+        while self._first + self._kept[0].shape[-2] <= first:
+            self._first += self._kept.pop(0).shape[-2]
+        joined = self._kept[0] if len(self._kept) == 1 else torch.cat(self._kept, dim=-2)
+        return joined[:, first - self._first : last - self._first]
+
+
+def spans(height: int, step: int = STRIP_PX) -> Iterator[tuple[int, int]]:
+    """(top, bottom) of consecutive strips of an image."""
+    return ((top, min(height, top + step)) for top in range(0, height, step))
+
+
+def strips_of(image: Tensor) -> Iterator[Tensor]:
+    """A whole image (C, H, W) in strips; views."""
+    return (image[:, top:bottom] for top, bottom in spans(image.shape[-2]))

@@ -1,0 +1,63 @@
+"""How a model is trained. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from passionsr_cli.config import DegradationSettings, Settings
+from passionsr_cli.registry import ModelDescription
+
+
+class TrainingStage(Settings):
+    """A part of the training with its own crops, learning rate and losses.
+
+    `share_in_result` mixes the weights as this stage left them into the final ones: the more
+    of a stage without adversarial loss, the more faithful and the less sharp the result
+    (network interpolation, ESRGAN, arXiv 1809.00219, section 3.4). The last stage has the rest.
+    """
+
+    name: str
+    steps: PositiveInt
+    batch_size: PositiveInt = 16
+    crop_px: PositiveInt = 128
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: NonNegativeInt = 0
+    pixel_weight: float = 1.0
+    adversarial_weight: float = 0.0
+    ema_decay: float = 0.999
+    gradient_clip: float = 1.0
+    share_in_result: float = Field(0.0, ge=0, le=1)
+
+
+class TrainingSettings(Settings):
+    """How `passionsr train` makes a model from photographs."""
+
+    model: ModelDescription
+    degradation: DegradationSettings = DegradationSettings()
+    stages: tuple[TrainingStage, ...] = Field(min_length=1)
+    discriminator_channels: PositiveInt = 48
+    discriminator_learning_rate: float = 2e-4
+    validation_photos: NonNegativeInt = 16
+    validation_every_steps: PositiveInt = 500
+    save_every_seconds: PositiveInt = 45
+    workers: NonNegativeInt = 1
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _stages_fit_the_model(self) -> TrainingSettings:
+        unit_px = math.lcm(self.model.size_multiple_px, self.model.upscale_factor)
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages need different names, found {', '.join(names)}")
+        if sum(stage.share_in_result for stage in self.stages) > 1:
+            raise ValueError("the stages' share_in_result add up to more than 1")
+        for stage in self.stages:
+            if stage.crop_px % unit_px:
+                raise ValueError(
+                    f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
+                    f"found {stage.crop_px}"
+                )
+        return self

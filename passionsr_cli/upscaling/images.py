@@ -1,0 +1,133 @@
+"""One image: from a picture to a larger one, and from a file to a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.errors import PassionSRError
+from passionsr_cli.imaging.decoding import LARGEST_PX
+from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
+from passionsr_cli.imaging.planning import Job, Present, Refused
+from passionsr_cli.imaging.sizing import TargetSize
+from passionsr_cli.runtime.backends import open_executor, source_of
+from passionsr_cli.runtime.devices import choose_device
+from passionsr_cli.runtime.memory import free_bytes
+from passionsr_cli.runtime.processes import Processes
+from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.upscaling.journal import Journal
+
+# While it is decoded and converted, and the bytes of a result that is encoded as a whole.
+BYTES_PER_INPUT_PX = 128
+
+
+@dataclass(frozen=True)
+class Done:
+    """One upscaled image; sizes are (width, height), seconds include reading and writing."""
+
+    source: str
+    output: Path
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    seconds: float
+    tiles: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One image whose result was there already."""
+
+    source: str
+    output: Path
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One image that could not be upscaled, and why."""
+
+    source: str
+    error: str
+
+
+Outcome = Done | Skipped | Failed
+
+
+def open_upscaler(
+    settings: UpscaleSettings,
+    on_note: Callable[[str], None] = lambda text: None,
+    processes: Processes | None = None,
+) -> TiledUpscaler:
+    """A model or a checkpoint, ready for images; `on_note` hears what a person should know.
+
+    Of several GPUs each of the processes takes another.
+    """
+    source = source_of(settings.model, settings.checkpoint)
+    device = settings.device
+    if processes is not None:
+        device = processes.device(choose_device(device))
+    executor = open_executor(source, settings.backend, device, settings.precision, on_note)
+    return TiledUpscaler(executor, settings.tile, settings.overlap, settings.color_fix, on_note)
+
+
+def upscale_file(
+    upscaler: TiledUpscaler,
+    job: Job,
+    settings: UpscaleSettings,
+    on_tile: Callable[[float], None] = lambda share: None,
+    journal: Journal | None = None,
+) -> Done:
+    """Upscale one image file; the result is written whole or not at all, and strip by strip while
+    it is computed, where its format allows that.
+
+    With a journal the result stays in the journal's folder until it is noted there.
+    """
+    started = time.perf_counter()
+    picture = read_picture(job.source, _largest_input_px())
+    if settings.strip_metadata:
+        picture = picture.stripped()
+    size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)
+    depth = None if settings.depth == "auto" else settings.depth
+    check_output(job.output, layout_of(picture, size, depth), settings.depth != "auto")
+    place = job.output if journal is None else journal.place_for(job.output)
+    large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
+
+    def write() -> None:
+        strips = upscaler.strips(picture.rgb, on_tile)
+        write_upscaled(place, picture, strips, large, size, depth)
+
+    upscaler.within_memory(write)
+    if journal is not None:
+        journal.finish(job, place)
+    seconds = time.perf_counter() - started
+    tiles = upscaler.count_tiles(picture.rgb)
+    return Done(job.source, job.output, picture.size, size, seconds, tiles)
+
+
+def _largest_input_px() -> int:
+    """How many pixels of an input the free memory holds."""
+    return min(LARGEST_PX, free_bytes("cpu") // BYTES_PER_INPUT_PX)
+
+
+def upscale_job(
+    upscaler: TiledUpscaler,
+    job: Job,
+    settings: UpscaleSettings,
+    on_tile: Callable[[float], None] = lambda share: None,
+    journal: Journal | None = None,
+) -> Done | Failed:
+    """`upscale_file`, with errors that a person can cause or meet told, not raised."""
+    try:
+        return upscale_file(upscaler, job, settings, on_tile, journal)
+    except PassionSRError as error:
+        named = str(error) if job.source in str(error) else f"{job.source}: {error}"
+        return Failed(job.source, named)
+
+
+def without_work(item: Present | Refused) -> Skipped | Failed:
+    """What comes of an image that nothing is done about."""
+    if isinstance(item, Present):
+        return Skipped(item.source, item.output)
+    return Failed(item.source, str(item.error))

@@ -1,0 +1,134 @@
+"""An upscaler for Python programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from passionsr_cli.config import UpscaleSettings, validate
+from passionsr_cli.errors import ConfigError, ImageError
+from passionsr_cli.imaging.finishing import finished
+from passionsr_cli.imaging.picture import Picture
+from passionsr_cli.imaging.planning import Job
+from passionsr_cli.imaging.sizing import TargetSize
+from passionsr_cli.imaging.transparency import spread_colours
+from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
+
+AnyImage = TypeVar("AnyImage", Image.Image, npt.NDArray[Any], Tensor)
+WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+MODES = ("RGB", "RGBA", "L", "LA")
+
+
+class Upscaler:
+    """A model that is loaded once, for images of any size: Pillow's, arrays, tensors, files.
+
+        with Upscaler(checkpoint="mini-w6a6-passionsr") as upscaler:
+            large = upscaler.upscale(Image.open("photo.jpg"))
+
+    Options are the fields of `UpscaleSettings` that say how an image is made. Several threads may
+    use one at a time: they take turns at the model, while other work, such as reading and writing,
+    overlaps. Raises `PassionSRError` where model, device or precision cannot be had. `on_note`
+    hears what a person should know.
+    """
+
+    def __init__(self, on_note: Callable[[str], None] = lambda text: None, **options: Any) -> None:
+        self._settings = validate(options, UpscaleSettings, "Upscaler")
+        self._upscaler: TiledUpscaler | None = open_upscaler(self._settings, on_note)
+
+    def upscale(self, image: AnyImage) -> AnyImage:
+        """The image, larger, as the same kind of object.
+
+        - Pillow images: RGB, RGBA, L and LA stay so, others become RGB.
+        - Arrays (H, W) or (H, W, C) with 1 to 4 channels, alpha last: uint8, uint16, or floating
+          point in [0, 1].
+        - Tensors (C, H, W) or (B, C, H, W) likewise, on any device, uint8 or floating point in
+          [0, 1].
+
+        Raises `ImageError` for any other.
+        """
+        if isinstance(image, Image.Image):
+            plain = image if image.mode in MODES else image.convert("RGB")
+            return Image.fromarray(self._array(np.asarray(plain)))
+        if isinstance(image, np.ndarray):
+            return self._array(image)
+        if isinstance(image, Tensor):
+            return self._tensor(image)
+        raise ImageError(
+            f"a {type(image).__name__}, expected an image of Pillow's, an array or a tensor"
+        )
+
+    def upscale_file(self, source: str | Path, output: str | Path) -> Done:
+        """Upscale an image file, or `sample:NAME`, as the command does; a large one is never whole
+        in memory. Replaces `output`; it is written whole or not at all."""
+        return upscale_file(self._ready(), Job(str(source), Path(output)), self._settings)
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._upscaler = None
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ready(self) -> TiledUpscaler:
+        if self._upscaler is None:
+            raise ConfigError("this upscaler is closed; make another")
+        return self._upscaler
+
+    def _array(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        planes = image[..., None] if image.ndim == 2 else image
+        if planes.ndim != 3 or not 1 <= planes.shape[2] <= 4:
+            raise ImageError(f"an array {image.shape}, expected (H, W) or (H, W, 1 to 4)")
+        white = _white(image.dtype)
+        values = torch.from_numpy(np.ascontiguousarray(planes, np.float32)).permute(2, 0, 1)
+        large = (self._planes(values / white) * white).permute(1, 2, 0).numpy()
+        rounded = large.round() if white > 1 else large
+        return rounded.astype(image.dtype).reshape(*large.shape[:2], *image.shape[2:])
+
+    def _tensor(self, image: Tensor) -> Tensor:
+        if image.ndim == 4 and len(image):
+            return torch.stack([self._tensor(each) for each in image])
+        if image.ndim != 3 or not 1 <= image.shape[0] <= 4:
+            shape = tuple(image.shape)
+            raise ImageError(f"a tensor {shape}, expected (1 to 4, H, W) or (B, 1 to 4, H, W)")
+        if image.dtype != torch.uint8 and not image.is_floating_point():
+            raise ImageError(f"a tensor of {image.dtype}, expected uint8, or floats in [0, 1]")
+        white = 255 if image.dtype == torch.uint8 else 1
+        large = self._planes(image.detach().cpu().float() / white) * white
+        return (large.round() if white > 1 else large).to(image.device, image.dtype)
+
+    def _planes(self, planes: Tensor) -> Tensor:
+        """(C, h, w) in [0, 1] to (C, H, W), where C is grey or RGB, then alpha if it is even."""
+        upscaler = self._ready()
+        colours = planes[: len(planes) - 1 + len(planes) % 2].expand(3, -1, -1).contiguous()
+        alpha = planes[-1:] if len(planes) % 2 == 0 else None
+        if alpha is not None:
+            colours = spread_colours(colours, alpha)
+        picture = Picture(colours, alpha, grey=len(planes) <= 2)
+        size = TargetSize.of(self._settings).of_input(picture.size, upscaler.factor)
+        large = upscaler.upscale(colours).rgb
+        return torch.cat(
+            list(finished([large], (large.shape[2], large.shape[1]), picture, size)), 1
+        )
+
+
+def _white(kind: np.dtype[Any]) -> int:
+    if kind not in WHITE and not np.issubdtype(kind, np.floating):
+        raise ImageError(f"an array of {kind}, expected uint8, uint16, or floats in [0, 1]")
+    return WHITE.get(kind, 1)

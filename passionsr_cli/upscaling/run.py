@@ -1,0 +1,141 @@
+"""Many images: what is to be done, and doing it with reading, computing and writing overlapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from passionsr_cli import __version__
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
+from passionsr_cli.imaging.sizing import TargetSize
+from passionsr_cli.runtime.backends import Source, source_of
+from passionsr_cli.runtime.processes import Processes
+from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.upscaling.images import Outcome, upscale_job, without_work
+from passionsr_cli.upscaling.journal import Journal
+
+# While one image is computed, another is read or written.
+IMAGES_AT_ONCE = 2
+# Settings that say which images are worked on and where, but not what becomes of one.
+NOT_OF_THE_IMAGE = {"output", "name", "recursive", "overwrite", "skip_existing", "engine"}
+
+
+Outcomes = Generator[Outcome, None, None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the inputs come to; the journal is None where results have no common folder."""
+
+    planned: Sequence[Planned]
+    journal: Journal | None = None
+
+
+class _StoppedError(Exception):
+    """Nobody wants the image any more that is being worked on."""
+
+
+def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
+    """The images that `inputs` name, and where an interrupted run over them had come to."""
+    source = source_of(settings.model, settings.checkpoint)
+    root = _common_folder(inputs, settings)
+    journal = None if root is None else Journal(root, _fingerprint(source, settings))
+
+    def keep(image: str, output: Path) -> bool:
+        return settings.skip_existing or (journal is not None and journal.holds(image, output))
+
+    scale = TargetSize.of(settings).label(source.description.upscale_factor)
+    naming = Naming(
+        settings.name.replace("{scale}", scale).replace("{model}", source.description.name),
+        settings.recursive,
+        settings.overwrite,
+        keep,
+    )
+    return Work(plan(inputs, settings.output, naming), journal)
+
+
+def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | None:
+    """Where all results of several images are, if that is one place."""
+    if not is_several(inputs) or (settings.output is not None and settings.output.is_file()):
+        return None
+    if settings.output is not None:
+        return settings.output
+    return Path(inputs[0]) if len(inputs) == 1 and Path(inputs[0]).is_dir() else None
+
+
+def _fingerprint(source: Source, settings: UpscaleSettings) -> str:
+    """Another one wherever results would be others."""
+    made_by = {
+        "weights": source.fingerprint,
+        "version": __version__,
+        "settings": settings.model_dump(mode="json", exclude=NOT_OF_THE_IMAGE),
+    }
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def upscale_all(
+    work: Work,
+    processes: Processes,
+    start: Callable[[Sequence[Planned], Journal | None], Outcomes],
+) -> Outcomes:
+    """This process's part of the work, begun by `start` and kept in the journal.
+
+    When all processes have come to the end, nothing of the journal remains.
+    """
+    journal = work.journal
+    if journal is not None:
+        journal = journal.of_writer(str(processes.rank))
+    with ExitStack() as stack:
+        if journal is not None and processes.is_first:
+            stack.enter_context(journal.opened())
+        processes.wait()
+        yield from start(processes.share(work.planned), journal)
+        processes.wait()
+    if journal is not None and processes.is_first:
+        journal.close()
+
+
+def overlapped(
+    upscaler: TiledUpscaler,
+    planned: Sequence[Planned],
+    settings: UpscaleSettings,
+    journal: Journal | None = None,
+    on_tile: Callable[[str, float], None] = lambda source, share: None,
+) -> Outcomes:
+    """Outcomes in the order of the plan. `on_tile` is called from threads.
+
+    Whoever stops asking for outcomes has the images that are being worked on dropped.
+    """
+    stopped = threading.Event()
+
+    def hear(source: str, share: float) -> None:
+        if stopped.is_set():
+            raise _StoppedError
+        on_tile(source, share)
+
+    def outcome(item: Planned) -> Outcome:
+        if isinstance(item, Job):
+            return upscale_job(upscaler, item, settings, partial(hear, item.source), journal)
+        return without_work(item)
+
+    waiting: deque[Future[Outcome]] = deque()
+    pool = ThreadPoolExecutor(IMAGES_AT_ONCE, "image")
+    try:
+        for item in planned:
+            waiting.append(pool.submit(outcome, item))
+            if len(waiting) > IMAGES_AT_ONCE:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        stopped.set()
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.errors import OutputError
+from passionsr_cli.imaging.planning import Job
+from passionsr_cli.upscaling.journal import Journal
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    source = tmp_path / "in" / "a.png"
+    source.parent.mkdir()
+    source.write_bytes(b"a photograph")
+    return Job(str(source), tmp_path / "out" / "sub" / "a_x4.png")
+
+
+def _finish(journal: Journal, job: Job, content: bytes = b"a result") -> None:
+    with journal.opened():
+        place = journal.place_for(job.output)
+        place.write_bytes(content)
+        journal.finish(job, place)
+
+
+def _journal(job: Job, made_by: str = "mini", writer: str = "0") -> Journal:
+    return Journal(job.output.parents[1], made_by, writer)
+
+
+def test_what_is_finished_is_known_to_the_next_run(job: Job) -> None:
+    assert not _journal(job).holds(job.source, job.output)
+    _finish(_journal(job), job)
+    assert job.output.read_bytes() == b"a result"
+    assert _journal(job).holds(job.source, job.output)
+    assert _journal(job, writer="1").holds(job.source, job.output)
+    assert not _journal(job, made_by="another model").holds(job.source, job.output)
+
+
+@pytest.mark.parametrize("changed", ["source", "result", "gone"])
+def test_what_has_changed_since_is_not_finished(job: Job, changed: str) -> None:
+    _finish(_journal(job), job)
+    if changed == "gone":
+        job.output.unlink()
+    else:
+        path = job.output if changed == "result" else Path(job.source)
+        path.write_bytes(b"something longer than before")
+    assert not _journal(job).holds(job.source, job.output)
+
+
+def test_a_result_without_its_name_is_not_finished(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the process is killed between the line and the name."""
+    job.output.parent.mkdir(parents=True)
+    job.output.write_bytes(b"from before")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda a, b: None)
+        _finish(_journal(job), job)
+    assert not _journal(job).holds(job.source, job.output)
+
+
+def test_a_line_that_was_cut_short_spoils_no_other(job: Job) -> None:
+    _finish(_journal(job), job)
+    (file,) = _journal(job).folder.glob("*.jsonl")
+    with file.open("ab") as end:
+        end.write(b'\n{"made_by": "mi')
+    second = Job(job.source, job.output.with_name("b_x4.png"))
+    _finish(_journal(job), second)
+    for each in (job, second):
+        assert _journal(job).holds(each.source, each.output)
+
+
+def test_half_files_of_a_killed_run_are_removed(job: Job) -> None:
+    journal = _journal(job)
+    with journal.opened():
+        journal.place_for(job.output).write_bytes(b"half")
+    with journal.opened():
+        assert [path.name for path in journal.folder.iterdir()] == ["lock"]
+
+
+def test_one_run_at_a_time(job: Job) -> None:
+    with (
+        _journal(job).opened(),
+        pytest.raises(OutputError, match="another run is writing"),
+        _journal(job).opened(),
+    ):
+        pass
+
+
+def test_nothing_remains_when_the_run_is_over(job: Job) -> None:
+    _finish(_journal(job), job)
+    _journal(job).close()
+    assert sorted(path.name for path in job.output.parents[1].iterdir()) == ["sub"]
+    assert not _journal(job).holds(job.source, job.output)
+
+
+def test_names_that_are_not_utf8(job: Job, tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xe9.png")
+    source.write_bytes(b"")
+    named = Job(str(source), job.output.with_name(os.fsdecode(b"caf\xe9_x4.png")))
+    _finish(_journal(job), named)
+    assert _journal(job).holds(named.source, named.output)

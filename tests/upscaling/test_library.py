@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from passionsr_cli import Done, PassionSRError, Upscaler
+from passionsr_cli.imaging import samples
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def upscaler(tiny_folder: Path) -> Iterator[Upscaler]:
+    with Upscaler(model=str(tiny_folder), backend="torch", precision="fp32") as opened:
+        yield opened
+
+
+def _photograph(mode: str = "RGB") -> Image.Image:
+    pixels = (samples.low_resolution("sample:coffee")[:, :24, :32] * 255).byte()
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    if mode in ("RGBA", "LA"):
+        image.putalpha(image.convert("L").rotate(90))
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_images_arrays_tensors_and_files_become_the_same(
+    upscaler: Upscaler, mode: str, tmp_path: Path
+) -> None:
+    image = _photograph(mode)
+    large = upscaler.upscale(image)
+    assert (large.mode, large.size) == (mode, (128, 96))
+    pixels = np.asarray(image)
+    assert np.array_equal(upscaler.upscale(pixels), np.asarray(large))
+    planes = torch.from_numpy(pixels.copy().reshape(24, 32, -1)).permute(2, 0, 1)
+    found = upscaler.upscale(planes)
+    assert found.dtype == torch.uint8
+    assert np.array_equal(found.permute(1, 2, 0).squeeze(-1).numpy(), np.asarray(large))
+    image.save(tmp_path / "a.png")
+    done = upscaler.upscale_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert isinstance(done, Done)
+    difference = np.asarray(Image.open(tmp_path / "b.png")).astype(int) - np.asarray(large)
+    assert np.abs(difference[..., : 3 if mode == "RGB" else 1]).max() <= 1
+
+
+def test_values_keep_their_kind_and_their_depth(upscaler: Upscaler) -> None:
+    exact = np.asarray(_photograph()) / np.float64(255)
+    large = upscaler.upscale(exact)
+    assert large.dtype == np.float64
+    deep = upscaler.upscale((exact * 65535).round().astype(np.uint16))
+    assert deep.dtype == np.uint16
+    assert np.abs(deep / 65535 - large).max() < 2e-3
+    assert len(np.unique(deep)) > 256
+    batch = torch.from_numpy(exact).permute(2, 0, 1).half().expand(2, -1, -1, -1)
+    found = upscaler.upscale(batch)
+    assert (found.shape, found.dtype) == ((2, 3, 96, 128), torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((2, 3, 4, 5)), r"an array \(2, 3, 4, 5\), expected"),
+        (np.zeros((20, 20, 3), np.int64), "an array of int64, expected uint8"),
+        (torch.zeros(20, 20), r"a tensor \(20, 20\), expected"),
+        (torch.zeros(3, 20, 20, dtype=torch.int32), "a tensor of torch.int32, expected"),
+        (torch.zeros(3, 4, 20), "at least 8×8 are needed"),
+        ("photo.jpg", "a str, expected an image"),
+    ],
+)
+def test_other_things_are_refused_by_name(upscaler: Upscaler, image: object, message: str) -> None:
+    with pytest.raises(PassionSRError, match=message):
+        upscaler.upscale(image)  # type: ignore[type-var]
+
+
+def test_several_threads_get_what_one_gets(upscaler: Upscaler) -> None:
+    images = [np.asarray(_photograph().rotate(angle)) for angle in range(0, 360, 45)]
+    alone = [upscaler.upscale(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(upscaler.upscale, images))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_a_closed_upscaler_says_so(upscaler: Upscaler) -> None:
+    upscaler.close()
+    with pytest.raises(PassionSRError, match="is closed"):
+        upscaler.upscale(_photograph())
+
+
+def test_mistaken_options_are_named() -> None:
+    with pytest.raises(PassionSRError, match="unknown key 'tiles', did you mean 'tile'"):
+        Upscaler(tiles=3)
+
+
+def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _photograph().save("photo.jpg")
+    text = README.read_text(encoding="utf-8")
+    found = re.search(r"<!-- library -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    exec(found[1], {})
+    assert Image.open("photo_x4.png").size == (128, 96)

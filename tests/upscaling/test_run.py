@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.runtime.processes import Processes
+from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.upscaling import images
+from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped
+from passionsr_cli.upscaling.run import Outcomes, overlapped, plan_work, upscale_all
+
+
+class OneOf(Processes):
+    """One of several processes that need not wait for the others."""
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+
+    def wait(self) -> None:
+        pass
+
+
+def _run(
+    upscaler: TiledUpscaler,
+    folder: Path,
+    settings: UpscaleSettings,
+    processes: Processes | None = None,
+) -> Outcomes:
+    def start(planned: Sequence[Any], journal: Any) -> Outcomes:
+        return overlapped(upscaler, planned, settings, journal)
+
+    return upscale_all(plan_work([str(folder)], settings), processes or OneOf(), start)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The sources of the images that were computed."""
+    sources: list[str] = []
+    whole = images.upscale_file
+
+    def counted(upscaler: Any, job: Any, *rest: Any) -> Done:
+        done = whole(upscaler, job, *rest)
+        sources.append(job.source)
+        return done
+
+    monkeypatch.setattr(images, "upscale_file", counted)
+    return sources  # type: ignore[return-value]
+
+
+@pytest.fixture
+def undisturbed(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings, tmp_path: Path
+) -> dict[str, bytes]:
+    """What one process makes of the photographs in one go."""
+    folder = tmp_path / "undisturbed"
+    list(_run(upscaler, photographs, settings.model_copy(update={"output": folder})))
+    return _files(folder)
+
+
+def test_a_tree_is_mirrored_and_litter_left_alone(undisturbed: dict[str, bytes]) -> None:
+    places = ("", "summer/", "summer/sea/")
+    assert set(undisturbed) == {f"{places[i % 3]}{i:02d}_x4.png" for i in range(11)}
+
+
+def test_outcomes_are_in_the_order_of_the_plan_and_failures_are_told(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings
+) -> None:
+    (photographs / "03.png").write_bytes(b"no photograph")
+    found = list(_run(upscaler, photographs, settings))
+    assert [item.source for item in found] == sorted(
+        (item.source for item in found), key=lambda name: (name.count("/"), name)
+    )
+    (failed,) = (item for item in found if isinstance(item, Failed))
+    assert "03.png: not an image file" in failed.error
+    assert sum(isinstance(item, Done) for item in found) == 10
+
+
+def test_an_interrupted_run_goes_on_where_it_was(
+    upscaler: TiledUpscaler,
+    photographs: Path,
+    settings: UpscaleSettings,
+    undisturbed: dict[str, bytes],
+    computed: list[str],
+) -> None:
+    outcomes: list[Outcome] = []
+    for stop_after in (2, 1, 3):
+        run = _run(upscaler, photographs, settings)
+        for _ in range(stop_after):
+            next(run)
+        run.close()
+    outcomes = list(_run(upscaler, photographs, settings))
+    assert _files(settings.output) == undisturbed  # type: ignore[arg-type]
+    assert any(isinstance(item, Skipped) for item in outcomes)
+    # What was finished before a stop is not computed again.
+    assert len(computed) == len(set(computed)) == 11
+
+
+def test_several_processes_make_what_one_makes(
+    upscaler: TiledUpscaler,
+    photographs: Path,
+    settings: UpscaleSettings,
+    undisturbed: dict[str, bytes],
+    computed: list[str],
+) -> None:
+    """The first comes last: it takes the journal away when all are through."""
+    parts = [list(_run(upscaler, photographs, settings, OneOf(rank, 3))) for rank in (2, 1, 0)]
+    assert _files(settings.output) == undisturbed  # type: ignore[arg-type]
+    assert len(computed) == len(set(computed)) == sum(map(len, parts)) == 11
+
+
+def test_results_of_others_are_not_taken_for_ones_own(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings
+) -> None:
+    precious = settings.output / "summer" / "01_x4.png"  # type: ignore[operator]
+    precious.parent.mkdir(parents=True)
+    precious.write_bytes(b"precious")
+    found = {Path(item.source).name: item for item in _run(upscaler, photographs, settings)}
+    assert isinstance(found["01.png"], Failed)
+    assert "exists already; use --overwrite" in found["01.png"].error
+    assert precious.read_bytes() == b"precious"
+    again = settings.model_copy(update={"skip_existing": True})
+    assert all(isinstance(item, Skipped) for item in _run(upscaler, photographs, again))
+    again = settings.model_copy(update={"overwrite": True})
+    assert all(isinstance(item, Done) for item in _run(upscaler, photographs, again))
+    assert precious.read_bytes() != b"precious"
+
+
+def test_other_settings_do_not_go_on_with_what_these_made(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings
+) -> None:
+    run = _run(upscaler, photographs, settings)
+    next(run)
+    run.close()
+    others = plan_work([str(photographs)], settings.model_copy(update={"color_fix": "adain"}))
+    (refused,) = {type(item).__name__ for item in others.planned} - {"Job"}
+    assert refused == "Refused"
