@@ -21,7 +21,10 @@ BYTE, ASCII, LONG, LONG8 = 1, 2, 4, 16
 # Offsets have 32 bits; the rest is for what deflating may add, and metadata.
 LARGEST_CLASSIC_BYTES = 2**32 - 2**26
 # Of the first directory, what describes the photograph and not how the file is laid out.
-DESCRIPTIVE_TAGS = (270, 271, 272, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096))
+DESCRIPTION = 270
+DESCRIPTIVE_TAGS = (DESCRIPTION, 271, 272, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096))
+# What tifffile writes there is about the file it writes.
+TIFFFILE_SHAPE = '{"shape":'
 MINISWHITE, MINISBLACK, RGB, SEPARATED = 0, 1, 2, 5
 COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, SEPARATED: 4}
 # Four inks, opacity, and a few that are nobody's business.
@@ -110,7 +113,10 @@ def read_metadata(path: Path) -> Metadata:
         first = ImageFileDirectory_v2(header)
         file.seek(first.next)
         first.load(file)
-        exif.update({tag: _raw(first[tag]) for tag in DESCRIPTIVE_TAGS if tag in first})
+        values = {tag: _raw(first[tag]) for tag in DESCRIPTIVE_TAGS if tag in first}
+        if str(values.get(DESCRIPTION, "")).startswith(TIFFFILE_SHAPE):
+            del values[DESCRIPTION]
+        exif.update(values)
         found = len(exif) > 0
         for tag in (EXIF_IFD, GPS_IFD):
             if isinstance(offset := first.get(tag), int):
