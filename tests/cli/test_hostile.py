@@ -73,9 +73,8 @@ def _fill(folder: Path) -> dict[str, str]:
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(b"nothing")
     damaged = "damaged or unreadable"
     return {
-        **dict.fromkeys(
-            ("cut.png", "cut_jpg.jpg", "cut_webp.webp", "cut_avif.avif", "cut_tif.tif"), damaged
-        ),
+        **dict.fromkeys(CUT, damaged),
+        "cut_avif.avif": "not an image file",
         "nothing.png": "not an image file",
         "bomb.png": "too large",
         "small_bomb.png": "small_bomb.png",  # too large or damaged, as memory allows
