@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import Done, Failed, bench, calibrate, evaluate, export, train, upscale
+    from passionsr_cli.api import (
+        Done,
+        Failed,
+        add_model,
+        bench,
+        calibrate,
+        evaluate,
+        export,
+        import_checkpoint,
+        train,
+        upscale,
+    )
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.config import CalibrationSettings, TrainingSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
@@ -24,10 +35,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "Done": "api",
     "Failed": "api",
+    "add_model": "api",
     "bench": "api",
     "calibrate": "api",
     "evaluate": "api",
     "export": "api",
+    "import_checkpoint": "api",
     "train": "api",
     "upscale": "api",
     "BenchmarkSettings": "benchmark.settings",
@@ -47,10 +60,12 @@ __all__ = [
     "TrainingSettings",
     "UpscaleSettings",
     "__version__",
+    "add_model",
     "bench",
     "calibrate",
     "evaluate",
     "export",
+    "import_checkpoint",
     "train",
     "upscale",
 ]
