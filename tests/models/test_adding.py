@@ -137,6 +137,23 @@ def test_passionsrs_file_is_osediffs_without_what_its_code_leaves_out(
     assert one.manifest["tensors"]["sha256"] == two.manifest["tensors"]["sha256"]
 
 
+def test_pisa_srs_two_adapters_of_a_layer_add_up(
+    tiny_model: OneStepModel, ldm: Path, tmp_path: Path
+) -> None:
+    layer = "mid_block.attentions.0.proj_in"
+    halves = torch.randn(2, 4, 16), torch.randn(2, 16, 4)
+    state = {}
+    for number, adapter in enumerate(("default_others_pix", "default_others_sem")):
+        state[f"{layer}.lora_A.{adapter}.weight"] = halves[0][number]
+        state[f"{layer}.lora_B.{adapter}.weight"] = halves[1][number]
+    path = tmp_path / "pisa_sr.pkl"
+    torch.save({"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4, "state_dict_unet": state}, path)
+    found = add_model("x", tiny_model.description, Parts(ldm, path)).tensors()
+    change = 2 * (halves[1] @ halves[0]).sum(0)
+    expected = tiny_model.get_submodule(f"unet.{layer}").weight + change
+    torch.testing.assert_close(found[f"unet.{layer}.weight"], expected)
+
+
 @pytest.mark.parametrize(("alpha", "factor"), [(None, 1.0), (6, 1.5)])
 def test_a_diffusers_lora_has_its_own_factor(
     tiny_model: OneStepModel, ldm: Path, tmp_path: Path, alpha: int | None, factor: float
