@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from passionsr_cli.api import bench, calibrate, evaluate, export, train, upscale
+    from passionsr_cli.api import (
+        add_model,
+        bench,
+        calibrate,
+        evaluate,
+        export,
+        import_checkpoint,
+        train,
+        upscale,
+    )
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.config import CalibrationSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
@@ -29,10 +38,12 @@ _HOMES = {
     "Failed": "upscaling.images",
     "Skipped": "upscaling.images",
     "Upscaler": "upscaling.library",
+    "add_model": "api",
     "bench": "api",
     "calibrate": "api",
     "evaluate": "api",
     "export": "api",
+    "import_checkpoint": "api",
     "train": "api",
     "upscale": "api",
     "BenchmarkSettings": "benchmark.settings",
@@ -54,10 +65,12 @@ __all__ = [
     "UpscaleSettings",
     "Upscaler",
     "__version__",
+    "add_model",
     "bench",
     "calibrate",
     "evaluate",
     "export",
+    "import_checkpoint",
     "train",
     "upscale",
 ]

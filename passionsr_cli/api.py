@@ -139,6 +139,45 @@ def calibrate(
     )
 
 
+def add_model(
+    name: str,
+    base: Path,
+    lora: Path | None = None,
+    context: Path | None = None,
+    recipe: str | None = None,
+    overwrite: bool = False,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> Entry:
+    """Make a model of a base model's folder or file, with adapters merged into it.
+
+    `context` is the embedding of the prompt, by default of the empty one; `recipe` a registered
+    name or a YAML file.
+    """
+    from passionsr_cli.models import adding
+    from passionsr_cli.models.recipes import find_recipe
+
+    parts = adding.Parts(base, lora, context)
+    return adding.add_model(name, find_recipe(recipe, name), parts, overwrite, on_step)
+
+
+def import_checkpoint(
+    files: Sequence[Path],
+    config: Path,
+    model: str,
+    name: str | None = None,
+    numerics: str = "standard",
+    on_note: Callable[[str], None] = lambda text: None,
+) -> Entry:
+    """Make a checkpoint of files that PassionSR's authors published, and their YAML.
+
+    `numerics` is standard, this package's, or released, exactly that of their code.
+    """
+    from passionsr_cli.calibration import importing
+
+    chosen = importing.checked_numerics(numerics)
+    return importing.import_checkpoint(files, config, model, name, chosen, on_note)
+
+
 def export(
     name: str,
     format: str,

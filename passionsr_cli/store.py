@@ -64,6 +64,12 @@ class Entry:
         return load_file(path)
 
 
+def shortest(tensor: Tensor) -> Tensor:
+    """A floating-point tensor in half precision if nothing is lost by it, else in float32."""
+    half = tensor.half()
+    return half if half.float().equal(tensor.float()) else tensor.float()
+
+
 def kind_of(folder: Path) -> str | None:
     """What kind of entry a folder holds, if any."""
     try:
@@ -100,6 +106,7 @@ def write_entry(
     folder: Path, kind: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Entry:
     """Write or replace an entry; on any failure the old one stays whole."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
@@ -122,8 +129,9 @@ def write_entry(
         }
         with replace_atomically(folder / MANIFEST_FILE) as temporary:
             temporary.write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"cannot write {folder}: {reason}") from error
     for stale in folder.glob("tensors-*.safetensors"):
         if stale != path:
             stale.unlink()

@@ -12,6 +12,10 @@ Tensors of a layer L, as far as it has them:
     L.input_scale, L.input_zero_point     of the input; for attention query_…, key_…,
                                           probability_…, value_…
 
+Layers with the released numerics (manifest: `"numerics": "released"`) have the tensors that
+`quantization/released.py` says. L is `NAME.parts.0` and `NAME.parts.1` where a layer runs as a sum
+over parts of its input channels.
+
 Everything else of the model (norms, layers left alone, the context) stands under its own name.
 Floating-point tensors are float16 where that loses nothing, else float32.
 """
@@ -40,8 +44,9 @@ from passionsr_cli.quantization.convert import (
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.packing import pack, unpack
 from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, FrozenLayer
+from passionsr_cli.quantization.released import ReleasedAttention, ReleasedLayer
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.store import Entry, Store, read_entry
+from passionsr_cli.store import Entry, Store, read_entry, shortest
 
 KIND = "checkpoint"
 Tensors = dict[str, Tensor]
@@ -70,11 +75,13 @@ def pack_model(model: OneStepModel) -> Tensors:
     )
     for name, tensor in model.state_dict().items():
         if not name.startswith(inside):
-            tensors[name] = _shortest(tensor)
+            tensors[name] = shortest(tensor)
     return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def _packed(layer: Quantized) -> Tensors:
+    if isinstance(layer, (ReleasedLayer, ReleasedAttention)):
+        return layer.packed()
     if not isinstance(layer, QuantizedLayer):
         frozen_attention = layer.as_frozen()
         tensors = _given(channel_scale=frozen_attention.channel_scale)
@@ -84,11 +91,11 @@ def _packed(layer: Quantized) -> Tensors:
     frozen = layer.as_frozen()
     tensors = _given(channel_scale=frozen.channel_scale, channel_shift=frozen.channel_shift)
     if frozen.bias is not None:
-        tensors["bias"] = _shortest(frozen.bias.detach())
+        tensors["bias"] = shortest(frozen.bias.detach())
     if frozen.input_grid is not None:
         tensors |= _grid_tensors("input", frozen.input_grid)
     if frozen.weight_grid is None:
-        tensors["float_weight"] = _shortest(frozen.weight.detach())
+        tensors["float_weight"] = shortest(frozen.weight.detach())
         return tensors
     scheme = frozen.weight_grid.scheme
     tensors["weight"] = pack((frozen.weight - scheme.quant_min).cpu(), scheme.num_bits)
@@ -104,12 +111,6 @@ def _grid_tensors(name: str, grid: Grid) -> Tensors:
     if not grid.scheme.symmetric:
         tensors[f"{name}_zero_point"] = grid.zero_point.detach().to(torch.int16)
     return tensors
-
-
-def _shortest(tensor: Tensor) -> Tensor:
-    """In half precision if nothing is lost by it."""
-    half = tensor.half()
-    return half if torch.equal(half.float(), tensor.float()) else tensor.float()
 
 
 def describe(entry: Entry) -> tuple[ModelDescription, list[LayerRow]]:
@@ -164,6 +165,9 @@ def _restore(model: OneStepModel, row: LayerRow, tensors: Tensors) -> None:
     if isinstance(row.plan, AttentionPlan):
         layer = layer.get_submodule("processor")
         assert isinstance(layer, QuantizedAttention)
+        if isinstance(layer, ReleasedAttention):
+            layer.take(own)
+            return
         grids = {
             name: _grid(own, name, scheme)
             for name, scheme in (
@@ -176,6 +180,9 @@ def _restore(model: OneStepModel, row: LayerRow, tensors: Tensors) -> None:
         layer.adopt(FrozenAttention(own.get("channel_scale"), grids))
         return
     assert isinstance(layer, QuantizedLayer)
+    if isinstance(layer, ReleasedLayer):
+        layer.take(own)
+        return
     shape = tuple(layer.weight.shape)
     if row.weight is not None:
         expected = -(-math.prod(shape) * row.weight.num_bits // 8)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json
+from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_note
 from passionsr_cli.cli.options import JsonOption
 
 app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
@@ -36,7 +36,7 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
             item["model"],
             item["bits"],
             item["method"],
-            f"{item['image_psnr']:.2f}",
+            "" if item["image_psnr"] is None else f"{item['image_psnr']:.2f}",
             f"{item['bytes'] / 1e6:.1f}",
             f"{item['share_of_32_bits']:.3f}",
         )
@@ -86,6 +86,42 @@ def _show_layers(rows: list[dict[str, str]]) -> None:
             row["reason"],
         )
     output.print(table)
+
+
+@app.command("import")
+@command
+def import_checkpoint(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="PassionSR's .pth of a UNet, a VAE or both."),
+    ],
+    config: Annotated[
+        Path, typer.Option("--config", metavar="YAML", help="Its YAML: bits and split.")
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The model it is of.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: MODEL-BITS-imported.")
+    ] = None,
+    numerics: Annotated[
+        str,
+        typer.Option(
+            metavar="standard|released",
+            help="This package's arithmetic, or exactly that of the released code.",
+        ),
+    ] = "standard",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a checkpoint of files that PassionSR's authors calibrated."""
+    from passionsr_cli import api
+    from passionsr_cli.calibration import catalogue
+    from passionsr_cli.cli.calibrate import show_result
+
+    entry = api.import_checkpoint(files, config, model, name, numerics, show_note)
+    shown = catalogue.describe(entry)
+    if as_json:
+        print_json(shown)
+        return
+    show_result(shown)
 
 
 @app.command("compare")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json
+from passionsr_cli.cli.console import command, output, print_json, show_note
 from passionsr_cli.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from passionsr_cli.store import Entry
 
 app = typer.Typer(help="The models passionsr knows.", invoke_without_command=True)
 
@@ -102,3 +106,80 @@ def show_model(
             row.parts, row.bits, f"{row.parameters / 1e6:,.1f}", f"{row.operations / 1e9:,.1f}"
         )
     output.print(saved)
+
+
+NewNameArgument = Annotated[str, typer.Argument(help="Its name from now on.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|YAML", help="A registered model, or a file, to make it by."),
+]
+ContextOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Embedding of the prompt; default: that of the empty one."),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a model of that name.")]
+
+
+@app.command("add")
+@command
+def add_model(
+    name: NewNameArgument,
+    base: Annotated[
+        Path,
+        typer.Option(metavar="DIR|FILE", help="Stable Diffusion 2.1-base: diffusers or .ckpt."),
+    ],
+    lora: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Adapters to merge, such as osediff.pkl.")
+    ] = None,
+    context: ContextOption = None,
+    recipe: RecipeOption = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a model of files that are on this machine."""
+    from passionsr_cli import api
+
+    entry = api.add_model(name, base, lora, context, recipe, overwrite, show_note)
+    _show_added(entry, as_json)
+
+
+@app.command("pull")
+@command
+def pull_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A registered model.")],
+    name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Its name here. Default: MODEL.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="URL|REPO|DIR|FILE", help="The base weights, from there alone."),
+    ] = None,
+    lora: Annotated[
+        str | None, typer.Option(metavar="URL|FILE", help="The adapters, from there alone.")
+    ] = None,
+    context: ContextOption = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch what a model is made of, verify it and put it together."""
+    from passionsr_cli.cli.progress import DownloadProgress
+    from passionsr_cli.models.pulling import pull_model as pull
+
+    with DownloadProgress() as listener:
+        entry = pull(model, name or model, source, lora, context, overwrite, listener)
+    _show_added(entry, as_json)
+
+
+def _show_added(entry: Entry, as_json: bool) -> None:
+    manifest = entry.manifest
+    description = manifest["description"]
+    if as_json:
+        print_json({"name": entry.name, "folder": str(entry.folder), **manifest})
+        return
+    output.print(
+        f"{entry.name}: {manifest['tensors']['bytes'] / 1e6:,.0f} MB in {entry.folder}",
+        soft_wrap=True,
+        markup=False,
+    )
+    output.print(f"licence: {description['licence']}", soft_wrap=True, markup=False)
+    output.print(f"use it with `passionsr upscale photo.jpg --model {entry.name}`", markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
@@ -11,6 +12,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -51,6 +53,37 @@ def step_progress() -> Progress:
         TimeRemainingColumn(elapsed_when_finished=True),
         console=progress_console,
     )
+
+
+class DownloadProgress:
+    """Notes, and a bar for the file that is being fetched."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=progress_console,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> DownloadProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def note(self, text: str) -> None:
+        show_note(text)
+
+    def bytes(self, name: str, done: int, size: int) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(printable(name))
+        self._progress.update(self._tasks[name], completed=done, total=size or None)
 
 
 class EvaluationProgress(Listener):

@@ -32,7 +32,7 @@ class RowResult:
     """One row: means over all images, and what could not be computed with the reason.
 
     `seconds_per_image` is the median of the images' compute time, `model_bytes` the size of the
-    stored tensors; both None for finished images. `fingerprint` is that of the weights.
+    stored tensors; both None for finished images. `fingerprint` is that of the model.
     """
 
     name: str

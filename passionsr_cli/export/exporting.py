@@ -19,9 +19,9 @@ from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format
 from passionsr_cli.machine import process_peak_bytes
-from passionsr_cli.models.schedule import signal_and_noise
+from passionsr_cli.models.schedule import rates
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.runtime.backends import Source
+from passionsr_cli.runtime.backends import RELEASED_IS_SIMULATED, Source
 from passionsr_cli.runtime.executor import Ran
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
@@ -80,6 +80,8 @@ def export_source(
     written does not compute what the definition does; nothing is left of it then.
     """
     started = time.perf_counter()
+    if source.simulated and form.name != "safetensors":
+        raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
     if folder.exists():
         raise OutputError(f"{folder} exists already; choose another --output or delete it")
     try:
@@ -158,7 +160,7 @@ def _describe(
     folder: Path, name: str, description: ModelDescription, form: Format, size_px: int | None
 ) -> None:
     """All that a program needs to run the components, and the checksums of their files."""
-    signal_rate, noise_rate = signal_and_noise(description.schedule, description.timestep)
+    signal_rate, noise_rate = rates(description)
     files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     values = {
         "kind": "export",

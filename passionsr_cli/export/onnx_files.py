@@ -18,7 +18,7 @@ from passionsr_cli.export.onnx_graph import program
 from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.models.schedule import predict_x0, rates
 from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -81,7 +81,7 @@ class OnnxExecutor:
     def __init__(self, description: ModelDescription, folder: Path) -> None:
         self.description, self._folder = description, folder
         self._sessions: dict[str, Any] = {}
-        self._rates = signal_and_noise(description.schedule, description.timestep)
+        self._rates = rates(description)
 
     def restore_latent(self, upscaled: Tensor) -> Tensor:
         latent = self._run(ENCODER, upscaled)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.models.schedule import predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 
 
@@ -39,9 +39,7 @@ class OneStepModel(nn.Module):
         self.vae = AutoencoderKL(**description.vae)
         self.unet = UNet2DConditionModel(**description.unet)
         self.register_buffer("context", torch.zeros(1, *description.context_shape))
-        self.signal_rate, self.noise_rate = signal_and_noise(
-            description.schedule, description.timestep
-        )
+        self.signal_rate, self.noise_rate = rates(description)
 
     def encode(self, upscaled: Tensor) -> Tensor:
         """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""

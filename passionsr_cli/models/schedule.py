@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from passionsr_cli.registry import Schedule
+from passionsr_cli.registry import ModelDescription, Schedule
 
 
 def signal_and_noise(schedule: Schedule, timestep: int) -> tuple[float, float]:
@@ -16,6 +16,17 @@ def signal_and_noise(schedule: Schedule, timestep: int) -> tuple[float, float]:
     with torch.device("cpu"):
         alpha_bar = DDPMScheduler(**schedule.model_dump()).alphas_cumprod[timestep].double()
     return float(alpha_bar.sqrt()), float((1 - alpha_bar).sqrt())
+
+
+def rates(description: ModelDescription) -> tuple[float, float]:
+    """The (signal, noise) rates of a model for `predict_x0`.
+
+    A model that predicts the residual subtracts its prediction as it is (PiSA-SR, arXiv
+    2412.03017).
+    """
+    if description.prediction == "residual":
+        return 1.0, 1.0
+    return signal_and_noise(description.schedule, description.timestep)
 
 
 def predict_x0(latent: Tensor, noise: Tensor, signal_rate: float, noise_rate: float) -> Tensor:

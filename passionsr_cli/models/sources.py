@@ -62,8 +62,9 @@ def find_present(name: str) -> KnownModel:
     if known.folder is None:
         places = "; ".join(f"{s.note}: {s.location}" for s in known.description.sources)
         raise ModelError(
-            f"the weights of '{name}' are not on this machine ({places}); "
-            f"the embedded model '{EMBEDDED_MODEL}' always is"
+            f"the weights of '{name}' are not on this machine ({places}); fetch them with "
+            f"`passionsr models pull {name}`, or make it of files you have with "
+            f"`passionsr models add {name}`; the embedded model '{EMBEDDED_MODEL}' is always here"
         )
     return known
 
@@ -87,8 +88,12 @@ def checksum(known: KnownModel) -> str:
 
 def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:
     """The model of a store entry; every tensor must fit and none may be left over."""
-    model = OneStepModel(description)
-    tensors = entry.tensors()
+    # Its weights are those of the entry: none is allocated or drawn before.
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    stored = entry.tensors()
+    # Copies: what was read points into the file, which would stay in memory beside them.
+    tensors = {name: stored.pop(name).float().clone() for name in list(stored)}
     expected = model.state_dict()
     missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
     misshapen = [
@@ -102,7 +107,7 @@ def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:
             f"{entry.tensors_path} does not fit its description: {len(missing)} tensors missing, "
             f"{len(unknown)} unknown, {len(misshapen)} of another shape (first: {example})"
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=True)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.attention import QuantizedAttention
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.quantization.parts import SummedParts
 from passionsr_cli.quantization.plans import AttentionPlan, LayerPlan, State
+from passionsr_cli.quantization.released import (
+    ReleasedAttention,
+    ReleasedAttentionPlan,
+    ReleasedConv2d,
+    ReleasedLinear,
+    ReleasedPlan,
+)
 
 Quantized: TypeAlias = QuantizedLayer | QuantizedAttention
 Plan: TypeAlias = LayerPlan | AttentionPlan
@@ -22,6 +30,14 @@ _PLAN_TYPES: dict[str, type[Plan]] = {
     LINEAR: LayerPlan,
     ATTENTION: AttentionPlan,
 }
+
+_RELEASED_PLANS: dict[str, type[Plan]] = {
+    CONVOLUTION: ReleasedPlan,
+    LINEAR: ReleasedPlan,
+    ATTENTION: ReleasedAttentionPlan,
+}
+# Behind the name of a layer that runs as a sum of layers on parts of its input channels.
+PARTS_SUFFIX = ".parts."
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,8 @@ def row_from(values: dict[str, Any]) -> LayerRow:
             for key in ("weight", "activation")
             if plan.get(key) is not None
         }
-        plan = _PLAN_TYPES[values["kind"]](**{**plan, **schemes})
+        types = _RELEASED_PLANS if plan.get("numerics") == "released" else _PLAN_TYPES
+        plan = types[values["kind"]](**{**plan, **schemes})
     shape = tuple(values.get("weight_shape", ()))
     return LayerRow(**{**values, "plan": plan, "weight_shape": shape})
 
@@ -97,15 +114,51 @@ def convert(
 
 def apply(model: nn.Module, rows: Sequence[LayerRow]) -> None:
     """Replace the layers that have a plan."""
+    # Attentions first: they ask plain projections for their width.
     for row in rows:
-        layer = model.get_submodule(row.name)
         if isinstance(row.plan, AttentionPlan):
+            layer = model.get_submodule(row.name)
             channels = _output_width(layer.get_submodule("to_q"))
             heads = int(layer.heads)  # type: ignore[arg-type]
-            layer.set_processor(QuantizedAttention(channels, heads, row.plan))  # type: ignore[operator]
-        elif row.plan is not None:
-            new = QuantizedConv2d if isinstance(layer, nn.Conv2d) else QuantizedLinear
-            model.set_submodule(row.name, new(layer, row.plan))  # type: ignore[arg-type]
+            layer.set_processor(_attention(channels, heads, row.plan))  # type: ignore[operator]
+    _take_apart(model, rows)
+    for row in rows:
+        if isinstance(row.plan, LayerPlan):
+            model.set_submodule(row.name, _quantized(model.get_submodule(row.name), row.plan))
+
+
+def _take_apart(model: nn.Module, rows: Sequence[LayerRow]) -> None:
+    """Layers whose rows are of their parts become sums of these."""
+    widths: dict[str, list[int]] = {}
+    for row in rows:
+        whole, suffix, _ = row.name.rpartition(PARTS_SUFFIX)
+        if suffix:
+            widths.setdefault(whole, []).append(row.weight_shape[1])
+    for name, parts in widths.items():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, (nn.Conv2d, nn.Linear))
+        model.set_submodule(name, SummedParts(layer, parts))
+
+
+def _attention(channels: int, heads: int, plan: AttentionPlan) -> QuantizedAttention:
+    if isinstance(plan, ReleasedAttentionPlan):
+        return ReleasedAttention(channels, heads, plan)
+    return QuantizedAttention(channels, heads, plan)
+
+
+def _quantized(layer: nn.Module, plan: LayerPlan) -> QuantizedLayer:
+    if isinstance(layer, nn.Conv2d):
+        return (
+            ReleasedConv2d(layer, plan)
+            if isinstance(plan, ReleasedPlan)
+            else QuantizedConv2d(layer, plan)
+        )
+    assert isinstance(layer, nn.Linear)
+    return (
+        ReleasedLinear(layer, plan)
+        if isinstance(plan, ReleasedPlan)
+        else QuantizedLinear(layer, plan)
+    )
 
 
 def quantized_layers(model: nn.Module) -> dict[str, Quantized]:

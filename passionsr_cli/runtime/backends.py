@@ -31,18 +31,21 @@ if TYPE_CHECKING:
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
 GRAPH_VERSION = 3
+RELEASED_IS_SIMULATED = "the released numerics have no form integer kernels take"
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an executor runs. `fingerprint` is another for other weights; `entry` is where they
-    are stored, if anywhere."""
+    """What an executor runs. `fingerprint` is another for what computes otherwise; `entry` is
+    where it is stored, if anywhere. `simulated` is what torch alone computes: the released
+    numerics."""
 
     description: ModelDescription
     fingerprint: str
     quantized: bool
     load: Callable[[], OneStepModel]
     entry: Entry | None = None
+    simulated: bool = False
 
 
 def source_of(model: str | None, checkpoint: str | None) -> Source:
@@ -50,9 +53,11 @@ def source_of(model: str | None, checkpoint: str | None) -> Source:
     if checkpoint is None:
         name = model or EMBEDDED_MODEL
         known = sources.find_present(name)
+        # The same weights may be run at another timestep.
+        made_of = [sources.checksum(known), known.description.model_dump_json()]
         return Source(
             known.description,
-            sources.checksum(known),
+            hashlib.sha256("".join(made_of).encode()).hexdigest(),
             False,
             lambda: sources.load(name),
             sources.entry_of(known),
@@ -63,7 +68,8 @@ def source_of(model: str | None, checkpoint: str | None) -> Source:
         checkpoints.check_origin(entry, model)
     manifest = json.dumps(entry.manifest, sort_keys=True)
     fingerprint = hashlib.sha256(manifest.encode()).hexdigest()
-    return Source(description, fingerprint, True, lambda: checkpoints.load(entry), entry)
+    simulated = entry.manifest.get("numerics") == "released"
+    return Source(description, fingerprint, True, lambda: checkpoints.load(entry), entry, simulated)
 
 
 def source_named(name: str) -> Source:
@@ -93,6 +99,11 @@ def open_executor(
         precision = "fp32"
     if backend not in ("auto", "torch", "openvino"):
         raise ConfigError(f"unknown backend '{backend}'; use auto, torch or openvino")
+    if source.simulated and backend != "torch":
+        if backend == "openvino":
+            raise ConfigError(f"{RELEASED_IS_SIMULATED}; use --backend torch")
+        on_note(f"{RELEASED_IS_SIMULATED}; torch simulates it")
+        backend = "torch"
     if backend == "openvino" and chosen.type != "cpu":
         if device != "auto":
             raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -68,6 +69,8 @@ class GraphCache:
             unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
             try:
                 write_graphs(self._load(), unfinished, convert=self._convert)
+                # The model, which has references in circles, must go before graphs are compiled.
+                gc.collect()
                 os.replace(unfinished, self.folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)

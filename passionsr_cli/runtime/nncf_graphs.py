@@ -29,7 +29,7 @@ _PRODUCTS = ("Convolution", "MatMul")
 
 
 def nncf_graph(model: OneStepModel, component: str, images: Sequence[Tensor]) -> ComponentGraph:
-    """One component of a full-precision model, quantized by `nncf.quantize` with its settings for transformers.
+    """One component of a full-precision model, quantized by `nncf.quantize`.
 
     It is calibrated on what reaches the component of upscaled images (1, 3, H, W). `layers` are
     the convolutions and linear layers NNCF met, quantized or not; `attentions` is empty.

@@ -17,7 +17,7 @@ from torch import Tensor
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
-from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.models.schedule import predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran, is_integer_kernel
 from passionsr_cli.runtime.graph_files import StoredGraph
@@ -70,7 +70,7 @@ class OpenVINOExecutor:
         self.description, self.precision = description, precision
         self._graphs = graphs
         self._compiled: dict[str, _Compiled] = {}
-        self._rates = signal_and_noise(description.schedule, description.timestep)
+        self._rates = rates(description)
 
     def restore_latent(self, upscaled: Tensor) -> Tensor:
         batch, _, height, width = upscaled.shape

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import foreign
+import pytest
+import torch
+from PIL import Image
 from typer.testing import CliRunner
 
+from passionsr_cli import registry
 from passionsr_cli.cli.app import app
+from passionsr_cli.models.one_step import OneStepModel
 
 
 def test_all_registered_models_are_listed() -> None:
     done = CliRunner().invoke(app, ["models", "--json"])
     present = {row["name"]: row["present"] for row in json.loads(done.stdout)["models"]}
-    assert present == {"mini": True, "osediff": False, "passionsr-fp": False}
+    assert present == {"mini": True, "osediff": False, "passionsr-fp": False, "pisa-sr": False}
     table = CliRunner().invoke(app, ["models"]).output
     assert "passionsr-fp" in table
     assert "not here" in table
@@ -28,3 +35,30 @@ def test_an_unknown_model_is_one_line() -> None:
     done = CliRunner().invoke(app, ["models", "show", "nope"])
     assert done.exit_code == 1
     assert "unknown model 'nope'" in done.output
+
+
+def test_a_model_is_added_by_a_recipe_and_upscales(
+    tiny_model: OneStepModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    description = tiny_model.description
+    monkeypatch.setitem(registry._FULL_SIZE, "tiny", description)
+    foreign.write_folder(tmp_path / "base", tiny_model.state_dict(), description, old_names=False)
+    torch.save(torch.randn(description.context_shape), tmp_path / "context.pt")
+    (tmp_path / "mine.yaml").write_text("like: tiny\ntimestep: 7\n")
+    command = ["models", "add", "mine", "--base", str(tmp_path / "base"), "--json"]
+    options = ["--context", str(tmp_path / "context.pt"), "--recipe", str(tmp_path / "mine.yaml")]
+    done = CliRunner().invoke(app, [*command, *options])
+    assert json.loads(done.stdout)["description"]["timestep"] == 7
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "photo.png")
+    run = ["upscale", str(tmp_path / "photo.png"), "--model", "mine", "--backend", "torch"]
+    assert CliRunner().invoke(app, run).exit_code == 0
+    assert Image.open(tmp_path / "photo_x4.png").size == (32, 32)
+    again = CliRunner().invoke(app, [*command, *options])
+    assert again.exit_code == 1
+    assert "use --overwrite to replace it" in again.stderr
+
+
+def test_what_cannot_be_pulled_is_one_line() -> None:
+    done = CliRunner().invoke(app, ["models", "pull", "mini"])
+    assert done.exit_code == 1
+    assert "'mini' cannot be pulled; osediff, passionsr-fp, pisa-sr can" in done.stderr

@@ -29,6 +29,7 @@ def test_models_of_the_store_are_known_by_name(tiny_model: OneStepModel) -> None
         "mini",
         "osediff",
         "passionsr-fp",
+        "pisa-sr",
         "mine",
     ]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import save
 from passionsr_cli.runtime.backends import open_executor, source_of
 
 
@@ -18,6 +20,16 @@ def test_a_cpu_runs_openvino_unless_told_otherwise(tiny_folder: Path) -> None:
     assert open_executor(source, "auto", "cpu", "fp32", _silent).backend == "openvino"
     assert open_executor(source, "openvino", "auto", "fp32", _silent).device == "cpu"
     assert open_executor(source, "torch", "cpu", "fp32", _silent).backend == "torch"
+
+
+def test_the_same_weights_at_another_timestep_are_another_model(
+    tiny_model: OneStepModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Converted graphs, which are kept by fingerprint, hold the timestep as a constant."""
+    tiny_model.description = tiny_model.description.model_copy(update={"timestep": 7})
+    save(tmp_path / "other", tiny_model, {})
+    sources = [source_of(str(folder), None) for folder in (tiny_folder, tmp_path / "other")]
+    assert sources[0].fingerprint != sources[1].fingerprint
 
 
 def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

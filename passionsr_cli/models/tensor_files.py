@@ -1,0 +1,94 @@
+"""Reading tensors other programs wrote, without running anything of theirs."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from passionsr_cli.errors import ModelError
+
+SAFETENSORS = ".safetensors"
+Tensors = dict[str, Tensor]
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """What a safetensors file or a pickle of torch holds, mapped from disk where that goes.
+
+    Of pickles nothing but tensors, numbers, strings and collections of them is accepted: anything
+    else could run a program. Raises `ModelError` for such files, and for damaged ones.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    found = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_pickle(path)
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} holds a {type(found).__name__}, expected tensors by name")
+    return found
+
+
+def read_tensor(path: Path) -> Tensor:
+    """The one tensor of a file."""
+    found: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_pickle(path)
+    tensors = list(found.values()) if isinstance(found, dict) else [found]
+    if len(tensors) != 1 or not isinstance(tensors[0], Tensor):
+        raise ModelError(f"{path} holds {len(tensors)} entries, expected a single tensor")
+    return tensors[0]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts a safetensors file has beside its tensors; none in a pickle."""
+    from safetensors import safe_open
+
+    if path.suffix != SAFETENSORS:
+        return {}
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return _load(path, mapped=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+) was not", str(error))
+        if found is None:
+            raise _damaged(path, error) from error
+        raise ModelError(
+            f"{path} holds a Python object ({found[1]}), and such a file can run any program when "
+            "it is opened; expected nothing but tensors: take the .safetensors version of it"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _load(path: Path, mapped: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except RuntimeError as error:
+        # Files of torch before 1.6 are no archives and cannot be mapped.
+        if not mapped or "mmap can only be used" not in str(error):
+            raise
+        return _load(path, mapped=False)
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    size = path.stat().st_size if path.exists() else 0
+    told = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+    reason = re.split(r"\n|\. ", told)[0] or type(error).__name__
+    return ModelError(
+        f"{path} ({size:,} bytes) cannot be read: {reason}; expected a whole safetensors file or "
+        "pickle of torch, fetch it again"
+    )
