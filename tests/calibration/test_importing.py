@@ -246,14 +246,12 @@ def test_an_import_is_a_checkpoint_like_others(
     assert done.output_size == (32, 32)  # type: ignore[union-attr]
 
 
-@torch.no_grad()
 def test_standard_numerics_run_on_integers(
-    tiny_folder: Path, files: list[Path], config: Path
+    tiny_folder: Path, files: list[Path], config: Path, tmp_path: Path
 ) -> None:
+    """The export refuses what is further from torch than torch is from itself with tiny noise."""
     import_checkpoint(files, config, str(tiny_folder), "x")
-    executor = open_executor(source_of(None, "x"), "openvino", "cpu", "fp32", lambda text: None)
-    executor.decode(executor.restore_latent(torch.rand(1, 3, 32, 32)))
-    ran = executor.ran()
+    ran = api.export("x", "openvino", tmp_path / "exported", 64).ran
     assert ran.on_integers
     assert any(name.endswith(".parts.1") for name in ran.integer)
 
