@@ -192,8 +192,6 @@ def _draw_study(axes: Sequence[Axes], study: LayerStudy) -> None:
         axes[2].stairs(np.maximum(counts, 0.5), edges, label=label)
     for bound in study.bounds:
         axes[2].axvline(bound, color="black", linewidth=0.8, linestyle=":")
-    axes[2].set(
-        yscale="log",
-        xlabel=f"values, share of the largest (dotted: bounds; error {study.error:.1%})",
-    )
+    axes[2].set(yscale="log", xlabel="values, share of the largest; dotted: bounds")
+    axes[2].set_title(f"rounding error {study.error:.1%}", fontsize=9)
     axes[2].legend(fontsize=8)
