@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from passionsr_cli.registry import ModelDescription
 
 warnings.simplefilter("ignore")
 logging.getLogger().addHandler(logging.NullHandler())
+# In the background of a shell Python, and every process of its own, would ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
