@@ -22,8 +22,8 @@ RNG = np.random.default_rng(0)
 LARGEST_PX = 1_000_000
 # Of each kind of file; a thousand take a minute.
 MUTANTS = int(os.environ.get("PASSIONSR_FUZZ_MUTANTS", "60"))
-# libtiff writes to stderr by itself when these are damaged.
-TALKATIVE = ("fax.tif", "jpeg.tif")
+# libtiff, and older libavif, write to stderr by themselves when these are damaged.
+TALKATIVE = ("fax.tif", "jpeg.tif", "rgb.avif")
 
 
 def _valid() -> dict[str, bytes]:
