@@ -59,12 +59,12 @@ def upscale_on_ray(
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    gpus = int(ray.cluster_resources().get("GPU", 0))
     # A worker takes a GPU, or else all the cores of a machine as it needs them.
-    machines = len(ray.nodes())  # type: ignore[no-untyped-call]
+    machines = len(ray.nodes())
     workers = min(gpus or machines, len(jobs))
     outcomes = ray.data.from_items(jobs).map(
-        Worker,  # type: ignore[arg-type]
+        Worker,
         fn_constructor_args=(settings, journal and (journal.root, journal.made_by)),
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if gpus else 0,
