@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -18,6 +20,8 @@ from rich.text import Text
 
 from passionsr_cli.cli.console import printable, progress_console, show_note
 from passionsr_cli.evaluation.listener import Listener
+
+S = TypeVar("S", bound="_Shown")
 
 
 class _Rate(ProgressColumn):
@@ -55,22 +59,13 @@ def step_progress() -> Progress:
     )
 
 
-class DownloadProgress:
-    """Notes, and a bar for the file that is being fetched."""
+class _Shown:
+    """Bars that are there as long as a `with` block, and notes above them."""
 
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=progress_console,
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
 
-    def __enter__(self) -> DownloadProgress:
+    def __enter__(self: S) -> S:
         self._progress.start()
         return self
 
@@ -79,6 +74,24 @@ class DownloadProgress:
 
     def note(self, text: str) -> None:
         show_note(text)
+
+
+class DownloadProgress(_Shown):
+    """Notes, and a bar for the file that is being fetched."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=progress_console,
+                transient=True,
+            )
+        )
+        self._tasks: dict[str, TaskID] = {}
 
     def bytes(self, name: str, done: int, size: int) -> None:
         if name not in self._tasks:
@@ -86,22 +99,12 @@ class DownloadProgress:
         self._progress.update(self._tasks[name], completed=done, total=size or None)
 
 
-class EvaluationProgress(Listener):
+class EvaluationProgress(_Shown, Listener):
     """A bar for each row that is upscaled or scored; disappears when finished."""
 
     def __init__(self) -> None:
-        self._progress = image_progress()
+        super().__init__(image_progress())
         self._task: TaskID | None = None
-
-    def __enter__(self) -> EvaluationProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def note(self, text: str) -> None:
-        show_note(text)
 
     def start(self, what: str, row: str, count: int) -> None:
         if self._task is not None:
