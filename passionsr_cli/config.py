@@ -149,6 +149,7 @@ class CalibrationSettings(Settings):
     `float_layers` are not quantized. Bounds start from the extremes of `observing_batch_size`
     images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
+    `strict` refuses a substitute for a loss whose weights are not on this machine.
     `method_settings` holds, under each method's name, what that method is told; see
     `passionsr_cli/methods`.
     """
@@ -179,6 +180,7 @@ class CalibrationSettings(Settings):
     observing_batch_size: PositiveInt = 4
     gradient_checkpointing: bool = False
     save_every_seconds: PositiveInt = 45
+    strict: bool = False
     seed: NonNegativeInt = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -204,11 +206,13 @@ class FitSettings(Settings):
     """One optimisation of a calibration: how long, how fast, and how the learning rate falls.
 
     `cosine` falls to `final_learning_rate`; `milestones` multiplies the rate by `decay` after
-    each of these shares of the steps.
+    each of these shares of the steps. `rates` multiplies the rate of single parts: transform,
+    bounds, branch, merged, rounding.
     """
 
     steps: PositiveInt
     learning_rate: PositiveFloat
+    rates: dict[Literal["transform", "bounds", "branch", "merged", "rounding"], PositiveFloat] = {}
     schedule: Literal["cosine", "milestones"] = "cosine"
     final_learning_rate: NonNegativeFloat = 0.0
     milestones: tuple[float, ...] = (0.5,)

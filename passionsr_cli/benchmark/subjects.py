@@ -15,7 +15,7 @@ from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.calibration.images import default_crops
 from passionsr_cli.calibration.plans import check_names, quantize_model
-from passionsr_cli.calibration.stages import NO_TRANSFORMATION
+from passionsr_cli.calibration.stages import PLAIN
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models import sources
@@ -58,7 +58,7 @@ def quantize_min_max(
 
     This is method `maxmin` in a single pass: speed does not depend on where the bounds are.
     """
-    rows = quantize_model(model, settings, NO_TRANSFORMATION)
+    rows = quantize_model(model, settings, PLAIN)
     layers = list(quantized_layers(model).values())
     set_state(layers, State.OBSERVING)
     model(image)

@@ -9,6 +9,7 @@ Tensors of a layer L, as far as it has them:
     L.bias                with the shift's part W δ in it
     L.channel_scale       float32, LET with the split folded in
     L.channel_shift       float32
+    L.branch_down, L.branch_up            bfloat16, of a low-rank branch beside the layer
     L.input_scale, L.input_zero_point     of the input; for attention query_…, key_…,
                                           probability_…, value_…
 
@@ -92,6 +93,8 @@ def _packed(layer: Quantized) -> Tensors:
     tensors = _given(channel_scale=frozen.channel_scale, channel_shift=frozen.channel_shift)
     if frozen.bias is not None:
         tensors["bias"] = shortest(frozen.bias.detach())
+    if frozen.branch is not None:
+        tensors |= {"branch_down": frozen.branch[0], "branch_up": frozen.branch[1]}
     if frozen.input_grid is not None:
         tensors |= _grid_tensors("input", frozen.input_grid)
     if frozen.weight_grid is None:
@@ -201,6 +204,7 @@ def _restore(model: OneStepModel, row: LayerRow, tensors: Tensors) -> None:
             channel_scale=own.get("channel_scale"),
             channel_shift=own.get("channel_shift"),
             input_grid=None if row.activation is None else _grid(own, "input", row.activation),
+            branch=(own["branch_down"], own["branch_up"]) if layer.plan.rank else None,
         )
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from passionsr_cli.calibration.stages import Learns, Stage
+from passionsr_cli.calibration.losses import StageLoss
+from passionsr_cli.calibration.stages import Parts, Stage
+from passionsr_cli.calibration.turns import Turns
 from passionsr_cli.config import FitSettings
 from passionsr_cli.fitting import loop
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import Part
 from passionsr_cli.quantization.quantizer import Quantizer
 
 OBJECTIVE = "error"
@@ -30,9 +34,10 @@ class LearnedState:
 
     def __init__(self, layers: Learned) -> None:
         self.modules = {
-            f"{name}.{number}": module
+            f"{name}.{part.value}.{number}": module
             for name, layer in layers.items()
-            for number, module in enumerate([*layer.transforms(), *layer.quantizers()])
+            for part, modules in layer.learnable().items()
+            for number, module in enumerate(modules)
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -43,35 +48,30 @@ class LearnedState:
             module.load_state_dict(state_dict[name])
 
 
-def parameter_groups(layers: Learned, learns: Learns) -> list[dict[str, Any]]:
+def parameter_groups(
+    layers: Learned, learns: Parts, rates: Mapping[Any, float]
+) -> list[dict[str, Any]]:
     """The parameters of some layers that a stage learns, as groups of an optimizer.
 
-    All are relative to where they started, so a grid of b bits has steps of about 2^-b of them:
+    Most are relative to where they started, so a grid of b bits has steps of about 2^-b of them:
     each group's factor turns learning rates given in steps of its grid into the parameters'.
+    Roundings are of one step as they are. `rates` multiplies those of single parts.
     """
-    groups: dict[int, list[nn.Parameter]] = {}
-
-    def add(module: nn.Module, num_bits: int) -> None:
-        groups.setdefault(num_bits, []).extend(module.parameters())
-
+    groups: dict[float, list[nn.Parameter]] = {}
     for layer in layers.values():
-        if learns is not Learns.BOUNDS:
-            for module in layer.transforms():
-                add(module, layer.most_bits())
-        if learns is not Learns.TRANSFORM:
-            for module in layer.quantizers():
+        for part, modules in layer.learnable().items():
+            if part not in learns:
+                continue
+            for module in modules:
                 own = module.scheme.num_bits if isinstance(module, Quantizer) else None
-                add(module, own or layer.most_bits())
+                steps = 1.0 if part is Part.ROUNDING else 2.0 ** -(own or layer.most_bits())
+                factor = steps * rates.get(part.value, 1.0)
+                groups.setdefault(factor, []).extend(module.parameters())
     return [
-        {"params": parameters, "learning_rate_factor": 2.0**-num_bits}
-        for num_bits, parameters in groups.items()
+        {"params": parameters, "learning_rate_factor": factor}
+        for factor, parameters in groups.items()
         if parameters
     ]
-
-
-def relative_error(output: Tensor, target: Tensor) -> Tensor:
-    """‖output − target‖² / ‖target‖²: the same scale for latents and images."""
-    return (output.float() - target).square().mean() / target.square().mean()
 
 
 def batch_numbers(count: int, batch_size: int, seed: int, first: int) -> Iterator[list[int]]:
@@ -97,14 +97,18 @@ def build(
     stage: Stage,
     chain: nn.Module,
     layers: Learned,
+    loss: StageLoss,
+    turns: Turns | None,
     tracked: dict[str, loop.Stateful],
     accelerator: Accelerator,
     file: Path,
     save_every_seconds: float,
 ) -> loop.Stage:
-    """The optimisation of one stage. Batches hold `x`, the chain's input, and its `target`."""
+    """The optimisation of one stage, in which these layers of the chain learn, at once or in
+    turns. Batches hold what the loss reads."""
     assert stage.fit is not None
-    groups = parameter_groups(layers, stage.learns)
+    steps_each = stage.fit.steps
+    groups = parameter_groups(layers, stage.learns, stage.fit.rates)
     parameters = [parameter for group in groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.requires_grad_(True)
@@ -114,27 +118,35 @@ def build(
     )
     last_batch: loop.Batch = {}
 
-    def loss(batch: loop.Batch) -> Tensor:
+    def loss_of(batch: loop.Batch) -> Tensor:
         last_batch.update(batch)
-        return relative_error(prepared(batch["x"]), batch["target"])
+        module = None if turns is None else turns.enter(running.step)
+        return loss(prepared, batch, module, running.step % steps_each / steps_each)
 
     def locate() -> str:
         return trouble(chain, layers, last_batch["x"])
 
     objective = loop.Objective(
-        OBJECTIVE, parameters, optimizer, loss, learning_rate(stage.fit), stage.fit.gradient_clip
+        OBJECTIVE,
+        parameters,
+        optimizer,
+        loss_of,
+        learning_rate(stage.fit) if turns is None else turns.rate(learning_rate(stage.fit)),
+        stage.fit.gradient_clip,
     )
-    return loop.Stage(
+    running = loop.Stage(
         name=stage.name,
-        steps=stage.fit.steps,
+        steps=stage.fit.steps if turns is None else turns.steps,
         objectives=[objective],
         tracked={"layers": LearnedState(layers), **tracked},
         accelerator=accelerator,
         file=file,
         save_every_seconds=save_every_seconds,
-        divergence=DIVERGENCE,
+        # From one module to the next losses jump.
+        divergence=DIVERGENCE if turns is None else math.inf,
         locate=locate,
     )
+    return running
 
 
 @torch.no_grad()

@@ -90,7 +90,7 @@ def check_memory(
     description: ModelDescription, settings: CalibrationSettings, method: Method, device: str
 ) -> None:
     """Refuse a calibration that would be killed for its memory."""
-    chains = [stage.components for stage in method.stages if stage.fit]
+    chains = [stage.chain for stage in method.stages if stage.fit]
     needed = needed_bytes(component_sizes(description, settings.crop_px), chains, settings)
     if device.startswith("cuda"):
         free = torch.cuda.mem_get_info(torch.device(device))[0]

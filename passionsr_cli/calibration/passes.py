@@ -35,6 +35,11 @@ class TensorFolder:
     def holds(self, numbers: Sequence[int]) -> bool:
         return all(self._path(number).exists() for number in numbers)
 
+    def remove(self) -> None:
+        """Delete all of this name."""
+        for path in self.folder.glob(f"{self.name}-*.safetensors"):
+            path.unlink()
+
     def write(self, numbers: Sequence[int], tensors: Tensor) -> None:
         from safetensors.torch import save_file
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from passionsr_cli.calibration.stages import Transformation
+from passionsr_cli.calibration.stages import LayerDesign
 from passionsr_cli.config import FLOAT_BITS, MOST_BITS, CalibrationSettings, parse_bits
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.models.components import concatenations
+from passionsr_cli.models.components import component_of, concatenations
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.convert import ATTENTION, LayerRow, Plan, convert, find_layers
+from passionsr_cli.quantization.low_rank import check_rank
 from passionsr_cli.quantization.plans import AttentionPlan, LayerPlan
 from passionsr_cli.registry import ModelDescription
 
@@ -37,14 +38,14 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
 
 
 def quantize_model(
-    model: OneStepModel, settings: CalibrationSettings, transformation: Transformation
+    model: OneStepModel, settings: CalibrationSettings, design: LayerDesign
 ) -> list[LayerRow]:
     """Convert a model as the settings say; a row for each of its layers."""
-    return convert(model, _decider(settings, transformation, concatenations(model)))
+    return convert(model, _decider(settings, design, concatenations(model)))
 
 
 def _decider(
-    settings: CalibrationSettings, transformation: Transformation, boundaries: dict[str, int]
+    settings: CalibrationSettings, design: LayerDesign, boundaries: dict[str, int]
 ) -> Callable[[str, str, nn.Module], tuple[Plan | None, str]]:
     def decide(name: str, kind: str, layer: nn.Module) -> tuple[Plan | None, str]:
         part = settings.unet if name.startswith("unet.") else settings.vae
@@ -61,20 +62,35 @@ def _decider(
         if kind == ATTENTION:
             if activation is None:
                 return None, "its activations are left in floating point"
-            return AttentionPlan(activation, transformation.channel_scale), ""
+            return AttentionPlan(activation, design.channel_scale), ""
         padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
         shifts = {"none": False, "unpadded": not padded, "all": True}
         plan = LayerPlan(
             weight=_weight(settings, weight_bits),
             activation=activation,
-            channel_scale=transformation.channel_scale,
-            channel_shift=shifts[transformation.channel_shift],
-            split=boundaries.get(name) if transformation.split else None,
+            channel_scale=design.channel_scale,
+            channel_shift=shifts[design.channel_shift],
+            split=boundaries.get(name) if design.split else None,
+            rank=0 if exceptional else _rank(design.ranks, name, layer),
+            merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
+            merged_start=design.merged_start,
+            rounding=design.rounding,
         )
         lifted = exceptional and min(parse_bits(part)) < MOST_BITS
         return plan, EXCEPTION if lifted else ""
 
     return decide
+
+
+def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
+    """What a design says of a layer: of its kind in its component, else of its kind."""
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    kind = "linear"
+    if isinstance(layer, nn.Conv2d):
+        kind = "pointwise" if layer.kernel_size == (1, 1) else "convolution"
+    rank = ranks.get(f"{component_of(name)}.{kind}", ranks.get(kind, 0))
+    check_rank(rank, tuple(layer.weight.shape), name)
+    return rank
 
 
 def _weight(settings: CalibrationSettings, bits: int) -> Scheme | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +13,22 @@ from torch import Tensor
 
 from passionsr_cli.calibration import fit
 from passionsr_cli.calibration.images import CalibrationImages
-from passionsr_cli.calibration.passes import (
-    TensorFolder,
-    fill,
-    load_observers,
-    observe,
-    observer_states,
-)
+from passionsr_cli.calibration.inputs import Inputs
+from passionsr_cli.calibration.losses import StageLoss, relative_error
+from passionsr_cli.calibration.passes import load_observers, observe, observer_states
+from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
 from passionsr_cli.calibration.plans import quantize_model
 from passionsr_cli.calibration.progress import Curve, Listener, StageResult
 from passionsr_cli.calibration.report import LayerStudy, study_layers
 from passionsr_cli.calibration.stages import Method, Stage
+from passionsr_cli.calibration.turns import turns_of
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.fitting.loop import Batch, Progress, write_state
-from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, Chain, component_of
+from passionsr_cli.models.components import COMPONENTS, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.plans import Part, State
 
 STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
 # What a stage does is measured on so many images.
@@ -39,6 +37,7 @@ COMPARED_IMAGES = 8
 
 @dataclass(frozen=True)
 class _Fitted:
+    steps: int = 0
     seconds: float = 0.0
     start_error: float | None = None
     end_error: float | None = None
@@ -65,18 +64,20 @@ class Calibration:
         self.accelerator, self.listener = accelerator, listener
         self.curve, self.results = Curve(), list[StageResult]()
         self.rows: list[LayerRow] = []
-        self.filled: set[str] = set()
+        self.inputs = Inputs(model, images, folder, accelerator, listener.images)
+        self.perceptual_name = ""
 
     def run(self) -> None:
         """Calibrate the model in place and freeze it."""
         self.model.to(self.accelerator.device).requires_grad_(False)
         self.parameters = sum(p.numel() for p in self.model.parameters())
-        self._teach()
-        self.rows = quantize_model(self.model, self.settings, self.method.transformation)
+        self.inputs.teach()
+        self.perceptual = self._perceptual()
+        self.rows = quantize_model(self.model, self.settings, self.method.design)
         if self.settings.gradient_checkpointing:
             self.model.vae.enable_gradient_checkpointing()
             self.model.unet.enable_gradient_checkpointing()
-        self.layers = quantized_layers(self.model)
+        self.layers = self.inputs.layers = quantized_layers(self.model)
         # Components that stay in floating point have nothing to learn.
         self.stages = [s for s in self.method.stages if self._layers_of(s.components)]
         first = self._take_up()
@@ -86,26 +87,13 @@ class Calibration:
         for layer in self.layers.values():
             layer.freeze()
 
-    def _teach(self) -> None:
-        """Keep what the full-precision model makes of each image; it is not needed after that."""
-        results = [(Chain(self.model, (part,)), self._targets(part)) for part in COMPONENTS]
-        self._fill(results, self._upscaled, "full precision")
-
-    def _fill(
-        self,
-        results: Sequence[tuple[Chain, TensorFolder]],
-        inputs: Callable[[Sequence[int]], Tensor],
-        what: str,
-    ) -> None:
-        if self.accelerator.is_main_process:
-            fill(results, inputs, len(self.images), what, self.listener.images)
-        self.accelerator.wait_for_everyone()
-
-    def _targets(self, component: str) -> TensorFolder:
-        return TensorFolder(self.folder / "targets", component)
-
-    def _upscaled(self, numbers: Sequence[int]) -> Tensor:
-        return self.images.upscaled(numbers).to(self.accelerator.device)
+    def _perceptual(self) -> Distance | None:
+        """What the method's perceptual losses are measured by, if it has any."""
+        if not any(stage.losses.perceptual for stage in self.method.stages):
+            return None
+        device, strict = self.accelerator.device, self.settings.strict
+        self.perceptual_name, distance = perceptual_distance(self.model, device, strict)
+        return distance
 
     def _take_up(self) -> int:
         """Load the state an earlier run left; the number of the stage to go on with."""
@@ -140,6 +128,7 @@ class Calibration:
         began = self.curve.seconds()
         if self.started < number:
             self._start(stage, layers)
+            self.inputs.forget_after(stage.components[0])
             self.started = number
             self._save()
         set_state(list(layers.values()), stage.state)
@@ -147,7 +136,7 @@ class Calibration:
         self.results.append(
             StageResult(
                 name=stage.name,
-                steps=stage.fit.steps if stage.fit else 0,
+                steps=fitted.steps,
                 start_error=fitted.start_error,
                 end_error=fitted.end_error,
                 fit_seconds=fitted.seconds,
@@ -165,29 +154,21 @@ class Calibration:
             name: layer for name, layer in self.layers.items() if component_of(name) in components
         }
 
-    def _inputs(self, component: str) -> Callable[[Sequence[int]], Tensor]:
-        """What reaches a component: the images, or what the quantized components before it make."""
-        if component == ENCODER:
-            return self._upscaled
-        before = UNET if component != UNET else ENCODER
-        folder = TensorFolder(self.folder / "inputs", component)
-        # Every process decides this alike, whatever the main one has written meanwhile.
-        if component not in self.filled:
-            self.filled.add(component)
-            self._fill(
-                [(Chain(self.model, (before,)), folder)],
-                self._inputs(before),
-                f"quantized {before}",
-            )
-        return lambda numbers: folder.read(numbers).to(self.accelerator.device)
-
     def _start(self, stage: Stage, layers: fit.Learned) -> None:
         """Observe and start what the stage wants started; a second time if the first moved X."""
-        if stage.starts_transform:
+        design = self.method.design
+        branches_scaled = design.branch_start == "scaled"
+        if Part.BRANCH in stage.starts and not branches_scaled:
+            for layer in layers.values():
+                layer.start_branch(scaled=False)
+        if Part.TRANSFORM in stage.starts:
             self._observe(stage, layers)
             for layer in layers.values():
-                layer.start_transform(self.method.transformation.exponent)
-        if stage.starts_bounds:
+                layer.start_transform(design.exponent)
+        if Part.BRANCH in stage.starts and branches_scaled:
+            for layer in layers.values():
+                layer.start_branch(scaled=True)
+        if Part.BOUNDS in stage.starts:
             self._observe(stage, layers)
             for layer in layers.values():
                 layer.start_bounds()
@@ -202,7 +183,7 @@ class Calibration:
         observe(
             Chain(self.model, stage.components),
             layers,
-            self._inputs(stage.components[0]),
+            self.inputs.now(stage.components[0]),
             batches,
             self.folder / OBSERVING_FILE,
             self.settings.save_every_seconds,
@@ -213,12 +194,21 @@ class Calibration:
 
     def _fit(self, stage: Stage, layers: fit.Learned) -> _Fitted:
         """Learn, and go back to the start if that was better."""
+        assert stage.fit is not None
+        layers = layers | self._layers_of(stage.through)
         learned = fit.LearnedState(layers)
         start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
+        chain, turns = Chain(self.model, stage.chain), None
+        if stage.modules is not None:
+            turns = turns_of(
+                self.model, stage.components, self.layers, stage.modules, stage.fit.steps
+            )
         running = fit.build(
             stage,
-            Chain(self.model, stage.components),
+            chain,
             layers,
+            StageLoss(stage.losses, chain, self._layers_of(stage.chain), self.perceptual),
+            turns,
             {"curve": self.curve},
             self.accelerator,
             self.folder / FIT_FILE,
@@ -233,10 +223,11 @@ class Calibration:
         running.run(self._batches(stage, running.step), self._hear)
         seconds = self.curve.seconds() - began
         self.model.requires_grad_(False)
+        set_state(list(layers.values()), stage.state)
         end_error = self._error(stage)
         if not end_error < start_error:
             learned.load_state_dict(start)
-        return _Fitted(seconds, start_error, end_error)
+        return _Fitted(running.steps, seconds, start_error, end_error)
 
     def _hear(self, progress: Progress) -> None:
         loss = progress.losses[fit.OBJECTIVE]
@@ -246,20 +237,24 @@ class Calibration:
 
     def _batches(self, stage: Stage, step: int) -> Iterator[Batch]:
         size, processes = self.settings.batch_size, self.accelerator.num_processes
-        read = self._inputs(stage.components[0])
+        first_component = stage.components[0]
+        read, read_teacher = self.inputs.now(first_component), self.inputs.teacher(first_component)
         first = step * processes
         numbers = fit.batch_numbers(len(self.images), size, self.settings.seed, first)
         for place, batch in enumerate(numbers, first):
             if place % processes != self.accelerator.process_index:
                 continue
-            yield {"x": read(batch), "target": self._wanted(stage, batch)}
+            tensors = {"x": read(batch), "target": self._wanted(stage, batch)}
+            if stage.losses.module:
+                tensors["teacher_x"] = read_teacher(batch)
+            yield tensors
 
     @torch.no_grad()
     def _error(self, stage: Stage) -> float:
         """What the stage's fit lowers, on the compared images, which no order of batches moves."""
-        chain, read = Chain(self.model, stage.components), self._inputs(stage.components[0])
+        chain, read = Chain(self.model, stage.chain), self.inputs.now(stage.components[0])
         errors = [
-            fit.relative_error(chain(read([number])), self._wanted(stage, [number]))
+            relative_error(chain(read([number])), self._wanted(stage, [number]))
             for number in range(min(COMPARED_IMAGES, len(self.images)))
         ]
         return float(sum(errors) / len(errors))
@@ -267,18 +262,18 @@ class Calibration:
     def _wanted(self, stage: Stage, numbers: Sequence[int]) -> Tensor:
         """The targets of these images."""
         if stage.target == "hr":
-            return self.images.photographs(numbers).to(self.accelerator.device)
-        return self._targets(stage.components[-1]).read(numbers).to(self.accelerator.device)
+            return self.inputs.photographs(numbers)
+        return self.inputs.target(stage.chain[-1])(numbers)
 
     @torch.no_grad()
     def _image_psnr(self, stage: Stage) -> float:
         """Mean PSNR (dB, RGB) of the model as far as it is calibrated to the teacher's images."""
         start = stage.components[0]
         rest = Chain(self.model, COMPONENTS[COMPONENTS.index(start) :])
-        read, targets = self._inputs(start), self._targets(COMPONENTS[-1])
+        read, targets = self.inputs.now(start), self.inputs.target(COMPONENTS[-1])
         values = []
         for number in range(min(COMPARED_IMAGES, len(self.images))):
-            wanted = targets.read([number]).to(self.accelerator.device).clamp(0, 1)
+            wanted = targets([number]).clamp(0, 1)
             error = (rest(read([number])).clamp(0, 1) - wanted).square().mean()
             values.append(float(-10 * error.log10()))
         return sum(values) / len(values)
@@ -286,4 +281,4 @@ class Calibration:
     def study(self) -> list[LayerStudy]:
         """What LET did to the layers whose inputs are rounded worst, on the first image."""
         weighted = {n: x for n, x in self.layers.items() if isinstance(x, QuantizedLayer)}
-        return study_layers(weighted, lambda: self.model(self._upscaled([0])))
+        return study_layers(weighted, lambda: self.model(self.inputs.upscaled([0])))

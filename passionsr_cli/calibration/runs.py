@@ -154,7 +154,11 @@ def _manifest(
         },
         "bits": settings.bits_name,
         "settings": settings.model_dump(mode="json", exclude={"method", "method_settings"}),
-        "method": {"name": run.method.name, "settings": run.method.settings},
+        "method": {
+            "name": run.method.name,
+            "settings": run.method.settings,
+            "perceptual_loss": run.perceptual_name,
+        },
         "images": {
             "source": str(settings.images or "the sample: photographs"),
             "kind": "lr" if chosen.hr is None else "hr, degraded",

@@ -1,65 +1,112 @@
-"""What a calibration method is: a transformation and an ordered list of stages, as data."""
+"""What a calibration method is: a design of its layers and an ordered list of stages, as data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from passionsr_cli.config import FitSettings
 from passionsr_cli.models.components import COMPONENTS
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
+from passionsr_cli.quantization.plans import Part, Rounding, State
 
 ShiftPolicy = Literal["none", "unpadded", "all"]
+Order = Literal["forwards", "backwards"]
+Parts = frozenset[Part]
 
-
-class Learns(Enum):
-    """Which parameters of the quantized layers a stage learns."""
-
-    TRANSFORM = "transform"
-    BOUNDS = "bounds"
-    BOTH = "both"
+NOTHING: Parts = frozenset()
+LET: Parts = frozenset({Part.TRANSFORM})
+LBQ: Parts = frozenset({Part.BOUNDS})
 
 
 @dataclass(frozen=True)
-class Transformation:
-    """Which equivalent transformations layers get (LET, PassionSR, arXiv 2411.17106).
+class LayerDesign:
+    """What a method gives to the layers it quantizes.
 
-    `channel_shift` in padded convolutions costs an executor an explicit border, so `unpadded`
-    leaves those out. `exponent` is a of the channel scales' start, max|X|^a / max|W|^a.
+    Equivalent transformations (LET, PassionSR, arXiv 2411.17106): `channel_shift` in padded
+    convolutions costs an executor an explicit border, so `unpadded` leaves those out; `exponent`
+    is a of the channel scales' start, max|X|^a / max|W|^a.
+
+    Ranks of branches: keys are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one
+    of these behind a component, as in `unet.linear`, which then counts there; none without one.
+    `branch_start` says whose singular values a branch beside a layer starts from: those of its
+    weight, or of the weight times its channel scales.
     """
 
-    channel_scale: bool
-    channel_shift: ShiftPolicy
-    split: bool
+    channel_scale: bool = False
+    channel_shift: ShiftPolicy = "none"
+    split: bool = False
     exponent: float = 0.5
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    merged_ranks: Mapping[str, int] = field(default_factory=dict)
+    branch_start: Literal["weight", "scaled"] = "weight"
+    merged_start: Literal["zero", "residual"] = "zero"
+    rounding: Rounding = "nearest"
 
 
-NO_TRANSFORMATION = Transformation(channel_scale=False, channel_shift="none", split=False)
+PLAIN = LayerDesign()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a fit lowers: a weighted sum of relative squared errors and penalties.
+
+    `output` is of what the chain makes, towards the stage's target, `perceptual` a distance of
+    images (LPIPS or what stands for it), `module` of what the module in turn makes, towards what
+    it makes in full precision, `rounding` the undecided part of the roundings.
+    """
+
+    output: float = 1.0
+    perceptual: float = 0.0
+    module: float = 0.0
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModuleOrder:
+    """Modules are quantized and learned one after the other, in this order; which they are.
+
+    The others are still in full precision, or quantized already; those learn on if `learn_on`.
+    """
+
+    order: Order
+    kinds: tuple[ModuleKind, ...] = MODULE_KINDS
+    learn_on: bool = False
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a method on a chain of components.
+    """One step of a method on neighbouring components.
 
-    Ranges are observed on what the quantized components before them produce, then the
-    transformation and the bounds start from them as far as `starts_transform` and
-    `starts_bounds` say, and `learns` is fitted (nothing if `fit` is None) so that the chain's
-    output comes near its target: the teacher's output at the same place, or the photograph.
+    Ranges are observed on what the components before them make, quantized as far as they are by
+    then, and the parts of `starts` start from them. Then `learns` is fitted so that `losses` of
+    the output fall; nothing if `fit` is None. The output is that of the last component, or of
+    the last of `through`, components after them that are quantized already and learn on. The
+    target is the teacher's output at the same place, or the photograph.
+
+    With `modules` the fit has its steps for each module instead of for all.
     """
 
     name: str
     components: tuple[str, ...]
-    starts_transform: bool
-    starts_bounds: bool
-    learns: Learns = Learns.BOUNDS
+    starts: Parts = NOTHING
+    learns: Parts = LBQ
     fit: FitSettings | None = None
+    losses: Losses = Losses()
     target: Literal["teacher", "hr"] = "teacher"
+    through: tuple[str, ...] = ()
+    modules: ModuleOrder | None = None
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The components that run."""
+        return self.components + self.through
 
     @property
     def state(self) -> State:
         """Bounds follow the transformation while it alone is learned."""
-        return State.FOLLOWING if self.learns is Learns.TRANSFORM else State.QUANTIZING
+        return State.FOLLOWING if self.learns == LET else State.QUANTIZING
 
 
 Stages = tuple[Stage, ...]
@@ -67,20 +114,17 @@ Stages = tuple[Stage, ...]
 
 @dataclass(frozen=True)
 class Method:
-    """A calibration method. Stages go through the components from the encoder to the decoder.
+    """A calibration method.
 
     `settings` are what it was made from, complete, for the checkpoint's manifest.
     """
 
     name: str
     settings: dict[str, Any]
-    transformation: Transformation
+    design: LayerDesign
     stages: Stages
 
     def __post_init__(self) -> None:
-        last = -1
         for stage in self.stages:
-            places = [COMPONENTS.index(component) for component in stage.components]
+            places = [COMPONENTS.index(component) for component in stage.chain]
             assert places == list(range(places[0], places[-1] + 1))
-            assert places[-1] >= last
-            last = places[-1]

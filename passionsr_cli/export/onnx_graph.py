@@ -79,6 +79,7 @@ def _operation_value(operation: Operation, x: Value) -> Value:
 def layer_value(layer: QuantizedLayer, name: str, x: Value) -> Value:
     """A frozen convolution or linear layer applied to a float32 value."""
     frozen = layer.as_frozen()
+    whole = x
     padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
     if frozen.channel_shift is not None and any(padding):
         # Zero is only zero on the grid of X, so the border must be there before it.
@@ -93,14 +94,41 @@ def layer_value(layer: QuantizedLayer, name: str, x: Value) -> Value:
     bias = None if frozen.bias is None else _constant(frozen.bias.detach())
     weight = _weight(frozen.weight, frozen.weight_grid)
     if isinstance(layer, QuantizedConv2d):
-        strides, dilations = list(layer.stride), list(layer.dilation)
-        pads = [*padding, *padding]
-        product = op.Conv(x, weight, bias, strides=strides, pads=pads, dilations=dilations)
+        product = _convolution(layer, x, weight, bias, padding)
     else:
         product = op.MatMul(x, weight)
     # The exporter names nodes itself; what belongs to a layer is found again by this.
     product.producer().metadata_props[_LAYER_KEY] = name
-    return product if bias is None or isinstance(layer, QuantizedConv2d) else op.Add(product, bias)
+    if bias is not None and not isinstance(layer, QuantizedConv2d):
+        product = op.Add(product, bias)
+    if frozen.branch is None:
+        return product
+    return op.Add(product, _branch(layer, whole, frozen.branch))
+
+
+def _convolution(
+    layer: QuantizedConv2d, x: Value, weight: Value, bias: Value, padding: tuple[int, ...]
+) -> Value:
+    strides, dilations = list(layer.stride), list(layer.dilation)
+    pads = [*padding, *padding]
+    return op.Conv(x, weight, bias, strides=strides, pads=pads, dilations=dilations)
+
+
+def _branch(layer: QuantizedLayer, x: Value, branch: tuple[Tensor, Tensor]) -> Value:
+    """L₁(L₂ X), rounded to bfloat16 where the definition is, but multiplied in float32: ONNX's
+    CPU kernels know no products of bfloat16."""
+    down, up = branch
+    if isinstance(layer, QuantizedConv2d):
+        hidden = _convolution(layer, _half(x), _weight(down.float(), None), None, layer.padding)
+        return _half(op.Conv(_half(hidden), _weight(up.float(), None)))
+    hidden = op.MatMul(_half(x), _weight(down.float(), None))
+    return _half(op.MatMul(_half(hidden), _weight(up.float(), None)))
+
+
+def _half(x: Value) -> Value:
+    """The nearest numbers that bfloat16 has."""
+    half: Value = op.Cast(x, to=onnx.TensorProto.BFLOAT16)
+    return op.Cast(half, to=onnx.TensorProto.FLOAT)
 
 
 def _weight(weight: Tensor, grid: Grid | None) -> Value:

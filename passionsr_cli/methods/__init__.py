@@ -1,4 +1,4 @@
-"""Calibration methods: each turns its settings into a transformation and ordered stages.
+"""Calibration methods: each turns its settings into a design of layers and ordered stages.
 
 A method is one module with a `Settings` class and a `stages` function, and one line here.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from passionsr_cli.calibration.stages import Method, Stages, Transformation
+from passionsr_cli.calibration.stages import LayerDesign, Method, Stages
 from passionsr_cli.config import CalibrationSettings, Settings, validate
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.methods import maxmin, passionsr
+from passionsr_cli.methods import maxmin, passionsr, qartsr
 
-METHODS: dict[str, tuple[type[Settings], Callable[[Any], tuple[Transformation, Stages]]]] = {
+METHODS: dict[str, tuple[type[Settings], Callable[[Any], tuple[LayerDesign, Stages]]]] = {
     "maxmin": (maxmin.MaxMinSettings, maxmin.stages),
     "passionsr": (passionsr.PassionSRSettings, passionsr.stages),
+    "qartsr": (qartsr.QArtSRSettings, qartsr.stages),
 }
 
 

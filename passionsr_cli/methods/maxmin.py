@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passionsr_cli.calibration.stages import NO_TRANSFORMATION, Stage, Stages, Transformation
+from passionsr_cli.calibration.stages import LBQ, PLAIN, LayerDesign, Stage, Stages
 from passionsr_cli.config import Settings
 from passionsr_cli.models.components import COMPONENTS
 
@@ -11,7 +11,7 @@ class MaxMinSettings(Settings):
     """There is nothing to set."""
 
 
-def stages(settings: MaxMinSettings) -> tuple[Transformation, Stages]:
+def stages(settings: MaxMinSettings) -> tuple[LayerDesign, Stages]:
     """Weights between their extremes, activations between the moving averages of theirs."""
-    stage = Stage("min-max", COMPONENTS, starts_transform=False, starts_bounds=True)
-    return NO_TRANSFORMATION, (stage,)
+    stage = Stage("min-max", COMPONENTS, starts=LBQ)
+    return PLAIN, (stage,)

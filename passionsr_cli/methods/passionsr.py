@@ -7,12 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from passionsr_cli.calibration.stages import (
-    NO_TRANSFORMATION,
-    Learns,
+    LBQ,
+    LET,
+    PLAIN,
+    LayerDesign,
+    Parts,
     ShiftPolicy,
     Stage,
     Stages,
-    Transformation,
 )
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.models.components import COMPONENTS, DECODER
@@ -41,46 +43,35 @@ class PassionSRSettings(Settings):
     decoder_target: Literal["teacher", "hr"] = "teacher"
 
 
-def stages(settings: PassionSRSettings) -> tuple[Transformation, Stages]:
+def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
     """Component after component (DQC), or all at once."""
-    transformation = NO_TRANSFORMATION
+    design, both = PLAIN, LBQ
     if settings.transformation:
-        transformation = Transformation(
-            True, settings.channel_shift, settings.split, settings.exponent
-        )
+        design = LayerDesign(True, settings.channel_shift, settings.split, settings.exponent)
+        both = LET | LBQ
     if settings.distributed:
-        return transformation, tuple(
-            stage for part in COMPONENTS for stage in _component(part, settings)
-        )
+        return design, tuple(stage for part in COMPONENTS for stage in _component(part, settings))
     joint = Stage(
         "joint",
         COMPONENTS,
-        starts_transform=settings.transformation,
-        starts_bounds=True,
-        learns=Learns.BOTH if settings.transformation else Learns.BOUNDS,
+        starts=both,
+        learns=both,
         fit=settings.joint,
         target=settings.decoder_target,
     )
-    return transformation, (joint,)
+    return design, (joint,)
 
 
 def _component(component: str, settings: PassionSRSettings) -> list[Stage]:
     """DQC (section 3.4): LET and LBQ of one component, together or one after the other."""
 
-    def stage(name: str, learns: Learns, fit: FitSettings) -> Stage:
-        return Stage(
-            name,
-            (component,),
-            starts_transform=settings.transformation and learns is not Learns.BOUNDS,
-            starts_bounds=learns is not Learns.TRANSFORM,
-            learns=learns,
-            fit=fit,
-            target=settings.decoder_target if component == DECODER else "teacher",
-        )
+    def stage(name: str, parts: Parts, fit: FitSettings) -> Stage:
+        target = settings.decoder_target if component == DECODER else "teacher"
+        return Stage(name, (component,), starts=parts, learns=parts, fit=fit, target=target)
 
-    lbq = stage(f"{component} LBQ", Learns.BOUNDS, settings.lbq)
+    lbq = stage(f"{component} LBQ", LBQ, settings.lbq)
     if not settings.transformation:
         return [lbq]
     if settings.separate:
-        return [stage(f"{component} LET", Learns.TRANSFORM, settings.let), lbq]
-    return [stage(component, Learns.BOTH, settings.component)]
+        return [stage(f"{component} LET", LET, settings.let), lbq]
+    return [stage(component, LET | LBQ, settings.component)]

@@ -40,7 +40,7 @@ class Scorer:
         self._turn = nullcontext() if metric.cheap else threading.Lock()
         self._device = torch.device("cpu" if metric.cheap else device)
         try:
-            self._network = _built(metric, files, self._device)
+            self._network = built(metric, files, self._device)
         except Exception as error:
             # pyiqa and what it builds on raise anything at all for files that do not fit.
             raise MetricError(
@@ -84,7 +84,7 @@ class Scorer:
         return value
 
 
-def _built(metric: Metric, files: Files, device: torch.device) -> Any:
+def built(metric: Metric, files: Files, device: torch.device) -> Any:
     with tempfile.TemporaryDirectory(prefix="passionsr-") as folder:
         for file, path in files.items():
             place = Path(folder) / file.folder

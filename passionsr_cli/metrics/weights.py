@@ -20,16 +20,19 @@ Files = dict[WeightsFile, Path]
 class WeightsFinder:
     """Finds the files of metrics; what has to be downloaded is tried once.
 
-    `folder` goes before the caches. `HF_HUB_OFFLINE` forbids downloads. `on_note` hears of what
-    takes long.
+    `folder` goes before the caches. `HF_HUB_OFFLINE`, or `downloads`, forbids downloads.
+    `on_note` hears of what takes long.
     """
 
     def __init__(
-        self, folder: Path | None = None, on_note: Callable[[str], None] = lambda text: None
+        self,
+        folder: Path | None = None,
+        on_note: Callable[[str], None] = lambda text: None,
+        downloads: bool = True,
     ) -> None:
         if folder is not None and not folder.is_dir():
             raise MetricError(f"{folder}: no such folder; --metric-weights names one with weights")
-        self.folder, self._note = folder, on_note
+        self.folder, self._note, self._downloads = folder, on_note, downloads
         self._unreachable: dict[str, str] = {}
 
     def find(self, metric: Metric) -> Files:
@@ -44,6 +47,8 @@ class WeightsFinder:
         for path in places:
             if path.is_file():
                 return _checked(path, file)
+        if not self._downloads:
+            raise MetricError(f"{file.name} is not on this machine; get it from {file.url}")
         self._download(file, cached)
         return cached
 

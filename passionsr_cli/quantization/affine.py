@@ -86,14 +86,14 @@ def grid_between(lower: Tensor, upper: Tensor, scheme: Scheme) -> Grid:
 
 def quantize(x: Tensor, grid: Grid) -> Tensor:
     """The integers of `x`, int16 (asymmetric 8 bits and their differences fit)."""
-    scale, zero_point = _along(x, grid)
+    scale, zero_point = along_channels(x, grid)
     q = (x.float() / scale).round() + zero_point
     return q.clamp(grid.scheme.quant_min, grid.scheme.quant_max).to(torch.int16)
 
 
 def dequantize(q: Tensor, grid: Grid) -> Tensor:
     """The float32 reals that integers stand for."""
-    scale, zero_point = _along(q, grid)
+    scale, zero_point = along_channels(q, grid)
     return (q.float() - zero_point) * scale
 
 
@@ -117,8 +117,8 @@ def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
     return fused
 
 
-def _along(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Scale and zero point shaped to multiply `x`."""
+def along_channels(x: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    """A grid's scale and zero point, shaped to multiply `x`."""
     axis = grid.scheme.channel_axis
     if axis is None:
         return grid.scale, grid.zero_point

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
 from passionsr_cli.quantization.observers import MinMaxObserver
-from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, State
+from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer
 from passionsr_cli.quantization.transform import ChannelTransform, extent
 
@@ -41,13 +41,12 @@ class QuantizedAttention(nn.Module):
         channels = {f"{name} channels": item for name, item in self.channel_observers.items()}
         return {**self.tensor_observers, **channels}
 
-    def transforms(self) -> list[nn.Module]:
-        """What learns with LET."""
-        return [] if self.transform is None else [self.transform]
-
-    def quantizers(self) -> list[nn.Module]:
-        """What learns with LBQ."""
-        return list(self._quantizers().values())
+    def learnable(self) -> dict[Part, list[nn.Module]]:
+        """The modules whose parameters are each part of what can be learned."""
+        return {
+            Part.TRANSFORM: [] if self.transform is None else [self.transform],
+            Part.BOUNDS: list(self._quantizers().values()),
+        }
 
     def _quantizers(self) -> dict[str, Quantizer]:
         return {
@@ -135,6 +134,9 @@ class QuantizedAttention(nn.Module):
         if self.transform is not None:
             query, key = (extent(self.channel_observers[n].bounds()) for n in ("query", "key"))
             self.transform.start(query, key, exponent)
+
+    def start_branch(self, scaled: bool) -> None:
+        """Products of two activations have no weight to take a branch from."""
 
     @torch.no_grad()
     def start_bounds(self) -> None:

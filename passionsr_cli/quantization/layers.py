@@ -6,16 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.affine import (
-    Grid,
-    Scheme,
-    dequantize,
-    fake_quantize,
-    grid_between,
-    quantize,
-)
+from passionsr_cli.quantization.affine import Grid, fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.observers import MinMaxObserver
-from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
+from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer
 from passionsr_cli.quantization.transform import (
     Bounds,
@@ -24,9 +17,10 @@ from passionsr_cli.quantization.transform import (
     extent,
     transformed_bounds,
 )
+from passionsr_cli.quantization.weights import QuantizedWeight
 
 
-class QuantizedLayer(nn.Module):
+class QuantizedLayer(QuantizedWeight):
     """What `QuantizedConv2d` and `QuantizedLinear` share. Computes in float32."""
 
     channel_axis: int
@@ -34,18 +28,12 @@ class QuantizedLayer(nn.Module):
     channel_shift: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None, plan: LayerPlan) -> None:
-        super().__init__()
-        outputs, channels = weight.shape[:2]
-        self.plan = plan
-        self.state = State.FLOAT
-        self.frozen = False
-        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        super().__init__(weight, bias, plan)
+        channels = weight.shape[1]
         transforms = plan.channel_scale or plan.channel_shift
         self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
         self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
         self.input_quantizer = None if plan.activation is None else Quantizer(plan.activation)
-        self.weight_quantizer = None if plan.weight is None else Quantizer(plan.weight, outputs)
         self.register_buffer("channel_scale", None)
         self.register_buffer("channel_shift", None)
         self.tensor_observer = MinMaxObserver()
@@ -55,14 +43,19 @@ class QuantizedLayer(nn.Module):
         """What notes ranges while `State.OBSERVING`."""
         return {"tensor": self.tensor_observer, "channel": self.channel_observer}
 
-    def transforms(self) -> list[nn.Module]:
-        """What learns with LET."""
-        return [] if self.transform is None else [self.transform]
-
-    def quantizers(self) -> list[nn.Module]:
-        """What learns with LBQ: bounds, and how the parts of a split share them."""
-        found = (self.split, self.input_quantizer, self.weight_quantizer)
-        return [module for module in found if module is not None]
+    def learnable(self) -> dict[Part, list[nn.Module]]:
+        """The modules whose parameters are each part of what can be learned."""
+        found: dict[Part, list[nn.Module | None]] = {
+            Part.TRANSFORM: [self.transform],
+            Part.BOUNDS: [self.split, self.input_quantizer, self.weight_quantizer],
+            Part.BRANCH: [self.branch],
+            Part.MERGED: [self.merged],
+            Part.ROUNDING: [self.rounding],
+        }
+        return {
+            part: [module for module in modules if module is not None]
+            for part, modules in found.items()
+        }
 
     def most_bits(self) -> int:
         """Bits of the finer of its grids."""
@@ -71,6 +64,10 @@ class QuantizedLayer(nn.Module):
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
         """The layer's product; `padded` says that `x` has its border already."""
+        raise NotImplementedError
+
+    def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        """L₁(L₂ X) of X as it is, every operand and result in bfloat16."""
         raise NotImplementedError
 
     def pad(self, x: Tensor) -> Tensor:
@@ -95,7 +92,9 @@ class QuantizedLayer(nn.Module):
             else:
                 values = fake_quantize(values, grid_between(*bounds, self.input_quantizer.scheme))
         weight = self.weight if self.frozen else self._quantized_weight(scale)
-        return self.product(values, weight, self._folded_bias(shift), padded)
+        result = self.product(values, weight, self._folded_bias(shift), padded)
+        factors = self.branch_factors()
+        return result if factors is None else result + self.branch_product(x, *factors).float()
 
     def _transformation(self) -> tuple[Tensor | None, Tensor | None, Bounds | None]:
         """Scale and shift of each channel, and the bounds that follow from them if they do."""
@@ -136,47 +135,26 @@ class QuantizedLayer(nn.Module):
         shape[self.channel_axis] = -1
         return values.reshape(shape)
 
-    def _scaled_weight(self, scale: Tensor | None) -> Tensor:
-        weight = self.weight.float()
-        if scale is None:
-            return weight
-        return weight * scale.reshape(1, -1, *[1] * (weight.dim() - 2))
-
-    def _quantized_weight(self, scale: Tensor | None) -> Tensor:
-        weight = self._scaled_weight(scale)
-        if self.weight_quantizer is None:
-            return weight
-        if self.state is State.FOLLOWING:
-            scheme = self.weight_quantizer.scheme
-            return fake_quantize(weight, grid_between(*_weight_bounds(weight, scheme), scheme))
-        quantized: Tensor = self.weight_quantizer(weight)
-        return quantized
-
-    def _folded_bias(self, shift: Tensor | None) -> Tensor | None:
-        """b + W δ, from the weight as it was before rounding."""
-        if shift is None or self.frozen:
-            return self.bias
-        # No matrix product: autocast would compute it in half precision.
-        moved = (self._summed_weight() * shift).sum(1)
-        return moved if self.bias is None else self.bias + moved
-
-    def _summed_weight(self) -> Tensor:
-        """What each input channel (O, C) adds to an output where it is constant."""
-        weight = self.weight.float()
-        return weight if weight.dim() == 2 else weight.flatten(2).sum(2)
-
     @torch.no_grad()
     def start_transform(self, exponent: float) -> None:
-        """Channel scales from what was observed (LET's start)."""
+        """Channel scales from what was observed (LET's start), for the weight as it is now."""
         if self.transform is not None and self.plan.channel_scale:
-            weights = self.weight.float().transpose(0, 1).flatten(1).abs().amax(1)
+            weights = self._own_weight().transpose(0, 1).flatten(1).abs().amax(1)
             self.transform.start(extent(self.channel_observer.bounds()), weights, exponent)
+
+    @torch.no_grad()
+    def start_branch(self, scaled: bool) -> None:
+        """L₁L₂ from the largest singular values of W, or of s ⊙ W with the scale as it is now."""
+        if self.branch is not None:
+            scale = self.transform.scale() if scaled and self.transform is not None else None
+            self.branch.start_nearest(self.weight.float(), scale)
 
     @torch.no_grad()
     def start_bounds(self) -> None:
         """Bounds from what was observed, through the transformation as it is now (LBQ's start).
 
-        Parts of a concatenation get bounds each, folded into one grid.
+        Parts of a concatenation get bounds each, folded into one grid. What depends on the
+        weight's bounds starts with them: F₁F₂ and the rounding.
         """
         scale = shift = None
         if self.transform is not None:
@@ -187,9 +165,7 @@ class QuantizedLayer(nn.Module):
             bounds = self.tensor_observer.bounds()
         if self.input_quantizer is not None:
             self.input_quantizer.start(*bounds)
-        if self.weight_quantizer is not None:
-            weight = self._scaled_weight(self.effective_transform()[0])
-            self.weight_quantizer.start(*_weight_bounds(weight, self.weight_quantizer.scheme))
+        self._start_weight(self.effective_transform()[0])
 
     def effective_transform(self) -> tuple[Tensor | None, Tensor | None]:
         """(s, δ) of each input channel with the split folded in; None is the identity."""
@@ -225,30 +201,24 @@ class QuantizedLayer(nn.Module):
     def freeze(self) -> None:
         """Round the weight for good and fold everything that was learned."""
         scale, shift = self.effective_transform()
-        weight = self._scaled_weight(scale)
-        weight_grid = _grid(self.weight_quantizer)
         self.adopt(
             FrozenLayer(
-                weight=weight if weight_grid is None else quantize(weight, weight_grid),
-                weight_grid=weight_grid,
+                weight=self._rounded_weight(scale),
+                weight_grid=_grid(self.weight_quantizer),
                 bias=self._folded_bias(shift),
                 channel_scale=scale,
                 channel_shift=shift,
                 input_grid=_grid(self.input_quantizer),
+                branch=self.branch_factors(),
             )
         )
 
     @torch.no_grad()
     def adopt(self, frozen: FrozenLayer) -> None:
         """Become the layer that `freeze` made, here or in an earlier process."""
-        weight = frozen.weight
-        if frozen.weight_grid is not None and self.weight_quantizer is not None:
-            weight = dequantize(weight, frozen.weight_grid)
-            self.weight_quantizer.fix(frozen.weight_grid)
+        self._adopt_weight(frozen)
         if frozen.input_grid is not None and self.input_quantizer is not None:
             self.input_quantizer.fix(frozen.input_grid)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None if frozen.bias is None else nn.Parameter(frozen.bias, requires_grad=False)
         self.channel_scale, self.channel_shift = frozen.channel_scale, frozen.channel_shift
         self.transform = self.split = None
         self.frozen, self.state = True, State.QUANTIZING
@@ -265,6 +235,7 @@ class QuantizedLayer(nn.Module):
             channel_scale=self.channel_scale,
             channel_shift=self.channel_shift,
             input_grid=_grid(self.input_quantizer),
+            branch=self.branch_factors(),
         )
 
 
@@ -286,6 +257,10 @@ class QuantizedConv2d(QuantizedLayer):
         padding = (0, 0) if padded else self.padding
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation)
 
+    def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        hidden = self.product(x.to(down.dtype), down, None, padded=False)
+        return F.conv2d(hidden, up)
+
 
 class QuantizedLinear(QuantizedLayer):
     """A linear layer on integer grids. Input (…, C), output (…, O)."""
@@ -298,14 +273,8 @@ class QuantizedLinear(QuantizedLayer):
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
         return F.linear(x, weight, bias)
 
-
-def _weight_bounds(weight: Tensor, scheme: Scheme) -> Bounds:
-    """Smallest and largest weight, of each output channel or of all; differentiable."""
-    if scheme.channel_axis is None:
-        lower, upper = weight.amin(), weight.amax()
-    else:
-        lower, upper = weight.flatten(1).amin(1), weight.flatten(1).amax(1)
-    return (lower, torch.maximum(-lower, upper)) if scheme.symmetric else (lower, upper)
+    def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        return F.linear(F.linear(x.to(down.dtype), down), up)
 
 
 def _grid(quantizer: Quantizer | None) -> Grid | None:

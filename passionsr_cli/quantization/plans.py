@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,11 +25,31 @@ class State(Enum):
     QUANTIZING = "quantizing"
 
 
+class Part(Enum):
+    """What can be learned about a quantized layer.
+
+    TRANSFORM: the channels' scales and shifts. BOUNDS: of every grid, and how the parts of a
+    split share one. BRANCH: L₁L₂, which runs beside the layer in 16 bits. MERGED: F₁F₂, which is
+    added to the weight before it is rounded. ROUNDING: which way each weight is rounded.
+    """
+
+    TRANSFORM = "transform"
+    BOUNDS = "bounds"
+    BRANCH = "branch"
+    MERGED = "merged"
+    ROUNDING = "rounding"
+
+
+Rounding = Literal["nearest", "adaptive"]
+
+
 @dataclass(frozen=True)
 class LayerPlan:
     """How one layer is quantized; a scheme that is None leaves its side in floating point.
 
-    `split` is the channel at which a concatenated input's second part begins.
+    `split` is the channel at which a concatenated input's second part begins. `rank` is that of
+    the branch beside the layer, `merged_rank` that of the one merged into its weight; 0: none.
+    `merged_start` is zero, or what the rounding of the weight took away.
     """
 
     weight: Scheme | None
@@ -36,6 +57,10 @@ class LayerPlan:
     channel_scale: bool = False
     channel_shift: bool = False
     split: int | None = None
+    rank: int = 0
+    merged_rank: int = 0
+    merged_start: Literal["zero", "residual"] = "zero"
+    rounding: Rounding = "nearest"
 
 
 @dataclass(frozen=True)
@@ -58,7 +83,8 @@ class FrozenLayer:
     """All that is left of a calibrated layer: what executors run and checkpoints hold.
 
     With a grid, `weight` holds the integers (int16) of s ⊙ W, without one s ⊙ W itself. `bias`
-    contains W δ; scale and shift have the split folded in; None is the identity.
+    contains W δ; scale and shift have the split folded in; None is the identity. `branch` is
+    (down, up) in bfloat16, shaped like weights: X runs through both, and what they make is added.
     """
 
     weight: Tensor
@@ -67,6 +93,7 @@ class FrozenLayer:
     channel_scale: Tensor | None
     channel_shift: Tensor | None
     input_grid: Grid | None
+    branch: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def _operation_node(operation: Operation, x: Node) -> Node:
 def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
     """A frozen convolution or linear layer applied to a float32 node; its product gets the name."""
     frozen = layer.as_frozen()
+    whole = x
     padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
     if frozen.channel_shift is not None and any(padding):
         # Zero is only zero on the grid of X, so the border must be there before it.
@@ -99,17 +100,36 @@ def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
     else:
         x = _move(layer, x, frozen.channel_scale, frozen.channel_shift)
     weight = _weight_node(frozen.weight, frozen.weight_grid)
-    if isinstance(layer, QuantizedConv2d):
-        assert isinstance(layer.stride, tuple)
-        pads, dilation = list(padding), list(layer.dilation)
-        product = ops.convolution(x, weight, list(layer.stride), pads, pads, dilation)
-    else:
-        product = ops.matmul(x, weight, False, True)
+    product = _product(layer, x, weight, padding)
     product.set_friendly_name(name)
-    if frozen.bias is None:
-        return product
-    bias = frozen.bias.detach()
-    return ops.add(product, ops.constant(_along_channels(layer, bias)))
+    result = product
+    if frozen.bias is not None:
+        bias = _along_channels(layer, frozen.bias.detach())
+        result = ops.add(product, ops.constant(bias))
+    if frozen.branch is None:
+        return result
+    return ops.add(result, _branch_node(layer, whole, frozen.branch))
+
+
+def _product(
+    layer: QuantizedLayer, x: Node, weight: Node, padding: tuple[int, ...] | None = None
+) -> Node:
+    if not isinstance(layer, QuantizedConv2d):
+        return ops.matmul(x, weight, False, True)
+    assert isinstance(layer.stride, tuple)
+    pads = list(layer.padding if padding is None else padding)
+    return ops.convolution(x, weight, list(layer.stride), pads, pads, list(layer.dilation))
+
+
+def _branch_node(layer: QuantizedLayer, x: Node, branch: tuple[Tensor, Tensor]) -> Node:
+    """L₁(L₂ X): nodes of bfloat16 run on kernels of bfloat16, whatever is around them."""
+    down, up = (ops.convert(ops.constant(factor.float().numpy()), "bf16") for factor in branch)
+    hidden = _product(layer, ops.convert(x, "bf16"), down)
+    if isinstance(layer, QuantizedConv2d):
+        result = ops.convolution(hidden, up, [1, 1], [0, 0], [0, 0], [1, 1])
+    else:
+        result = ops.matmul(hidden, up, False, True)
+    return ops.convert(result, "f32")
 
 
 def _weight_node(weight: Tensor, grid: Grid | None) -> Node:

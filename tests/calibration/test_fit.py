@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from passionsr_cli.calibration.fit import parameter_groups
-from passionsr_cli.calibration.stages import Learns
+from passionsr_cli.calibration.stages import LBQ, LET, Parts
 from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.layers import QuantizedConv2d
 from passionsr_cli.quantization.plans import LayerPlan
@@ -17,9 +17,9 @@ def layer() -> QuantizedConv2d:
     return QuantizedConv2d(nn.Conv2d(3, 2, 3, padding=1), plan)
 
 
-def _factors(layer: QuantizedConv2d, learns: Learns) -> dict[int, float]:
+def _factors(layer: QuantizedConv2d, learns: Parts) -> dict[int, float]:
     """The learning rate factor of each parameter that learns."""
-    groups = parameter_groups({"layer": layer}, learns)
+    groups = parameter_groups({"layer": layer}, learns, {})
     return {id(p): group["learning_rate_factor"] for group in groups for p in group["params"]}
 
 
@@ -27,7 +27,7 @@ def test_parameters_learn_in_steps_of_their_grid(layer: QuantizedConv2d) -> None
     assert layer.weight_quantizer
     assert layer.input_quantizer
     assert layer.transform
-    factors = _factors(layer, Learns.BOTH)
+    factors = _factors(layer, LET | LBQ)
     assert {factors[id(p)] for p in layer.weight_quantizer.parameters()} == {1 / 16}
     assert {factors[id(p)] for p in layer.input_quantizer.parameters()} == {1 / 256}
     # A channel scale moves both operands, so it goes with the finer grid.
@@ -41,9 +41,7 @@ def test_one_step_of_the_rate_is_one_step_of_the_grid(layer: QuantizedConv2d) ->
     quantizer.start(torch.tensor(-1.0), torch.tensor(4.0))
     before, scale = quantizer.bounds()[1].item(), quantizer.grid().scale.item()
     group = next(
-        g
-        for g in parameter_groups({"l": layer}, Learns.BOUNDS)
-        if quantizer.upper in set(g["params"])
+        g for g in parameter_groups({"l": layer}, LBQ, {}) if quantizer.upper in set(g["params"])
     )
     optimizer = torch.optim.Adam(group["params"], lr=group["learning_rate_factor"])
     quantizer.bounds()[1].backward()
@@ -54,5 +52,5 @@ def test_one_step_of_the_rate_is_one_step_of_the_grid(layer: QuantizedConv2d) ->
 def test_stages_learn_what_they_say(layer: QuantizedConv2d) -> None:
     assert layer.transform
     own = {id(p) for p in layer.transform.parameters()}
-    assert set(_factors(layer, Learns.TRANSFORM)) == own
-    assert not own & set(_factors(layer, Learns.BOUNDS))
+    assert set(_factors(layer, LET)) == own
+    assert not own & set(_factors(layer, LBQ))

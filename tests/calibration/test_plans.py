@@ -4,14 +4,14 @@ import pytest
 
 from passionsr_cli.calibration.catalogue import bits_of
 from passionsr_cli.calibration.plans import EXCEPTION, check_names, quantize_model
-from passionsr_cli.calibration.stages import NO_TRANSFORMATION, Transformation
+from passionsr_cli.calibration.stages import PLAIN, LayerDesign
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import LayerRow
 from passionsr_cli.quantization.plans import LayerPlan
 
-ALL = Transformation(True, "unpadded", split=True)
+ALL = LayerDesign(True, "unpadded", split=True)
 
 
 def _rows(model: OneStepModel, **settings: object) -> dict[str, LayerRow]:
@@ -84,7 +84,7 @@ def test_shifts_and_splits_stand_where_they_are_free(tiny_model: OneStepModel) -
 
 
 def test_without_transformation_there_is_none(tiny_model: OneStepModel) -> None:
-    rows = quantize_model(tiny_model, CalibrationSettings(), NO_TRANSFORMATION)
+    rows = quantize_model(tiny_model, CalibrationSettings(), PLAIN)
     plans = [row.plan for row in rows if isinstance(row.plan, LayerPlan)]
     assert not any(plan.channel_scale or plan.channel_shift or plan.split for plan in plans)
 

@@ -15,6 +15,7 @@ from passionsr_cli.errors import ConfigError, FitError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.sources import save
+from passionsr_cli.quantization.plans import Part
 
 STEPS = 6
 
@@ -167,7 +168,7 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
         def step(self, progress: Progress) -> None:
             if progress.stage == "unet" and progress.step == 3:
                 layer = calibrations[0].layers["unet.mid_block.resnets.0.conv1"]
-                for parameter in layer.transforms()[0].parameters():
+                for parameter in layer.learnable()[Part.TRANSFORM][0].parameters():
                     parameter.data.fill_(math.nan)
 
     calibrations: list[run.Calibration] = []

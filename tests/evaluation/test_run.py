@@ -274,7 +274,7 @@ def test_a_metric_of_sets_sees_exactly_the_images_of_the_table(
         one, other = (sum(path.stat().st_size for path in side) for side in sides)
         return one + other / 1e6
 
-    monkeypatch.setattr(scoring, "_built", lambda metric, files, device: sizes)
+    monkeypatch.setattr(scoring, "built", lambda metric, files, device: sizes)
     monkeypatch.setattr(WeightsFinder, "find", lambda self, metric: {})
     found = _evaluate(data, tmp_path / "out", baseline=["bicubic"], metrics=["fid"], limit=2)
     images = [tmp_path / "out" / "images" / "bicubic" / f"{name}.png" for name in "ab"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from passionsr_cli import methods
-from passionsr_cli.calibration.stages import Learns
+from passionsr_cli.calibration.stages import LBQ, LET
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.quantization.plans import State
@@ -19,9 +19,8 @@ def test_passionsr_goes_from_the_encoder_to_the_decoder() -> None:
     stages = _build().stages
     assert [stage.components for stage in stages] == [("encoder",), ("unet",), ("decoder",)]
     for stage in stages:
-        assert (stage.learns, stage.state) == (Learns.BOTH, State.QUANTIZING)
-        assert stage.starts_transform
-        assert stage.starts_bounds
+        assert (stage.learns, stage.state) == (LET | LBQ, State.QUANTIZING)
+        assert stage.starts == LET | LBQ
 
 
 def test_let_and_lbq_can_follow_one_another_as_published() -> None:
@@ -30,13 +29,11 @@ def test_let_and_lbq_can_follow_one_another_as_published() -> None:
         (part,) for part in ("encoder", "unet", "decoder") for _ in range(2)
     ]
     let, lbq = stages[:2]
-    assert (let.learns, let.state) == (Learns.TRANSFORM, State.FOLLOWING)
-    assert let.starts_transform
-    assert not let.starts_bounds
+    assert (let.learns, let.state) == (LET, State.FOLLOWING)
+    assert let.starts == LET
     # Bounds start anew from what LET made.
-    assert (lbq.learns, lbq.state) == (Learns.BOUNDS, State.QUANTIZING)
-    assert lbq.starts_bounds
-    assert not lbq.starts_transform
+    assert (lbq.learns, lbq.state) == (LBQ, State.QUANTIZING)
+    assert lbq.starts == LBQ
 
 
 def test_photographs_are_the_decoders_target_alone() -> None:
@@ -47,7 +44,7 @@ def test_photographs_are_the_decoders_target_alone() -> None:
 def test_maxmin_learns_nothing() -> None:
     method = _build("maxmin")
     assert [stage.fit for stage in method.stages] == [None]
-    assert not method.transformation.channel_scale
+    assert not method.design.channel_scale
 
 
 def test_settings_of_other_methods_may_stand_beside() -> None:

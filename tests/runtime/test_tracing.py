@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from passionsr_cli.calibration.plans import quantize_model
-from passionsr_cli.calibration.stages import NO_TRANSFORMATION
+from passionsr_cli.calibration.stages import PLAIN
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.models.components import COMPONENTS, DECODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
@@ -16,7 +16,7 @@ from passionsr_cli.runtime.tracing import component_of_model, traced_as_operatio
 
 @pytest.fixture
 def frozen(tiny_model: OneStepModel) -> OneStepModel:
-    quantize_model(tiny_model, CalibrationSettings(unet="w4a8", vae="w6a6"), NO_TRANSFORMATION)
+    quantize_model(tiny_model, CalibrationSettings(unet="w4a8", vae="w6a6"), PLAIN)
     layers = list(quantized_layers(tiny_model).values())
     set_state(layers, State.OBSERVING)
     with torch.no_grad():

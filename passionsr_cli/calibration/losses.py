@@ -1,0 +1,143 @@
+"""What a stage's fit lowers, computed from one run of its chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.calibration.perceptual import Distance
+from passionsr_cli.calibration.stages import Losses
+from passionsr_cli.fitting.loop import Batch
+from passionsr_cli.models.components import Chain
+from passionsr_cli.quantization.convert import Quantized, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import State
+
+# β of the rounding's regularizer falls from the first to the second, after a share of the steps
+# in which nothing is decided yet (AdaRound, arXiv 2004.10568, section 5).
+ROUNDING_EXPONENTS = (20.0, 2.0)
+FREE_SHARE = 0.2
+
+
+def relative_error(output: Tensor, target: Tensor) -> Tensor:
+    """‖output − target‖² / ‖target‖²: the same scale for latents and images."""
+    return (output.float() - target).square().mean() / target.square().mean().clamp_min(1e-12)
+
+
+class StageLoss:
+    """The loss of a chain with these quantized layers.
+
+    Batches hold `x`, the chain's input, `target`, and with a module loss `teacher_x`, what full
+    precision has in place of x.
+    """
+
+    def __init__(
+        self,
+        losses: Losses,
+        chain: Chain,
+        layers: Mapping[str, Quantized],
+        perceptual: Distance | None,
+    ) -> None:
+        self.losses, self.chain, self.layers = losses, chain, dict(layers)
+        self.perceptual = perceptual
+        self.reads_output = losses.output > 0 or losses.perceptual > 0
+
+    def __call__(
+        self, run: nn.Module, batch: Batch, module: nn.Module | None, share: float
+    ) -> Tensor:
+        """The loss while this module is in turn, if any, after this share of its steps.
+
+        `run` is the chain, or what wraps it.
+        """
+        total = batch["x"].new_zeros(())
+        if self.losses.module and module is not None:
+            wanted = self._wanted(batch["teacher_x"], module)
+            with _recorded(module) as found:
+                output = self._until_needed(run, batch["x"], module)
+            total = total + self.losses.module * relative_error(found[0], wanted)
+        else:
+            output = run(batch["x"])
+        if output is not None and self.losses.output:
+            total = total + self.losses.output * relative_error(output, batch["target"])
+        if output is not None and self.losses.perceptual and self.perceptual is not None:
+            total = total + self.losses.perceptual * self.perceptual(output, batch["target"])
+        if self.losses.rounding and share > FREE_SHARE:
+            total = total + self.losses.rounding * self._undecided(share)
+        return total
+
+    @torch.no_grad()
+    def _wanted(self, x: Tensor, module: nn.Module) -> Tensor:
+        """What the module makes in full precision."""
+        states = {name: layer.state for name, layer in self.layers.items()}
+        set_state(list(self.layers.values()), State.FLOAT)
+        try:
+            with _recorded(module) as found:
+                _run_until(self.chain, x, module)
+        finally:
+            for name, layer in self.layers.items():
+                layer.state = states[name]
+        return found[0]
+
+    def _until_needed(self, run: nn.Module, x: Tensor, module: nn.Module) -> Tensor | None:
+        if self.reads_output or run is not self.chain:
+            result: Tensor = run(x)
+            return result
+        _run_until(run, x, module)
+        return None
+
+    def _undecided(self, share: float) -> Tensor:
+        first, last = ROUNDING_EXPONENTS
+        exponent = last + (first - last) * (1 - (share - FREE_SHARE) / (1 - FREE_SHARE))
+        roundings = [
+            layer.rounding
+            for layer in self.layers.values()
+            if isinstance(layer, QuantizedLayer) and layer.rounding is not None
+        ]
+        learned = [rounding for rounding in roundings if rounding.logit.requires_grad]
+        return torch.stack([rounding.undecided(exponent) for rounding in learned]).mean()
+
+
+class _Reached(Exception):  # noqa: N818  (control flow, no error)
+    """What is after it in a chain is not needed."""
+
+
+@contextmanager
+def _recorded(module: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that gets what this module makes."""
+    found: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        found.append(_tensor(output))
+
+    hook = module.register_forward_hook(note)
+    try:
+        yield found
+    finally:
+        hook.remove()
+
+
+def _run_until(run: nn.Module, x: Tensor, module: nn.Module) -> None:
+    """Run, but no further than through this module."""
+
+    def stop(module: nn.Module, inputs: object, output: object) -> None:
+        raise _Reached
+
+    hook = module.register_forward_hook(stop)
+    try:
+        run(x)
+    except _Reached:
+        pass
+    finally:
+        hook.remove()
+
+
+def _tensor(output: object) -> Tensor:
+    """The one tensor in what a module of diffusers returns."""
+    if isinstance(output, Tensor):
+        return output
+    found = output[0]  # type: ignore[index]
+    assert isinstance(found, Tensor)
+    return found

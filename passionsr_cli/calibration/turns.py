@@ -1,0 +1,62 @@
+"""Whose turn it is in a fit that goes module by module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from passionsr_cli.calibration.stages import ModuleOrder
+from passionsr_cli.models.modules import Module, modules_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import Quantized, set_state
+from passionsr_cli.quantization.plans import State
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Modules in the order in which they are quantized, each for the same number of steps.
+
+    Which step it is decides everything, so that a fit can be resumed at any of them.
+    """
+
+    model: OneStepModel
+    modules: tuple[Module, ...]
+    layers: dict[str, Quantized]
+    steps_each: int
+    learn_on: bool
+
+    @property
+    def steps(self) -> int:
+        return self.steps_each * len(self.modules)
+
+    def enter(self, step: int) -> nn.Module:
+        """Quantize the layers whose modules had or have their turn, let those learn that do,
+        and return the module in turn."""
+        turn = min(step // self.steps_each, len(self.modules) - 1)
+        for number, module in enumerate(self.modules):
+            members = [self.layers[name] for name in module.layers]
+            set_state(members, State.QUANTIZING if number <= turn else State.FLOAT)
+            learns = number == turn or (self.learn_on and number < turn)
+            for layer in members if not learns else ():
+                layer.requires_grad_(False)
+        return self.model.get_submodule(self.modules[turn].name)
+
+    def rate(self, schedule: Callable[[int], float]) -> Callable[[int], float]:
+        """A learning rate that starts anew with each turn."""
+        return lambda step: schedule(step % self.steps_each)
+
+
+def turns_of(
+    model: OneStepModel,
+    components: Sequence[str],
+    layers: dict[str, Quantized],
+    order: ModuleOrder,
+    steps_each: int,
+) -> Turns:
+    """The turns of these components' modules that hold these layers."""
+    found = [m for m in modules_of(model, list(layers), order.kinds) if m.component in components]
+    if order.order == "backwards":
+        found.reverse()
+    return Turns(model, tuple(found), layers, steps_each, order.learn_on)

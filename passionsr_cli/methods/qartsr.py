@@ -1,0 +1,76 @@
+"""QArtSR (arXiv 2503.05584): RPQ, ET, and a quantizer with low-rank branches.
+
+Its first part, TRQ, makes another model: `passionsr train --from`. No code is published; ranks,
+rates and weights of losses are not stated in the paper and were searched here.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from passionsr_cli.calibration.stages import (
+    LBQ,
+    LayerDesign,
+    Losses,
+    ModuleOrder,
+    Parts,
+    Stage,
+    Stages,
+)
+from passionsr_cli.config import FitSettings, Settings
+from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
+from passionsr_cli.quantization.plans import Part
+
+LEARNED: Parts = frozenset({Part.TRANSFORM, Part.BRANCH, Part.MERGED}) | LBQ
+
+
+class QArtSRSettings(Settings):
+    """The method's parts, ranks and weights.
+
+    `ranks` are of the branch L₁L₂ that runs beside a layer in 16 bits, `merged_ranks` of F₁F₂,
+    which costs nothing at run time; keys are kinds of layers, see
+    `calibration.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with
+    `module` steps each; `None` leaves it out. `end_to_end` is ET.
+    """
+
+    ranks: dict[str, int] = Field({"linear": 16, "unet.convolution": 8, "unet.pointwise": 8})
+    merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
+    exponent: float = Field(0.5, ge=0, le=1)
+    modules: tuple[ModuleKind, ...] = MODULE_KINDS
+    module: FitSettings | None = FitSettings(steps=16, learning_rate=0.5)
+    module_weight: float = Field(0.5, ge=0)
+    end_to_end: FitSettings | None = FitSettings(steps=200, learning_rate=0.25)
+    perceptual_weight: float = Field(0.05, ge=0)
+    output_weight: float = Field(1.0, ge=0)
+
+
+def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
+    """Modules from the output back to the input, then everything at once."""
+    design = LayerDesign(
+        channel_scale=True,
+        split=True,
+        exponent=settings.exponent,
+        ranks=settings.ranks,
+        merged_ranks=settings.merged_ranks,
+        merged_start="residual",
+    )
+    image = Losses(output=settings.output_weight, perceptual=settings.perceptual_weight)
+    order = ModuleOrder("backwards", settings.modules, learn_on=True)
+    found = []
+    for number in reversed(range(len(COMPONENTS))):
+        found.append(
+            Stage(
+                f"RPQ {COMPONENTS[number]}",
+                (COMPONENTS[number],),
+                starts=LEARNED,
+                learns=LEARNED,
+                fit=settings.module,
+                losses=Losses(image.output, image.perceptual, module=settings.module_weight),
+                through=COMPONENTS[number + 1 :],
+                modules=order,
+            )
+        )
+    if settings.end_to_end is not None:
+        found.append(Stage("ET", COMPONENTS, learns=LEARNED, fit=settings.end_to_end, losses=image))
+    return design, tuple(found)

@@ -1,0 +1,85 @@
+"""Matrices of low rank beside or inside a quantized weight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.errors import ConfigError
+
+SMALLEST_UNIT = 1e-12
+
+
+class LowRank(nn.Module):
+    """up·down, shaped like a weight (O, C, …) with up (O, r) and down (r, C, …).
+
+    Both are learned as multiples of their size at the start, like bounds are, so that one
+    learning rate suits every layer. Zero until it is started.
+    """
+
+    up_unit: Tensor
+    down_unit: Tensor
+
+    def __init__(self, shape: Sequence[int], rank: int) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.up = nn.Parameter(torch.zeros(self.shape[0], rank))
+        self.down = nn.Parameter(torch.zeros(rank, *self.shape[1:]))
+        self.register_buffer("up_unit", torch.ones(()))
+        self.register_buffer("down_unit", torch.ones(()))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(down, up), float32; gradients reach what is learned."""
+        return self.down * self.down_unit, self.up * self.up_unit
+
+    def product(self) -> Tensor:
+        """up·down, shaped (O, C, …)."""
+        down, up = self.factors()
+        with torch.autocast(down.device.type, enabled=False):
+            return (up @ down.flatten(1)).reshape(self.shape)
+
+    @torch.no_grad()
+    def start_nearest(self, matrix: Tensor, channel_scale: Tensor | None = None) -> None:
+        """The nearest matrix of this rank: the largest singular values of `matrix`.
+
+        With a scale s of each input channel, nearest in s ⊙ matrix.
+        """
+        scale = matrix.new_ones(matrix.shape[1]) if channel_scale is None else channel_scale
+        along = (1, -1, *[1] * (matrix.dim() - 2))
+        scaled = (matrix * scale.reshape(along)).double().flatten(1)
+        # The left singular vectors are those of the small square matrix, which is fast to take
+        # apart; eigenvalues come in rising order.
+        up = torch.linalg.eigh(scaled @ scaled.t()).eigenvectors[:, -self.up.shape[1] :]
+        down = (up.t() @ scaled).reshape(self.down.shape) / scale.double().reshape(along)
+        self._take(up, down, _size(up), _size(down))
+
+    @torch.no_grad()
+    def start_at_zero(self, matrix: Tensor) -> None:
+        """Zero, with the directions of `matrix` that matter most to learn along."""
+        self.start_nearest(matrix)
+        down, up = self.factors()
+        self._take(torch.zeros_like(up), down, _size(up), _size(down))
+
+    def _take(self, up: Tensor, down: Tensor, up_size: float, down_size: float) -> None:
+        self.up_unit.fill_(up_size)
+        self.down_unit.fill_(down_size)
+        self.up.copy_(up / up_size)
+        self.down.copy_(down / down_size)
+
+
+def check_rank(rank: int, shape: Sequence[int], name: str) -> None:
+    """Refuse a rank that a weight of this shape cannot have."""
+    largest = min(shape[0], math.prod(shape[1:]))
+    if rank > largest:
+        raise ConfigError(
+            f"rank {rank} is too large for {name}, whose weight {tuple(shape)} has rank "
+            f"{largest} at most; lower the rank of its kind of layer"
+        )
+
+
+def _size(tensor: Tensor) -> float:
+    """Root mean square."""
+    return max(float(tensor.square().mean().sqrt()), SMALLEST_UNIT)

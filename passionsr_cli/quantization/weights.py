@@ -1,0 +1,148 @@
+"""The weight of a quantized layer: what is added to it, and how it is rounded."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.quantization.affine import (
+    Scheme,
+    dequantize,
+    fake_quantize,
+    grid_between,
+    quantize,
+)
+from passionsr_cli.quantization.low_rank import LowRank
+from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
+from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.rounding import AdaptiveRounding
+from passionsr_cli.quantization.transform import Bounds
+
+
+class QuantizedWeight(nn.Module):
+    """What layers with weights share on the weight's side.
+
+    What is rounded is s ⊙ (W − L₁L₂ + F₁F₂): L₁L₂ is what a branch computes beside the layer,
+    F₁F₂ what is merged (QArtSR, arXiv 2503.05584; SVDQuant, arXiv 2411.05007, has the first
+    alone, EfficientDM, arXiv 2310.03270, the second).
+    """
+
+    branch_down: Tensor | None
+    branch_up: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, plan: LayerPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.state = State.FLOAT
+        self.frozen = False
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self.weight_quantizer = (
+            None if plan.weight is None else Quantizer(plan.weight, weight.shape[0])
+        )
+        self.branch = LowRank(weight.shape, plan.rank) if plan.rank else None
+        self.merged = LowRank(weight.shape, plan.merged_rank) if plan.merged_rank else None
+        adaptive = plan.rounding == "adaptive" and plan.weight is not None
+        self.rounding = AdaptiveRounding(weight.shape) if adaptive else None
+        self.register_buffer("branch_down", None)
+        self.register_buffer("branch_up", None)
+
+    def _own_weight(self) -> Tensor:
+        """W − L₁L₂ + F₁F₂: without rounding it would be the layer's with its branch."""
+        weight = self.weight.float()
+        if self.branch is not None:
+            weight = weight - self.branch.product()
+        return weight if self.merged is None else weight + self.merged.product()
+
+    def _scaled_weight(self, scale: Tensor | None) -> Tensor:
+        weight = self._own_weight()
+        if scale is None:
+            return weight
+        return weight * scale.reshape(1, -1, *[1] * (weight.dim() - 2))
+
+    def _quantized_weight(self, scale: Tensor | None) -> Tensor:
+        weight = self._scaled_weight(scale)
+        if self.weight_quantizer is None:
+            return weight
+        if self.state is State.FOLLOWING:
+            scheme = self.weight_quantizer.scheme
+            return fake_quantize(weight, grid_between(*weight_bounds(weight, scheme), scheme))
+        if self.rounding is not None:
+            return self.rounding.soft(weight, self.weight_quantizer.grid())
+        quantized: Tensor = self.weight_quantizer(weight)
+        return quantized
+
+    def _folded_bias(self, shift: Tensor | None) -> Tensor | None:
+        """b + W δ, from the weight as it was before rounding."""
+        if shift is None or self.frozen:
+            return self.bias
+        # No matrix product: autocast would compute it in half precision.
+        moved = (self._summed_weight() * shift).sum(1)
+        return moved if self.bias is None else self.bias + moved
+
+    def _summed_weight(self) -> Tensor:
+        """What each input channel (O, C) adds to an output where it is constant."""
+        weight = self._own_weight()
+        return weight if weight.dim() == 2 else weight.flatten(2).sum(2)
+
+    def branch_factors(self) -> tuple[Tensor, Tensor] | None:
+        """(down, up) of the branch beside the layer in bfloat16, shaped like weights."""
+        if self.branch is not None:
+            down, up = self.branch.factors()
+            up = up.reshape(*up.shape, *[1] * (down.dim() - 2))
+            return down.to(torch.bfloat16), up.to(torch.bfloat16)
+        if self.branch_down is None or self.branch_up is None:
+            return None
+        return self.branch_down, self.branch_up
+
+    @torch.no_grad()
+    def _start_weight(self, scale: Tensor | None) -> None:
+        """Bounds from the extremes, F₁F₂, and the rounding from what these bounds make of W."""
+        if self.weight_quantizer is None:
+            return
+        if self.merged is not None:
+            self.merged.start_at_zero(self.weight.float())
+        self._start_weight_bounds(scale)
+        if self.merged is not None and self.plan.merged_start == "residual":
+            weight = self._scaled_weight(scale)
+            residual = weight - self.weight_quantizer(weight)
+            if scale is not None:
+                residual = residual / scale.reshape(1, -1, *[1] * (weight.dim() - 2))
+            self.merged.start_nearest(residual, scale)
+            self._start_weight_bounds(scale)
+        if self.rounding is not None:
+            self.rounding.start(self._scaled_weight(scale), self.weight_quantizer.grid())
+
+    def _start_weight_bounds(self, scale: Tensor | None) -> None:
+        assert self.weight_quantizer is not None
+        weight = self._scaled_weight(scale)
+        self.weight_quantizer.start(*weight_bounds(weight, self.weight_quantizer.scheme))
+
+    def _rounded_weight(self, scale: Tensor | None) -> Tensor:
+        """The integers of the weight, or s ⊙ W where it has no grid."""
+        weight = self._scaled_weight(scale)
+        if self.weight_quantizer is None:
+            return weight
+        grid = self.weight_quantizer.grid()
+        if self.rounding is not None:
+            return self.rounding.integers(weight, grid)
+        return quantize(weight, grid)
+
+    def _adopt_weight(self, frozen: FrozenLayer) -> None:
+        weight = frozen.weight
+        if frozen.weight_grid is not None and self.weight_quantizer is not None:
+            weight = dequantize(weight, frozen.weight_grid)
+            self.weight_quantizer.fix(frozen.weight_grid)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if frozen.bias is None else nn.Parameter(frozen.bias, requires_grad=False)
+        self.branch_down, self.branch_up = frozen.branch or (None, None)
+        self.branch = self.merged = self.rounding = None
+
+
+def weight_bounds(weight: Tensor, scheme: Scheme) -> Bounds:
+    """Smallest and largest weight, of each output channel or of all; differentiable."""
+    if scheme.channel_axis is None:
+        lower, upper = weight.amin(), weight.amax()
+    else:
+        lower, upper = weight.flatten(1).amin(1), weight.flatten(1).amax(1)
+    return (lower, torch.maximum(-lower, upper)) if scheme.symmetric else (lower, upper)
