@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,7 +112,7 @@ def calibrate(tiny_folder: Path) -> Callable[..., str]:
     from passionsr_cli import api
     from passionsr_cli.config import CalibrationSettings
 
-    def run(bits: str, **settings: str) -> str:
+    def run(bits: str, **settings: Any) -> str:
         values = {
             "model": str(tiny_folder),
             "unet": bits,

@@ -22,7 +22,7 @@ from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran, is_integer_kernel
 from passionsr_cli.runtime.graph_files import StoredGraph
 from passionsr_cli.runtime.graph_passes import STRIP_SUFFIX, fit_to_cpu
-from passionsr_cli.runtime.openvino_graph import attention_products
+from passionsr_cli.runtime.openvino_graph import BRANCH_SUFFIX, attention_products
 
 DEVICE = "CPU"
 # How the execution graph's types of products begin.
@@ -180,6 +180,8 @@ def _kernels(runtime_model: Any, graph: StoredGraph) -> dict[str, str]:
         notes = {key: str(value.astype(str)) for key, value in node.get_rt_info().items()}
         names = [_layer_name(name) for name in notes["originalLayersNames"].split(",")]
         kernels.update(dict.fromkeys(names, notes["primitiveType"]))
+        if any(BRANCH_SUFFIX in name for name in names):
+            continue
         if notes["layerType"].startswith(PRODUCTS) and known.isdisjoint(names):
             unclaimed.append(notes["primitiveType"])
     missing = [name for name in graph.layers if name not in kernels and name not in graph.folded]

@@ -35,6 +35,9 @@ from passionsr_cli.runtime.tracing import (
 DIRECT_LEVELS = (16, 255, 256)
 MOST_LEVELS = 256
 
+# Behind a layer's name: the products of its branch.
+BRANCH_SUFFIX = "/branch"
+
 Node = Any
 
 
@@ -108,7 +111,7 @@ def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
         result = ops.add(product, ops.constant(bias))
     if frozen.branch is None:
         return result
-    return ops.add(result, _branch_node(layer, whole, frozen.branch))
+    return ops.add(result, _branch_node(layer, name, whole, frozen.branch))
 
 
 def _product(
@@ -121,7 +124,7 @@ def _product(
     return ops.convolution(x, weight, list(layer.stride), pads, pads, list(layer.dilation))
 
 
-def _branch_node(layer: QuantizedLayer, x: Node, branch: tuple[Tensor, Tensor]) -> Node:
+def _branch_node(layer: QuantizedLayer, name: str, x: Node, branch: tuple[Tensor, Tensor]) -> Node:
     """L₁(L₂ X): nodes of bfloat16 run on kernels of bfloat16, whatever is around them."""
     down, up = (ops.convert(ops.constant(factor.float().numpy()), "bf16") for factor in branch)
     hidden = _product(layer, ops.convert(x, "bf16"), down)
@@ -129,6 +132,8 @@ def _branch_node(layer: QuantizedLayer, x: Node, branch: tuple[Tensor, Tensor]) 
         result = ops.convolution(hidden, up, [1, 1], [0, 0], [0, 0], [1, 1])
     else:
         result = ops.matmul(hidden, up, False, True)
+    hidden.set_friendly_name(f"{name}{BRANCH_SUFFIX}/down")
+    result.set_friendly_name(f"{name}{BRANCH_SUFFIX}/up")
     return ops.convert(result, "f32")
 
 

@@ -21,6 +21,13 @@ from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.store import Entry
 
+QUICK_QARTSR = {
+    "module": {"steps": 1, "learning_rate": 0.1},
+    "end_to_end": {"steps": 2, "learning_rate": 0.1},
+    "ranks": {"linear": 4, "convolution": 4},
+    "merged_ranks": {"linear": 2, "convolution": 2},
+}
+
 
 def _calibrate(model: Path, name: str, **changes: Any) -> Entry:
     fits = {
@@ -51,6 +58,7 @@ def _calibrate(model: Path, name: str, **changes: Any) -> Entry:
         {"unet": "w5a7", "vae": "fp"},
         {"weights": "asymmetric", "weight_grids": "tensor", "activations": "symmetric"},
         {"method": "maxmin"},
+        {"method": "qartsr", "method_settings": {"qartsr": QUICK_QARTSR}},
     ],
 )
 @torch.no_grad()

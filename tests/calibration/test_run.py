@@ -129,6 +129,30 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     assert runs.unfinished() == []
 
 
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("RPQ decoder", 3), ("RPQ unet: observing", 4), ("RPQ unet", 9), ("ET", 2)],
+)
+def test_a_run_module_by_module_is_resumed_bit_for_bit(
+    tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        "module": {"steps": 2, "learning_rate": 0.3},
+        "end_to_end": {"steps": 3, "learning_rate": 0.1},
+        "ranks": {"linear": 4},
+        "merged_ranks": {"convolution": 2},
+    }
+    settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own})
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
+    api.calibrate(settings, "undisturbed")
+    with pytest.raises(_Kill):
+        api.calibrate(settings, "stopped", listener=_KillAt(where, number))
+    api.calibrate(settings, "stopped", resume=True)
+    one, two = _tensors("undisturbed"), _tensors("stopped")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
 class _Clock:
     """Time that passes a minute at every look."""
 

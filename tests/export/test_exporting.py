@@ -49,6 +49,18 @@ def test_a_checkpoint_is_exported_and_proven(
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_path: Path) -> None:
+    own = {"module": None, "end_to_end": None, "ranks": {"linear": 4, "convolution": 4}}
+    name = calibrate("w4a4", method="qartsr", method_settings={"qartsr": own})
+    report = api.export(name, form, tmp_path / "out", size=64)
+    assert report.fidelity.sufficient
+    if form == "openvino":
+        layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
+        assert layers["integer"] > 0
+        assert layers["floating"] == {}
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_full_precision_model_is_exported(tiny_folder: Path, form: str, tmp_path: Path) -> None:
     report = api.export(str(tiny_folder), form, tmp_path / "out", size=64)
     assert report.fidelity.psnr is None or report.fidelity.psnr > 80

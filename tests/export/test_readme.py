@@ -41,6 +41,17 @@ def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_p
         assert np.allclose(read[name], layer.weight.detach().numpy(), rtol=1e-6, atol=0)
 
 
+def test_packed_weights_beside_branches_are_read(
+    calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    own = {"module": None, "end_to_end": None, "ranks": {"linear": 4}}
+    name = calibrate("w2a2", method="qartsr", method_settings={"qartsr": own})
+    api.export(name, "safetensors", tmp_path / "out", size=64)
+    names: dict[str, Any] = {}
+    exec(_program("read packed weights"), names)
+    assert names["read_weights"](tmp_path / "out")
+
+
 def test_the_openvino_export_runs_alone(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,3 +191,72 @@ def test_the_share_that_is_clipped() -> None:
     assert quantized.clipped_share(torch.linspace(-2, 2, 6 * 400).reshape(400, 6)) == pytest.approx(
         0.5, abs=0.01
     )
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+def test_without_rounding_branches_change_nothing(kind: str, options: dict[str, object]) -> None:
+    """(W − L₁L₂) X + L₁(L₂ X) = W X but for bfloat16, and F₁F₂ at its start is nothing."""
+    plan = LayerPlan(None, None, channel_scale=True, channel_shift=True, rank=3, merged_rank=2)
+    layer, quantized, x = _pair(kind, options, plan)
+    _disturb(quantized)
+    quantized.start_branch(scaled=False)
+    expected = layer(x)
+    quantized.state = State.QUANTIZING
+    assert quantized.branch is not None
+    # A branch that matters, or this would prove nothing.
+    part = quantized.branch_product(x, *_branch(quantized))
+    assert part.float().abs().mean() > 0.2 * expected.abs().mean()
+    for freeze in (False, True):
+        if freeze:
+            quantized.freeze()
+        torch.testing.assert_close(
+            quantized(x), expected, rtol=0, atol=2**-6 * float(expected.abs().max())
+        )
+
+
+def _branch(layer: QuantizedConv2d | QuantizedLinear) -> tuple[Tensor, Tensor]:
+    factors = layer.branch_factors()
+    assert factors is not None
+    return factors
+
+
+def test_a_branch_takes_what_is_large_off_the_integers() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(32, 24, bias=False)
+    outer = torch.randn(24, 1) * torch.randn(1, 32)
+    layer.weight.data = 0.05 * torch.randn(24, 32) + outer
+    x = torch.randn(64, 32)
+    errors = []
+    for rank in (0, 1):
+        quantized = QuantizedLinear(layer, LayerPlan(Scheme(4, False, 0), Scheme(8), rank=rank))
+        quantized.start_branch(scaled=False)
+        quantized.state = State.OBSERVING
+        quantized(x)
+        quantized.start_bounds()
+        quantized.freeze()
+        errors.append(float((quantized(x) - layer(x)).square().mean()))
+    assert errors[1] < 0.05 * errors[0]
+
+
+def test_merged_matrices_are_in_the_frozen_weight() -> None:
+    """s ⊙ (W + F₁F₂) on its grid, from plain formulas."""
+    torch.manual_seed(0)
+    layer = nn.Linear(12, 10, bias=False)
+    plan = LayerPlan(Scheme(4, True, 0), None, channel_scale=True, merged_rank=2)
+    quantized = QuantizedLinear(layer, plan)
+    _disturb(quantized)
+    quantized.state = State.OBSERVING
+    quantized(torch.randn(3, 12))
+    quantized.start_bounds()
+    assert quantized.merged is not None
+    quantized.merged.up.data.normal_()
+    down, up = (factor.detach().double() for factor in quantized.merged.factors())
+    assert quantized.transform is not None
+    scale = quantized.transform.log_scale.detach().double().exp()
+    moved = (layer.weight.detach().double() + up @ down) * scale
+    step = (layer.weight.detach().double() * scale).abs().amax(1, keepdim=True) / 7
+    expected = (moved / step).round().clamp(-7, 7)
+    quantized.freeze()
+    found = quantized.as_frozen().weight.double()
+    # A value within rounding of a code's border may fall to either side.
+    assert (found == expected).double().mean() > 0.99

@@ -75,6 +75,43 @@ def test_layers_compute_what_torch_defines(
         assert float(far.float().mean()) < 0.01
 
 
+def test_branches_run_in_bfloat16_beside_the_integers() -> None:
+    torch.manual_seed(1)
+    plan = LayerPlan(
+        Scheme(4, False, 0), Scheme(8), channel_scale=True, channel_shift=True, rank=16
+    )
+    image, tokens = torch.randn(1, 64, 16, 16), torch.randn(2, 70, 64)
+    cases: list[tuple[QuantizedLayer, Tensor]] = [
+        (QuantizedConv2d(nn.Conv2d(64, 48, 3, padding=1), plan), image),
+        (QuantizedConv2d(nn.Conv2d(64, 48, 3, stride=2, padding=1), plan), image),
+        (QuantizedConv2d(nn.Conv2d(64, 48, 1, bias=False), plan), image),
+        (QuantizedLinear(nn.Linear(64, 48), plan), tokens),
+    ]
+    for layer, x in cases:
+        layer.start_branch(scaled=False)
+        _calibrated(layer, x)
+        source = ops.parameter(list(x.shape), np.float32)
+        model = openvino.Model([layer_node(layer, "layer", source)], [source])
+        found = _run(model, x)
+        # Several roundings to bfloat16 may each go the other way.
+        wanted = layer(x)
+        branch = layer.branch_product(x, *layer.as_frozen().branch).float()
+        assert (found - wanted).abs().max() < 2**-7 * branch.abs().max()
+        assert (found - wanted).square().mean() < 2**-16 * branch.square().mean()
+        kernels = _kernels(model, x)
+        assert sum("bf16" in kernel for kernel in kernels) >= 2
+        assert any("I8" in kernel or "i8" in kernel for kernel in kernels)
+
+
+def _kernels(model: openvino.Model, x: Tensor) -> list[str]:
+    """What runs the products of a model."""
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": "YES"}
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request.infer([x.numpy()])
+    products = ("Convolution", "MatMul", "FullyConnected")
+    return [p.exec_type for p in request.get_profiling_info() if p.node_type in products]
+
+
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_every_level_of_a_grid_is_hit(bits: int, symmetric: bool) -> None:
