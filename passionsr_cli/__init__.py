@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         evaluate,
         export,
         import_checkpoint,
+        reproduce,
         train,
         upscale,
     )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from passionsr_cli.config import CalibrationSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
     from passionsr_cli.evaluation.settings import EvaluationSettings
+    from passionsr_cli.tables.settings import ReproductionSettings
     from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.library import Upscaler
@@ -44,11 +46,13 @@ _HOMES = {
     "evaluate": "api",
     "export": "api",
     "import_checkpoint": "api",
+    "reproduce": "api",
     "train": "api",
     "upscale": "api",
     "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
     "EvaluationSettings": "evaluation.settings",
+    "ReproductionSettings": "tables.settings",
     "TrainingSettings": "training.settings",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",
@@ -60,6 +64,7 @@ __all__ = [
     "EvaluationSettings",
     "Failed",
     "PassionSRError",
+    "ReproductionSettings",
     "Skipped",
     "TrainingSettings",
     "UpscaleSettings",
@@ -71,6 +76,7 @@ __all__ = [
     "evaluate",
     "export",
     "import_checkpoint",
+    "reproduce",
     "train",
     "upscale",
 ]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from passionsr_cli.runtime.processes import Processes
     from passionsr_cli.runtime.upscaler import TiledUpscaler
     from passionsr_cli.store import Entry
+    from passionsr_cli.tables.listener import Listener as TableListener
+    from passionsr_cli.tables.results import Table
+    from passionsr_cli.tables.settings import ReproductionSettings
     from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.training.validation import Validation
     from passionsr_cli.upscaling.journal import Journal
@@ -218,6 +221,19 @@ def evaluate(
     from passionsr_cli.evaluation.settings import EvaluationSettings
 
     return run.evaluate(settings or EvaluationSettings(), listener or Listener())
+
+
+def reproduce(settings: ReproductionSettings, listener: TableListener | None = None) -> Table:
+    """A table of a paper, with our numbers beside the published ones.
+
+    Calibrates what is missing, each in a process of its own, evaluates, and writes table.md,
+    table.csv and table.html beside what an evaluation writes. What was done before is not done
+    again. A row that fails says why and the others go on.
+    """
+    from passionsr_cli.tables import run
+    from passionsr_cli.tables.listener import Listener
+
+    return run.reproduce(settings, listener or Listener())
 
 
 def bench(

@@ -17,6 +17,7 @@ LEVELS = (
     ("calibration",),
     ("methods", "runtime"),
     ("evaluation", "export", "training", "benchmark", "upscaling"),
+    ("tables",),
     ("api",),
     ("cli",),
     ("__main__",),

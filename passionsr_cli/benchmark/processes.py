@@ -41,15 +41,15 @@ def run_task(name: str, cache: Path, **arguments: Any) -> Any:
     try:
         answer = json.loads(printed)
     except ValueError:
-        raise DeviceError(_ending(process.returncode, messages)) from None
+        raise DeviceError(ending(process.returncode, messages)) from None
     if "error" in answer:
         _log.warning("%s", messages)
         raise PassionSRError(answer["error"])
     return answer["result"]
 
 
-def _ending(code: int, messages: str) -> str:
-    """How a process ended that gave no answer."""
+def ending(code: int, messages: str) -> str:
+    """How a process ended that gave no answer, by its exit code and what it said on stderr."""
     last = (messages.strip().splitlines() or ["it said nothing"])[-1]
     if code >= 0:
         return f"its process ended with exit code {code}: {last}"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from passionsr_cli.config import CalibrationSettings, preset_names, settings_from
 
 
 def settings_for(
-    bits: str | None, config: str | None, options: dict[str, Any]
+    bits: str | None, config: str | Sequence[str] | None, options: dict[str, Any]
 ) -> CalibrationSettings:
-    """Settings from the preset that `bits` names, if one does, then a file, then the options.
+    """Settings from the preset that `bits` names, if one does, then presets or files, later ones
+    on top, then the options.
 
     Options that are None were not given.
     """
@@ -18,5 +20,6 @@ def settings_for(
     # A preset such as w8a8-unet says itself which parts it quantizes.
     everywhere = bits if bits is not None and (not presets or "-" not in bits) else None
     parts = {part: options.get(part) or everywhere for part in ("unet", "vae")}
-    configs = [*(preset for preset in presets if preset), *([config] if config else [])]
+    above = [config] if isinstance(config, str) else list(config or ())
+    configs = [*(preset for preset in presets if preset), *above]
     return settings_from(configs, CalibrationSettings, {**options, **parts})

@@ -13,6 +13,7 @@ from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.evaluate import evaluate
 from passionsr_cli.cli.export import export
+from passionsr_cli.cli.reproduce import reproduce
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 
@@ -31,6 +32,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(train)
 app.command()(bench)
+app.command()(reproduce)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 

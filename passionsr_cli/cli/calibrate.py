@@ -133,9 +133,9 @@ class Listener:
         self._update(progress.stage, progress.step, progress.steps, details)
 
     def stage(self, result: StageResult) -> None:
-        progress_console.print(
-            f"{result.name}: {result.image_psnr:.2f} dB to full precision, {result.seconds:.0f} s"
-        )
+        from passionsr_cli.cli.progress import stage_line
+
+        progress_console.print(stage_line(result))
 
     def _update(self, name: str, done: int, count: int, details: str) -> None:
         if name not in self.tasks:

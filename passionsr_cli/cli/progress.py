@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.progress import (
     BarColumn,
@@ -20,6 +20,11 @@ from rich.text import Text
 
 from passionsr_cli.cli.console import printable, progress_console, show_note
 from passionsr_cli.evaluation.listener import Listener
+from passionsr_cli.tables import listener as tables
+
+if TYPE_CHECKING:
+    from passionsr_cli.calibration.progress import StageResult
+    from passionsr_cli.fitting.loop import Progress as Step
 
 S = TypeVar("S", bound="_Shown")
 
@@ -114,3 +119,49 @@ class EvaluationProgress(_Shown, Listener):
     def advance(self) -> None:
         if self._task is not None:
             self._progress.advance(self._task)
+
+
+class TableProgress(_Shown, tables.Listener):
+    """A bar for what is being done to a row; stages of a calibration leave a line."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[details]}"),
+                TimeRemainingColumn(),
+                console=progress_console,
+                transient=True,
+            )
+        )
+        self._what, self._task = "", self._progress.add_task("", details="", visible=False)
+
+    def start(self, what: str, row: str, count: int) -> None:
+        self._begin(f"{what} {printable(row)}", count)
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def images(self, what: str, done: int, count: int) -> None:
+        self._begin(what, count)
+        self._progress.update(self._task, completed=done)
+
+    def step(self, progress: Step) -> None:
+        self._begin(progress.stage, progress.steps)
+        losses = "  ".join(f"{key} {value:.2e}" for key, value in progress.losses.items())
+        self._progress.update(self._task, completed=progress.step, details=losses)
+
+    def stage(self, result: StageResult) -> None:
+        show_note(stage_line(result))
+
+    def _begin(self, what: str, count: int) -> None:
+        if what != self._what:
+            self._progress.remove_task(self._task)
+            self._what, self._task = what, self._progress.add_task(what, total=count, details="")
+
+
+def stage_line(result: StageResult) -> str:
+    """'encoder: 44.21 dB to full precision, 60 s'."""
+    return f"{result.name}: {result.image_psnr:.2f} dB to full precision, {result.seconds:.0f} s"

@@ -18,6 +18,11 @@ from passionsr_cli.evaluation.records import write_text
 _DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}
 
 
+def shown(metric: str, value: float) -> str:
+    """A metric with as many digits as papers print."""
+    return f"{value:.{_DIGITS.get(metric, 4)}f}"
+
+
 @dataclass(frozen=True)
 class ImageResult:
     """One image of a row: its scores by metric, and the seconds of computing it, if known."""
@@ -86,7 +91,7 @@ class Results:
         if isinstance(row, PublishedRow):
             return [row.printed.get(key, "") for key, _, _ in self.columns]
         return [
-            f"{row.metrics[key]:.{_DIGITS.get(key, 4)}f}" if key in row.metrics else "missing"
+            shown(key, row.metrics[key]) if key in row.metrics else "missing"
             for key, _, _ in self.columns
         ]
 

@@ -42,12 +42,12 @@ class Row:
 def plan_rows(settings: EvaluationSettings) -> list[Row]:
     """The rows that the settings ask for. Raises `PassionSRError` for what is not there."""
     models, baselines = _models(settings), _baselines(settings)
-    rows = [_of_source(Path(name).name, "model", name, None, settings) for name in models]
+    rows = [row_of_model(name, settings) for name in models]
     if "nncf" in baselines:
         of = models[0] if models else EMBEDDED_MODEL
         rows.append(_of_source("nncf", "baseline", of, None, settings))
     for name in settings.checkpoint:
-        rows.append(_of_source(Path(name).name, "checkpoint", None, name, settings))
+        rows.append(row_of_checkpoint(name, settings))
     for folder in settings.images:
         rows.append(Row(folder.resolve().name, "images", folder=folder))
     for plain in PLAIN:
@@ -58,6 +58,16 @@ def plan_rows(settings: EvaluationSettings) -> list[Row]:
         if names.count(name) > 1:
             raise ConfigError(f"two rows would be called '{name}'; rename one of their folders")
     return rows
+
+
+def row_of_model(name: str, settings: EvaluationSettings) -> Row:
+    """The row of a model at full precision."""
+    return _of_source(Path(name).name, "model", name, None, settings)
+
+
+def row_of_checkpoint(name: str, settings: EvaluationSettings) -> Row:
+    """The row of a calibrated model."""
+    return _of_source(Path(name).name, "checkpoint", None, name, settings)
 
 
 def _models(settings: EvaluationSettings) -> list[str]:

@@ -45,65 +45,91 @@ from passionsr_cli.runtime.processes import Processes
 
 def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
     """Evaluate all rows. What is missing or does not fit together is said before any work."""
-    processes = Processes()
-    dataset = find_dataset(settings.dataset, settings.data_root)
-    pairs = dataset.pairs[: settings.limit]
+    evaluation = Evaluation(settings, listener)
     rows = plan_rows(settings)
-    output = settings.output or Path(f"evaluation-{dataset.name.replace(',', '-')}")
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output}: a file, but --output names a folder")
-    files = {row.name: _check_sizes(row, dataset, pairs) for row in rows}
-    metrics = open_metrics(settings, processes, listener)
-    folders = {row.name: RowFolder(output, row.name) for row in rows}
+    evaluation.prepare(rows)
     for row in rows:
-        if row.folder is None:
-            make_images(row, pairs, folders[row.name], settings, processes, listener)
-            files[row.name] = {pair.name: folders[row.name].image(pair.name) for pair in pairs}
-    for row in rows:
-        work = [Scored(pair, files[row.name][pair.name]) for pair in pairs]
-        share = processes.share(work)
-        listener.start("scoring", row.name, len(share))
-        score_images(share, folders[row.name], metrics, listener.advance)
-        processes.wait()
-        if processes.is_first:
-            score_set(work, folders[row.name], metrics)
-    processes.wait()
-    found = tuple(_row(row, pairs, folders[row.name], metrics) for row in rows)
-    results = _results(settings, output, dataset, metrics, found)
-    if processes.is_first:
-        write_results(results)
-        write_report(results, pairs, files)
-    processes.wait()
-    return results
+        evaluation.make(row)
+    return evaluation.finish([evaluation.score(row) for row in rows])
 
 
-def _results(
-    settings: EvaluationSettings,
-    output: Path,
-    dataset: Dataset,
-    metrics: Metrics,
-    rows: tuple[RowResult, ...],
-) -> Results:
-    wanted = metrics_of(settings.protocol, settings.metrics)
-    return Results(
-        folder=output,
-        dataset=dataset.name,
-        protocol=settings.protocol,
-        n=len(rows[0].images),
-        columns=tuple((metric.key, metric.title, metric.lower_is_better) for metric in wanted),
-        rows=rows,
-        published=published_rows(dataset, settings.protocol) if settings.published else None,
-        versions={"passionsr": __version__, **{name: version(name) for name in ("pyiqa", "torch")}},
-        settings=settings.model_dump(mode="json"),
-        metric_settings={
-            scorer.metric.key: {
-                "pyiqa": scorer.metric.pyiqa_name,
-                "options": scorer.metric.options,
-                "weights": scorer.weights,
-            }
-            for scorer in metrics.scorers
-        },
-    )
+class Evaluation:
+    """A data set, metrics and a folder, ready for rows: one after the other, then all together."""
+
+    def __init__(self, settings: EvaluationSettings, listener: Listener) -> None:
+        self.settings, self.listener = settings, listener
+        self.processes = Processes()
+        self.dataset = find_dataset(settings.dataset, settings.data_root)
+        self.pairs = self.dataset.pairs[: settings.limit]
+        self.output = settings.output or Path(f"evaluation-{self.dataset.name.replace(',', '-')}")
+        self.files: dict[str, dict[str, Path]] = {}
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        """Check what the rows need before any work, and open the metrics."""
+        if self.output.exists() and not self.output.is_dir():
+            raise OutputError(f"{self.output}: a file, but --output names a folder")
+        for row in rows:
+            self.files[row.name] = _check_sizes(row, self.dataset, self.pairs)
+        self.metrics = open_metrics(self.settings, self.processes, self.listener)
+
+    def folder(self, row: str) -> RowFolder:
+        """The images and records of the row of this name."""
+        return RowFolder(self.output, row)
+
+    def make(self, row: Row) -> None:
+        """Make the images of a row that are not there yet; finished ones are."""
+        if row.folder is not None:
+            return
+        folder = self.folder(row.name)
+        make_images(row, self.pairs, folder, self.settings, self.processes, self.listener)
+        self.files[row.name] = {pair.name: folder.image(pair.name) for pair in self.pairs}
+
+    def score(self, row: Row) -> RowResult:
+        """Score the images of a row as far as they are not."""
+        folder, files = self.folder(row.name), self.files[row.name]
+        work = [Scored(pair, files[pair.name]) for pair in self.pairs]
+        share = self.processes.share(work)
+        self.listener.start("scoring", row.name, len(share))
+        score_images(share, folder, self.metrics, self.listener.advance)
+        self.processes.wait()
+        if self.processes.is_first:
+            score_set(work, folder, self.metrics)
+        self.processes.wait()
+        return _row(row, self.pairs, folder, self.metrics)
+
+    def finish(self, rows: Sequence[RowResult]) -> Results:
+        """All rows as one table, and its files."""
+        results = self._results(tuple(rows))
+        if self.processes.is_first:
+            write_results(results)
+            write_report(results, self.pairs, self.files)
+        self.processes.wait()
+        return results
+
+    def _results(self, rows: tuple[RowResult, ...]) -> Results:
+        settings = self.settings
+        wanted = metrics_of(settings.protocol, settings.metrics)
+        published = published_rows(self.dataset, settings.protocol) if settings.published else None
+        packages = {name: version(name) for name in ("pyiqa", "torch")}
+        return Results(
+            folder=self.output,
+            dataset=self.dataset.name,
+            protocol=settings.protocol,
+            n=len(rows[0].images),
+            columns=tuple((metric.key, metric.title, metric.lower_is_better) for metric in wanted),
+            rows=rows,
+            published=published,
+            versions={"passionsr": __version__, **packages},
+            settings=settings.model_dump(mode="json"),
+            metric_settings={
+                scorer.metric.key: {
+                    "pyiqa": scorer.metric.pyiqa_name,
+                    "options": scorer.metric.options,
+                    "weights": scorer.weights,
+                }
+                for scorer in self.metrics.scorers
+            },
+        )
 
 
 def _check_sizes(row: Row, dataset: Dataset, pairs: Sequence[Pair]) -> dict[str, Path]:

@@ -105,13 +105,14 @@ def measure(description: ModelDescription, output_px: int = OUTPUT_PX) -> list[P
 def compression_rows(costs: Sequence[PartCosts]) -> list[CompressionRow]:
     """Full precision, then UNet only and everything at 8, 6 and 4 bits (PassionSR, Table 3)."""
     names = [part.name for part in costs]
-    rows = [_compressed(costs, (), FULL_BITS)]
+    rows = [compressed(costs, (), FULL_BITS)]
     for quantized in (("unet",), tuple(names)):
-        rows += [_compressed(costs, quantized, bits) for bits in (8, 6, 4)]
+        rows += [compressed(costs, quantized, bits) for bits in (8, 6, 4)]
     return rows
 
 
-def _compressed(costs: Sequence[PartCosts], quantized: Sequence[str], bits: int) -> CompressionRow:
+def compressed(costs: Sequence[PartCosts], quantized: Sequence[str], bits: int) -> CompressionRow:
+    """What is left when the parts of these names have so many bits."""
     share = {part.name: bits / FULL_BITS if part.name in quantized else 1.0 for part in costs}
     return CompressionRow(
         " + ".join(quantized) or "none",

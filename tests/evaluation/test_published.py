@@ -5,17 +5,35 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.datasets import Dataset
-from passionsr_cli.evaluation.published import Table, published_rows, read_published
+from passionsr_cli.evaluation.published import (
+    Table,
+    published_rows,
+    published_table,
+    read_published,
+)
 
 
 def test_every_table_names_its_source_and_is_whole() -> None:
     tables = read_published().tables
     assert all(table.url.startswith("https://") for table in tables)
     counts = Counter(row.dataset for table in tables for row in table.rows)
-    assert set(counts) == {"RealSR", "DRealSR", "DIV2K_val", "Urban100"}
+    # Sizes are of no data set.
+    assert set(counts) == {"RealSR", "DRealSR", "DIV2K_val", "Urban100", None}
     # Three data sets with 12 rows each, an ablation of 4, and 23 rows.
     assert [len(table.rows) for table in tables[:3]] == [36, 4, 23]
+    assert len(published_table("PassionSR (CVPR 2025), Table 3").rows) == counts[None] == 7
+
+
+def test_costs_stand_beside_metrics_but_not_among_them() -> None:
+    table = published_table("PassionSR (CVPR 2025), Table 4")
+    printed = {row.name: table.printed(row) for row in table.rows}
+    assert (printed["LBQ W6A6"]["hours"], printed["LBQ W6A6"]["memory_gb"]) == ("2.66", "40")
+    rows = published_rows(Dataset("RealSR", (), crops=True), "osediff")
+    assert not {"hours", "memory_gb"} & {key for row in rows for key in row.metrics}
+    with pytest.raises(ConfigError, match="nothing is published as 'Table 9'; there are: Pass"):
+        published_table("Table 9")
 
 
 def test_numbers_keep_their_printed_digits() -> None:

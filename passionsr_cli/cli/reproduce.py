@@ -1,0 +1,181 @@
+"""passionsr reproduce"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from passionsr_cli.cli.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    command,
+    output,
+    print_json,
+    show_error,
+    show_note,
+)
+from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, ModelOption
+
+if TYPE_CHECKING:
+    from passionsr_cli.tables.results import Table
+    from passionsr_cli.tables.settings import ReproductionSettings
+
+
+@command
+def reproduce(
+    table: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE",
+            help="passionsr-table2, passionsr-table3, passionsr-table4, qartsr-table3, or a YAML "
+            "file.",
+        ),
+    ],
+    model: ModelOption = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR|LR,HR", help="As for evaluate. Default: RealSR."),
+    ] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the folders of data sets are. Default: PASSIONSR_DATA, then the user's "
+            "data directory.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Only rows whose name holds this, such as w4a4 or 'qartsr w2a2'; may be repeated.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="What is calibrated on, as for calibrate."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,NAME", help="Of the table's metrics these. Default: all."),
+    ] = None,
+    metric_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")] = None,
+    output_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Default: TABLE-MODEL-DATASET, in this folder."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is there and what would be made.")
+    ] = False,
+    device: DeviceOption = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="auto|fp32|bf16|fp16", help="Of the images made. Default: fp32."),
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="auto|torch|openvino", help="As for upscale.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a table of a paper: our numbers beside the published ones.
+
+    Calibrates what is missing, evaluates it, and writes table.md, table.csv and
+    table.html, beside the images and the report of `evaluate`. A run that was
+    stopped goes on with the same command: nothing is done twice.
+
+    --config is a file for all calibrations, on top of each row's own.
+    """
+    from passionsr_cli.config import validate
+    from passionsr_cli.tables.settings import ReproductionSettings
+
+    options: dict[str, Any] = {
+        "table": table,
+        "model": model,
+        "dataset": dataset,
+        "data_root": data_root,
+        "only": only or None,
+        "images": images,
+        "metrics": None if metrics is None else [name.strip() for name in metrics.split(",")],
+        "metric_weights": metric_weights,
+        "limit": limit,
+        "output": output_folder,
+        "device": device,
+        "precision": precision,
+        "backend": backend,
+        "config": config,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    settings = validate(given, ReproductionSettings, "options")
+    if dry_run:
+        _show_plan(settings, as_json)
+    else:
+        _reproduce(settings, as_json)
+
+
+def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
+    from passionsr_cli import api
+    from passionsr_cli.cli.progress import TableProgress
+
+    try:
+        with TableProgress() as listener:
+            table = api.reproduce(settings, listener)
+    except KeyboardInterrupt:
+        show_error("interrupted; go on with the same command")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        print_json(table.as_dict())
+    else:
+        show_table(table)
+    for line in table.failed:
+        show_error(f"{line.row}: {line.error}")
+    show_note(f"in {table.folder}: table.md, table.csv, table.html")
+    if table.failed:
+        raise typer.Exit(EXIT_ERROR)
+
+
+def _show_plan(settings: ReproductionSettings, as_json: bool) -> None:
+    from rich.table import Table
+
+    from passionsr_cli.tables.run import plan
+
+    planned = plan(settings)
+    if as_json:
+        print_json({"rows": [{"row": r.name, "checkpoint": c, "state": s} for r, c, s in planned]})
+        return
+    table = Table("row", "checkpoint", "")
+    for row, checkpoint, state in planned:
+        table.add_row(row.name, checkpoint, state or "no calibration")
+    output.print(table)
+
+
+def show_table(table: Table) -> None:
+    """The table, and below it what to know of its numbers."""
+    from rich import box
+    from rich.table import Table as Grid
+
+    from passionsr_cli.tables.writing import heads
+
+    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    grid.title = table.title
+    for name in ("bits", "method", ""):
+        grid.add_column(name, no_wrap=True)
+    for column in table.columns:
+        grid.add_column(column.title, justify="right", no_wrap=True)
+    for line, head in heads(table):
+        style = {"published": "dim", "failed": "red"}.get(line.state.split()[0])
+        grid.add_row(*head, *line.cells, style=style)
+    # Wider than the terminal rather than without its numbers.
+    needed = output.measure(grid, options=output.options.update(width=10_000)).maximum
+    output.width = max(output.width, needed)
+    output.print(grid, soft_wrap=True)
+    for text in (table.about, *table.remarks):
+        output.print(text, soft_wrap=True, markup=False)

@@ -1,0 +1,2 @@
+"""The papers' tables: what each of their rows needs is calibrated, evaluated, and set beside what
+was published."""
