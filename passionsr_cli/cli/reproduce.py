@@ -179,3 +179,5 @@ def show_table(table: Table) -> None:
     output.print(grid, soft_wrap=True)
     for text in (table.about, *table.remarks):
         output.print(text, soft_wrap=True, markup=False)
+    if table.missing:
+        output.print(f"missing: {', '.join(table.missing)}; table.md says why", soft_wrap=True)

@@ -34,14 +34,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """All lines in order. `about` says of what ours are, `remarks` what to know of the numbers."""
+    """All lines in order. `about` says of what ours are, `remarks` what to know of the numbers,
+    `missing` why a metric could not be computed, by its title."""
 
     folder: Path
     title: str
     about: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...]
+    missing: dict[str, str]
 
     @property
     def failed(self) -> list[Line]:

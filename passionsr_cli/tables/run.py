@@ -16,6 +16,7 @@ from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.rows import Row, row_of_checkpoint, row_of_model
 from passionsr_cli.evaluation.run import Evaluation
+from passionsr_cli.metrics.catalogue import PROTOCOLS
 from passionsr_cli.models import sources
 from passionsr_cli.models.costs import measure
 from passionsr_cli.store import Entry
@@ -88,7 +89,7 @@ def _sizes(
     about = f"{whose} beside {published.source}"
     folder = _output_folder(settings, whose)
     remarks = (f"Published: {published.note}",)
-    table = Table(folder, definition.title, about, columns, tuple(lines), remarks)
+    table = Table(folder, definition.title, about, columns, tuple(lines), remarks, {})
     write_table(table)
     return table
 
@@ -179,7 +180,8 @@ class _Reproduction:
             f"{self.published.source}",
             self.columns,
             tuple(line for row in self.rows for line in self._lines(row)),
-            tuple(self._remarks()),
+            self._remarks(),
+            self._missing(),
         )
         write_table(table)
         return table
@@ -197,13 +199,15 @@ class _Reproduction:
         ]
         return lines
 
-    def _remarks(self) -> list[str]:
+    def _remarks(self) -> tuple[str, ...]:
         objection = self.published.objection(self.evaluation.dataset, self.definition.protocol)
-        remarks = [f"Published numbers are of another model, {self.published.source}."]
-        if objection:
-            remarks.append(f"Published, not comparable: {objection}")
-        titles = {column.key: column.title for column in self.columns}
-        missing = self.evaluation.metrics.missing.items()
-        remarks += [f"{titles[key]} is missing: {why}" for key, why in missing if key in titles]
-        failed = (line for line in self.ours.values() if line.error)
-        return [*remarks, *(f"{line.row} failed: {line.error}" for line in failed)]
+        return (
+            "Published are numbers of the authors' models, and time and memory of their GPU.",
+            *([f"Published metrics are not comparable: {objection}."] if objection else []),
+        )
+
+    def _missing(self) -> dict[str, str]:
+        reasons = self.evaluation.metrics.missing
+        titles = {metric.key: metric.title for metric in PROTOCOLS[self.definition.protocol]}
+        shown = [column.key for column in self.columns if column.key in reasons]
+        return {titles[key]: reasons[key] for key in shown}

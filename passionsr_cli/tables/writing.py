@@ -41,13 +41,20 @@ def heads(table: Table) -> list[tuple[Line, list[str]]]:
     return found
 
 
+def _remarks(table: Table) -> list[str]:
+    """What to know of the numbers, and why some are not there."""
+    missing = (f"{title} is missing: {reason}" for title, reason in table.missing.items())
+    failed = (f"{line.row} failed: {line.error}" for line in table.failed)
+    return [*table.remarks, *missing, *failed]
+
+
 def markdown(table: Table) -> str:
     """The table as GitHub's Markdown."""
     rows = [headings(table), ["---", "---", "---", *("---:" for _ in table.columns)]]
     rows += [[*head, *line.cells] for line, head in heads(table)]
     lines = [f"# {table.title}", "", f"{table.about}.", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", *(f"- {remark}" for remark in table.remarks)]
+    lines += ["", *(f"- {remark}" for remark in _remarks(table))]
     return "\n".join(lines) + "\n"
 
 
@@ -78,6 +85,6 @@ def page(table: Table, report: str | None) -> str:
         title=escape(table.title),
         about=escape(table.about),
         table=f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>",
-        remarks="".join(f"<li>{escape(remark)}</li>" for remark in table.remarks),
+        remarks="".join(f"<li>{escape(remark)}</li>" for remark in _remarks(table)),
         report=link,
     )

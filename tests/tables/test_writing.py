@@ -26,7 +26,15 @@ def table(tmp_path: Path) -> Table:
         published_line(first, COLUMNS, {"psnr": "16.01", "lpips": "0.7016"}),
         unfinished_line(second, "mini", COLUMNS, None, "it diverged"),
     )
-    return Table(tmp_path / "out", "Title", "About it", COLUMNS, lines, ("<remark>",))
+    return Table(
+        tmp_path / "out",
+        "Title",
+        "About it",
+        COLUMNS,
+        lines,
+        ("<remark>",),
+        {"LPIPS": "no weights"},
+    )
 
 
 def test_markdown_has_the_papers_layout(table: Table) -> None:
@@ -43,6 +51,8 @@ def test_markdown_has_the_papers_layout(table: Table) -> None:
         "|  | Second | mini | failed |  |  |",
         "",
         "- <remark>",
+        "- LPIPS is missing: no weights",
+        "- Second W4A4 failed: it diverged",
     ]
 
 
