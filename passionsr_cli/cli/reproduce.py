@@ -92,6 +92,8 @@ def reproduce(
     table.html, beside the images and the report of `evaluate`. A run that was
     stopped goes on with the same command: nothing is done twice.
 
+    passionsr-table3 is about size and work: it needs neither data nor weights.
+
     --config is a file for all calibrations, on top of each row's own.
     """
     from passionsr_cli.config import validate
