@@ -64,6 +64,7 @@ def _decider(
                 return None, "its activations are left in floating point"
             return AttentionPlan(activation, design.channel_scale), ""
         padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
+        narrow = _is_narrow(layer, design)
         shifts = {"none": False, "unpadded": not padded, "all": True}
         plan = LayerPlan(
             weight=_weight(settings, weight_bits),
@@ -71,7 +72,7 @@ def _decider(
             channel_scale=design.channel_scale,
             channel_shift=shifts[design.channel_shift],
             split=boundaries.get(name) if design.split else None,
-            rank=0 if exceptional else _rank(design.ranks, name, layer),
+            rank=0 if exceptional or narrow else _rank(design.ranks, name, layer),
             merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
             merged_start=design.merged_start,
             rounding=design.rounding,
@@ -80,6 +81,11 @@ def _decider(
         return plan, EXCEPTION if lifted else ""
 
     return decide
+
+
+def _is_narrow(layer: nn.Module, design: LayerDesign) -> bool:
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return min(layer.weight.shape[:2]) < design.narrowest_branch
 
 
 def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:

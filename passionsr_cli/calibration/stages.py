@@ -30,6 +30,8 @@ class LayerDesign:
 
     Ranks of branches: keys are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one
     of these behind a component, as in `unet.linear`, which then counts there; none without one.
+    Beside layers of fewer than `narrowest_branch` channels, in or out, there is none: what a
+    branch costs is reading X once more, which the integer product of a wide layer outweighs.
     `branch_start` says whose singular values a branch beside a layer starts from: those of its
     weight, or of the weight times its channel scales.
     """
@@ -40,6 +42,7 @@ class LayerDesign:
     exponent: float = 0.5
     ranks: Mapping[str, int] = field(default_factory=dict)
     merged_ranks: Mapping[str, int] = field(default_factory=dict)
+    narrowest_branch: int = 0
     branch_start: Literal["weight", "scaled"] = "weight"
     merged_start: Literal["zero", "residual"] = "zero"
     rounding: Rounding = "nearest"

@@ -6,7 +6,7 @@ rates and weights of losses are not stated in the paper and were searched here.
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from passionsr_cli.calibration.stages import (
     LBQ,
@@ -29,12 +29,13 @@ class QArtSRSettings(Settings):
     """The method's parts, ranks and weights.
 
     `ranks` are of the branch L₁L₂ that runs beside a layer in 16 bits, `merged_ranks` of F₁F₂,
-    which costs nothing at run time; keys are kinds of layers, see
-    `calibration.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with
-    `module` steps each; `None` leaves it out. `end_to_end` is ET.
+    which costs nothing at run time; their keys, and `narrowest_branch`, are those of
+    `calibration.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with the
+    steps of `module` each; None leaves it out, or `end_to_end`, which is ET.
     """
 
-    ranks: dict[str, int] = Field({"linear": 16, "unet.convolution": 8, "unet.pointwise": 8})
+    ranks: dict[str, int] = Field({"linear": 16, "convolution": 16, "pointwise": 16})
+    narrowest_branch: NonNegativeInt = 160
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     exponent: float = Field(0.5, ge=0, le=1)
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
@@ -53,6 +54,7 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
         exponent=settings.exponent,
         ranks=settings.ranks,
         merged_ranks=settings.merged_ranks,
+        narrowest_branch=settings.narrowest_branch,
         merged_start="residual",
     )
     image = Losses(output=settings.output_weight, perceptual=settings.perceptual_weight)

@@ -50,7 +50,12 @@ def test_a_checkpoint_is_exported_and_proven(
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_path: Path) -> None:
-    own = {"module": None, "end_to_end": None, "ranks": {"linear": 4, "convolution": 4}}
+    own = {
+        "module": None,
+        "end_to_end": None,
+        "ranks": {"linear": 4, "convolution": 4},
+        "narrowest_branch": 0,
+    }
     name = calibrate("w4a4", method="qartsr", method_settings={"qartsr": own})
     report = api.export(name, form, tmp_path / "out", size=64)
     assert report.fidelity.sufficient
