@@ -71,8 +71,8 @@ class Calibration:
         """Calibrate the model in place and freeze it."""
         self.model.to(self.accelerator.device).requires_grad_(False)
         self.parameters = sum(p.numel() for p in self.model.parameters())
-        self.inputs.teach()
         self.perceptual = self._perceptual()
+        self.inputs.teach()
         self.rows = quantize_model(self.model, self.settings, self.method.design)
         if self.settings.gradient_checkpointing:
             self.model.vae.enable_gradient_checkpointing()

@@ -62,6 +62,10 @@ def calibrate(
         ),
     ] = None,
     config: ConfigOption = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict", help="Refuse what stands in for LPIPS without its weights."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a calibration that was stopped.")
     ] = False,
@@ -76,6 +80,7 @@ def calibrate(
         "method": method,
         "model": model,
         "images": images,
+        "strict": strict,
         "device": device,
         "precision": precision,
     }

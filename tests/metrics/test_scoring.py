@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import scipy.io
 import torch
 
 from passionsr_cli.errors import MetricError
-from passionsr_cli.metrics.catalogue import PROTOCOLS
+from passionsr_cli.metrics.catalogue import PROTOCOLS, Metric
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 
@@ -96,23 +96,11 @@ def test_weights_that_do_not_fit_are_an_error(niqe_folder: Path) -> None:
         Scorer(METRICS["niqe"], files)
 
 
-def test_local_weights_reach_networks_and_their_backbones(tmp_path: Path) -> None:
+def test_local_weights_reach_networks_and_their_backbones(
+    random_lpips: Callable[[Path], Metric], tmp_path: Path
+) -> None:
     """LPIPS needs two files; both are taken from the folder, and nothing is downloaded."""
-    from torchvision.models import alexnet
-
-    torch.manual_seed(0)
-    backbone = alexnet(weights=None)
-    metric = METRICS["lpips"]
-    own, alex = metric.weights
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(backbone.state_dict(), tmp_path / "checkpoints" / alex.name)
-    lines = {
-        f"lin{number}.model.1.weight": torch.rand(1, width, 1, 1)
-        for number, width in enumerate((64, 192, 384, 256, 256))
-    }
-    torch.save(lines, tmp_path / own.name)
-    # Whoever made these files did not make their names.
-    unchecked = replace(metric, weights=(replace(own, sha256=""), replace(alex, sha256="")))
+    unchecked = random_lpips(tmp_path)
     scorer = Scorer(unchecked, WeightsFinder(tmp_path).find(unchecked))
     image, reference = _pair()
     assert scorer.score(image, reference) > 0
