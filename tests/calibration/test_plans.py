@@ -96,3 +96,28 @@ def test_a_layer_that_does_not_exist_is_named(tiny_model: OneStepModel, setting:
     with pytest.raises(ConfigError, match=wanted):
         check_names(tiny_model.description, settings)
     check_names(tiny_model.description, CalibrationSettings())
+
+
+def test_ranks_are_of_kinds_and_of_wide_layers(tiny_model: OneStepModel) -> None:
+    design = LayerDesign(
+        ranks={"linear": 3, "convolution": 2, "encoder.convolution": 1},
+        merged_ranks={"pointwise": 2},
+        narrowest_branch=8,
+    )
+    settings = CalibrationSettings(unet="w4a4", vae="w4a4")
+    layers = dict(tiny_model.named_modules())
+    rows = quantize_model(tiny_model, settings, design)
+    plans = {row.name: row.plan for row in rows if isinstance(row.plan, LayerPlan)}
+    assert len(plans) > 50
+    for name, plan in plans.items():
+        shape = tuple(layers[name].weight.shape)
+        exceptional = name in settings.eight_bit_layers
+        wide = min(shape[:2]) >= 8
+        if len(shape) == 2:
+            rank, merged = 3, 0
+        elif shape[2:] == (1, 1):
+            rank, merged = 0, 2
+        else:
+            rank, merged = (1 if name.startswith("vae.encoder.") else 2), 0
+        assert plan.rank == (rank if wide and not exceptional else 0), name
+        assert plan.merged_rank == (0 if exceptional else merged), name
