@@ -93,7 +93,7 @@ def _pixels(image: Image.Image) -> tuple[npt.NDArray[np.float32], int]:
         raise ValueError("floating-point pixels have no defined white; convert to 8 or 16 bits")
     if image.mode == "CMYK":
         return profiles.inks_to_srgb(np.asarray(image), image.info.get("icc_profile")), 8
-    transparent = "A" in image.getbands() or "a" in image.getbands() or "transparency" in image.info
+    transparent = image.has_transparency_data
     grey = image.mode in GREY_MODES
     mode = {(1, 0): "L", (1, 1): "LA", (0, 0): "RGB", (0, 1): "RGBA"}[grey, transparent]
     if grey and transparent and image.mode != "LA":

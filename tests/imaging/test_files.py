@@ -84,6 +84,17 @@ def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     assert picture.metadata.icc_profile is None
 
 
+def test_lab_has_no_transparency(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    spaces = [ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")]
+    muted = RGB // 4 + 96
+    lab = ImageCms.profileToProfile(Image.fromarray(muted), *spaces, outputMode="LAB")
+    picture = read_picture(_saved(lab, tmp_path / "a.tif"))
+    assert picture.alpha is None
+    assert np.allclose(picture.rgb.numpy() * 255, muted.transpose(2, 0, 1), atol=4)
+
+
 def test_alpha_is_kept_aside_and_written_back(tmp_path: Path) -> None:
     rgba = np.dstack([RGB, RGB[..., :1]])
     picture = read_picture(_saved(Image.fromarray(rgba), tmp_path / "a.png"))
