@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
+
+# Unlike those of `Path`, these take names that are too long, and an empty one is no folder.
+from os.path import abspath, exists, isdir
 from pathlib import Path
 
 from passionsr_cli.errors import ImageError, OutputError, PassionSRError
@@ -83,10 +86,10 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     folder).
     """
     several = is_several(inputs)
-    to_file = output is not None and not several and output.suffix != "" and not output.is_dir()
+    to_file = output is not None and not several and output.suffix != "" and not isdir(output)
     if to_file and output is not None:
         check_output(output)
-    if several and output is not None and output.exists() and not output.is_dir():
+    if several and output is not None and exists(output) and not isdir(output):
         raise OutputError(f"{output}: a file, but several results need a folder")
     planned: list[Planned] = []
     taken: dict[Path, str] = {}
@@ -95,6 +98,9 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
             planned.append(found)
             continue
         target = output if to_file and output is not None else _target(found, output, naming)
+        before = taken.get(target.absolute())
+        if before is not None and abspath(before) == abspath(found.source):
+            continue  # the same image, named twice
         planned.append(_decide(found.source, target, naming, taken))
         taken.setdefault(target.absolute(), found.source)
     return planned
@@ -102,7 +108,7 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
 
 def is_several(inputs: Sequence[str]) -> bool:
     """Whether inputs may name more than one image."""
-    return len(inputs) > 1 or any(Path(given).is_dir() or _is_pattern(given) for given in inputs)
+    return len(inputs) > 1 or any(isdir(given) or _is_pattern(given) for given in inputs)
 
 
 def _is_pattern(given: str) -> bool:
@@ -127,7 +133,7 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
             _Found(str(match), base) for match in matches if _is_image(match)
         ]
         nothing = "no image matches"
-    elif path.is_dir() and not samples.is_sample(given):
+    elif isdir(given) and not samples.is_sample(given):
         images = list(_tree(path, output, naming.recursive))
         nothing = "no images in this folder"
     else:
@@ -193,9 +199,9 @@ def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -
             samples.check(source)
         except ImageError as error:
             return Refused(source, error)
-    elif not os.path.exists(source):
-        return Refused(source, ImageError(f"{source}: no such file"))
-    elif target.exists() and target.samefile(source):
+    elif not exists(source):
+        return Refused(source, ImageError(f"{source or 'an empty name'}: no such file"))
+    elif exists(target) and target.samefile(source):
         return Refused(source, OutputError(f"{target}: the result would replace its own input"))
     if target.absolute() in taken:
         other = taken[target.absolute()]
@@ -204,7 +210,7 @@ def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -
             "--name '{stem}_{ext}' tells them apart"
         )
         return Refused(source, OutputError(message))
-    if not target.exists():
+    if not exists(target):
         return Job(source, target)
     if naming.keep(source, target):
         return Present(source, target)

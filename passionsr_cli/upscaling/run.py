@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -65,11 +66,11 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
 
 def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | None:
     """Where all results of several images are, if that is one place."""
-    if not is_several(inputs) or (settings.output is not None and settings.output.is_file()):
+    if not is_several(inputs) or (settings.output is not None and os.path.isfile(settings.output)):
         return None
     if settings.output is not None:
         return settings.output
-    return Path(inputs[0]) if len(inputs) == 1 and Path(inputs[0]).is_dir() else None
+    return Path(inputs[0]) if len(inputs) == 1 and os.path.isdir(inputs[0]) else None
 
 
 def _fingerprint(source: Source, settings: UpscaleSettings) -> str:

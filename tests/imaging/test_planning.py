@@ -59,6 +59,26 @@ def test_two_inputs_never_share_a_result(folder: Path, tmp_path: Path) -> None:
     assert "is already that of" in str(second.error)
 
 
+def test_an_image_that_is_named_twice_is_upscaled_once(folder: Path, tmp_path: Path) -> None:
+    planned = _plan(folder / "b.jpg", folder, folder / "b.jpg", output=tmp_path / "out")
+    assert [Path(job.source).name for job in planned] == ["b.jpg", "a.png"]
+
+
+def test_an_empty_name_is_not_the_working_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (refused,) = _plan("")
+    assert str(refused.error) == "an empty name: no such file"
+
+
+def test_names_that_are_too_long_are_refused_alone(folder: Path, tmp_path: Path) -> None:
+    long = "n" * 300
+    refused, job = _plan(f"{long}.png", folder / "b.jpg", output=tmp_path / long)
+    assert "no such file" in str(refused.error)
+    assert isinstance(job, Job)
+
+
 def test_the_input_is_never_replaced(folder: Path) -> None:
     (item,) = _plan(folder / "b.jpg", output=folder / "b.jpg", overwrite=True)
     assert isinstance(item, Refused)
