@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.errors import PassionSRError
+from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.planning import Job, Present, Refused
@@ -98,7 +98,11 @@ def upscale_file(
         strips = upscaler.strips(picture.rgb, on_tile)
         write_upscaled(place, picture, strips, large, size, depth)
 
-    upscaler.within_memory(write)
+    try:
+        upscaler.within_memory(write)
+    except OutputError as error:
+        # A person knows the result, not where it waits for its name.
+        raise OutputError(str(error).replace(str(place), str(job.output))) from None
     if journal is not None:
         journal.finish(job, place)
     seconds = time.perf_counter() - started

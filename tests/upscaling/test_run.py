@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.imaging import png
 from passionsr_cli.runtime.processes import Processes
 from passionsr_cli.runtime.upscaler import TiledUpscaler
 from passionsr_cli.upscaling import images
@@ -72,6 +74,22 @@ def undisturbed(
 def test_a_tree_is_mirrored_and_litter_left_alone(undisturbed: dict[str, bytes]) -> None:
     places = ("", "summer/", "summer/sea/")
     assert set(undisturbed) == {f"{places[i % 3]}{i:02d}_x4.png" for i in range(11)}
+
+
+def test_a_full_disk_is_told_of_the_result_that_was_wanted(
+    upscaler: TiledUpscaler,
+    photographs: Path,
+    settings: UpscaleSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*anything: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(png, "write", full)
+    first, *_ = _run(upscaler, photographs, settings)
+    assert isinstance(first, Failed)
+    assert f"{settings.output}/00_x4.png: the disk is full" in first.error
+    assert ".passionsr" not in first.error
 
 
 def test_outcomes_are_in_the_order_of_the_plan_and_failures_are_told(
