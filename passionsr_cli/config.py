@@ -243,7 +243,7 @@ def settings_from(
     names = [configs] if isinstance(configs, str) else list(configs or ())
     values: dict[str, Any] = {}
     for name in names:
-        values = _merged(values, _read_yaml(_config_path(name)))
+        values = _merged(values, read_yaml(_config_path(name)))
     given = {key: value for key, value in (options or {}).items() if value is not None}
     return validate({**values, **given}, kind, names[-1] if names else "options")
 
@@ -268,13 +268,17 @@ def _config_path(config: str) -> Path:
     return path
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What a YAML file of `key: value` lines holds. Raises `ConfigError`."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path} is not YAML: {error.problem}{line}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold 'key: value' lines, found a {type(values).__name__}")
     return values

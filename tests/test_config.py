@@ -85,14 +85,16 @@ def test_options_stand_above_the_file(tmp_path: Path) -> None:
         ("tile: -5", "tile: '-5' is no size; write auto, or pixels"),
         ("precision: int3", "precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
         ("- tile", "must hold 'key: value' lines"),
-        ("tile: [", "is not YAML"),
+        ("overlap: 8\ntile: [1", "is not YAML: expected ',' or ']', .* in line 2$"),
+        ("tile: \0", "is not YAML: unacceptable character"),
     ],
 )
 def test_wrong_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         settings_from(str(path), UpscaleSettings)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_nested_keys_get_their_own_suggestions(tmp_path: Path) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from passionsr_cli.config import FEWEST_BITS, MOST_BITS
+from passionsr_cli.config import FEWEST_BITS, MOST_BITS, read_yaml
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.models.legacy import LDM_PREFIXES, from_ldm
 from passionsr_cli.models.tensor_files import Tensors, read_file
@@ -114,10 +113,7 @@ def _renamed(
 
 def read_settings(path: Path, part: str) -> PartSettings:
     """The settings of a part in the released code's YAML."""
-    try:
-        found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    found: Any = read_yaml(path)
     key = f"quantize_config.{PARTS[part]}"
     for name in key.split("."):
         found = found.get(name) if isinstance(found, dict) else None
