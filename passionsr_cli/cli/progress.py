@@ -49,6 +49,7 @@ def image_progress() -> Progress:
         TimeRemainingColumn(),
         console=progress_console,
         transient=True,
+        disable=not progress_console.is_terminal,
     )
 
 
@@ -94,6 +95,7 @@ class DownloadProgress(_Shown):
                 TimeRemainingColumn(),
                 console=progress_console,
                 transient=True,
+                disable=not progress_console.is_terminal,
             )
         )
         self._tasks: dict[str, TaskID] = {}
