@@ -22,8 +22,8 @@ RNG = np.random.default_rng(0)
 LARGEST_PX = 1_000_000
 # Of each kind of file; a thousand take a minute.
 MUTANTS = int(os.environ.get("PASSIONSR_FUZZ_MUTANTS", "60"))
-# libtiff, and older libavif, write to stderr by themselves when these are damaged.
-TALKATIVE = ("fax.tif", "jpeg.tif", "rgb.avif")
+# libtiff, and older libavif, write to stderr by themselves when such files are damaged.
+TALKATIVE = (".tif", ".avif")
 
 
 def _valid() -> dict[str, bytes]:
@@ -127,5 +127,5 @@ def test_mutated_files_are_read_or_refused(
         assert time.perf_counter() - started < 5
     assert refused > 0
     assert process_peak_bytes() - before < 300e6
-    if name not in TALKATIVE:
+    if path.suffix not in TALKATIVE:
         assert capfd.readouterr().err == ""
