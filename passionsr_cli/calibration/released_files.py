@@ -71,6 +71,8 @@ def read_part(file: Path, config: Path, description: ModelDescription) -> Releas
         found = _LEAF.fullmatch(re.sub(r"^(model\.)+", "", key))
         if found is None:
             raise ModelError(f"{file}: unknown key '{key}'; expected PassionSR's quantizers")
+        if not tensor.isfinite().all():
+            raise ModelError(f"{file}: {key} holds NaN or infinity; fetch the file again")
         modules.setdefault(found["module"], {})[found["leaf"]] = tensor.detach().float()
     part = _part_of(file, modules)
     return ReleasedPart(

@@ -299,6 +299,7 @@ def test_files_that_do_not_fit_are_refused(
     )
     refuse("scale_factor is missing", {k: v for k, v in vae.items() if k != first})
     refuse("scale_factor has 5 values, expected 12", {**vae, first: torch.ones(1, 5, 1, 1)})
+    refuse("scale_factor holds NaN or infinity", {**vae, first: vae[first] * torch.nan})
     gone = {k: v for k, v in vae.items() if "quant_conv" not in k}
     refuse(r"has nothing for vae\.quant_conv", gone)
     more = {"model.encoder.mid.extra.scale_factor": torch.ones(1)}
