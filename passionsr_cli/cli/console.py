@@ -44,7 +44,7 @@ def _silence_third_parties() -> None:
     warnings.simplefilter("ignore")
     # Without this, Python prints the warnings of loggers nobody configured.
     logging.getLogger().addHandler(logging.NullHandler())
-    for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+    for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(variable, "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

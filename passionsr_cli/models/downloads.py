@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import urllib.error
@@ -79,29 +80,32 @@ class Downloader:
     def _fetch(self, source: Source) -> Path:
         if Path(source.location).exists():
             return Path(source.location)
+        _refuse_offline(source.location)
         if source.kind == "hub":
             return self._from_hub(source.location, local_only=False)
         return self._from_url(source)
 
     def _cached(self, repository: str) -> Path | None:
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
         try:
             return self._from_hub(repository, local_only=True)
-        except (LocalEntryNotFoundError, ModelError):
+        except ModelError:
             return None
 
     def _from_hub(self, repository: str, local_only: bool) -> Path:
         """The folder of a repository in the hub's cache with all files of a base model."""
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
         paths = []
         for name in HUB_FILES:
             if not local_only:
                 self.on_note(f"{repository}/{name}")
-            found = hf_hub_download(
-                repository, name, local_files_only=local_only, tqdm_class=_bars(self.on_bytes)
-            )
+            try:
+                found = hf_hub_download(
+                    repository, name, local_files_only=local_only, tqdm_class=_bars(self.on_bytes)
+                )
+            except LocalEntryNotFoundError:
+                raise ModelError("cannot be reached, and is not whole in the hub's cache") from None
             paths.append(Path(found))
         for path in paths:
             _check_blob(path)
@@ -109,8 +113,9 @@ class Downloader:
 
     def _from_url(self, source: Source) -> Path:
         """One file, continued where an earlier attempt stopped."""
-        _refuse_offline(source.location)
-        target = self.folder / Path(source.location.partition("?")[0]).name
+        # What one address began to send, another must not go on with.
+        key = hashlib.sha256(source.location.encode()).hexdigest()[:8]
+        target = self.folder / f"{key}-{Path(source.location.partition('?')[0]).name}"
         if target.is_file() and source.sha256 is not None and sha256_of(target) == source.sha256:
             return target
         partial = target.with_name(f"{target.name}.part")
