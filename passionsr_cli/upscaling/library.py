@@ -25,7 +25,11 @@ from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
 
 AnyImage = TypeVar("AnyImage", Image.Image, npt.NDArray[Any], Tensor)
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-MODES = ("RGB", "RGBA", "L", "LA")
+MODES = ("RGB", "RGBA", "L", "LA", "I;16")
+# Of Pillow's modes, those that it would cut at 255.
+DEEP_MODES = ("I", "F", "I;16B", "I;16L", "I;16N")
+# How far beyond [0, 1] resampling may overshoot; what is further off is on another scale.
+OVERSHOOT = 0.5
 
 
 class Upscaler:
@@ -47,7 +51,8 @@ class Upscaler:
     def upscale(self, image: AnyImage) -> AnyImage:
         """The image, larger, as the same kind of object.
 
-        - Pillow images: RGB, RGBA, L and LA stay so, others become RGB.
+        - Pillow images: RGB, RGBA, L, LA and I;16 stay so, others of 8 bits become RGB or RGBA.
+          They are taken for sRGB and upright, and what they know of EXIF and XMP stays behind.
         - Arrays (H, W) or (H, W, C) with 1 to 4 channels, alpha last: uint8, uint16, or floating
           point in [0, 1].
         - Tensors (C, H, W) or (B, C, H, W) likewise, on any device, uint8 or floating point in
@@ -56,8 +61,7 @@ class Upscaler:
         Raises `ImageError` for any other.
         """
         if isinstance(image, Image.Image):
-            plain = image if image.mode in MODES else image.convert("RGB")
-            return Image.fromarray(self._array(np.asarray(plain)))
+            return Image.fromarray(self._array(np.asarray(_plain(image))))
         if isinstance(image, np.ndarray):
             return self._array(image)
         if isinstance(image, Tensor):
@@ -116,6 +120,7 @@ class Upscaler:
     def _planes(self, planes: Tensor) -> Tensor:
         """(C, h, w) in [0, 1] to (C, H, W), where C is grey or RGB, then alpha if it is even."""
         upscaler = self._ready()
+        _check_range(planes)
         colours = planes[: len(planes) - 1 + len(planes) % 2].expand(3, -1, -1).contiguous()
         alpha = planes[-1:] if len(planes) % 2 == 0 else None
         if alpha is not None:
@@ -126,6 +131,23 @@ class Upscaler:
         return torch.cat(
             list(finished([large], (large.shape[2], large.shape[1]), picture, size)), 1
         )
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """An image in one of `MODES`."""
+    if image.mode in DEEP_MODES:
+        raise ImageError(f"an image of mode {image.mode}, expected 8 bits per channel or I;16")
+    if image.mode in MODES:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _check_range(planes: Tensor) -> None:
+    if planes.numel():
+        low, high = planes.aminmax()
+        # Not a number is in no range.
+        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+            raise ImageError(f"values from {low:g} to {high:g}, expected floats in [0, 1]")
 
 
 def _white(kind: np.dtype[Any]) -> int:

@@ -63,6 +63,16 @@ def test_values_keep_their_kind_and_their_depth(upscaler: Upscaler) -> None:
     assert (found.shape, found.dtype) == ((2, 3, 96, 128), torch.float16)
 
 
+def test_pillows_other_modes_lose_nothing_they_hold(upscaler: Upscaler) -> None:
+    grey = _photograph("L")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    difference = np.asarray(upscaler.upscale(deep)) / 257 - np.asarray(upscaler.upscale(grey))
+    assert np.abs(difference).max() <= 1
+    palette = _photograph().quantize(8)
+    palette.info["transparency"] = 0
+    assert upscaler.upscale(palette).mode == "RGBA"
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -72,6 +82,10 @@ def test_values_keep_their_kind_and_their_depth(upscaler: Upscaler) -> None:
         (torch.zeros(3, 20, 20, dtype=torch.int32), "a tensor of torch.int32, expected"),
         (torch.zeros(3, 4, 20), "at least 8×8 are needed"),
         ("photo.jpg", "a str, expected an image"),
+        (Image.new("F", (20, 20)), "an image of mode F, expected 8 bits per channel or I;16"),
+        (np.full((20, 20), 255.0), r"values from 255 to 255, expected floats in \[0, 1\]"),
+        (torch.linspace(-1, 1, 400).view(1, 20, 20), "values from -1 to 1, expected"),
+        (np.full((20, 20), np.nan), "values from nan to nan, expected"),
     ],
 )
 def test_other_things_are_refused_by_name(upscaler: Upscaler, image: object, message: str) -> None:
