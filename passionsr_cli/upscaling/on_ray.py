@@ -68,7 +68,6 @@ def upscale_on_ray(
         fn_constructor_args=(settings, journal and (journal.root, journal.made_by)),
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if gpus else 0,
-        scheduling_strategy="SPREAD",
     )
     for row in outcomes.iter_rows():
         yield pickle.loads(row["outcome"])

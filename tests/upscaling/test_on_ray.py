@@ -18,6 +18,8 @@ def test_without_ray_the_error_says_how_to_get_it(
         next(api.upscale_on_ray(settings, api.plan_upscale([str(photographs)], settings)))
 
 
+@pytest.mark.filterwarnings("error:.*deprecated.*:FutureWarning")
+@pytest.mark.filterwarnings("error:.*ray_remote_args:Warning")
 def test_ray_makes_what_one_process_makes(
     photographs: Path, settings: UpscaleSettings, tmp_path: Path
 ) -> None:
