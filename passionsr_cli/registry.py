@@ -138,16 +138,20 @@ _OSEDIFF_ADAPTERS = (
         part="adapters",
     ),
 )
-_SD21_LICENCE = "CreativeML Open RAIL++-M (base weights), Apache-2.0 (adapters)"
+_SD21_LICENCE = "CreativeML Open RAIL++-M (base weights), "
 
 
 def _stable_diffusion_21(
-    name: str, title: str, adapters: tuple[Source, ...], **settings: Any
+    name: str,
+    title: str,
+    adapters: tuple[Source, ...],
+    adapters_licence: str = "Apache-2.0 (adapters)",
+    **settings: Any,
 ) -> ModelDescription:
     return ModelDescription(
         name=name,
         title=title,
-        licence=_SD21_LICENCE,
+        licence=_SD21_LICENCE + adapters_licence,
         unet=_SD21_UNET,
         vae=_SD21_VAE,
         context_shape=(77, 1024),
@@ -183,6 +187,7 @@ _FULL_SIZE = {
                     part="adapters",
                 ),
             ),
+            adapters_licence="that of github.com/csslc/PiSA-SR (adapters)",
             timestep=1,
             prediction="residual",
         ),
