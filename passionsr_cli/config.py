@@ -220,7 +220,7 @@ class FitSettings(Settings):
     gradient_clip: PositiveFloat = 1.0
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def preset_folder() -> Path:

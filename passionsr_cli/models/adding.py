@@ -76,7 +76,16 @@ def _put_together(
     made_from = _provenance(base, parts, adapters)
     # Copies: what was read points into files, all of which would stay in memory.
     made = {name: shortest(tensors.pop(name)).clone() for name in list(tensors)}
-    return {**made, "context": context.clone()}, made_from
+    made["context"] = context.clone()
+    _check_finite(made, parts)
+    return made, made_from
+
+
+def _check_finite(tensors: Tensors, parts: Parts) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            files = [str(path) for path in (parts.base, parts.adapters, parts.context) if path]
+            raise ModelError(f"{name} holds NaN or infinity; {' or '.join(files)} is damaged")
 
 
 def check_name(name: str, overwrite: bool) -> None:

@@ -138,7 +138,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _read_ldm(path: Path, description: ModelDescription) -> Base:
     found = read_file(path)
-    state = found.get("state_dict", found)
+    held = found.get("state_dict")
+    state = held if isinstance(held, dict) else found
     state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     missing = [p for p in LDM_PREFIXES.values() if not any(name.startswith(p) for name in state)]
     if missing:

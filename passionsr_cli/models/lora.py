@@ -73,15 +73,17 @@ def read_adapters(path: Path) -> Adapters:
 def _in_pickle(states: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     for part, state in states.items():
         for name, tensor in state.items():
-            yield f"{part}.{name.removeprefix(f'{part}.')}", tensor
+            yield f"{part}.{str(name).removeprefix(f'{part}.')}", tensor
 
 
 def _alphas(path: Path) -> dict[str, float]:
     """lora_alpha of the parts, as far as diffusers noted it; without it the factor is 1."""
-    noted = json.loads(read_metadata(path).get("lora_adapter_metadata", "{}"))
-    return {
-        part: float(noted[f"{part}.lora_alpha"]) for part in PARTS if f"{part}.lora_alpha" in noted
-    }
+    try:
+        noted = json.loads(read_metadata(path).get("lora_adapter_metadata", "{}"))
+        given = {part: noted.get(f"{part}.lora_alpha") for part in PARTS}
+        return {part: float(alpha) for part, alpha in given.items() if alpha is not None}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path}: its lora_adapter_metadata cannot be read: {error}") from error
 
 
 def _collect(path: Path, named: Iterator[tuple[str, Any]], alphas: Mapping[str, float]) -> Adapters:
@@ -95,7 +97,7 @@ def _collect(path: Path, named: Iterator[tuple[str, Any]], alphas: Mapping[str, 
         if half is not None:
             side = half["peft"] or {"down": "A", "up": "B"}[half["old"]]
             halves.setdefault((half["layer"], half["adapter"] or ""), {})[side] = tensor
-        elif name.endswith(".alpha"):
+        elif name.endswith(".alpha") and tensor.numel() == 1:
             own_alphas[name.removesuffix(".alpha")] = float(tensor)
         else:
             replaced[name.replace(".base_layer.", ".")] = tensor
@@ -105,6 +107,9 @@ def _collect(path: Path, named: Iterator[tuple[str, Any]], alphas: Mapping[str, 
         part = layer.partition(".")[0]
         if pair.keys() != {"A", "B"}:
             raise ModelError(f"{path}: of the adapter of {layer} only half is there")
+        shapes = {side: tuple(tensor.shape) for side, tensor in sorted(pair.items())}
+        if min(map(len, shapes.values())) < 2 or not shapes["A"][0] == shapes["B"][1] > 0:
+            raise ModelError(f"{path}: of the adapter of {layer} the halves do not fit: {shapes}")
         if (part, adapter) == _UNUSED:
             unused += 1
             continue

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import NonNegativeInt
 
-from passionsr_cli.config import Settings, settings_from
+from passionsr_cli.config import Settings, settings_from, validate
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.registry import EMBEDDED_MODEL, ColorFix, ModelDescription, describe, model_names
 
@@ -43,11 +43,9 @@ def find_recipe(recipe: str | None, name: str) -> ModelDescription:
     try:
         below = describe(given.like)
         # Validated anew: a copy with changes would not be.
-        return ModelDescription.model_validate({**below.model_dump(), **changes})
+        return validate({**below.model_dump(), **changes}, ModelDescription, chosen)
     except ModelError as error:
         raise ConfigError(f"{chosen}: like: {error}") from error
-    except ValidationError as error:
-        raise ConfigError(f"{chosen}: {error.errors()[0]['msg']}") from error
 
 
 def recipe_names() -> tuple[str, ...]:

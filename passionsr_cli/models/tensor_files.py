@@ -22,9 +22,7 @@ def read_file(path: Path) -> dict[str, Any]:
     Of pickles nothing but tensors, numbers, strings and collections of them is accepted: anything
     else could run a program. Raises `ModelError` for such files, and for damaged ones.
     """
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}")
-    found = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_pickle(path)
+    found = _read(path)
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds a {type(found).__name__}, expected tensors by name")
     return found
@@ -32,11 +30,17 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def read_tensor(path: Path) -> Tensor:
     """The one tensor of a file."""
-    found: Any = _read_safetensors(path) if path.suffix == SAFETENSORS else _read_pickle(path)
+    found = _read(path)
     tensors = list(found.values()) if isinstance(found, dict) else [found]
     if len(tensors) != 1 or not isinstance(tensors[0], Tensor):
         raise ModelError(f"{path} holds {len(tensors)} entries, expected a single tensor")
     return tensors[0]
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    return _read_safetensors(path) if path.suffix == SAFETENSORS else _read_pickle(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -63,7 +67,7 @@ def _read_pickle(path: Path) -> Any:
     try:
         return _load(path, mapped=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+) was not", str(error))
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
             raise _damaged(path, error) from error
         raise ModelError(
@@ -87,7 +91,9 @@ def _load(path: Path, mapped: bool) -> Any:
 def _damaged(path: Path, error: Exception) -> ModelError:
     size = path.stat().st_size if path.exists() else 0
     told = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    reason = re.split(r"\n|\. ", told)[0] or type(error).__name__
+    # What unpickling text runs into is the number of a letter.
+    plain = "" if isinstance(error, KeyError) else re.split(r"\n|\. ", told)[0]
+    reason = plain or "it is no such file"
     return ModelError(
         f"{path} ({size:,} bytes) cannot be read: {reason}; expected a whole safetensors file or "
         "pickle of torch, fetch it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import foreign
@@ -285,9 +286,22 @@ def test_a_checkpoint_that_is_not_the_model_is_refused(
     refuse(path, "holds a list, expected tensors by name")
     torch.save({"state_dict": held, "callbacks": Parts(path)}, path)
     refuse(path, r"holds a Python object \(passionsr_cli.models.adding.Parts\), and such a file")
+    torch.save({"state_dict": held, "of": os.system}, path)
+    refuse(path, r"holds a Python object \(\w+\.system\), and such a file can run any program")
+    torch.save({"state_dict": torch.ones(1)}, path)
+    refuse(path, r"holds no model\.diffusion_model\.\* and first_stage_model")
+    path.write_text("hello")
+    refuse(path, r"\(5 bytes\) cannot be read: it is no such file; expected a whole")
     _half(ldm)
     refuse(ldm, r"bytes\) cannot be read: .*fetch it again")
     refuse(tmp_path / "nowhere", "there is no file or folder")
+
+
+def test_a_context_that_is_not_there_is_refused(
+    tiny_model: OneStepModel, ldm: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"there is no file .*context\.pt"):
+        add_model("x", tiny_model.description, Parts(ldm, context=tmp_path / "context.pt"))
 
 
 def test_adapters_that_do_not_fit_are_refused(
@@ -306,6 +320,13 @@ def test_adapters_that_do_not_fit_are_refused(
     first = next(key for key in state if "lora_A" in key)
     rest = {key: value for key, value in state.items() if key != first}
     refuse("only half is there", state_dict_unet=rest)
+    for misfit in (torch.ones(3, 4, 3, 3), torch.ones(4), torch.ones(0, 4, 3, 3)):
+        refuse("the halves do not fit", state_dict_unet={**state, first: misfit})
+    refuse("unet.3, which this architecture", state_dict_unet={**state, 3: torch.ones(2)})
+    endless = torch.full_like(state[first], torch.inf)
+    refuse(
+        r"holds NaN or infinity; .*bad\.pkl is damaged", state_dict_unet={**state, first: endless}
+    )
     refuse("is for another base model", state_dict_unet={**state, first: torch.ones(4, 5, 3, 3)})
     name = "sky.lora_A.default_others.weight"
     more = {**state, name: torch.ones(4, 2), name.replace("_A", "_B"): torch.ones(2, 4)}
@@ -314,6 +335,11 @@ def test_adapters_that_do_not_fit_are_refused(
     )
     torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(ModelError, match="holds no adapters: found a; expected a diffusers LoRA"):
+        add_model("x", tiny_model.description, Parts(ldm, path))
+    path = tmp_path / "bad.safetensors"
+    noted = {"lora_adapter_metadata": "[]"}
+    save_file({"unet.conv_in.lora_A.weight": torch.ones(1, 1)}, path, metadata=noted)
+    with pytest.raises(ModelError, match="its lora_adapter_metadata cannot be read"):
         add_model("x", tiny_model.description, Parts(ldm, path))
 
 
