@@ -205,14 +205,15 @@ class CalibrationSettings(Settings):
 class FitSettings(Settings):
     """One optimisation of a calibration: how long, how fast, and how the learning rate falls.
 
-    `cosine` falls to `final_learning_rate`; `milestones` multiplies the rate by `decay` after
-    each of these shares of the steps. `rates` multiplies the rate of single parts: transform,
-    bounds, branch, merged, rounding.
+    `sgd` has momentum 0.9. `cosine` falls to `final_learning_rate`; `milestones` multiplies the
+    rate by `decay` after each of these shares of the steps. `rates` multiplies the rate of single
+    parts: transform, bounds, branch, merged, rounding.
     """
 
     steps: PositiveInt
     learning_rate: PositiveFloat
     rates: dict[Literal["transform", "bounds", "branch", "merged", "rounding"], PositiveFloat] = {}
+    optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["cosine", "milestones"] = "cosine"
     final_learning_rate: NonNegativeFloat = 0.0
     milestones: tuple[float, ...] = (0.5,)

@@ -93,6 +93,12 @@ def learning_rate(fit: FitSettings) -> Callable[[int], float]:
     return loop.cosine(fit.learning_rate, fit.final_learning_rate, fit.steps)
 
 
+def _optimizer(groups: list[dict[str, Any]], fit: FitSettings) -> torch.optim.Optimizer:
+    if fit.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=fit.learning_rate, momentum=0.9, fused=True)
+    return torch.optim.Adam(groups, lr=fit.learning_rate, fused=True)
+
+
 def build(
     stage: Stage,
     chain: nn.Module,
@@ -113,9 +119,7 @@ def build(
     for parameter in parameters:
         parameter.requires_grad_(True)
     prepared = accelerator.prepare(chain)
-    optimizer = accelerator.prepare(
-        torch.optim.Adam(groups, lr=stage.fit.learning_rate, fused=True)
-    )
+    optimizer = accelerator.prepare(_optimizer(groups, stage.fit))
     last_batch: loop.Batch = {}
 
     def loss_of(batch: loop.Batch) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from passionsr_cli.calibration.images import CalibrationImages
 from passionsr_cli.calibration.passes import OnImages, TensorFolder, fill
-from passionsr_cli.models.components import COMPONENTS, ENCODER, Chain, component_of
+from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.plans import State
@@ -53,6 +53,10 @@ class Inputs:
     def target(self, component: str) -> Read:
         """What a component makes in full precision."""
         return self._reader(self._targets(component))
+
+    def noise(self, numbers: Sequence[int]) -> Tensor:
+        """The noise that the UNet sees in full precision."""
+        return self.model.to_noise(self.teacher(UNET)(numbers), self.target(UNET)(numbers))
 
     def teacher(self, component: str) -> Read:
         """What reaches a component in full precision."""

@@ -58,16 +58,16 @@ def _decider(
         if exceptional:
             weight_bits = max(weight_bits, MOST_BITS)
             activation_bits = max(activation_bits, MOST_BITS)
-        activation = _activation(settings, activation_bits)
+        activation = _activation(settings, activation_bits, design.offsets != "none")
         if kind == ATTENTION:
             if activation is None:
                 return None, "its activations are left in floating point"
-            return AttentionPlan(activation, design.channel_scale), ""
+            return _attention(activation, design), ""
         padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
         narrow = _is_narrow(layer, design)
         shifts = {"none": False, "unpadded": not padded, "all": True}
         plan = LayerPlan(
-            weight=_weight(settings, weight_bits),
+            weight=_weight(settings, weight_bits, design.offsets == "all"),
             activation=activation,
             channel_scale=design.channel_scale,
             channel_shift=shifts[design.channel_shift],
@@ -76,6 +76,8 @@ def _decider(
             merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
             merged_start=design.merged_start,
             rounding=design.rounding,
+            bounds_start=design.bounds_start,
+            scaled_gradient=design.scaled_gradient,
         )
         lifted = exceptional and min(parse_bits(part)) < MOST_BITS
         return plan, EXCEPTION if lifted else ""
@@ -99,13 +101,25 @@ def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
     return rank
 
 
-def _weight(settings: CalibrationSettings, bits: int) -> Scheme | None:
+def _attention(activation: Scheme, design: LayerDesign) -> AttentionPlan:
+    return AttentionPlan(
+        activation,
+        channel_scale=design.channel_scale or design.attention_scale is not None,
+        scale_start=design.attention_scale or "extremes",
+        bounds_start=design.bounds_start,
+        scaled_gradient=design.scaled_gradient,
+    )
+
+
+def _weight(settings: CalibrationSettings, bits: int, offset: bool) -> Scheme | None:
     if bits == FLOAT_BITS:
         return None
     symmetric = {"auto": bits == MOST_BITS, "symmetric": True, "asymmetric": False}
     axis = 0 if settings.weight_grids == "channel" else None
-    return Scheme(bits, symmetric[settings.weights], axis)
+    return Scheme(bits, symmetric[settings.weights], axis, offset)
 
 
-def _activation(settings: CalibrationSettings, bits: int) -> Scheme | None:
-    return None if bits == FLOAT_BITS else Scheme(bits, settings.activations == "symmetric")
+def _activation(settings: CalibrationSettings, bits: int, offset: bool) -> Scheme | None:
+    if bits == FLOAT_BITS:
+        return None
+    return Scheme(bits, settings.activations == "symmetric", offset=offset)

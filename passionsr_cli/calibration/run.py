@@ -198,7 +198,7 @@ class Calibration:
         layers = layers | self._layers_of(stage.through)
         learned = fit.LearnedState(layers)
         start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
-        chain, turns = Chain(self.model, stage.chain), None
+        chain, turns = self._chain(stage), None
         if stage.modules is not None:
             turns = turns_of(
                 self.model, stage.components, self.layers, stage.modules, stage.fit.steps
@@ -229,6 +229,9 @@ class Calibration:
             learned.load_state_dict(start)
         return _Fitted(running.steps, seconds, start_error, end_error)
 
+    def _chain(self, stage: Stage) -> Chain:
+        return Chain(self.model, stage.chain, to_noise=stage.target == "noise")
+
     def _hear(self, progress: Progress) -> None:
         loss = progress.losses[fit.OBJECTIVE]
         row = (progress.stage, progress.step, self.curve.seconds(), loss, progress.learning_rate)
@@ -252,7 +255,7 @@ class Calibration:
     @torch.no_grad()
     def _error(self, stage: Stage) -> float:
         """What the stage's fit lowers, on the compared images, which no order of batches moves."""
-        chain, read = Chain(self.model, stage.chain), self.inputs.now(stage.components[0])
+        chain, read = self._chain(stage), self.inputs.now(stage.components[0])
         errors = [
             relative_error(chain(read([number])), self._wanted(stage, [number]))
             for number in range(min(COMPARED_IMAGES, len(self.images)))
@@ -263,6 +266,8 @@ class Calibration:
         """The targets of these images."""
         if stage.target == "hr":
             return self.inputs.photographs(numbers)
+        if stage.target == "noise":
+            return self.inputs.noise(numbers)
         return self.inputs.target(stage.chain[-1])(numbers)
 
     @torch.no_grad()

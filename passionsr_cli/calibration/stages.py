@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from passionsr_cli.config import FitSettings
-from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.models.components import COMPONENTS, UNET
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
-from passionsr_cli.quantization.plans import Part, Rounding, State
+from passionsr_cli.quantization.plans import Part, Rounding, ScaleStart, State
+from passionsr_cli.quantization.starts import BoundsStart
 
 ShiftPolicy = Literal["none", "unpadded", "all"]
 Order = Literal["forwards", "backwards"]
+Offsets = Literal["none", "activations", "all"]
+Target = Literal["teacher", "noise", "hr"]
 Parts = frozenset[Part]
 
 NOTHING: Parts = frozenset()
@@ -34,6 +37,11 @@ class LayerDesign:
     branch costs is reading X once more, which the integer product of a wide layer outweighs.
     `branch_start` says whose singular values a branch beside a layer starts from: those of its
     weight, or of the weight times its channel scales.
+
+    `attention_scale` gives q·kᵀ alone channel scales, which start from these statistics of q
+    and k. `bounds_start` says where bounds start from: the extremes, LSQ's steps, or what rounds
+    a sample best. `offsets` says which asymmetric grids may have any zero point; the others are
+    LSQ's (`quantization.affine.Scheme`), and so is the factor of a `scaled_gradient`.
     """
 
     channel_scale: bool = False
@@ -46,6 +54,10 @@ class LayerDesign:
     branch_start: Literal["weight", "scaled"] = "weight"
     merged_start: Literal["zero", "residual"] = "zero"
     rounding: Rounding = "nearest"
+    attention_scale: ScaleStart | None = None
+    bounds_start: BoundsStart = "extremes"
+    offsets: Offsets = "all"
+    scaled_gradient: bool = False
 
 
 PLAIN = LayerDesign()
@@ -86,7 +98,8 @@ class Stage:
     then, and the parts of `starts` start from them. Then `learns` is fitted so that `losses` of
     the output fall; nothing if `fit` is None. The output is that of the last component, or of
     the last of `through`, components after them that are quantized already and learn on. The
-    target is the teacher's output at the same place, or the photograph.
+    target is the teacher's output at the same place, or the photograph; with `noise`, after the
+    UNet, what both sides see as noise in their latents is compared instead of what is left of it.
 
     With `modules` the fit has its steps for each module instead of for all.
     """
@@ -97,7 +110,7 @@ class Stage:
     learns: Parts = LBQ
     fit: FitSettings | None = None
     losses: Losses = Losses()
-    target: Literal["teacher", "hr"] = "teacher"
+    target: Target = "teacher"
     through: tuple[str, ...] = ()
     modules: ModuleOrder | None = None
 
@@ -113,6 +126,23 @@ class Stage:
 
 
 Stages = tuple[Stage, ...]
+
+
+def component_stages(
+    starts: Parts, learns: Parts, fit: FitSettings | None, unet_target: Target
+) -> Stages:
+    """One component after the other, from the encoder to the decoder."""
+    return tuple(
+        Stage(
+            component,
+            (component,),
+            starts=starts,
+            learns=learns,
+            fit=fit,
+            target=unet_target if component == UNET else "teacher",
+        )
+        for component in COMPONENTS
+    )
 
 
 @dataclass(frozen=True)
@@ -131,3 +161,4 @@ class Method:
         for stage in self.stages:
             places = [COMPONENTS.index(component) for component in stage.chain]
             assert places == list(range(places[0], places[-1] + 1))
+            assert stage.target != "noise" or stage.chain == (UNET,)

@@ -50,7 +50,11 @@ def calibrate(
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="passionsr|maxmin", help="Default: passionsr.")
+        str | None,
+        typer.Option(
+            metavar="passionsr|qartsr|maxmin|lsq|…",
+            help="Default: passionsr; a wrong one is answered with all there are.",
+        ),
     ] = None,
     model: ModelOption = None,
     images: Annotated[

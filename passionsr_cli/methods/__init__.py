@@ -6,26 +6,66 @@ A method is one module with a `Settings` class and a `stages` function, and one 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from passionsr_cli.calibration.stages import LayerDesign, Method, Stages
-from passionsr_cli.config import CalibrationSettings, Settings, validate
+from passionsr_cli.config import (
+    FEWEST_BITS,
+    FLOAT_BITS,
+    MOST_BITS,
+    CalibrationSettings,
+    Settings,
+    parse_bits,
+    validate,
+)
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.methods import maxmin, passionsr, qartsr
+from passionsr_cli.methods import efficientdm, lsq, maxmin, passionsr, qartsr, qdm
 
-METHODS: dict[str, tuple[type[Settings], Callable[[Any], tuple[LayerDesign, Stages]]]] = {
-    "maxmin": (maxmin.MaxMinSettings, maxmin.stages),
-    "passionsr": (passionsr.PassionSRSettings, passionsr.stages),
-    "qartsr": (qartsr.QArtSRSettings, qartsr.stages),
+INTEGERS = tuple(range(FEWEST_BITS, MOST_BITS + 1))
+ANY = (*INTEGERS, FLOAT_BITS)
+
+
+class Known(NamedTuple):
+    """A method, and the bit widths that it supports where a part is quantized at all."""
+
+    settings: type[Settings]
+    stages: Callable[[Any], tuple[LayerDesign, Stages]]
+    weight_bits: tuple[int, ...] = ANY
+    activation_bits: tuple[int, ...] = ANY
+
+
+METHODS: dict[str, Known] = {
+    "maxmin": Known(maxmin.MaxMinSettings, maxmin.stages),
+    "passionsr": Known(passionsr.PassionSRSettings, passionsr.stages),
+    "qartsr": Known(qartsr.QArtSRSettings, qartsr.stages, weight_bits=INTEGERS),
+    "lsq": Known(lsq.LSQSettings, lsq.stages),
+    "efficientdm": Known(efficientdm.EfficientDMSettings, efficientdm.stages, INTEGERS),
+    "qdm": Known(qdm.QDMSettings, qdm.stages, activation_bits=INTEGERS),
 }
 
 
 def build(settings: CalibrationSettings) -> Method:
-    """The method that the settings name; refuses unknown names, keys and values."""
+    """The method that the settings name; refuses unknown names, keys, values and bit widths."""
     name = settings.method
     for known in (name, *settings.method_settings):
         if known not in METHODS:
             raise ConfigError(f"unknown method '{known}'; known are {', '.join(METHODS)}")
-    kind, stages = METHODS[name]
-    own = validate(settings.method_settings.get(name, {}), kind, f"method_settings.{name}")
-    return Method(name, own.model_dump(mode="json"), *stages(own))
+    method = METHODS[name]
+    _check_bits(name, method, settings)
+    given = settings.method_settings.get(name, {})
+    own = validate(given, method.settings, f"method_settings.{name}")
+    return Method(name, own.model_dump(mode="json"), *method.stages(own))
+
+
+def _check_bits(name: str, method: Known, settings: CalibrationSettings) -> None:
+    for part, text in (("unet", settings.unet), ("vae", settings.vae)):
+        bits = parse_bits(text)
+        if bits == (FLOAT_BITS, FLOAT_BITS):
+            continue
+        supported = (("weights", method.weight_bits), ("activations", method.activation_bits))
+        for found, (what, known) in zip(bits, supported, strict=True):
+            if found not in known:
+                raise ConfigError(
+                    f"method '{name}' supports {what} of {known[0]} to {known[-1]} bits, and the "
+                    f"{part} has {text}; choose other bits, or fp to leave the {part} alone"
+                )

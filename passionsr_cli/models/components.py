@@ -31,11 +31,14 @@ class Chain(nn.Module):
 
     A chain that starts with the encoder takes upscaled LR images (B, 3, H, W), with the UNet
     z_L, with the decoder z_H; it returns what its last component makes: z_L, z_H or the image.
+    With `to_noise` the UNet's ε takes the place of z_H.
     """
 
-    def __init__(self, model: OneStepModel, components: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: OneStepModel, components: tuple[str, ...], to_noise: bool = False
+    ) -> None:
         super().__init__()
-        self.model, self.components = model, components
+        self.model, self.components, self.to_noise = model, components, to_noise
 
     def forward(self, x: Tensor) -> Tensor:
         steps = {ENCODER: self.model.encode, UNET: self._restore, DECODER: self.model.decode}
@@ -44,7 +47,8 @@ class Chain(nn.Module):
         return x.float()
 
     def _restore(self, latent: Tensor) -> Tensor:
-        return self.model.to_x0(latent, self.model.predict(latent))
+        noise = self.model.predict(latent)
+        return noise if self.to_noise else self.model.to_x0(latent, noise)
 
 
 def concatenations(model: OneStepModel) -> dict[str, int]:

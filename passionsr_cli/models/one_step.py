@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.models.schedule import predict_x0, rates
+from passionsr_cli.models.schedule import noise_between, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 
 
@@ -58,6 +58,10 @@ class OneStepModel(nn.Module):
     def to_x0(self, latent: Tensor, noise: Tensor) -> Tensor:
         """The restored latent z_H, float32."""
         return predict_x0(latent, noise, self.signal_rate, self.noise_rate)
+
+    def to_noise(self, latent: Tensor, restored: Tensor) -> Tensor:
+        """The noise ε that `to_x0` took from z_L to get z_H, float32."""
+        return noise_between(latent, restored, self.signal_rate, self.noise_rate)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The image of a restored latent, float32, close to [0, 1] but not clamped."""

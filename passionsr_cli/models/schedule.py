@@ -1,4 +1,4 @@
-"""The only way from predicted noise to a clean latent."""
+"""The only way from predicted noise to a clean latent, and back."""
 
 from __future__ import annotations
 
@@ -36,3 +36,10 @@ def predict_x0(latent: Tensor, noise: Tensor, signal_rate: float, noise_rate: fl
     Diffusion's schedule: half precision is not enough here.
     """
     return (latent.float() - noise_rate * noise.float()) / signal_rate
+
+
+def noise_between(
+    latent: Tensor, restored: Tensor, signal_rate: float, noise_rate: float
+) -> Tensor:
+    """The noise ε = (z_L − α_t·z_H) / σ_t, in float32: `predict_x0` solved for it."""
+    return (latent.float() - signal_rate * restored.float()) / noise_rate

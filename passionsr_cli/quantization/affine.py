@@ -30,12 +30,15 @@ class Scheme:
     """Which integers a tensor is quantized to.
 
     `channel_axis` is the axis along which each slice has bounds of its own (0 for the output
-    channels of a weight), None for one pair per tensor.
+    channels of a weight), None for one pair per tensor. Without `offset` an asymmetric scheme's
+    zero point is not free: it stands in the middle, 2^(b−1), or at 0 where no value is negative
+    (the signed and unsigned integers of LSQ, arXiv 1902.08153).
     """
 
     num_bits: int
     symmetric: bool = False
     channel_axis: int | None = None
+    offset: bool = True
 
     def __post_init__(self) -> None:
         if not FEWEST_BITS <= self.num_bits <= MOST_BITS:
@@ -50,6 +53,13 @@ class Scheme:
     @property
     def quant_max(self) -> int:
         return (1 << (self.num_bits - 1 if self.symmetric else self.num_bits)) - 1
+
+    def signed_limits(self, signed: bool) -> tuple[int, int]:
+        """How far integers reach below and above zero where both signs occur, or one does."""
+        if self.symmetric:
+            return self.quant_max, self.quant_max
+        half = 1 << (self.num_bits - 1)
+        return (half, half - 1) if signed else (0, self.quant_max)
 
 
 @dataclass(frozen=True)
@@ -97,22 +107,23 @@ def dequantize(q: Tensor, grid: Grid) -> Tensor:
     return (q.float() - zero_point) * scale
 
 
-def fake_quantize(x: Tensor, grid: Grid) -> Tensor:
+def fake_quantize(x: Tensor, grid: Grid, gradient_factor: float = 1.0) -> Tensor:
     """`x` rounded to its grid, float32, differentiable in `x` and in the grid's bounds.
 
     torch's fused kernels: straight-through inside the bounds, and where a value is clipped the
-    gradient goes to the bound that clipped it (LSQ+, arXiv 2004.09576).
+    gradient goes to the bound that clipped it (LSQ+, arXiv 2004.09576). The grid's gradient is
+    multiplied by `gradient_factor`.
     """
     scheme, scale, zero_point = grid.scheme, grid.scale, grid.zero_point
     limits = (scheme.quant_min, scheme.quant_max)
     fused: Tensor
     if scheme.channel_axis is None:
         fused = torch._fake_quantize_learnable_per_tensor_affine(
-            x.float(), scale.reshape(1), zero_point.reshape(1), *limits, 1.0
+            x.float(), scale.reshape(1), zero_point.reshape(1), *limits, gradient_factor
         )
     else:
         fused = torch._fake_quantize_learnable_per_channel_affine(
-            x.float(), scale, zero_point, scheme.channel_axis, *limits, 1.0
+            x.float(), scale, zero_point, scheme.channel_axis, *limits, gradient_factor
         )
     return fused
 

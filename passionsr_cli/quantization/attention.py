@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,9 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
-from passionsr_cli.quantization.observers import MinMaxObserver
+from passionsr_cli.quantization.observers import (
+    DeviationObserver,
+    MinMaxObserver,
+    Observer,
+    SampleObserver,
+)
 from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import ChannelTransform, extent
 
 
@@ -31,15 +38,30 @@ class QuantizedAttention(nn.Module):
         self.state = State.FLOAT
         self.frozen = False
         self.transform = ChannelTransform(channels, False) if plan.channel_scale else None
-        self.query, self.key = Quantizer(plan.query_key), Quantizer(plan.query_key)
-        self.probability, self.value = Quantizer(plan.activation), Quantizer(plan.activation)
+        schemes = (plan.query_key, plan.query_key, plan.activation, plan.activation)
+        self.query, self.key, self.probability, self.value = (
+            Quantizer(scheme, scaled_gradient=plan.scaled_gradient) for scheme in schemes
+        )
         self.tensor_observers = {name: MinMaxObserver() for name in self._quantizers()}
         self.channel_observers = {name: MinMaxObserver(-1) for name in ("query", "key")}
+        deviating = ("query", "key") if plan.scale_start == "deviations" else ()
+        self.deviations = {name: DeviationObserver() for name in deviating}
+        sampled = self._quantizers() if plan.bounds_start != "extremes" else ()
+        self.samples = {name: SampleObserver() for name in sampled}
 
-    def observers(self) -> dict[str, MinMaxObserver]:
-        """What notes ranges while `State.OBSERVING`."""
-        channels = {f"{name} channels": item for name, item in self.channel_observers.items()}
-        return {**self.tensor_observers, **channels}
+    def observers(self) -> dict[str, Observer]:
+        """What takes note while `State.OBSERVING`."""
+        groups: dict[str, Mapping[str, Observer]] = {
+            "": self.tensor_observers,
+            " channels": self.channel_observers,
+            " deviations": self.deviations,
+            " sample": self.samples,
+        }
+        return {
+            f"{name}{suffix}": observer
+            for suffix, group in groups.items()
+            for name, observer in group.items()
+        }
 
     def learnable(self) -> dict[Part, list[nn.Module]]:
         """The modules whose parameters are each part of what can be learned."""
@@ -97,8 +119,10 @@ class QuantizedAttention(nn.Module):
             return _together(F.scaled_dot_product_attention(q, k, v, scale=factor))
         scale = self.channel_scale if self.transform is None else self.transform.scale()
         if self.state is State.OBSERVING:
-            self.channel_observers["query"].observe(query)
-            self.channel_observers["key"].observe(key)
+            observed: list[Mapping[str, Observer]] = [self.channel_observers, self.deviations]
+            for group in observed:
+                for name, observer in group.items():
+                    observer.observe(query if name == "query" else key)
         query, key, value = query.float(), key.float(), value.float()
         if scale is not None:
             query, key = query / scale, key * scale
@@ -112,6 +136,8 @@ class QuantizedAttention(nn.Module):
         quantizer = self._quantizers()[name]
         if self.state is State.OBSERVING:
             self.tensor_observers[name].observe(x)
+            if name in self.samples:
+                self.samples[name].observe(x)
             return x
         if self.state is State.QUANTIZING:
             rounded: Tensor = quantizer(x)
@@ -131,9 +157,13 @@ class QuantizedAttention(nn.Module):
     @torch.no_grad()
     def start_transform(self, exponent: float) -> None:
         """Head-channel scales from what was observed (LET's start)."""
-        if self.transform is not None:
+        if self.transform is None:
+            return
+        if self.deviations:
+            query, key = (self.deviations[name].deviation() for name in ("query", "key"))
+        else:
             query, key = (extent(self.channel_observers[n].bounds()) for n in ("query", "key"))
-            self.transform.start(query, key, exponent)
+        self.transform.start(query, key, exponent)
 
     def start_branch(self, scaled: bool) -> None:
         """Products of two activations have no weight to take a branch from."""
@@ -142,7 +172,12 @@ class QuantizedAttention(nn.Module):
     def start_bounds(self) -> None:
         """Bounds from what was observed (LBQ's start)."""
         for name, quantizer in self._quantizers().items():
-            quantizer.start(*self.tensor_observers[name].bounds())
+            bounds = self.tensor_observers[name].bounds()
+            if name in self.samples:
+                values = self.samples[name].values()
+                start_between(quantizer, values, bounds, self.plan.bounds_start)
+            else:
+                quantizer.start(*bounds)
 
     @torch.no_grad()
     def nudged_bounds(self) -> dict[str, tuple[float, float]]:

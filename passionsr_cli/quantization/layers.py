@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import Grid, fake_quantize, grid_between, quantize
-from passionsr_cli.quantization.observers import MinMaxObserver
+from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import (
     Bounds,
     ChannelTransform,
@@ -33,15 +34,20 @@ class QuantizedLayer(QuantizedWeight):
         transforms = plan.channel_scale or plan.channel_shift
         self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
         self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
-        self.input_quantizer = None if plan.activation is None else Quantizer(plan.activation)
+        self.input_quantizer = None
+        if plan.activation is not None:
+            self.input_quantizer = Quantizer(plan.activation, 0, plan.scaled_gradient)
         self.register_buffer("channel_scale", None)
         self.register_buffer("channel_shift", None)
         self.tensor_observer = MinMaxObserver()
         self.channel_observer = MinMaxObserver(self.channel_axis)
+        sampled = plan.activation is not None and plan.bounds_start != "extremes"
+        self.samples = [SampleObserver() for _ in self._slices(channels)] if sampled else []
 
-    def observers(self) -> dict[str, MinMaxObserver]:
-        """What notes ranges while `State.OBSERVING`."""
-        return {"tensor": self.tensor_observer, "channel": self.channel_observer}
+    def observers(self) -> dict[str, Observer]:
+        """What takes note while `State.OBSERVING`."""
+        samples = {f"sample {number}": sample for number, sample in enumerate(self.samples)}
+        return {"tensor": self.tensor_observer, "channel": self.channel_observer, **samples}
 
     def learnable(self) -> dict[Part, list[nn.Module]]:
         """The modules whose parameters are each part of what can be learned."""
@@ -82,8 +88,7 @@ class QuantizedLayer(QuantizedWeight):
         padded = shift is not None
         values = self.pad(x) if padded else x
         if self.state is State.OBSERVING:
-            self.channel_observer.observe(values)
-            self.tensor_observer.observe(self._move(values.detach(), scale, shift))
+            self._observe(values.detach(), scale, shift)
             return self.product(x, self.weight, self.bias, padded=False)
         values = self._move(values, scale, shift)
         if self.input_quantizer is not None:
@@ -100,10 +105,8 @@ class QuantizedLayer(QuantizedWeight):
         """Scale and shift of each channel, and the bounds that follow from them if they do."""
         if self.frozen:
             return self.channel_scale, self.channel_shift, None
-        scale = shift = None
-        if self.transform is not None:
-            scale, shift = self.transform.scale(), self.transform.shift()
-        elif self.split is not None:
+        scale, shift = self._own_transform()
+        if scale is None and self.split is not None:
             scale = torch.ones(self.weight.shape[1], device=self.weight.device)
         if self.state is not State.FOLLOWING:
             if self.split is not None and scale is not None:
@@ -120,9 +123,27 @@ class QuantizedLayer(QuantizedWeight):
         lower, upper = self.channel_observer.bounds()
         if scale is not None:
             lower, upper = transformed_bounds((lower, upper), scale, shift)
-        cut = len(lower) if self.split is None else self.split.boundary
-        parts = [slice(0, cut), slice(cut, None)][: 1 if self.split is None else 2]
-        return [(lower[part].amin(), upper[part].amax()) for part in parts]
+        return [(lower[part].amin(), upper[part].amax()) for part in self._slices(len(lower))]
+
+    def _slices(self, channels: int) -> list[slice]:
+        """The channels of each part of X̃."""
+        if self.split is None:
+            return [slice(0, channels)]
+        return [slice(0, self.split.boundary), slice(self.split.boundary, channels)]
+
+    def _observe(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> None:
+        self.channel_observer.observe(x)
+        self.tensor_observer.observe(self._move(x, scale, shift))
+        if self.samples:
+            # Of each part as it is before both are folded into one grid.
+            moved = self._move(x, *self._own_transform()).movedim(self.channel_axis, 0)
+            for sample, part in zip(self.samples, self._slices(len(moved)), strict=True):
+                sample.observe(moved[part])
+
+    def _own_transform(self) -> tuple[Tensor | None, Tensor | None]:
+        """(s, δ) of each input channel, without the split."""
+        found = self.transform
+        return (None, None) if found is None else (found.scale(), found.shift())
 
     def _move(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
         x = x.float()
@@ -156,15 +177,16 @@ class QuantizedLayer(QuantizedWeight):
         Parts of a concatenation get bounds each, folded into one grid. What depends on the
         weight's bounds starts with them: F₁F₂ and the rounding.
         """
-        scale = shift = None
-        if self.transform is not None:
-            scale, shift = self.transform.scale(), self.transform.shift()
-        if self.split is not None:
-            bounds = self.split.start(*self._parts(scale, shift))
-        else:
-            bounds = self.tensor_observer.bounds()
-        if self.input_quantizer is not None:
-            self.input_quantizer.start(*bounds)
+        whole, quantizer = self.split is None, self.input_quantizer
+        parts = [self.tensor_observer.bounds()] if whole else self._parts(*self._own_transform())
+        if quantizer is not None and self.samples:
+            parts = [
+                start_between(quantizer, sample.values(), part, self.plan.bounds_start)
+                for sample, part in zip(self.samples, parts, strict=True)
+            ]
+        bounds = parts[0] if self.split is None else self.split.start(*parts)
+        if quantizer is not None:
+            quantizer.start(*bounds)
         self._start_weight(self.effective_transform()[0])
 
     def effective_transform(self) -> tuple[Tensor | None, Tensor | None]:

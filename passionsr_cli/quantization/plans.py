@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from passionsr_cli.quantization.affine import Grid, Scheme
+from passionsr_cli.quantization.starts import BoundsStart
 
 
 class State(Enum):
@@ -41,6 +42,7 @@ class Part(Enum):
 
 
 Rounding = Literal["nearest", "adaptive"]
+ScaleStart = Literal["extremes", "deviations"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class LayerPlan:
 
     `split` is the channel at which a concatenated input's second part begins. `rank` is that of
     the branch beside the layer, `merged_rank` that of the one merged into its weight; 0: none.
-    `merged_start` is zero, or what the rounding of the weight took away.
+    `merged_start` is zero, or what the rounding of the weight took away. `bounds_start` says where
+    bounds start from, `scaled_gradient` that LSQ's factor is on their gradient.
     """
 
     weight: Scheme | None
@@ -61,6 +64,8 @@ class LayerPlan:
     merged_rank: int = 0
     merged_start: Literal["zero", "residual"] = "zero"
     rounding: Rounding = "nearest"
+    bounds_start: BoundsStart = "extremes"
+    scaled_gradient: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,14 @@ class AttentionPlan:
     """How the products of one attention are quantized.
 
     q and k are symmetric: integer kernels need that of a product of two activations.
+    `scale_start` says what of q and k the scales of their channels start from.
     """
 
     activation: Scheme
     channel_scale: bool = False
+    scale_start: ScaleStart = "extremes"
+    bounds_start: BoundsStart = "extremes"
+    scaled_gradient: bool = False
 
     @property
     def query_key(self) -> Scheme:

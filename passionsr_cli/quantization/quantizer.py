@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -23,38 +24,55 @@ class Quantizer(nn.Module):
     `start` gives it bounds; from then on it quantizes, differentiably in both. They are learned
     as multiples of the range they started from, so that one learning rate suits every tensor of
     a model. Before `start` its grid does not exist, and asking for it raises `FitError`.
+
+    `channels` is a weight's number of output channels, 0 for activations (B, …). With
+    `scaled_gradient` the grid's gradient is multiplied by LSQ's g = 1/√(N·q_max) (arXiv
+    1902.08153, section 2.2), N the number of values of a weight, or of one image's activation,
+    that share a scale. Adam does not see this: it divides gradients by their size.
     """
 
     unit: Tensor | None
+    mirror: Tensor
     scale: Tensor | None
     zero_point: Tensor | None
 
-    def __init__(self, scheme: Scheme, channels: int = 0) -> None:
+    def __init__(self, scheme: Scheme, channels: int = 0, scaled_gradient: bool = False) -> None:
         super().__init__()
-        self.scheme = scheme
+        self.scheme, self.scaled_gradient = scheme, scaled_gradient
+        self.shares_by_slice = channels == 0 or scheme.channel_axis is not None
         self.started = False
         shape = () if scheme.channel_axis is None else (channels,)
         self.register_buffer("unit", torch.ones(shape))
         self.upper: nn.Parameter | None = nn.Parameter(torch.zeros(shape))
-        # A symmetric quantizer learns one bound; the other is its mirror.
-        self.lower = None if scheme.symmetric else nn.Parameter(torch.zeros(shape))
+        # Without an offset one bound is learned; the other is its mirror, so many times as far.
+        learns_both = scheme.offset and not scheme.symmetric
+        self.lower = nn.Parameter(torch.zeros(shape)) if learns_both else None
+        self.register_buffer("mirror", torch.ones(shape), persistent=not scheme.offset)
         # The grid once it is fixed, to the last bit what a checkpoint holds.
         self.register_buffer("scale", None)
         self.register_buffer("zero_point", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """The nearest representable values of `x`, float32."""
-        return fake_quantize(x, self.grid())
+        grid = self.grid()
+        if not (self.scaled_gradient and torch.is_grad_enabled()):
+            return fake_quantize(x, grid)
+        count = x.numel() / (len(x) if self.shares_by_slice else 1)
+        largest = float((grid.scheme.quant_max - grid.zero_point.detach()).max())
+        return fake_quantize(x, grid, 1 / math.sqrt(count * max(largest, 1.0)))
 
     @torch.no_grad()
     def start(self, lower: Tensor, upper: Tensor) -> None:
         """Take bounds, shaped () or (channels,), and quantize from now on."""
         assert self.upper is not None
         assert self.unit is not None
-        if self.lower is None:
-            upper = torch.maximum(-lower, upper)
-            lower = torch.zeros_like(upper)
         lower, upper = lower.float().clamp_max(0), upper.float().clamp_min(0)
+        if self.lower is None:
+            below, above = self.scheme.signed_limits(True)
+            both_signs = (lower < 0) | self.scheme.symmetric
+            self.mirror.copy_(both_signs * (below / above))
+            upper = torch.where(both_signs, torch.maximum(-lower * (above / below), upper), upper)
+            lower = torch.zeros_like(upper)
         self.unit.copy_((upper - lower).clamp_min(SMALLEST_RANGE))
         self.upper.copy_(upper / self.unit)
         if self.lower is not None:
@@ -68,7 +86,7 @@ class Quantizer(nn.Module):
         if not self.started:
             raise FitError("this quantizer has no bounds yet; start it with what was observed")
         upper = self.upper * self.unit
-        return (-upper if self.lower is None else self.lower * self.unit), upper
+        return (-upper * self.mirror if self.lower is None else self.lower * self.unit), upper
 
     def grid(self) -> Grid:
         """The grid of the current bounds, whose gradients reach them, or the fixed one."""

@@ -16,6 +16,7 @@ from passionsr_cli.quantization.low_rank import LowRank
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
 from passionsr_cli.quantization.quantizer import Quantizer
 from passionsr_cli.quantization.rounding import AdaptiveRounding
+from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import Bounds
 
 
@@ -37,9 +38,9 @@ class QuantizedWeight(nn.Module):
         self.frozen = False
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.weight_quantizer = (
-            None if plan.weight is None else Quantizer(plan.weight, weight.shape[0])
-        )
+        self.weight_quantizer = None
+        if plan.weight is not None:
+            self.weight_quantizer = Quantizer(plan.weight, weight.shape[0], plan.scaled_gradient)
         self.branch = LowRank(weight.shape, plan.rank) if plan.rank else None
         self.merged = LowRank(weight.shape, plan.merged_rank) if plan.merged_rank else None
         adaptive = plan.rounding == "adaptive" and plan.weight is not None
@@ -97,7 +98,7 @@ class QuantizedWeight(nn.Module):
 
     @torch.no_grad()
     def _start_weight(self, scale: Tensor | None) -> None:
-        """Bounds from the extremes, F₁F₂, and the rounding from what these bounds make of W."""
+        """Bounds of W, F₁F₂, and the rounding from what these bounds make of W."""
         if self.weight_quantizer is None:
             return
         if self.merged is not None:
@@ -115,8 +116,10 @@ class QuantizedWeight(nn.Module):
 
     def _start_weight_bounds(self, scale: Tensor | None) -> None:
         assert self.weight_quantizer is not None
-        weight = self._scaled_weight(scale)
-        self.weight_quantizer.start(*weight_bounds(weight, self.weight_quantizer.scheme))
+        weight, scheme = self._scaled_weight(scale), self.weight_quantizer.scheme
+        values = weight.flatten() if scheme.channel_axis is None else weight.flatten(1)
+        extremes = weight_bounds(weight, scheme)
+        start_between(self.weight_quantizer, values, extremes, self.plan.bounds_start)
 
     def _rounded_weight(self, scale: Tensor | None) -> Tensor:
         """The integers of the weight, or s ⊙ W where it has no grid."""

@@ -8,7 +8,7 @@ from passionsr_cli import methods
 from passionsr_cli.calibration.stages import LBQ, LET
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.plans import Part, State
 
 
 def _build(name: str = "passionsr", **settings: Any) -> Any:
@@ -55,9 +55,54 @@ def test_settings_of_other_methods_may_stand_beside() -> None:
 
 
 def test_unknown_names_and_keys_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown method 'lsq'; known are maxmin, passionsr"):
-        _build("lsq")
+    with pytest.raises(ConfigError, match="unknown method 'lqs'; known are maxmin, passionsr"):
+        _build("lqs")
     with pytest.raises(ConfigError, match="unknown key 'lqb', did you mean 'lbq'"):
         _build(lqb={})
     with pytest.raises(ConfigError, match=r"let\.learning_rate: Input should be greater than 0"):
         _build(let={"steps": 3, "learning_rate": 0})
+
+
+def test_lsq_learns_all_steps_from_the_image_at_once() -> None:
+    method = _build("lsq")
+    assert method.design.scaled_gradient
+    (stage,) = method.stages
+    assert stage.components == ("encoder", "unet", "decoder")
+    assert stage.learns == LBQ
+    assert len(_build("lsq", distributed=True).stages) == 3
+
+
+@pytest.mark.parametrize("name", ["efficientdm", "qdm"])
+def test_the_noise_is_the_unets_target(name: str) -> None:
+    targets = {stage.components: stage.target for stage in _build(name).stages}
+    assert targets == {("encoder",): "teacher", ("unet",): "noise", ("decoder",): "teacher"}
+
+
+def test_efficientdm_learns_adapters_with_their_steps() -> None:
+    method = _build("efficientdm")
+    assert set(method.design.merged_ranks.values()) == {32}
+    assert not method.design.ranks
+    for stage in method.stages:
+        assert stage.learns == stage.starts == LBQ | {Part.MERGED}
+
+
+def test_qdm_learns_steps_alone() -> None:
+    method = _build("qdm")
+    assert (method.design.attention_scale, method.design.channel_scale) == ("deviations", False)
+    assert all((stage.starts, stage.learns) == (LET | LBQ, LBQ) for stage in method.stages)
+
+
+@pytest.mark.parametrize(
+    ("name", "unet", "wanted"),
+    [
+        ("efficientdm", "w16a8", "supports weights of 2 to 8 bits, and the unet has w16a8"),
+        ("qdm", "w4a16", "supports activations of 2 to 8 bits, and the unet has w4a16"),
+        ("qartsr", "w16a4", "supports weights of 2 to 8 bits"),
+    ],
+)
+def test_bits_a_method_does_not_support_are_one_line(name: str, unet: str, wanted: str) -> None:
+    with pytest.raises(ConfigError, match=f"method '{name}' {wanted}") as caught:
+        methods.build(CalibrationSettings(method=name, unet=unet))
+    assert "\n" not in str(caught.value)
+    methods.build(CalibrationSettings(method=name, unet="fp"))
+    methods.build(CalibrationSettings(method="passionsr", unet=unet))

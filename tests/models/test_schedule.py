@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from passionsr_cli.models.schedule import predict_x0, signal_and_noise
+from passionsr_cli.models.schedule import noise_between, predict_x0, signal_and_noise
 from passionsr_cli.registry import Schedule
 
 
@@ -34,6 +34,13 @@ def test_x0_inverts_the_forward_process() -> None:
     found = predict_x0(noisy.float(), noise.float(), alpha, sigma)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), clean, atol=1e-4, rtol=0)
+
+
+def test_noise_is_what_x0_was_found_without() -> None:
+    alpha, sigma = signal_and_noise(Schedule(), 249)
+    latent, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.manual_seed(0))
+    restored = predict_x0(latent, noise, alpha, sigma)
+    torch.testing.assert_close(noise_between(latent, restored, alpha, sigma), noise)
 
 
 def test_x0_is_float32_under_autocast() -> None:

@@ -97,3 +97,27 @@ def test_without_rounding_head_scales_change_nothing() -> None:
     assert processor.transform is not None
     processor.transform.log_scale.normal_()
     torch.testing.assert_close(attention(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_scales_from_deviations_make_q_and_k_deviate_alike() -> None:
+    attention, x, context = _attention("cross")
+    plan = AttentionPlan(Scheme(8), True, scale_start="deviations", bounds_start="mse")
+    processor = QuantizedAttention(8, 2, plan)
+    expected = attention(x, context)
+    attention.set_processor(processor)  # type: ignore[arg-type]
+    processor.state = State.OBSERVING
+    attention(x, context)
+    processor.start_transform(0.5)
+    assert processor.transform is not None
+    scale = processor.transform.scale()
+    query, key = attention.to_q(x) / scale, attention.to_k(context) * scale
+    deviations = [values.flatten(0, 1).std(0, unbiased=False) for values in (query, key)]
+    torch.testing.assert_close(*deviations)
+    for observer in processor.observers().values():
+        observer.forget()
+    attention(x, context)
+    processor.start_bounds()
+    processor.state = State.QUANTIZING
+    error = (attention(x, context) - expected).square().mean() / expected.square().mean()
+    assert error < 1e-3

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.affine import Scheme, quantize
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.plans import LayerPlan, State
 
@@ -260,3 +260,54 @@ def test_merged_matrices_are_in_the_frozen_weight() -> None:
     found = quantized.as_frozen().weight.double()
     # A value within rounding of a code's border may fall to either side.
     assert (found == expected).double().mean() > 0.99
+
+
+@torch.no_grad()
+def test_parts_of_a_concatenation_start_where_each_rounds_best() -> None:
+    """An outlier in the second part widens neither part's steps."""
+    errors = {}
+    for start in ("extremes", "mse"):
+        plan = LayerPlan(Scheme(8, True, 0), Scheme(4), split=2, bounds_start=start)  # type: ignore[arg-type]
+        _, quantized, x = _pair("convolution", {"kernel_size": 1}, plan)
+        x[:, 2:] *= 20
+        x[0, 4, 0, 0] = 900.0
+        quantized.state = State.OBSERVING
+        quantized(x)
+        quantized.start_bounds()
+        quantized.state = State.QUANTIZING
+        moved, rounded = quantized.rounded_input(x)
+        scale = quantized.effective_transform()[0]
+        error = ((rounded - moved) * scale[:, None, None]).square()
+        errors[start] = [float(error[:, part].mean()) for part in (slice(0, 2), slice(2, 6))]
+    assert errors["mse"][0] <= errors["extremes"][0] * 1.01
+    assert errors["mse"][1] < 0.7 * errors["extremes"][1]
+
+
+@pytest.mark.parametrize(("kind", "options"), [CASES[0], CASES[-1]])
+@pytest.mark.parametrize("start", ["zero", "residual"])
+@torch.no_grad()
+def test_a_merged_branch_leaves_nothing_behind(
+    kind: str, options: dict[str, object], start: str
+) -> None:
+    """After freezing the integers are those of W + F₁F₂, in float64, and the result is the same."""
+    plan = LayerPlan(Scheme(4, False, 0), Scheme(8), merged_rank=2, merged_start=start)  # type: ignore[arg-type]
+    layer, quantized, x = _pair(kind, options, plan)
+    quantized.state = State.OBSERVING
+    quantized(x)
+    quantized.start_bounds()
+    quantized.merged.up.add_(torch.randn_like(quantized.merged.up))
+    quantized.state = State.QUANTIZING
+    down, up = (factor.double() for factor in quantized.merged.factors())
+    whole = layer.weight.double() + torch.einsum("or,rc...->oc...", up, down)
+    before = quantized(x)
+    quantized.freeze()
+    frozen = quantized.as_frozen()
+    assert frozen.branch is None
+    assert not [name for name, _ in quantized.named_parameters() if "merged" in name]
+    grid = frozen.weight_grid
+    along = (-1, *[1] * (whole.dim() - 1))
+    scale, zero = grid.scale.double().reshape(along), grid.zero_point.reshape(along)
+    codes = ((whole / scale).round() + zero).clamp(0, 15)
+    assert (codes == frozen.weight).double().mean() > 0.98
+    assert not torch.equal(quantize(layer.weight, grid), frozen.weight)
+    torch.testing.assert_close(quantized(x), before)

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from passionsr_cli.errors import FitError
 from passionsr_cli.quantization.affine import Grid, Scheme
-from passionsr_cli.quantization.observers import MinMaxObserver
+from passionsr_cli.quantization.observers import (
+    LARGEST_SAMPLE,
+    DeviationObserver,
+    MinMaxObserver,
+    SampleObserver,
+)
 from passionsr_cli.quantization.quantizer import Quantizer
 
 
@@ -55,9 +62,39 @@ def test_channels_are_observed_apart(axis: int) -> None:
     assert torch.equal(upper, x.amax(others))
 
 
+def test_a_sample_is_spread_over_all_there_is() -> None:
+    observer = SampleObserver()
+    for number in range(300):
+        observer.observe(torch.arange(64.0 * 64).reshape(1, 64, 64) % 64 + 100 * number)
+        observer.end_batch()
+    values = observer.values()
+    assert LARGEST_SAMPLE // 2 <= len(values) <= LARGEST_SAMPLE
+    # Of every column and of every image.
+    assert set((values % 100).tolist()) == set(range(64))
+    assert len(set((values // 100).tolist())) == 300
+    other = SampleObserver()
+    other.load_state_dict(observer.state_dict())
+    assert torch.equal(other.values(), values)
+
+
+def test_deviations_are_of_all_that_was_seen() -> None:
+    x = torch.randn(8, 20, 3, generator=torch.manual_seed(0)) * torch.tensor([0.1, 1, 50]) + 7
+    observer = DeviationObserver()
+    for piece in x.split(3):
+        observer.observe(piece)
+        observer.end_batch()
+    assert observer.deviation().numpy() == pytest.approx(
+        x.double().flatten(0, 1).std(0, unbiased=False).numpy(), rel=1e-5
+    )
+
+
 def test_without_data_or_bounds_it_refuses() -> None:
     with pytest.raises(FitError, match="saw no data"):
         MinMaxObserver().bounds()
+    with pytest.raises(FitError, match="saw no data"):
+        SampleObserver().values()
+    with pytest.raises(FitError, match="saw no data"):
+        DeviationObserver().deviation()
     with pytest.raises(FitError, match="no bounds yet"):
         Quantizer(Scheme(4))(torch.randn(10))
 
@@ -114,6 +151,45 @@ def test_a_symmetric_quantizer_learns_one_bound() -> None:
     assert [name for name, _ in Quantizer(Scheme(8, True)).named_parameters()] == ["upper"]
     names = {name for name, _ in Quantizer(Scheme(8)).named_parameters()}
     assert names == {"lower", "upper"}
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_without_offset_the_zero_point_stays(signed: bool) -> None:
+    x = torch.randn(200, generator=torch.manual_seed(0)) + 1
+    x = x if signed else x.abs()
+    quantizer = _started(x[None].repeat(2, 1), Scheme(4, offset=False))
+    assert [name for name, _ in quantizer.named_parameters()] == ["upper"]
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.05)
+    before = quantizer.grid().scale.item()
+    for _ in range(5):
+        (quantizer(x) - x).square().mean().backward()
+        optimizer.step()
+    assert quantizer.grid().scale.item() != before
+    assert quantizer.grid().zero_point.item() == (8 if signed else 0)
+    assert float(quantizer.bounds()[0]) <= (float(x.min()) if signed else 0)
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_the_gradient_of_a_step_is_the_papers(axis: int | None) -> None:
+    """LSQ's equation 3 times g = 1/√(N·Q_P), in float64; a value counts as clipped once it is
+    rounded beyond the last integer, as in torch's kernels."""
+    x = torch.randn(2, 40, generator=torch.manual_seed(0)) * 3
+    weights = torch.randn(2, 40, generator=torch.manual_seed(1))
+    quantizer = Quantizer(Scheme(3, channel_axis=axis, offset=False), 2, scaled_gradient=True)
+    bound = torch.tensor(1.5) if axis is None else torch.tensor([1.5, 4.0])
+    quantizer.start(-bound, bound)
+    (quantizer(x) * weights).sum().backward()
+    assert quantizer.upper is not None
+    assert quantizer.upper.grad is not None
+    steps = quantizer.grid().scale.detach().double().reshape(-1, 1)
+    ratio = x.double() / steps
+    inside = ratio.round() - ratio
+    of_step = torch.where(ratio < -4.5, -4.0, torch.where(ratio > 3.5, 3.0, inside))
+    total = (of_step * weights).sum(1 if axis == 0 else (0, 1))
+    count = 40 if axis == 0 else 80
+    # Steps are upper / 3, and learned as multiples of where they started.
+    wanted = total / math.sqrt(count * 3) * quantizer.unit / 3
+    assert quantizer.upper.grad.numpy() == pytest.approx(wanted.float().numpy(), rel=1e-4)
 
 
 def test_a_fixed_grid_is_kept_to_the_last_bit() -> None:

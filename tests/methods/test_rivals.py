@@ -1,0 +1,109 @@
+"""Each method that learns, on the tiny model: nearer than MaxMin, and resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from passionsr_cli import api
+from passionsr_cli.calibration import checkpoints
+from passionsr_cli.calibration.progress import Quiet
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.fitting.loop import Progress
+
+FIT = {"steps": 8, "learning_rate": 0.5}
+RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
+RIVALS: dict[str, dict[str, Any]] = {
+    "lsq": {"fit": FIT},
+    "efficientdm": {"fit": FIT, "merged_ranks": RANKS},
+    "qdm": {"fit": FIT},
+}
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tiny_folder: Path) -> Run:
+    """Calibrates the tiny model by one of the methods."""
+
+    def calibrate(method: str, name: str, own: dict[str, Any] | None = None, **options: Any) -> Any:
+        values = {
+            "model": str(tiny_folder),
+            "unet": "w4a4",
+            "vae": "w4a4",
+            "crops": 4,
+            "crop_px": 32,
+            "device": "cpu",
+            "precision": "fp32",
+            "method": method,
+            "method_settings": {method: {**RIVALS.get(method, {}), **(own or {})}},
+        }
+        return api.calibrate(CalibrationSettings.model_validate(values), name, **options)
+
+    return calibrate
+
+
+def test_all_come_nearer_than_maxmin(run: Run) -> None:
+    plain = run("maxmin", "plain").manifest["image_psnr"]
+    for name in RIVALS:
+        manifest = run(name, name).manifest
+        assert manifest["image_psnr"] > plain, name
+        assert any(stage["end_error"] < stage["start_error"] for stage in manifest["stages"])
+        # Nothing of an adapter is left beside a layer.
+        assert not [key for key in checkpoints.find(name).tensors() if "branch" in key]
+
+
+def test_sgd_is_another_way(run: Run) -> None:
+    own = {"fit": {**FIT, "optimizer": "sgd", "learning_rate": 100.0}}
+    stages = run("lsq", "sgd", own).manifest["stages"]
+    assert stages[0]["end_error"] < stages[0]["start_error"]
+    one, other = (checkpoints.find(name).tensors() for name in ("sgd", run("lsq", "adam").name))
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+class _Kill(BaseException):
+    pass
+
+
+class _KillAt(Quiet):
+    def __init__(self, stage: str, number: int) -> None:
+        self.where = stage, number
+
+    def step(self, progress: Progress) -> None:
+        if (progress.stage, progress.step) == self.where:
+            raise _Kill
+
+    def images(self, what: str, done: int, count: int) -> None:
+        if (what, done) == self.where:
+            raise _Kill
+
+
+@pytest.mark.parametrize(
+    ("method", "where", "number", "own"),
+    [
+        ("lsq", "steps", 3, {"fit": {**FIT, "optimizer": "sgd"}}),
+        ("efficientdm", "unet", 5, {}),
+        ("qdm", "unet: observing", 4, {}),
+    ],
+)
+def test_a_kill_changes_no_integer(
+    run: Run,
+    method: str,
+    where: str,
+    number: int,
+    own: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments = iter(range(0, 10**9, 60))
+    # Save after every step and batch, as a slow machine would.
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", lambda: next(moments))
+    run(method, "undisturbed", own)
+    with pytest.raises(_Kill):
+        run(method, "stopped", own, listener=_KillAt(where, number))
+    run(method, "stopped", own, resume=True)
+    one, other = (checkpoints.find(name).tensors() for name in ("undisturbed", "stopped"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
