@@ -3,9 +3,10 @@
 Timestep-aware quantization (TaQ) normalises q and k by statistics of the timestep before they
 are rounded, and the network is trained with that. A one-step model has one timestep, and with
 frozen weights q·kᵀ must stay what it was: what is left is a scale of each channel, q/s and k·s,
-under which q and k deviate equally, s = √(σ_q / σ_k) over the calibration images. Noise-estimating
-mimicking (NeM) has the quantized UNet's noise follow that of full precision; the encoder and the
-decoder, which the paper does not quantize, follow theirs. The steps are LSQ's.
+under which q and k deviate equally, s = √(σ_q / σ_k) over the calibration images; their means stay
+in them. Noise-estimating mimicking (NeM) has the quantized UNet's noise follow that of full
+precision; the encoder and the decoder, which the paper does not have, follow theirs. The steps
+are LSQ's.
 """
 
 from __future__ import annotations

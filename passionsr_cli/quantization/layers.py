@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from passionsr_cli.quantization.affine import Grid, fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, Part, State
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import Quantizer, quantizer_on
 from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import (
     Bounds,
@@ -34,9 +34,7 @@ class QuantizedLayer(QuantizedWeight):
         transforms = plan.channel_scale or plan.channel_shift
         self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
         self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
-        self.input_quantizer = None
-        if plan.activation is not None:
-            self.input_quantizer = Quantizer(plan.activation, 0, plan.scaled_gradient)
+        self.input_quantizer = quantizer_on(plan.activation, 0, plan.scaled_gradient)
         self.register_buffer("channel_scale", None)
         self.register_buffer("channel_shift", None)
         self.tensor_observer = MinMaxObserver()
@@ -127,9 +125,8 @@ class QuantizedLayer(QuantizedWeight):
 
     def _slices(self, channels: int) -> list[slice]:
         """The channels of each part of X̃."""
-        if self.split is None:
-            return [slice(0, channels)]
-        return [slice(0, self.split.boundary), slice(self.split.boundary, channels)]
+        cut = channels if self.split is None else self.split.boundary
+        return [slice(0, cut), slice(cut, channels)][: 1 if self.split is None else 2]
 
     def _observe(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> None:
         self.channel_observer.observe(x)

@@ -32,7 +32,7 @@ class Quantizer(nn.Module):
     """
 
     unit: Tensor | None
-    mirror: Tensor
+    mirror: Tensor | None
     scale: Tensor | None
     zero_point: Tensor | None
 
@@ -47,7 +47,7 @@ class Quantizer(nn.Module):
         # Without an offset one bound is learned; the other is its mirror, so many times as far.
         learns_both = scheme.offset and not scheme.symmetric
         self.lower = nn.Parameter(torch.zeros(shape)) if learns_both else None
-        self.register_buffer("mirror", torch.ones(shape), persistent=not scheme.offset)
+        self.register_buffer("mirror", None if learns_both else torch.ones(shape))
         # The grid once it is fixed, to the last bit what a checkpoint holds.
         self.register_buffer("scale", None)
         self.register_buffer("zero_point", None)
@@ -67,7 +67,7 @@ class Quantizer(nn.Module):
         assert self.upper is not None
         assert self.unit is not None
         lower, upper = lower.float().clamp_max(0), upper.float().clamp_min(0)
-        if self.lower is None:
+        if self.mirror is not None:
             below, above = self.scheme.signed_limits(True)
             both_signs = (lower < 0) | self.scheme.symmetric
             self.mirror.copy_(both_signs * (below / above))
@@ -86,7 +86,10 @@ class Quantizer(nn.Module):
         if not self.started:
             raise FitError("this quantizer has no bounds yet; start it with what was observed")
         upper = self.upper * self.unit
-        return (-upper * self.mirror if self.lower is None else self.lower * self.unit), upper
+        if self.mirror is not None:
+            return -upper * self.mirror, upper
+        assert self.lower is not None
+        return self.lower * self.unit, upper
 
     def grid(self) -> Grid:
         """The grid of the current bounds, whose gradients reach them, or the fixed one."""
@@ -98,7 +101,7 @@ class Quantizer(nn.Module):
     def fix(self, grid: Grid) -> None:
         """Quantize to this grid from now on; nothing is learned any more."""
         self.scale, self.zero_point = grid.scale.detach(), grid.zero_point.detach()
-        self.lower = self.upper = self.unit = None
+        self.lower = self.upper = self.unit = self.mirror = None
 
     def get_extra_state(self) -> dict[str, Any]:
         """Whether it was started, for `state_dict`."""
@@ -107,3 +110,8 @@ class Quantizer(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """What `get_extra_state` gave, from `load_state_dict`."""
         self.started = state["started"]
+
+
+def quantizer_on(scheme: Scheme | None, channels: int, scaled_gradient: bool) -> Quantizer | None:
+    """A quantizer, or none for what stays in floating point."""
+    return None if scheme is None else Quantizer(scheme, channels, scaled_gradient)

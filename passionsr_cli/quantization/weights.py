@@ -14,7 +14,7 @@ from passionsr_cli.quantization.affine import (
 )
 from passionsr_cli.quantization.low_rank import LowRank
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import quantizer_on
 from passionsr_cli.quantization.rounding import AdaptiveRounding
 from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import Bounds
@@ -38,9 +38,7 @@ class QuantizedWeight(nn.Module):
         self.frozen = False
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.weight_quantizer = None
-        if plan.weight is not None:
-            self.weight_quantizer = Quantizer(plan.weight, weight.shape[0], plan.scaled_gradient)
+        self.weight_quantizer = quantizer_on(plan.weight, weight.shape[0], plan.scaled_gradient)
         self.branch = LowRank(weight.shape, plan.rank) if plan.rank else None
         self.merged = LowRank(weight.shape, plan.merged_rank) if plan.merged_rank else None
         adaptive = plan.rounding == "adaptive" and plan.weight is not None

