@@ -128,7 +128,12 @@ def test_bad_inputs_are_one_line_each(config: Path, tmp_path: Path) -> None:
     cases: list[tuple[list[object], int, str]] = [
         (["--images", tmp_path / "empty"], 1, "no images in this folder"),
         (["--images", tmp_path / "none"], 1, "no such folder; --images"),
-        (["--method", "lsq"], 2, "unknown method 'lsq'; known are maxmin, passionsr"),
+        (["--method", "lqs"], 2, "unknown method 'lqs'; known are maxmin, passionsr"),
+        (
+            ["--method", "efficientdm", "--bits", "w16a8"],
+            2,
+            "method 'efficientdm' supports weights of 2 to 8 bits, and the unet has w16a8",
+        ),
         (["--model", "nothing"], 1, "unknown model 'nothing'"),
         (["--model", "passionsr-fp"], 1, "weights of 'passionsr-fp' are not on this machine"),
         (["--name", "a/b"], 1, "'a/b' is no checkpoint name"),

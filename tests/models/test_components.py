@@ -18,6 +18,15 @@ def test_the_components_make_the_model(tiny_model: OneStepModel) -> None:
     torch.testing.assert_close(Chain(tiny_model, COMPONENTS)(upscaled), tiny_model(upscaled))
 
 
+@torch.no_grad()
+def test_a_chain_may_end_in_the_noise(tiny_model: OneStepModel) -> None:
+    latent = torch.randn(1, 4, 8, 8, generator=torch.manual_seed(0))
+    noise = Chain(tiny_model, ("unet",), to_noise=True)(latent)
+    torch.testing.assert_close(noise, tiny_model.predict(latent))
+    restored = Chain(tiny_model, ("unet",))(latent)
+    torch.testing.assert_close(tiny_model.to_noise(latent, restored), noise, rtol=1e-4, atol=1e-5)
+
+
 def test_every_layer_belongs_to_a_component(tiny_model: OneStepModel) -> None:
     owners = {name: component_of(name) for name, _, _ in find_layers(tiny_model)}
     assert set(owners.values()) == set(COMPONENTS)
