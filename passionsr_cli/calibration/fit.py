@@ -93,7 +93,8 @@ def learning_rate(fit: FitSettings) -> Callable[[int], float]:
     return loop.cosine(fit.learning_rate, fit.final_learning_rate, fit.steps)
 
 
-def _optimizer(groups: list[dict[str, Any]], fit: FitSettings) -> torch.optim.Optimizer:
+def optimizer_of(groups: list[dict[str, Any]], fit: FitSettings) -> torch.optim.Optimizer:
+    """The optimizer that a fit names, of `parameter_groups`."""
     if fit.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=fit.learning_rate, momentum=0.9, fused=True)
     return torch.optim.Adam(groups, lr=fit.learning_rate, fused=True)
@@ -119,7 +120,7 @@ def build(
     for parameter in parameters:
         parameter.requires_grad_(True)
     prepared = accelerator.prepare(chain)
-    optimizer = accelerator.prepare(_optimizer(groups, stage.fit))
+    optimizer = accelerator.prepare(optimizer_of(groups, stage.fit))
     last_batch: loop.Batch = {}
 
     def loss_of(batch: loop.Batch) -> Tensor:

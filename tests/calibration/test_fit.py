@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from passionsr_cli.calibration.fit import parameter_groups
+from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.calibration.stages import LBQ, LET, Parts
+from passionsr_cli.config import FitSettings
 from passionsr_cli.quantization.affine import Scheme
-from passionsr_cli.quantization.layers import QuantizedConv2d
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.plans import LayerPlan
 
 
@@ -54,3 +55,26 @@ def test_stages_learn_what_they_say(layer: QuantizedConv2d) -> None:
     own = {id(p) for p in layer.transform.parameters()}
     assert set(_factors(layer, LET)) == own
     assert not own & set(_factors(layer, LBQ))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_gradients_scale_reaches_sgd_alone(optimizer: str) -> None:
+    """LSQ's factor on the gradient of a step: Adam divides it out again."""
+    moved = []
+    for scaled in (False, True):
+        plan = LayerPlan(None, Scheme(4), scaled_gradient=scaled)
+        quantizer = QuantizedLinear(nn.Linear(50, 2), plan).input_quantizer
+        assert quantizer is not None
+        assert quantizer.upper is not None
+        quantizer.start(torch.tensor(-1.0), torch.tensor(1.0))
+        before = quantizer.upper.item()
+        fit = FitSettings(steps=1, learning_rate=0.01, optimizer=optimizer)  # type: ignore[arg-type]
+        stepper = optimizer_of([{"params": list(quantizer.parameters())}], fit)
+        x = torch.randn(4, 50, generator=torch.manual_seed(0))
+        (quantizer(x) - x).square().sum().backward()
+        stepper.step()
+        moved.append(quantizer.upper.item() - before)
+    # 50 values of each image share a step, and there are 15 − 7 or 8 of them above zero.
+    largest = 15 - quantizer.grid().zero_point.item()
+    wanted = 1.0 if optimizer == "adam" else (50 * largest) ** -0.5
+    assert moved[1] / moved[0] == pytest.approx(wanted, rel=0.02)
