@@ -29,6 +29,7 @@ from passionsr_cli.registry import ColorFix
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
+PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "rounding"]
 
 FEWEST_BITS, MOST_BITS = 2, 8
 FLOAT_BITS = 16
@@ -207,12 +208,12 @@ class FitSettings(Settings):
 
     `sgd` has momentum 0.9. `cosine` falls to `final_learning_rate`; `milestones` multiplies the
     rate by `decay` after each of these shares of the steps. `rates` multiplies the rate of single
-    parts: transform, bounds, branch, merged, rounding.
+    parts, see `quantization.plans.Part`.
     """
 
     steps: PositiveInt
     learning_rate: PositiveFloat
-    rates: dict[Literal["transform", "bounds", "branch", "merged", "rounding"], PositiveFloat] = {}
+    rates: dict[PartName, PositiveFloat] = {}
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["cosine", "milestones"] = "cosine"
     final_learning_rate: NonNegativeFloat = 0.0

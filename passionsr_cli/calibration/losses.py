@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.calibration.passes import run_until
 from passionsr_cli.calibration.perceptual import Distance
 from passionsr_cli.calibration.stages import Losses
 from passionsr_cli.fitting.loop import Batch
@@ -15,6 +16,7 @@ from passionsr_cli.models.components import Chain
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.rounding import AdaptiveRounding
 
 # β of the rounding's regularizer falls from the first to the second, after a share of the steps
 # in which nothing is decided yet (AdaRound, arXiv 2004.10568, section 5).
@@ -65,7 +67,8 @@ class StageLoss:
         if output is not None and self.losses.perceptual and self.perceptual is not None:
             total = total + self.losses.perceptual * self.perceptual(output, batch["target"])
         if self.losses.rounding and share > FREE_SHARE:
-            total = total + self.losses.rounding * self._undecided(share)
+            penalty = self.losses.rounding * self._undecided(share)
+            total = total + total.detach() * penalty
         return total
 
     @torch.no_grad()
@@ -75,7 +78,7 @@ class StageLoss:
         set_state(list(self.layers.values()), State.FLOAT)
         try:
             with _recorded(module) as found:
-                _run_until(self.chain, x, module)
+                run_until(self.chain, x, module)
         finally:
             for name, layer in self.layers.items():
                 layer.state = states[name]
@@ -85,7 +88,7 @@ class StageLoss:
         if self.reads_output or run is not self.chain:
             result: Tensor = run(x)
             return result
-        _run_until(run, x, module)
+        run_until(run, x, module)
         return None
 
     def _undecided(self, share: float) -> Tensor:
@@ -94,14 +97,13 @@ class StageLoss:
         roundings = [
             layer.rounding
             for layer in self.layers.values()
-            if isinstance(layer, QuantizedLayer) and layer.rounding is not None
+            if isinstance(layer, QuantizedLayer)
+            and isinstance(layer.rounding, AdaptiveRounding)
+            and layer.rounding.logit.requires_grad
         ]
-        learned = [rounding for rounding in roundings if rounding.logit.requires_grad]
-        return torch.stack([rounding.undecided(exponent) for rounding in learned]).mean()
-
-
-class _Reached(Exception):  # noqa: N818  (control flow, no error)
-    """What is after it in a chain is not needed."""
+        # Modules may be attentions alone, without weights.
+        undecided = [rounding.undecided(exponent) for rounding in roundings]
+        return torch.stack(undecided).mean() if undecided else torch.zeros(())
 
 
 @contextmanager
@@ -115,21 +117,6 @@ def _recorded(module: nn.Module) -> Iterator[list[Tensor]]:
     hook = module.register_forward_hook(note)
     try:
         yield found
-    finally:
-        hook.remove()
-
-
-def _run_until(run: nn.Module, x: Tensor, module: nn.Module) -> None:
-    """Run, but no further than through this module."""
-
-    def stop(module: nn.Module, inputs: object, output: object) -> None:
-        raise _Reached
-
-    hook = module.register_forward_hook(stop)
-    try:
-        run(x)
-    except _Reached:
-        pass
     finally:
         hook.remove()
 

@@ -120,3 +120,22 @@ def load_observers(layers: dict[str, Quantized], states: dict[str, Any]) -> None
     for name, layer in layers.items():
         for key, observer in layer.observers().items():
             observer.load_state_dict(states[name][key])
+
+
+class _Reached(Exception):  # noqa: N818  (control flow, no error)
+    """What is after it in a chain is not needed."""
+
+
+def run_until(run: nn.Module, x: Tensor, module: nn.Module) -> None:
+    """Run, but no further than through this module."""
+
+    def stop(module: nn.Module, inputs: object, output: object) -> None:
+        raise _Reached
+
+    hook = module.register_forward_hook(stop)
+    try:
+        run(x)
+    except _Reached:
+        pass
+    finally:
+        hook.remove()

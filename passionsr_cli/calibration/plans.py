@@ -37,6 +37,17 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
                 raise ConfigError(f"{setting}: the model has no layer '{name}'; {hint}")
 
 
+def check_design(
+    description: ModelDescription, settings: CalibrationSettings, design: LayerDesign
+) -> None:
+    """Refuse a design that the model's layers cannot have: a rank above a layer's size."""
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    decide = _decider(settings, design, concatenations(model))
+    for layer in find_layers(model):
+        decide(*layer)
+
+
 def quantize_model(
     model: OneStepModel, settings: CalibrationSettings, design: LayerDesign
 ) -> list[LayerRow]:

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from passionsr_cli.calibration import fit
 from passionsr_cli.calibration.images import CalibrationImages
-from passionsr_cli.calibration.inputs import Inputs
+from passionsr_cli.calibration.inputs import Inputs, Read
 from passionsr_cli.calibration.losses import StageLoss, relative_error
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
 from passionsr_cli.calibration.plans import quantize_model
 from passionsr_cli.calibration.progress import Curve, Listener, StageResult
 from passionsr_cli.calibration.report import LayerStudy, study_layers
+from passionsr_cli.calibration.roundings import decide_roundings
+from passionsr_cli.calibration.smoothing import search_exponents
 from passionsr_cli.calibration.stages import Method, Stage
 from passionsr_cli.calibration.turns import turns_of
 from passionsr_cli.config import CalibrationSettings
@@ -74,6 +76,8 @@ class Calibration:
         self.perceptual = self._perceptual()
         self.inputs.teach()
         self.rows = quantize_model(self.model, self.settings, self.method.design)
+        # Nothing learns but in a fit.
+        self.model.requires_grad_(False)
         if self.settings.gradient_checkpointing:
             self.model.vae.enable_gradient_checkpointing()
             self.model.unet.enable_gradient_checkpointing()
@@ -165,6 +169,8 @@ class Calibration:
             self._observe(stage, layers)
             for layer in layers.values():
                 layer.start_transform(design.exponent)
+            if design.exponents:
+                search_exponents(*self._head(stage), layers, design.exponents, branches_scaled)
         if Part.BRANCH in stage.starts and branches_scaled:
             for layer in layers.values():
                 layer.start_branch(scaled=True)
@@ -172,6 +178,13 @@ class Calibration:
             self._observe(stage, layers)
             for layer in layers.values():
                 layer.start_bounds()
+        if Part.ROUNDING in stage.starts and design.rounding == "gptq":
+            what, listen = f"{stage.name}: rounding", self.listener.images
+            decide_roundings(*self._head(stage), layers, len(self.images), what, listen)
+
+    def _head(self, stage: Stage) -> tuple[Chain, Read]:
+        """What starts in a stage, and what reaches it."""
+        return Chain(self.model, stage.components), self.inputs.now(stage.components[0])
 
     def _observe(self, stage: Stage, layers: fit.Learned) -> None:
         for layer in layers.values():
@@ -200,9 +213,7 @@ class Calibration:
         start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
         chain, turns = self._chain(stage), None
         if stage.modules is not None:
-            turns = turns_of(
-                self.model, stage.components, self.layers, stage.modules, stage.fit.steps
-            )
+            turns = turns_of(self.model, self.layers, stage)
         running = fit.build(
             stage,
             chain,

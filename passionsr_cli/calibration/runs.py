@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from passionsr_cli import __version__
 from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.calibration import checkpoints, images, memory, report
-from passionsr_cli.calibration.plans import check_names
+from passionsr_cli.calibration.plans import check_design, check_names
 from passionsr_cli.calibration.progress import Listener
 from passionsr_cli.calibration.run import Calibration
 from passionsr_cli.calibration.stages import Method
@@ -74,6 +74,7 @@ def calibrate_model(
     accelerator.wait_for_everyone()
     known = sources.find_present(settings.model)
     check_names(known.description, settings)
+    check_design(known.description, settings, method.design)
     chosen = images.gather(settings, known.description)
     if chosen.hr is None and any(stage.target == "hr" for stage in method.stages):
         raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")

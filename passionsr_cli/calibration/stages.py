@@ -20,7 +20,7 @@ Parts = frozenset[Part]
 
 NOTHING: Parts = frozenset()
 LET: Parts = frozenset({Part.TRANSFORM})
-LBQ: Parts = frozenset({Part.BOUNDS})
+LBQ: Parts = frozenset({Part.BOUNDS, Part.WEIGHT_BOUNDS})
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class LayerDesign:
 
     Equivalent transformations (LET, PassionSR, arXiv 2411.17106): `channel_shift` in padded
     convolutions costs an executor an explicit border, so `unpadded` leaves those out; `exponent`
-    is a of the channel scales' start, max|X|^a / max|W|^a.
+    is a of the channel scales' start, max|X|^a / max|W|^a; with `exponents` each layer takes the
+    one of them that suits it best.
 
     Ranks of branches: keys are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one
     of these behind a component, as in `unet.linear`, which then counts there; none without one.
@@ -48,6 +49,7 @@ class LayerDesign:
     channel_shift: ShiftPolicy = "none"
     split: bool = False
     exponent: float = 0.5
+    exponents: tuple[float, ...] = ()
     ranks: Mapping[str, int] = field(default_factory=dict)
     merged_ranks: Mapping[str, int] = field(default_factory=dict)
     narrowest_branch: int = 0
@@ -69,7 +71,8 @@ class Losses:
 
     `output` is of what the chain makes, towards the stage's target, `perceptual` a distance of
     images (LPIPS or what stands for it), `module` of what the module in turn makes, towards what
-    it makes in full precision, `rounding` the undecided part of the roundings.
+    it makes in full precision. `rounding` is the undecided part of the roundings as a share of
+    all these, so that it weighs alike at every width.
     """
 
     output: float = 1.0
@@ -101,7 +104,8 @@ class Stage:
     target is the teacher's output at the same place, or the photograph; with `noise`, after the
     UNet, what both sides see as noise in their latents is compared instead of what is left of it.
 
-    With `modules` the fit has its steps for each module instead of for all.
+    With `modules` the fit has its steps for each module instead of for all. With `weights_only`
+    what passes through the components is not rounded meanwhile.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Stage:
     target: Target = "teacher"
     through: tuple[str, ...] = ()
     modules: ModuleOrder | None = None
+    weights_only: bool = False
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -122,6 +127,8 @@ class Stage:
     @property
     def state(self) -> State:
         """Bounds follow the transformation while it alone is learned."""
+        if self.weights_only:
+            return State.WEIGHTS_ONLY
         return State.FOLLOWING if self.learns == LET else State.QUANTIZING
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
-from passionsr_cli.calibration.stages import ModuleOrder
+from passionsr_cli.calibration.stages import Stage
 from passionsr_cli.models.modules import Module, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, set_state
@@ -18,6 +18,8 @@ from passionsr_cli.quantization.plans import State
 class Turns:
     """Modules in the order in which they are quantized, each for the same number of steps.
 
+    A module is in `state` from its turn on.
+
     Which step it is decides everything, so that a fit can be resumed at any of them.
     """
 
@@ -26,6 +28,7 @@ class Turns:
     layers: dict[str, Quantized]
     steps_each: int
     learn_on: bool
+    state: State
 
     @property
     def steps(self) -> int:
@@ -37,7 +40,7 @@ class Turns:
         turn = min(step // self.steps_each, len(self.modules) - 1)
         for number, module in enumerate(self.modules):
             members = [self.layers[name] for name in module.layers]
-            set_state(members, State.QUANTIZING if number <= turn else State.FLOAT)
+            set_state(members, self.state if number <= turn else State.FLOAT)
             learns = number == turn or (self.learn_on and number < turn)
             for layer in members if not learns else ():
                 layer.requires_grad_(False)
@@ -48,15 +51,13 @@ class Turns:
         return lambda step: schedule(step % self.steps_each)
 
 
-def turns_of(
-    model: OneStepModel,
-    components: Sequence[str],
-    layers: dict[str, Quantized],
-    order: ModuleOrder,
-    steps_each: int,
-) -> Turns:
-    """The turns of these components' modules that hold these layers."""
-    found = [m for m in modules_of(model, list(layers), order.kinds) if m.component in components]
+def turns_of(model: OneStepModel, layers: dict[str, Quantized], stage: Stage) -> Turns:
+    """The turns that the modules of a stage's components have in its fit."""
+    order = stage.modules
+    assert order is not None
+    assert stage.fit is not None
+    modules = modules_of(model, list(layers), order.kinds)
+    found = [module for module in modules if module.component in stage.components]
     if order.order == "backwards":
         found.reverse()
-    return Turns(model, tuple(found), layers, steps_each, order.learn_on)
+    return Turns(model, tuple(found), layers, stage.fit.steps, order.learn_on, stage.state)

@@ -52,7 +52,7 @@ def calibrate(
     method: Annotated[
         str | None,
         typer.Option(
-            metavar="passionsr|qartsr|maxmin|lsq|…",
+            metavar="passionsr|qartsr|svdquant|…",
             help="Default: passionsr; a wrong one is answered with all there are.",
         ),
     ] = None,

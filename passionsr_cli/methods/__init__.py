@@ -19,7 +19,16 @@ from passionsr_cli.config import (
     validate,
 )
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.methods import efficientdm, lsq, maxmin, passionsr, qartsr, qdm
+from passionsr_cli.methods import (
+    efficientdm,
+    lsq,
+    maxmin,
+    passionsr,
+    qartsr,
+    qdiffusion,
+    qdm,
+    svdquant,
+)
 
 INTEGERS = tuple(range(FEWEST_BITS, MOST_BITS + 1))
 ANY = (*INTEGERS, FLOAT_BITS)
@@ -39,8 +48,10 @@ METHODS: dict[str, Known] = {
     "passionsr": Known(passionsr.PassionSRSettings, passionsr.stages),
     "qartsr": Known(qartsr.QArtSRSettings, qartsr.stages, weight_bits=INTEGERS),
     "lsq": Known(lsq.LSQSettings, lsq.stages),
+    "qdiffusion": Known(qdiffusion.QDiffusionSettings, qdiffusion.stages, INTEGERS, INTEGERS),
     "efficientdm": Known(efficientdm.EfficientDMSettings, efficientdm.stages, INTEGERS),
     "qdm": Known(qdm.QDMSettings, qdm.stages, activation_bits=INTEGERS),
+    "svdquant": Known(svdquant.SVDQuantSettings, svdquant.stages, INTEGERS),
 }
 
 

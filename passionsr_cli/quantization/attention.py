@@ -114,7 +114,7 @@ class QuantizedAttention(nn.Module):
 
     def products(self, query: Tensor, key: Tensor, value: Tensor, factor: float) -> Tensor:
         """softmax(q kᵀ · factor) v of (B, N, C), (B, M, C), (B, M, C) as (B, N, C)."""
-        if self.state is State.FLOAT:
+        if self.state in (State.FLOAT, State.WEIGHTS_ONLY):
             q, k, v = (self._apart(tensor) for tensor in (query, key, value))
             return _together(F.scaled_dot_product_attention(q, k, v, scale=factor))
         scale = self.channel_scale if self.transform is None else self.transform.scale()

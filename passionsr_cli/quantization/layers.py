@@ -51,7 +51,8 @@ class QuantizedLayer(QuantizedWeight):
         """The modules whose parameters are each part of what can be learned."""
         found: dict[Part, list[nn.Module | None]] = {
             Part.TRANSFORM: [self.transform],
-            Part.BOUNDS: [self.split, self.input_quantizer, self.weight_quantizer],
+            Part.BOUNDS: [self.split, self.input_quantizer],
+            Part.WEIGHT_BOUNDS: [self.weight_quantizer],
             Part.BRANCH: [self.branch],
             Part.MERGED: [self.merged],
             Part.ROUNDING: [self.rounding],
@@ -89,7 +90,7 @@ class QuantizedLayer(QuantizedWeight):
             self._observe(values.detach(), scale, shift)
             return self.product(x, self.weight, self.bias, padded=False)
         values = self._move(values, scale, shift)
-        if self.input_quantizer is not None:
+        if self.input_quantizer is not None and self.state is not State.WEIGHTS_ONLY:
             if bounds is None:
                 values = self.input_quantizer(values)
             else:

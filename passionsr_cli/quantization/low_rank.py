@@ -42,6 +42,11 @@ class LowRank(nn.Module):
             return (up @ down.flatten(1)).reshape(self.shape)
 
     @torch.no_grad()
+    def clear(self) -> None:
+        """Zero again."""
+        self.up.zero_()
+
+    @torch.no_grad()
     def start_nearest(self, matrix: Tensor, channel_scale: Tensor | None = None) -> None:
         """The nearest matrix of this rank: the largest singular values of `matrix`.
 

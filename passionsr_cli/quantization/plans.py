@@ -16,32 +16,36 @@ class State(Enum):
     """What a layer does with what passes through it; all layers of a component share it.
 
     FLOAT: as it was. OBSERVING: the same, noting the ranges of its input. FOLLOWING: quantized
-    between bounds that follow the transformation (LET is learned). QUANTIZING: quantized between
-    the quantizers' own bounds (LBQ).
+    between bounds that follow the transformation (LET is learned). WEIGHTS_ONLY: the weight is
+    quantized between its own bounds, what passes through stays as it is. QUANTIZING: quantized
+    between the quantizers' own bounds (LBQ).
     """
 
     FLOAT = "float"
     OBSERVING = "observing"
     FOLLOWING = "following"
+    WEIGHTS_ONLY = "weights only"
     QUANTIZING = "quantizing"
 
 
 class Part(Enum):
     """What can be learned about a quantized layer.
 
-    TRANSFORM: the channels' scales and shifts. BOUNDS: of every grid, and how the parts of a
-    split share one. BRANCH: L₁L₂, which runs beside the layer in 16 bits. MERGED: F₁F₂, which is
-    added to the weight before it is rounded. ROUNDING: which way each weight is rounded.
+    TRANSFORM: the channels' scales and shifts. BOUNDS: of every grid of what passes through, and
+    how the parts of a split share one. WEIGHT_BOUNDS: of the weights' grids. BRANCH: L₁L₂, which
+    runs beside the layer in 16 bits. MERGED: F₁F₂, which is added to the weight before it is
+    rounded. ROUNDING: which way each weight is rounded.
     """
 
     TRANSFORM = "transform"
     BOUNDS = "bounds"
+    WEIGHT_BOUNDS = "weight_bounds"
     BRANCH = "branch"
     MERGED = "merged"
     ROUNDING = "rounding"
 
 
-Rounding = Literal["nearest", "adaptive"]
+Rounding = Literal["nearest", "adaptive", "gptq"]
 ScaleStart = Literal["extremes", "deviations"]
 
 

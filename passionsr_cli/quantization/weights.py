@@ -15,7 +15,7 @@ from passionsr_cli.quantization.affine import (
 from passionsr_cli.quantization.low_rank import LowRank
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
 from passionsr_cli.quantization.quantizer import quantizer_on
-from passionsr_cli.quantization.rounding import AdaptiveRounding
+from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding
 from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import Bounds
 
@@ -41,8 +41,7 @@ class QuantizedWeight(nn.Module):
         self.weight_quantizer = quantizer_on(plan.weight, weight.shape[0], plan.scaled_gradient)
         self.branch = LowRank(weight.shape, plan.rank) if plan.rank else None
         self.merged = LowRank(weight.shape, plan.merged_rank) if plan.merged_rank else None
-        adaptive = plan.rounding == "adaptive" and plan.weight is not None
-        self.rounding = AdaptiveRounding(weight.shape) if adaptive else None
+        self.rounding = _rounding(weight, plan)
         self.register_buffer("branch_down", None)
         self.register_buffer("branch_up", None)
 
@@ -53,21 +52,22 @@ class QuantizedWeight(nn.Module):
             weight = weight - self.branch.product()
         return weight if self.merged is None else weight + self.merged.product()
 
-    def _scaled_weight(self, scale: Tensor | None) -> Tensor:
+    def scaled_weight(self, scale: Tensor | None) -> Tensor:
         weight = self._own_weight()
         if scale is None:
             return weight
         return weight * scale.reshape(1, -1, *[1] * (weight.dim() - 2))
 
     def _quantized_weight(self, scale: Tensor | None) -> Tensor:
-        weight = self._scaled_weight(scale)
+        weight = self.scaled_weight(scale)
         if self.weight_quantizer is None:
             return weight
         if self.state is State.FOLLOWING:
             scheme = self.weight_quantizer.scheme
             return fake_quantize(weight, grid_between(*weight_bounds(weight, scheme), scheme))
         if self.rounding is not None:
-            return self.rounding.soft(weight, self.weight_quantizer.grid())
+            rounded: Tensor = self.rounding(weight, self.weight_quantizer.grid())
+            return rounded
         quantized: Tensor = self.weight_quantizer(weight)
         return quantized
 
@@ -103,25 +103,25 @@ class QuantizedWeight(nn.Module):
             self.merged.start_at_zero(self.weight.float())
         self._start_weight_bounds(scale)
         if self.merged is not None and self.plan.merged_start == "residual":
-            weight = self._scaled_weight(scale)
+            weight = self.scaled_weight(scale)
             residual = weight - self.weight_quantizer(weight)
             if scale is not None:
                 residual = residual / scale.reshape(1, -1, *[1] * (weight.dim() - 2))
             self.merged.start_nearest(residual, scale)
             self._start_weight_bounds(scale)
         if self.rounding is not None:
-            self.rounding.start(self._scaled_weight(scale), self.weight_quantizer.grid())
+            self.rounding.start(self.scaled_weight(scale), self.weight_quantizer.grid())
 
     def _start_weight_bounds(self, scale: Tensor | None) -> None:
         assert self.weight_quantizer is not None
-        weight, scheme = self._scaled_weight(scale), self.weight_quantizer.scheme
+        weight, scheme = self.scaled_weight(scale), self.weight_quantizer.scheme
         values = weight.flatten() if scheme.channel_axis is None else weight.flatten(1)
         extremes = weight_bounds(weight, scheme)
         start_between(self.weight_quantizer, values, extremes, self.plan.bounds_start)
 
     def _rounded_weight(self, scale: Tensor | None) -> Tensor:
         """The integers of the weight, or s ⊙ W where it has no grid."""
-        weight = self._scaled_weight(scale)
+        weight = self.scaled_weight(scale)
         if self.weight_quantizer is None:
             return weight
         grid = self.weight_quantizer.grid()
@@ -138,6 +138,12 @@ class QuantizedWeight(nn.Module):
         self.bias = None if frozen.bias is None else nn.Parameter(frozen.bias, requires_grad=False)
         self.branch_down, self.branch_up = frozen.branch or (None, None)
         self.branch = self.merged = self.rounding = None
+
+
+def _rounding(weight: Tensor, plan: LayerPlan) -> AdaptiveRounding | DecidedRounding | None:
+    if plan.weight is None or plan.rounding == "nearest":
+        return None
+    return (AdaptiveRounding if plan.rounding == "adaptive" else DecidedRounding)(weight.shape)
 
 
 def weight_bounds(weight: Tensor, scheme: Scheme) -> Bounds:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from passionsr_cli import methods
 from passionsr_cli.calibration.catalogue import bits_of
-from passionsr_cli.calibration.plans import EXCEPTION, check_names, quantize_model
+from passionsr_cli.calibration.plans import EXCEPTION, check_design, check_names, quantize_model
 from passionsr_cli.calibration.stages import PLAIN, LayerDesign
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import find_present
 from passionsr_cli.quantization.convert import LayerRow
 from passionsr_cli.quantization.plans import LayerPlan
 
@@ -121,3 +123,19 @@ def test_ranks_are_of_kinds_and_of_wide_layers(tiny_model: OneStepModel) -> None
             rank, merged = (1 if name.startswith("vae.encoder.") else 2), 0
         assert plan.rank == (rank if wide and not exceptional else 0), name
         assert plan.merged_rank == (0 if exceptional else merged), name
+
+
+@pytest.mark.parametrize("method", ["qartsr", "svdquant"])
+def test_ranks_of_the_methods_fit_the_embedded_model(method: str) -> None:
+    settings = CalibrationSettings(method=method, unet="w2a2", vae="w2a2")
+    check_design(find_present(settings.model).description, settings, methods.build(settings).design)
+
+
+def test_a_rank_above_a_layers_size_names_the_layer(tiny_model: OneStepModel) -> None:
+    design = LayerDesign(ranks={"unet.linear": 9})
+    settings = CalibrationSettings(unet="w4a4", vae="w4a4")
+    with pytest.raises(ConfigError, match=r"rank 9 is too large for unet\.\S+, .* lower the rank"):
+        check_design(tiny_model.description, settings, design)
+    # Layers that are kept at 8 bits have no branch.
+    design = LayerDesign(ranks={"encoder.pointwise": 99})
+    check_design(tiny_model.description, settings, design)

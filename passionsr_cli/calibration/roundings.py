@@ -1,0 +1,62 @@
+"""Roundings that are decided from what reaches each layer (GPTQ)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.calibration.passes import OnImages, run_until
+from passionsr_cli.models.components import Chain
+from passionsr_cli.models.modules import MODULE_KINDS, modules_of
+from passionsr_cli.quantization.convert import Quantized, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.rows import decide_rounding, input_rows
+
+# Places of all images together whose inputs are kept of each layer of a module.
+ROWS = 8192
+
+Read = Callable[[Sequence[int]], Tensor]
+
+
+@torch.no_grad()
+def decide_roundings(
+    chain: Chain, read: Read, layers: Mapping[str, Quantized], count: int, what: str, on: OnImages
+) -> None:
+    """Round the weights of a chain's layers, module by module in running order.
+
+    Each sees what those before it make once they are quantized, as they will be at work. Memory
+    holds the inputs of one module's layers. `on` hears what was done, and how much of it.
+    """
+    set_state(list(layers.values()), State.FLOAT)
+    modules = modules_of(chain.model, list(layers), MODULE_KINDS)
+    for number, module in enumerate(modules):
+        members = [layers[name] for name in module.layers]
+        weighted = [layer for layer in members if isinstance(layer, QuantizedLayer)]
+        rows = _rows(chain, chain.model.get_submodule(module.name), weighted, read, count)
+        for layer in weighted:
+            decide_rounding(layer, torch.cat(rows.pop(layer)))
+        set_state(members, State.QUANTIZING)
+        on(what, number + 1, len(modules))
+
+
+def _rows(
+    chain: Chain, block: nn.Module, layers: Sequence[QuantizedLayer], read: Read, count: int
+) -> dict[QuantizedLayer, list[Tensor]]:
+    """Rows of what each of a block's layers multiplies, as many of each image."""
+    found: dict[QuantizedLayer, list[Tensor]] = {layer: [] for layer in layers}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        found[layer].append(input_rows(layer, inputs[0], max(1, ROWS // count)))
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        for number in range(count):
+            run_until(chain, read([number]), block)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found

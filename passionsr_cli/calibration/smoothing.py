@@ -1,0 +1,64 @@
+"""Channel scales whose exponent is searched for each layer (SVDQuant, arXiv 2411.05007)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.calibration.losses import relative_error
+from passionsr_cli.models.components import Chain
+from passionsr_cli.quantization.convert import Quantized, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import State
+
+Read = Callable[[Sequence[int]], Tensor]
+
+
+@torch.no_grad()
+def search_exponents(
+    chain: Chain,
+    read: Read,
+    layers: Mapping[str, Quantized],
+    exponents: Sequence[float],
+    branches: bool,
+) -> None:
+    """Start the scales of each layer anew, with the exponent whose output is nearest to full
+    precision's, of the first image: rounded between the extremes, beside its branch if
+    `branches`.
+
+    Layers have observed their channels, and none is quantized when the others are tried.
+    """
+    set_state(list(layers.values()), State.FLOAT)
+    found = [
+        layer
+        for layer in layers.values()
+        if isinstance(layer, QuantizedLayer) and layer.plan.channel_scale
+    ]
+    errors: dict[QuantizedLayer, list[float]] = {layer: [] for layer in found}
+
+    def measure(layer: nn.Module, inputs: tuple[Tensor, ...], wanted: Tensor) -> None:
+        assert isinstance(layer, QuantizedLayer)
+        for exponent in exponents:
+            _start(layer, exponent, branches)
+            layer.state = State.FOLLOWING
+            errors[layer].append(float(relative_error(layer.forward(*inputs), wanted)))
+            layer.state = State.FLOAT
+
+    hooks = [layer.register_forward_hook(measure) for layer in found]
+    try:
+        chain(read([0]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer, of_each in errors.items():
+        _start(layer, exponents[of_each.index(min(of_each))], branches)
+
+
+def _start(layer: QuantizedLayer, exponent: float, branches: bool) -> None:
+    if branches and layer.branch is not None:
+        layer.branch.clear()
+    layer.start_transform(exponent)
+    if branches:
+        layer.start_branch(scaled=True)

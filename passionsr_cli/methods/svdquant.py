@@ -1,0 +1,54 @@
+"""SVDQuant (Li et al., ICLR 2025, arXiv 2411.05007): outliers go into a 16-bit branch.
+
+Smoothing moves outliers from the activations into the weights, X̂ = X/λ and Ŵ = λ ⊙ W; a branch
+L₁L₂ of the largest singular values of Ŵ takes them up in 16 bits, and what is left of Ŵ is
+rounded to 4, to the nearest or by GPTQ (arXiv 2210.17323). Nothing is learned.
+
+What differs: the paper quantizes the linear layers of transformers, with a step for every 64
+values, found at run time for activations; here every layer is quantized, convolutions included,
+with one static pair of bounds for activations and one for each output channel of a weight, as
+integer convolutions run. The branch reads X as it is, since λ is folded into L₂.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from passionsr_cli.calibration.stages import LBQ, LayerDesign, Stage, Stages
+from passionsr_cli.config import Settings
+from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.starts import BoundsStart
+
+
+class SVDQuantSettings(Settings):
+    """What there is to set.
+
+    `ranks` are of the branch, for each kind of layers, see `calibration.stages.LayerDesign`; 32
+    is the paper's. `bounds_start` is where the bounds are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the
+    one that, with its branch, gives its output best. `rounding` is that of the residual.
+    """
+
+    ranks: dict[str, int] = Field({"linear": 32, "unet.convolution": 32, "unet.pointwise": 32})
+    bounds_start: BoundsStart = "mse"
+    exponents: tuple[float, ...] = Field((0.3, 0.5, 0.7), min_length=1)
+    split: bool = True
+    rounding: Literal["nearest", "gptq"] = "gptq"
+
+
+def stages(settings: SVDQuantSettings) -> tuple[LayerDesign, Stages]:
+    """Component after component: smooth, take out the branch, round what is left."""
+    design = LayerDesign(
+        channel_scale=True,
+        split=settings.split,
+        exponent=settings.exponents[len(settings.exponents) // 2],
+        exponents=settings.exponents if len(settings.exponents) > 1 else (),
+        ranks=settings.ranks,
+        branch_start="scaled",
+        bounds_start=settings.bounds_start,
+        rounding=settings.rounding,
+    )
+    starts = LBQ | {Part.TRANSFORM, Part.BRANCH, Part.ROUNDING}
+    return design, tuple(Stage(part, (part,), starts=starts) for part in COMPONENTS)

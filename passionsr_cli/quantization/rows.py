@@ -1,0 +1,36 @@
+"""What a layer's weight is multiplied by, as a matrix."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
+
+
+@torch.no_grad()
+def input_rows(layer: QuantizedLayer, x: Tensor, count: int) -> Tensor:
+    """Rows (n, K) of X̃, rounded, for a weight of O·K entries: at about `count` places of an
+    input, evenly spaced."""
+    # The border is there first: with a shift its zeros are not zero on the grid.
+    rounded = layer.rounded_input(layer.pad(x))[1]
+    if not isinstance(layer, QuantizedConv2d):
+        rows = rounded.flatten(0, -2)
+        return rows[:: max(1, round(len(rows) / count))]
+    height, width = layer.weight.shape[2:]
+    places = x.shape[0] * math.prod(rounded.shape[2:]) / math.prod(layer.stride)
+    apart = max(1, round(math.sqrt(places / count)))
+    stride = [apart * step for step in layer.stride]
+    patches = F.unfold(rounded, (height, width), layer.dilation, stride=stride)
+    return patches.transpose(1, 2).flatten(0, 1)
+
+
+@torch.no_grad()
+def decide_rounding(layer: QuantizedLayer, rows: Tensor) -> None:
+    """Round a layer's weight with the inputs in mind that `input_rows` gave, if it is to be."""
+    if layer.rounding is not None and layer.weight_quantizer is not None:
+        weight = layer.scaled_weight(layer.effective_transform()[0])
+        layer.rounding.decide(weight, layer.weight_quantizer.grid(), rows)

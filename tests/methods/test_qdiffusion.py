@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from passionsr_cli import methods
+from passionsr_cli.calibration.stages import Stage
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.quantization.plans import Part, State
+from passionsr_cli.store import Entry
+
+FITS = {
+    "weights": {"steps": 6, "learning_rate": 0.3},
+    "activations": {"steps": 3, "learning_rate": 0.3},
+}
+
+
+def _stages(**settings: Any) -> tuple[Stage, ...]:
+    values = CalibrationSettings(method="qdiffusion", method_settings={"qdiffusion": settings})
+    return methods.build(values).stages
+
+
+def test_blocks_learn_roundings_and_then_activations() -> None:
+    stages = _stages()
+    for first, second in zip(stages[::2], stages[1::2], strict=True):
+        assert first.components == second.components
+        assert (first.learns, second.learns) == ({Part.ROUNDING}, {Part.BOUNDS})
+        assert (first.state, second.state) == (State.WEIGHTS_ONLY, State.QUANTIZING)
+        for stage in (first, second):
+            assert stage.modules is not None
+            assert stage.modules.order == "forwards"
+            # Blocks are reconstructed for themselves: nothing after them is looked at.
+            assert (stage.losses.output, stage.losses.module) == (0, 1)
+        # What was started is not started again.
+        assert not second.starts
+    assert _stages(weights_only=False)[0].state is State.QUANTIZING
+
+
+def test_it_comes_nearer_than_maxmin(calibrated: Callable[..., Entry]) -> None:
+    plain = calibrated("plain", "maxmin").manifest["image_psnr"]
+    assert calibrated("learned", "qdiffusion", **FITS).manifest["image_psnr"] > plain
+
+
+@pytest.mark.parametrize(("where", "number"), [("unet roundings", 40), ("unet activations", 2)])
+def test_it_goes_on_where_it_stopped(goes_on: Callable[..., bool], where: str, number: int) -> None:
+    fits = {name: {"steps": 2, "learning_rate": 0.3} for name in FITS}
+    assert goes_on("qdiffusion", where, number, **fits)
