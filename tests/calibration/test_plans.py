@@ -136,6 +136,7 @@ def test_a_rank_above_a_layers_size_names_the_layer(tiny_model: OneStepModel) ->
     settings = CalibrationSettings(unet="w4a4", vae="w4a4")
     with pytest.raises(ConfigError, match=r"rank 9 is too large for unet\.\S+, .* lower the rank"):
         check_design(tiny_model.description, settings, design)
-    # Layers that are kept at 8 bits have no branch.
+    # Layers that are kept at 8 bits have no branch, and those in floating point.
+    settings = settings.model_copy(update={"vae": "fp"})
     design = LayerDesign(ranks={"encoder.pointwise": 99})
     check_design(tiny_model.description, settings, design)

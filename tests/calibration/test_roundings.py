@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from passionsr_cli.calibration import roundings
+from passionsr_cli.calibration.plans import quantize_model
+from passionsr_cli.calibration.roundings import decide_roundings
+from passionsr_cli.calibration.stages import LayerDesign
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.models.components import Chain
+from passionsr_cli.models.modules import MODULE_KINDS, modules_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.rounding import DecidedRounding
+
+COUNT = 3
+
+
+def _images(numbers: object) -> Tensor:
+    (number,) = numbers  # type: ignore[misc]
+    return torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(number))
+
+
+@pytest.fixture
+def layers(tiny_model: OneStepModel) -> dict[str, Quantized]:
+    quantize_model(
+        tiny_model, CalibrationSettings(unet="w3a4", vae="fp"), LayerDesign(rounding="gptq")
+    )
+    tiny_model.requires_grad_(False)
+    found = quantized_layers(tiny_model)
+    set_state(list(found.values()), State.OBSERVING)
+    for number in range(COUNT):
+        Chain(tiny_model, ("unet",))(_images([number]))
+    for layer in found.values():
+        layer.start_bounds()
+    return found
+
+
+def _decided(layers: dict[str, Quantized]) -> dict[str, Tensor]:
+    return {
+        name: layer.rounding.decided.clone()
+        for name, layer in layers.items()
+        if isinstance(layer, QuantizedLayer) and isinstance(layer.rounding, DecidedRounding)
+    }
+
+
+def test_every_layer_is_rounded_for_what_reaches_it(
+    tiny_model: OneStepModel, layers: dict[str, Quantized], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, nearest = Chain(tiny_model, ("unet",)), _decided(layers)
+    # Modules whose turn is over are quantized when the next one is looked at.
+    modules = [m.name for m in modules_of(tiny_model, list(layers), MODULE_KINDS)]
+    seen: list[set[State]] = []
+    plain = roundings.decide_rounding
+
+    def watch(layer: QuantizedLayer, rows: Tensor) -> None:
+        assert rows.shape[1] == layer.weight[0].numel()
+        seen.append({other.state for other in layers.values()})
+        plain(layer, rows)
+
+    monkeypatch.setattr(roundings, "decide_rounding", watch)
+    heard: list[tuple[str, int, int]] = []
+    decide_roundings(
+        chain, _images, layers, COUNT, "rounding", lambda *progress: heard.append(progress)
+    )
+    assert heard == [("rounding", n + 1, len(modules)) for n in range(len(modules))]
+    assert seen[0] == {State.FLOAT}
+    assert all(State.QUANTIZING in states for states in seen[2:])
+    assert {layer.state for layer in layers.values()} == {State.QUANTIZING}
+    changed = [name for name, q in _decided(layers).items() if not torch.equal(q, nearest[name])]
+    assert len(changed) > 0.5 * len(nearest)
+
+
+def test_the_result_does_not_depend_on_when(
+    tiny_model: OneStepModel, layers: dict[str, Quantized]
+) -> None:
+    chain = Chain(tiny_model, ("unet",))
+    decide_roundings(chain, _images, layers, COUNT, "", lambda *progress: None)
+    first = _decided(layers)
+    # Started over, as after a kill.
+    decide_roundings(chain, _images, layers, COUNT, "", lambda *progress: None)
+    assert all(torch.equal(q, first[name]) for name, q in _decided(layers).items())
