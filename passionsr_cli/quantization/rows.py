@@ -23,7 +23,7 @@ def input_rows(layer: QuantizedLayer, x: Tensor, count: int) -> Tensor:
     height, width = layer.weight.shape[2:]
     places = x.shape[0] * math.prod(rounded.shape[2:]) / math.prod(layer.stride)
     apart = max(1, round(math.sqrt(places / count)))
-    stride = [apart * step for step in layer.stride]
+    stride = (apart * layer.stride[0], apart * layer.stride[1])
     patches = F.unfold(rounded, (height, width), layer.dilation, stride=stride)
     return patches.transpose(1, 2).flatten(0, 1)
 

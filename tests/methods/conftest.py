@@ -21,19 +21,20 @@ Calibrate = Callable[..., Entry]
 
 @pytest.fixture
 def calibrated(tiny_folder: Path) -> Calibrate:
-    """`calibrated(name, method, **settings)` of the tiny model, its UNet at w4a4."""
+    """`calibrated(name, method, **settings)` of the tiny model, its UNet alone unless told."""
 
     def run(
         name: str,
         method: str,
         listener: Listener | None = None,
         resume: bool = False,
-        vae: str = "w4a4",
+        unet: str = "w4a4",
+        vae: str = "fp",
         **own: Any,
     ) -> Entry:
         values = {
             "model": str(tiny_folder),
-            "unet": "w4a4",
+            "unet": unet,
             "vae": vae,
             "method": method,
             "method_settings": {method: own},
@@ -77,7 +78,6 @@ def goes_on(calibrated: Calibrate, monkeypatch: pytest.MonkeyPatch) -> Callable[
         # Save after every step, as a slow machine would.
         ticks = iter(range(0, 10**9, 60))
         monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", lambda: next(ticks))
-        own["vae"] = "fp"
         calibrated("undisturbed", method, **own)
         with pytest.raises(Kill):
             calibrated("stopped", method, KillAt(where, number), **own)
