@@ -44,10 +44,10 @@ class QDiffusionSettings(Settings):
     bounds_start: BoundsStart = "mse"
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
     split: bool = True
-    weights: FitSettings = FitSettings(steps=60, learning_rate=0.05)
+    weights: FitSettings = FitSettings(steps=40, learning_rate=0.3)
     regularizer: float = Field(1.0, ge=0)
     weights_only: bool = True
-    activations: FitSettings = FitSettings(steps=30, learning_rate=0.5)
+    activations: FitSettings = FitSettings(steps=20, learning_rate=0.5)
 
 
 def stages(settings: QDiffusionSettings) -> tuple[LayerDesign, Stages]:

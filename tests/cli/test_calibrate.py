@@ -134,7 +134,7 @@ def test_bad_inputs_are_one_line_each(config: Path, tmp_path: Path) -> None:
             2,
             "method 'efficientdm' supports weights of 2 to 8 bits, and the unet has w16a8",
         ),
-        (["--method", "svdquant"], 2, "rank 32 is too large for unet."),
+        (["--method", "svdquant"], 2, "rank 32 is too large for vae.encoder."),
         (["--model", "nothing"], 1, "unknown model 'nothing'"),
         (["--model", "passionsr-fp"], 1, "weights of 'passionsr-fp' are not on this machine"),
         (["--name", "a/b"], 1, "'a/b' is no checkpoint name"),
