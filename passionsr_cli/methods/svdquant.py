@@ -27,12 +27,12 @@ class SVDQuantSettings(Settings):
     """What there is to set.
 
     `ranks` are of the branch, for each kind of layers, see `calibration.stages.LayerDesign`; 32
-    is the paper's. `bounds_start` says where the bounds are. `exponents` are what a of
-    λ = max|X|^a / max|W|^a may be: each layer takes the one that, with its branch, gives its
-    output best. `rounding` is that of the residual.
+    is the paper's, which has it beside linear layers alone. `bounds_start` says where the bounds
+    are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one that,
+    with its branch, gives its output best. `rounding` is that of the residual.
     """
 
-    ranks: dict[str, int] = Field({"linear": 32, "unet.convolution": 32, "unet.pointwise": 32})
+    ranks: dict[str, int] = Field({"linear": 32})
     bounds_start: BoundsStart = "mse"
     exponents: tuple[float, ...] = Field((0.3, 0.5, 0.7), min_length=1)
     split: bool = True
