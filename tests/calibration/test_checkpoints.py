@@ -111,7 +111,8 @@ def test_a_manifest_says_everything(tiny_folder: Path) -> None:
     assert len(manifest["images"]["sha256"]) == 64
     assert {"passionsr", "torch", "diffusers", "accelerate"} <= set(manifest["versions"])
     row = next(row for row in manifest["layers"] if row["name"] == "unet.conv_in")
-    assert row["plan"]["weight"] == {"num_bits": 6, "symmetric": False, "channel_axis": 0}
+    weight = {"num_bits": 6, "symmetric": False, "channel_axis": 0, "offset": True}
+    assert row["plan"]["weight"] == weight
     lower, upper = manifest["bounds"]["unet.conv_in"]["input"]
     assert lower <= 0 <= upper
 
