@@ -26,13 +26,14 @@ class LSQSettings(Settings):
     """How steps start and learn.
 
     The paper: no offsets, `lsq` starts, SGD with momentum 0.9 and a cosine schedule, whose rate
-    of 0.01 belongs to a sum of weights and steps that is not learned here. LSQ+: offsets of
-    activations, `mse` starts. `distributed` fits one component after the other to its own output
-    instead of all at once to the image. As in every method here a weight has a step for each
-    output channel, not one (`weight_grids: tensor`), and 8-bit weights are symmetric.
+    of 0.01 is that of weights and steps together. LSQ+: offsets of activations, `mse` starts.
+    Both count on weights that learn; where these are frozen their grids need offsets too.
+    `distributed` fits one component after the other to its own output instead of all at once to
+    the image. As in every method here a weight has a step for each output channel, not one
+    (`weight_grids: tensor`), and 8-bit weights are symmetric.
     """
 
-    offsets: Offsets = "activations"
+    offsets: Offsets = "all"
     bounds_start: BoundsStart = "mse"
     distributed: bool = False
     fit: FitSettings = FitSettings(steps=200, learning_rate=0.15)

@@ -30,13 +30,13 @@ from passionsr_cli.quantization.starts import BoundsStart
 class QDMSettings(Settings):
     """How q and k are smoothed, and how steps start and learn.
 
-    The paper: LSQ's starts, and no offsets; 0.5 for `exponent` makes deviations equal, 0 leaves
-    q and k as they are.
+    The paper: LSQ's starts, and no offsets, which count on weights that learn. An `exponent` of
+    0.5 makes deviations equal, 0 leaves q and k as they are.
     """
 
     exponent: float = Field(0.5, ge=0, le=1)
     bounds_start: BoundsStart = "mse"
-    offsets: Offsets = "activations"
+    offsets: Offsets = "all"
     unet_target: Literal["noise", "teacher"] = "noise"
     fit: FitSettings = FitSettings(steps=140, learning_rate=0.3)
 
