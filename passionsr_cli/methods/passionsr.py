@@ -9,7 +9,6 @@ from pydantic import Field
 from passionsr_cli.calibration.stages import (
     LBQ,
     LET,
-    PLAIN,
     LayerDesign,
     Parts,
     ShiftPolicy,
@@ -18,6 +17,7 @@ from passionsr_cli.calibration.stages import (
 )
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.models.components import COMPONENTS, DECODER
+from passionsr_cli.quantization.starts import BoundsStart
 
 
 class PassionSRSettings(Settings):
@@ -36,6 +36,7 @@ class PassionSRSettings(Settings):
     channel_shift: ShiftPolicy = "unpadded"
     split: bool = True
     exponent: float = Field(0.5, ge=0, le=1)
+    bounds_start: BoundsStart = "extremes"
     component: FitSettings = FitSettings(steps=100, learning_rate=1.0)
     let: FitSettings = FitSettings(steps=60, learning_rate=1.0)
     lbq: FitSettings = FitSettings(steps=80, learning_rate=0.25)
@@ -45,9 +46,15 @@ class PassionSRSettings(Settings):
 
 def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
     """Component after component (DQC), or all at once."""
-    design, both = PLAIN, LBQ
+    design, both = LayerDesign(bounds_start=settings.bounds_start), LBQ
     if settings.transformation:
-        design = LayerDesign(True, settings.channel_shift, settings.split, settings.exponent)
+        design = LayerDesign(
+            channel_scale=True,
+            channel_shift=settings.channel_shift,
+            split=settings.split,
+            exponent=settings.exponent,
+            bounds_start=settings.bounds_start,
+        )
         both = LET | LBQ
     if settings.distributed:
         return design, tuple(stage for part in COMPONENTS for stage in _component(part, settings))

@@ -21,6 +21,7 @@ from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
 from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.starts import BoundsStart
 
 LEARNED: Parts = frozenset({Part.TRANSFORM, Part.BRANCH, Part.MERGED}) | LBQ
 
@@ -38,6 +39,7 @@ class QArtSRSettings(Settings):
     narrowest_branch: NonNegativeInt = 160
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     exponent: float = Field(0.5, ge=0, le=1)
+    bounds_start: BoundsStart = "mse"
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
     module: FitSettings | None = FitSettings(steps=6, learning_rate=0.5)
     module_weight: float = Field(0.5, ge=0)
@@ -52,6 +54,7 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
         channel_scale=True,
         split=True,
         exponent=settings.exponent,
+        bounds_start=settings.bounds_start,
         ranks=settings.ranks,
         merged_ranks=settings.merged_ranks,
         narrowest_branch=settings.narrowest_branch,
