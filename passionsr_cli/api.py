@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from passionsr_cli.tables.listener import Listener as TableListener
     from passionsr_cli.tables.results import Table
     from passionsr_cli.tables.settings import ReproductionSettings
-    from passionsr_cli.training.settings import TrainingSettings
+    from passionsr_cli.training.retrainer import Agreement
+    from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
+    from passionsr_cli.training.sweep import Sweep, SweepRow
     from passionsr_cli.training.validation import Validation
     from passionsr_cli.upscaling.journal import Journal
     from passionsr_cli.upscaling.run import Outcomes, Work
@@ -113,6 +115,47 @@ def train(
     return train_model(
         settings, photos, name, accelerator(device, precision), on_step, on_validation
     )
+
+
+def retrain(
+    settings: RetrainingSettings,
+    photos: Path | None,
+    name: str,
+    device: str = "auto",
+    precision: str = "auto",
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    on_agreement: Callable[[Agreement], None] = lambda row: None,
+) -> Entry:
+    """Move a model to another timestep and store it as `name`; goes on where a run stopped.
+
+    Without `photos` it learns on the `sample:` photographs.
+    """
+    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.training.run import retrain_model
+
+    return retrain_model(
+        settings, photos, name, accelerator(device, precision), on_step, on_agreement
+    )
+
+
+def sweep_timesteps(
+    settings: CalibrationSettings,
+    timesteps: Sequence[int],
+    retrained: Sequence[str] = (),
+    picture: Path | None = None,
+    on_row: Callable[[SweepRow], None] = lambda row: None,
+) -> Sweep:
+    """Quantize a model as it is at each of these timesteps, and `retrained` ones at their own,
+    each against itself in full precision; drawn into `picture` (PNG, SVG or PDF) if one is named.
+    """
+    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.training import sweep, sweep_picture
+
+    used = accelerator(settings.device, settings.precision)
+    done = sweep.sweep_timesteps(settings, timesteps, retrained, used, on_row)
+    if picture is not None:
+        sweep_picture.draw_sweep(picture, done)
+    return done
 
 
 def calibrate(

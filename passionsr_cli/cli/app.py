@@ -14,6 +14,7 @@ from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.evaluate import evaluate
 from passionsr_cli.cli.export import export
 from passionsr_cli.cli.reproduce import reproduce
+from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 
@@ -31,6 +32,7 @@ app.command()(calibrate)
 app.command()(evaluate)
 app.command()(export)
 app.command()(train)
+app.command("sweep-timestep")(sweep_timestep)
 app.command()(bench)
 app.command()(reproduce)
 app.add_typer(models.app, name="models")

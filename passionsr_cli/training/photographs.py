@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from passionsr_cli.config import DegradationSettings
 from passionsr_cli.fitting.loop import Batch
+from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.crops import degraded_crop
 from passionsr_cli.imaging.files import read_rgb
 
@@ -20,9 +21,9 @@ CACHE_BYTES = 3 * 2**30
 
 
 class Photographs(Sequence[Tensor]):
-    """The photographs of a folder as (3, H, W) uint8 tensors, kept in memory while they fit."""
+    """Files and `sample:` photographs as (3, H, W) uint8 tensors, kept in memory while they fit."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path | str]) -> None:
         self.paths = list(paths)
         self.cached: dict[int, Tensor] = {}
         self.free_bytes = CACHE_BYTES
@@ -33,11 +34,17 @@ class Photographs(Sequence[Tensor]):
     def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
         if index in self.cached:
             return self.cached[index]
-        photograph = read_rgb(self.paths[index])
+        photograph = _read(self.paths[index])
         if photograph.nbytes <= self.free_bytes:
             self.free_bytes -= photograph.nbytes
             self.cached[index] = photograph
         return photograph
+
+
+def _read(source: Path | str) -> Tensor:
+    if samples.is_sample(source):
+        return (samples.high_resolution(str(source)) * 255).round().to(torch.uint8)
+    return read_rgb(Path(source))
 
 
 class CropBatches(Dataset[Batch]):

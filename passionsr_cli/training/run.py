@@ -1,7 +1,8 @@
-"""From a folder of photographs to a model in the store."""
+"""From photographs to a model in the store: trained from scratch, or moved to another timestep."""
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,17 @@ from passionsr_cli import __version__
 from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.fitting.loop import Progress
+from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.planning import find_images
-from passionsr_cli.models.sources import KIND, save
-from passionsr_cli.registry import model_names
-from passionsr_cli.store import Entry, Store, home
-from passionsr_cli.training.settings import TrainingSettings
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import KIND, checksum, find_present, save
+from passionsr_cli.quantization.convert import ATTENTION, find_layers
+from passionsr_cli.registry import ModelDescription, model_names
+from passionsr_cli.store import Entry, Store, home, shortest
+from passionsr_cli.training.moving import described_at
+from passionsr_cli.training.photographs import Photographs
+from passionsr_cli.training.retrainer import Agreement, Retrainer
+from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 from passionsr_cli.training.trainer import CURVE_FILE, Trainer
 from passionsr_cli.training.validation import Validation, read_rows
 
@@ -38,8 +45,7 @@ def train_model(
     takes it up again, a call with other settings is refused.
     """
     store = Store(KIND)
-    if store.exists(name) or name in model_names():
-        raise StoreError(f"a model named '{name}' exists already; choose another --name")
+    _check_free(store, name)
     if not photos.is_dir():
         raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
     folder = home() / "training" / store.folder(name).name
@@ -59,7 +65,89 @@ def train_model(
     return store.read(name)
 
 
-def _claim(folder: Path, settings: TrainingSettings) -> None:
+def retrain_model(
+    settings: RetrainingSettings,
+    photos: Path | None,
+    name: str,
+    accelerator: Accelerator,
+    on_step: Callable[[Progress], None],
+    on_agreement: Callable[[Agreement], None],
+) -> Entry:
+    """Move a model to another timestep (TRQ, QArtSR, arXiv 2503.05584) and store it as `name`.
+
+    Learns from the `sample:` photographs unless there is a folder. Goes on like `train_model`.
+    """
+    store = Store(KIND)
+    _check_free(store, name)
+    known = find_present(settings.model)
+    description = described_at(known.description, settings.timestep)
+    _check_sizes(settings, description)
+    folder = home() / "training" / store.folder(name).name
+    photographs = _photographs(photos)
+    _claim(folder, settings)
+    trainer = Retrainer(settings, known, photographs, folder, accelerator)
+    model = trainer.run(on_step, on_agreement)
+    if accelerator.is_main_process:
+        manifest = {
+            "description": description.model_copy(update={"name": name, "sources": ()}).model_dump(
+                mode="json"
+            ),
+            "made_from": {
+                "model": {
+                    "name": known.name,
+                    "sha256": checksum(known),
+                    "timestep": known.description.timestep,
+                }
+            },
+            "retraining": settings.model_dump(mode="json"),
+            "photographs": {
+                "source": str(photos or "the sample: photographs"),
+                "count": len(photographs),
+            },
+            "curve": [vars(row) for row in trainer.record.rows],
+            "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
+        }
+        tensors = {key: shortest(value).cpu() for key, value in model.state_dict().items()}
+        store.write(name, manifest, tensors)
+        shutil.rmtree(folder)
+    accelerator.wait_for_everyone()
+    return store.read(name)
+
+
+def _check_free(store: Store, name: str) -> None:
+    if store.exists(name) or name in model_names():
+        raise StoreError(f"a model named '{name}' exists already; choose another --name")
+
+
+def _photographs(photos: Path | None) -> Photographs:
+    if photos is None:
+        return Photographs([f"{samples.PREFIX}{name}" for name in samples.NAMES])
+    if not photos.is_dir():
+        raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
+    files = find_images(photos)
+    if not files:
+        raise ImageError(f"{photos}: no images in this folder; retraining needs some")
+    return Photographs(files)
+
+
+def _check_sizes(settings: RetrainingSettings, description: ModelDescription) -> None:
+    """Refuse crops and layers the model does not have."""
+    unit_px = math.lcm(description.size_multiple_px, description.upscale_factor)
+    for stage in settings.stages:
+        if stage.crop_px % unit_px:
+            raise ConfigError(
+                f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
+                f"found {stage.crop_px}"
+            )
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    kinds = {name: kind for name, kind, _ in find_layers(model) if kind != ATTENTION}
+    for name in settings.whole_layers:
+        if name not in kinds:
+            raise ConfigError(f"whole_layers: '{description.name}' has no layer '{name}'")
+
+
+def _claim(folder: Path, settings: TrainingSettings | RetrainingSettings) -> None:
     """Note the settings of a new run, or compare them with those of the run that is there."""
     path, wanted = folder / SETTINGS_FILE, settings.model_dump_json(indent=2)
     if path.exists() and path.read_text(encoding="utf-8") != wanted:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
@@ -19,3 +20,24 @@ def test_a_registered_name_is_not_taken(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
     assert "'mini' exists already" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --photos DIR, or --from MODEL"),
+        (["--timestep", "49"], "--timestep needs --from MODEL"),
+        (["--from", "mini"], "--from needs --timestep T"),
+    ],
+)
+def test_options_that_do_not_fit_together(arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["train", "--name", "x", *arguments])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", "").split())
+
+
+def test_a_timestep_outside_the_schedule_is_one_line() -> None:
+    arguments = ["train", "--name", "x", "--from", "mini", "--timestep", "1000"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "timestep 1000 is outside the schedule of 'mini'; choose 0 to 999" in done.output

@@ -1,0 +1,117 @@
+"""passionsr sweep-timestep"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from passionsr_cli.cli.console import command, output, print_json, show_note
+from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
+
+if TYPE_CHECKING:
+    from passionsr_cli.training.sweep import Sweep, SweepRow
+
+TIMESTEPS = "1,49,99,149,199,249,299,399,499,599,749,999"
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@command
+def sweep_timestep(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model's name or folder.")],
+    bits: Annotated[
+        str, typer.Option(metavar="w4a4|PRESET", help="Bits of weights and activations.")
+    ] = "w4a4",
+    timesteps: Annotated[
+        str, typer.Option(metavar="T,T", help="Timesteps to measure at.")
+    ] = TIMESTEPS,
+    retrained: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="A model to measure at its own timestep beside it."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="As of calibrate. Default: the sample: photographs."),
+    ] = None,
+    crops: Annotated[int, typer.Option(metavar="N", help="How many images.")] = 8,
+    crop_px: Annotated[int, typer.Option(metavar="PX", help="Their sides, upscaled.")] = 256,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", metavar="FILE", help="PNG, SVG or PDF. Default: MODEL-BITS-timesteps.png."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the quantization error of a model over the timestep, and draw it.
+
+    The model is quantized by min-max at each timestep and compared with itself in
+    full precision there. Below the bars stand theory's two curves: an absolute
+    error of the predicted noise reaches the result times sigma/alpha, a relative
+    one times the distance that is left to predict.
+    """
+    from passionsr_cli.calibration.bits import settings_for
+
+    options = {
+        "model": model,
+        "method": "maxmin",
+        "images": images,
+        "crops": crops,
+        "crop_px": crop_px,
+        "device": device,
+        "precision": precision,
+    }
+    settings = settings_for(bits, config, options)
+    steps = _numbers(timesteps)
+    path = picture or Path(f"{Path(model).name}-{settings.bits_name}-timesteps.png")
+    if path.suffix.lower() not in PICTURES:
+        raise typer.BadParameter(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
+
+    from passionsr_cli import api
+
+    sweep = api.sweep_timesteps(settings, steps, retrained or (), path, _note)
+    if as_json:
+        print_json({**sweep.as_dict(), "picture": str(path)})
+    else:
+        show_sweep(sweep)
+        output.print(f"{path}", soft_wrap=True, markup=False)
+
+
+def _numbers(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"--timesteps: '{text}' is no list of numbers such as 1,249,999")
+    return sorted({int(part) for part in parts})
+
+
+def _note(row: SweepRow) -> None:
+    show_note(f"{row.model} at t = {row.timestep}: {row.image_psnr:.2f} dB")
+
+
+def show_sweep(sweep: Sweep) -> None:
+    """The rows, and the constants theory was fitted with."""
+    from rich.table import Table
+
+    title = f"{sweep.model} (made for t = {sweep.timestep}), {sweep.bits}, min–max"
+    table = Table("model", "t", "σ/α", "‖z_L − α z_H‖/α", title=title)
+    for name in ("error of z_H, UNet", "encoder and UNet", "image, dB"):
+        table.add_column(name, justify="right")
+    for row in (*sweep.rows, *sweep.retrained):
+        table.add_row(
+            row.model,
+            str(row.timestep),
+            f"{row.gain:.3f}",
+            f"{row.distance:.4f}",
+            f"{row.unet_error:.4f}",
+            f"{row.latent_error:.4f}",
+            f"{row.image_psnr:.2f}",
+        )
+    output.print(table)
+    output.print(
+        f"fitted to the UNet's: {sweep.absolute:.3g}·σ/α, and {sweep.relative:.3g}·‖z_L − α z_H‖/α",
+        markup=False,
+    )

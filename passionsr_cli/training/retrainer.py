@@ -1,0 +1,222 @@
+"""One retraining at another timestep: teacher, student, stages, and where it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from passionsr_cli.calibration.fit import relative_error
+from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
+from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, Chain, component_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import KnownModel, load
+from passionsr_cli.training import adapters
+from passionsr_cli.training.losses import as_model_input
+from passionsr_cli.training.moving import moved, solve_last_layer
+from passionsr_cli.training.photographs import CropBatches, Photographs, stream
+from passionsr_cli.training.settings import RetrainingSettings, RetrainingStage
+
+STATE_FILE = "retraining.pt"
+OBJECTIVE = "error"
+VALIDATION_SEED, SOLVING_SEED = 1_000_000, 2_000_000
+START = "start"
+LAST = {"latent": UNET, "image": DECODER}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near the student is at one moment: relative squared error of z_H, and mean PSNR (RGB,
+    dB) of its images to the teacher's, on crops not trained on; `loss` is the moving average."""
+
+    stage: str
+    step: int
+    minutes: float
+    loss: float | None
+    latent_error: float
+    image_psnr: float
+
+
+class Record:
+    """What was measured so far, and the time it took over all interruptions."""
+
+    def __init__(self) -> None:
+        self.rows: list[Agreement] = []
+        self.spent, self.started = 0.0, time.monotonic()
+
+    def minutes(self) -> float:
+        return (self.spent + time.monotonic() - self.started) / 60
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [vars(row) for row in self.rows], "minutes": self.minutes()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = [Agreement(**row) for row in state_dict["rows"]]
+        self.spent, self.started = state_dict["minutes"] * 60, time.monotonic()
+
+
+class Retrainer:
+    """One run in one folder; `run` starts it or takes it up where it stopped."""
+
+    def __init__(
+        self,
+        settings: RetrainingSettings,
+        known: KnownModel,
+        photographs: Photographs,
+        folder: Path,
+        accelerator: Accelerator,
+    ) -> None:
+        self.settings, self.photographs = settings, photographs
+        self.folder, self.accelerator = folder, accelerator
+        self.factor = known.description.upscale_factor
+        torch.manual_seed(settings.seed)
+        self.teacher = load(known.name).to(accelerator.device)
+        self.student = moved(known, settings.timestep).to(accelerator.device)
+        solve_last_layer(self.student, self._pairs())
+        # What does not learn is the teacher's own.
+        self.student.vae.decoder = self.teacher.vae.decoder
+        self.student.vae.post_quant_conv = self.teacher.vae.post_quant_conv
+        self.learned = adapters.attach(
+            self.student,
+            settings.lora_rank,
+            lambda name: component_of(name) in settings.components,
+            settings.whole_layers,
+        )
+        # Without an encoder of its own the student starts from the teacher's z_L.
+        self.first = COMPONENTS.index(ENCODER if ENCODER in settings.components else UNET)
+        self.record = Record()
+
+    def run(
+        self, report: Callable[[Progress], None], measured: Callable[[Agreement], None]
+    ) -> OneStepModel:
+        """Train through all stages and return the student, its adapters merged."""
+        saved = self._saved()
+        names = [stage.name for stage in self.settings.stages]
+        first = names.index(saved["stage"]) if saved else 0
+        if not saved:
+            self._measure(START, 0, None, measured)
+        processes = self.accelerator.num_processes
+        for index, settings in enumerate(self.settings.stages[first:], first):
+            stage = self._stage(settings, measured)
+            if saved:
+                stage.resume(saved)
+                saved = None
+            batches = self._batches(
+                settings.batch_size, settings.crop_px, self.settings.seed + index
+            )
+            start = stage.step * processes + self.accelerator.process_index
+            stop = settings.steps * processes
+            stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
+        adapters.merge(self.student)
+        return self.student
+
+    def _batches(self, batch_size: int, crop_px: int, seed: int) -> CropBatches:
+        degradation = self.settings.degradation
+        return CropBatches(self.photographs, batch_size, crop_px, self.factor, degradation, seed)
+
+    def _saved(self) -> dict[str, Any] | None:
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+
+    def _stage(self, settings: RetrainingStage, measured: Callable[[Agreement], None]) -> Stage:
+        def after_step(step: int) -> None:
+            if step % self.settings.validation_every_steps == 0 or step == settings.steps:
+                self._measure(settings.name, step, stage.losses[OBJECTIVE], measured)
+
+        stage = Stage(
+            name=settings.name,
+            steps=settings.steps,
+            objectives=[self._objective(settings)],
+            tracked={"learned": self.learned, "record": self.record},
+            accelerator=self.accelerator,
+            file=self.folder / STATE_FILE,
+            save_every_seconds=self.settings.save_every_seconds,
+            after_step=after_step,
+        )
+        return stage
+
+    def _objective(self, settings: RetrainingStage) -> Objective:
+        parameters = list(self.learned)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        learning = COMPONENTS[self.first : COMPONENTS.index(LAST[settings.target]) + 1]
+        student = self.accelerator.prepare(Chain(self.student, learning))
+        teacher = Chain(self.teacher, learning)
+        optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+
+        def loss(batch: Batch) -> Tensor:
+            x, hr = self._inputs(batch)
+            result = student(x)
+            if settings.target == "image" and self.settings.teacher == "hr":
+                return F.l1_loss(result, hr)
+            with torch.no_grad(), self.accelerator.autocast():
+                target = teacher(x)
+            return relative_error(result, target)
+
+        rate = cosine(
+            settings.learning_rate,
+            settings.final_learning_rate,
+            settings.steps,
+            settings.warmup_steps,
+        )
+        prepared = self.accelerator.prepare(optimizer)
+        return Objective(OBJECTIVE, parameters, prepared, loss, rate, settings.gradient_clip)
+
+    @torch.no_grad()
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The teacher's z_L and z_H of some batches."""
+        stage = self.settings.stages[0]
+        crops = self._batches(stage.batch_size, stage.crop_px, SOLVING_SEED)
+        for number in range(-(-self.settings.solved_crops // stage.batch_size)):
+            upscaled, _ = self._images(crops[number])
+            low = self.teacher.encode(upscaled)
+            yield low, self.teacher.to_x0(low, self.teacher.predict(low))
+
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Upscaled LR images and the photographs."""
+        device = self.accelerator.device
+        hr, lr = batch["hr"].to(device), batch["lr"].to(device)
+        return as_model_input(lr, hr), hr
+
+    @torch.no_grad()
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What reaches the first component that learns, and the photographs."""
+        upscaled, hr = self._images(batch)
+        with self.accelerator.autocast():
+            x = Chain(self.teacher, COMPONENTS[: self.first])(upscaled)
+        return x, hr
+
+    @torch.no_grad()
+    def _measure(
+        self,
+        stage: str,
+        step: int,
+        loss: float | None,
+        measured: Callable[[Agreement], None],
+    ) -> None:
+        crop_px = max(stage.crop_px for stage in self.settings.stages)
+        crops = self._batches(1, crop_px, VALIDATION_SEED)
+        errors, values = [], []
+        for number in range(self.settings.validation_crops):
+            x, _ = self._inputs(crops[number])
+            latents = [
+                Chain(model, COMPONENTS[self.first : COMPONENTS.index(UNET) + 1])(x)
+                for model in (self.student, self.teacher)
+            ]
+            errors.append(float(relative_error(latents[0], latents[1])))
+            images = [self.teacher.decode(latent).clamp(0, 1) for latent in latents]
+            values.append(float(-10 * F.mse_loss(images[0], images[1]).log10()))
+        mean = sum(errors) / len(errors), sum(values) / len(values)
+        row = Agreement(stage, step, self.record.minutes(), loss, *mean)
+        self.record.rows.append(row)
+        measured(row)

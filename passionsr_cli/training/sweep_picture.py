@@ -1,0 +1,74 @@
+"""The picture of a sweep: bars of the measured errors and theory's two curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from passionsr_cli.atomic import replace_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from passionsr_cli.training.sweep import Sweep
+
+BAR = 0.4
+
+
+def draw_sweep(path: Path, sweep: Sweep) -> None:
+    """Errors of z_H and of the image over the timestep (QArtSR's histogram); PNG, SVG or PDF."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure.suptitle(
+        f"{sweep.model} (retrained for none of these but t = {sweep.timestep}), "
+        f"{sweep.bits} by min–max, against itself in full precision"
+    )
+    latent, image = figure.subplots(1, 2)
+    _draw_latents(latent, sweep)
+    _draw_images(image, sweep)
+    with replace_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _draw_latents(axes: Axes, sweep: Sweep) -> None:
+    places = range(len(sweep.rows))
+    for shift, name, label in (
+        (-BAR / 2, "unet_error", "UNet quantized"),
+        (BAR / 2, "latent_error", "encoder and UNet quantized"),
+    ):
+        heights = [getattr(row, name) for row in sweep.rows]
+        axes.bar([place + shift for place in places], heights, BAR, label=label)
+    gains = [sweep.absolute * row.gain for row in sweep.rows]
+    axes.plot(places, gains, "k--", label=f"absolute error of ε: {sweep.absolute:.2g}·σ/α")
+    distances = [sweep.relative * row.distance for row in sweep.rows]
+    label = f"relative error of ε: {sweep.relative:.2g}·‖z_L − α z_H‖/α"
+    axes.plot(places, distances, "k:", label=label)
+    _draw_retrained(axes, sweep, "latent_error")
+    axes.set(yscale="log", ylabel="error of z_H (root mean square, latent units)")
+    _name_timesteps(axes, sweep)
+
+
+def _draw_images(axes: Axes, sweep: Sweep) -> None:
+    axes.bar(range(len(sweep.rows)), [row.image_psnr for row in sweep.rows], 2 * BAR)
+    _draw_retrained(axes, sweep, "image_psnr")
+    axes.set(ylabel="PSNR of the image to full precision (dB, RGB)")
+    _name_timesteps(axes, sweep)
+
+
+def _draw_retrained(axes: Axes, sweep: Sweep, name: str) -> None:
+    """Models at their own timesteps, where the bars of these are or would be."""
+    steps = [row.timestep for row in sweep.rows]
+    for row in sweep.retrained:
+        before = [step for step in steps if step <= row.timestep]
+        place = float(len(before) - 1)
+        if before and before[-1] != row.timestep:
+            place += 0.5
+        axes.plot(place, getattr(row, name), "D", label=f"{row.model} (t = {row.timestep})")
+
+
+def _name_timesteps(axes: Axes, sweep: Sweep) -> None:
+    axes.set_xticks(range(len(sweep.rows)), [str(row.timestep) for row in sweep.rows])
+    axes.set(xlabel="timestep t (of the schedule)")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from passionsr_cli.cli.app import app
+
+
+def test_a_sweep_prints_json_and_draws(tiny_folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "errors.png"
+    arguments = ["sweep-timestep", str(tiny_folder), "--timesteps", "999,199", "--json"]
+    arguments += ["--crops", "1", "--crop-px", "32", "--device", "cpu", "--output", str(picture)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert [row["timestep"] for row in shown["rows"]] == [199, 999]
+    assert shown["picture"] == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--timesteps", "1,x"], "'1,x' is no list of numbers"),
+        (["--timesteps", "1,1000"], "timestep 1000 is outside the schedule"),
+        (["--bits", "w4"], "'w4' is no bit width"),
+        (["--output", "a.txt"], "a.txt is no picture; use .png"),
+    ],
+)
+def test_what_cannot_be_is_one_line(tiny_folder: Path, arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["sweep-timestep", str(tiny_folder), *arguments])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", "").split())

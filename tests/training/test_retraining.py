@@ -1,0 +1,126 @@
+"""A complete move of a tiny model to another timestep, killed and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from passionsr_cli import api
+from passionsr_cli.config import settings_from, validate
+from passionsr_cli.errors import ConfigError, ImageError, StoreError
+from passionsr_cli.models import sources
+from passionsr_cli.store import Store, home
+from passionsr_cli.training.settings import RetrainingSettings
+
+
+@pytest.fixture
+def values(tiny_folder: Path) -> dict[str, Any]:
+    chosen = settings_from(
+        "retrain", RetrainingSettings, {"model": str(tiny_folder), "timestep": 49, "lora_rank": 2}
+    ).model_dump(mode="json")
+    stage = {"steps": 4, "batch_size": 2, "crop_px": 64, "learning_rate": 1e-3}
+    chosen["stages"] = [
+        {"name": "first", "target": "latent", **stage},
+        {"name": "second", "target": "image", **stage},
+    ]
+    chosen.update(validation_crops=1, validation_every_steps=2, solved_crops=2, workers=0)
+    return chosen
+
+
+def _settings(values: dict[str, Any], **changes: Any) -> RetrainingSettings:
+    return validate({**values, **changes}, RetrainingSettings, "test")
+
+
+class _Kill(BaseException):
+    pass
+
+
+def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(values)
+    api.retrain(settings, None, "whole", "cpu", "fp32")
+    # Save after every step, die in the middle of each stage.
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", iter(range(10**7)).__next__)
+    for stage, step in (("first", 3), ("second", 2)):
+
+        def killed(progress: object, at: tuple[str, int] = (stage, step)) -> None:
+            if (progress.stage, progress.step) == at:  # type: ignore[attr-defined]
+                raise _Kill
+
+        with pytest.raises(_Kill):
+            api.retrain(settings, None, "broken", "cpu", "fp32", on_step=killed)
+    with pytest.raises(ConfigError, match="unfinished training with other settings"):
+        api.retrain(_settings(values, timestep=99), None, "broken", "cpu", "fp32")
+    entry = api.retrain(settings, None, "broken", "cpu", "fp32")
+    whole, broken = (Store("model").read(name).tensors() for name in ("whole", "broken"))
+    assert all(torch.equal(whole[name], broken[name]) for name in whole)
+    rows = [(row["stage"], row["step"]) for row in entry.manifest["curve"]]
+    assert rows == [("start", 0), ("first", 2), ("first", 4), ("second", 2), ("second", 4)]
+    assert not (home() / "training" / "broken").exists()
+
+
+def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
+    values: dict[str, Any], tiny_folder: Path
+) -> None:
+    entry = api.retrain(_settings(values), None, "moved", "cpu", "fp32")
+    known = sources.find("moved")
+    assert (known.name, known.description.name, known.description.timestep) == (
+        "moved",
+        "moved",
+        49,
+    )
+    made_from = entry.manifest["made_from"]["model"]
+    assert made_from == {
+        "name": str(tiny_folder),
+        "sha256": sources.checksum(sources.find(str(tiny_folder))),
+        "timestep": 199,
+    }
+    assert entry.manifest["retraining"]["lora_rank"] == 2
+    # Nothing but the UNet was moved, and to float32, not to the halves of a trained model.
+    model, before = sources.load("moved"), sources.load(str(tiny_folder))
+    for name, tensor in before.vae.state_dict().items():
+        assert torch.equal(model.vae.state_dict()[name], tensor), name
+    assert entry.tensors()["unet.conv_in.weight"].dtype == torch.float32
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
+    with pytest.raises(StoreError, match="'moved' exists already"):
+        api.retrain(_settings(values), None, "moved", "cpu", "fp32")
+
+
+def test_it_comes_nearer_to_its_teacher(values: dict[str, Any]) -> None:
+    stage = {**values["stages"][0], "steps": 30, "learning_rate": 5e-3}
+    rows: list[Any] = []
+    settings = _settings(values, stages=[stage], validation_every_steps=30, lora_rank=8)
+    api.retrain(settings, None, "near", "cpu", "fp32", on_agreement=rows.append)
+    assert rows[-1].latent_error < 0.8 * rows[0].latent_error
+    assert rows[-1].image_psnr > rows[0].image_psnr
+
+
+def test_photographs_can_be_the_teacher_and_the_encoder_can_learn(values: dict[str, Any]) -> None:
+    changes = {"teacher": "hr", "components": ["encoder", "unet"], "stages": values["stages"][1:]}
+    entry = api.retrain(_settings(values, **changes), None, "hr", "cpu", "fp32")
+    before = sources.load(values["model"]).vae.state_dict()
+    after = sources.load("hr").vae.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("encoder.") for name in changed)
+    assert not any(name.startswith("decoder.") for name in changed)
+    assert entry.manifest["retraining"]["teacher"] == "hr"
+
+
+def test_what_cannot_be_is_said(values: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="teacher hr needs a stage whose target is 'image'"):
+        _settings(values, teacher="hr", stages=values["stages"][:1])
+    for changes, message in (
+        ({"timestep": 1000}, "timestep 1000 is outside the schedule"),
+        ({"whole_layers": ["unet.none"]}, "has no layer 'unet.none'"),
+        ({"stages": [{**values["stages"][0], "crop_px": 62}]}, "crop_px must be a multiple of 8"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            api.retrain(_settings(values, **changes), None, "x", "cpu", "fp32")
+    with pytest.raises(ImageError, match="no such folder"):
+        api.retrain(_settings(values), tmp_path / "none", "x", "cpu", "fp32")
+    assert not (home() / "training" / "x").exists()
