@@ -9,6 +9,7 @@ import typer
 
 from passionsr_cli.cli.console import command, output, print_json, show_note
 from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
+from passionsr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from passionsr_cli.training.sweep import Sweep, SweepRow
@@ -69,7 +70,7 @@ def sweep_timestep(
     steps = _numbers(timesteps)
     path = picture or Path(f"{Path(model).name}-{settings.bits_name}-timesteps.png")
     if path.suffix.lower() not in PICTURES:
-        raise typer.BadParameter(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
+        raise ConfigError(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
 
     from passionsr_cli import api
 
@@ -84,7 +85,7 @@ def sweep_timestep(
 def _numbers(text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"--timesteps: '{text}' is no list of numbers such as 1,249,999")
+        raise ConfigError(f"--timesteps: '{text}' is no list of numbers such as 1,249,999")
     return sorted({int(part) for part in parts})
 
 

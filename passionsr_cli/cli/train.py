@@ -9,6 +9,7 @@ import typer
 
 from passionsr_cli.cli.console import command, output, progress_console
 from passionsr_cli.cli.options import DeviceOption, PrecisionOption
+from passionsr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,13 +69,13 @@ def train(
     if source is None:
         for option, value in moving.items():
             if value is not None:
-                raise typer.BadParameter(f"--{option.replace('_', '-')} needs --from MODEL")
+                raise ConfigError(f"--{option.replace('_', '-')} needs --from MODEL")
         if photos is None:
-            raise typer.BadParameter("give --photos DIR, or --from MODEL to start from one")
+            raise ConfigError("give --photos DIR, or --from MODEL to start from one")
         entry = _train(name, photos, config or "train-mini", where)
     else:
         if timestep is None:
-            raise typer.BadParameter("--from needs --timestep T")
+            raise ConfigError("--from needs --timestep T")
         options = {"model": source, **moving}
         entry = _retrain(name, photos, config, options, where)
     output.print(f"{entry.folder}", soft_wrap=True, markup=False)

@@ -33,19 +33,14 @@ class LowRankUpdate(nn.Module):
             return weight + (self.up @ self.down).reshape(weight.shape)
 
 
-def attach(
-    model: nn.Module, rank: int, learns: Callable[[str], bool], whole: tuple[str, ...]
-) -> nn.ParameterList:
-    """Freeze a model but for low-rank updates of the layers whose names `learns` takes, and for the
-    layers in `whole`; returns what learns."""
+def attach(model: nn.Module, rank: int, learns: Callable[[str], bool]) -> nn.ParameterList:
+    """Freeze a model but for low-rank updates of the layers whose names `learns` takes; returns
+    what learns."""
     model.requires_grad_(False)
     learned: list[nn.Parameter] = []
     for name, kind, layer in list(find_layers(model)):
-        if name in whole:
-            learned += layer.requires_grad_(True).parameters()
-        elif kind != ATTENTION and learns(name):
-            weight = layer.get_parameter(WEIGHT)
-            update = LowRankUpdate(weight, rank)
+        if kind != ATTENTION and learns(name):
+            update = LowRankUpdate(layer.get_parameter(WEIGHT), rank)
             parametrize.register_parametrization(layer, WEIGHT, update)
             learned += update.parameters()
     return nn.ParameterList(learned)

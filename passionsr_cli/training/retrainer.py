@@ -81,13 +81,15 @@ class Retrainer:
         self.student = moved(known, settings.timestep).to(accelerator.device)
         solve_last_layer(self.student, self._pairs())
         # What does not learn is the teacher's own.
-        self.student.vae.decoder = self.teacher.vae.decoder
-        self.student.vae.post_quant_conv = self.teacher.vae.post_quant_conv
+        if ENCODER in settings.components:
+            self.student.vae.decoder = self.teacher.vae.decoder
+            self.student.vae.post_quant_conv = self.teacher.vae.post_quant_conv
+        else:
+            self.student.vae = self.teacher.vae
         self.learned = adapters.attach(
             self.student,
             settings.lora_rank,
             lambda name: component_of(name) in settings.components,
-            settings.whole_layers,
         )
         # Without an encoder of its own the student starts from the teacher's z_L.
         self.first = COMPONENTS.index(ENCODER if ENCODER in settings.components else UNET)

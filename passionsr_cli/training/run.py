@@ -16,9 +16,7 @@ from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.planning import find_images
-from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.sources import KIND, checksum, find_present, save
-from passionsr_cli.quantization.convert import ATTENTION, find_layers
 from passionsr_cli.registry import ModelDescription, model_names
 from passionsr_cli.store import Entry, Store, home, shortest
 from passionsr_cli.training.moving import described_at
@@ -131,7 +129,7 @@ def _photographs(photos: Path | None) -> Photographs:
 
 
 def _check_sizes(settings: RetrainingSettings, description: ModelDescription) -> None:
-    """Refuse crops and layers the model does not have."""
+    """Refuse crops that the model does not take."""
     unit_px = math.lcm(description.size_multiple_px, description.upscale_factor)
     for stage in settings.stages:
         if stage.crop_px % unit_px:
@@ -139,12 +137,6 @@ def _check_sizes(settings: RetrainingSettings, description: ModelDescription) ->
                 f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
                 f"found {stage.crop_px}"
             )
-    with torch.device("meta"):
-        model = OneStepModel(description)
-    kinds = {name: kind for name, kind, _ in find_layers(model) if kind != ATTENTION}
-    for name in settings.whole_layers:
-        if name not in kinds:
-            raise ConfigError(f"whole_layers: '{description.name}' has no layer '{name}'")
 
 
 def _claim(folder: Path, settings: TrainingSettings | RetrainingSettings) -> None:

@@ -92,9 +92,8 @@ class RetrainingSettings(Settings):
     """How `passionsr train --from` moves a model to another timestep.
 
     The teacher of the images is the `model` at its own timestep, or `hr`, the photographs; that of
-    latents is always the model. `whole_layers` learn all their weights, every other convolution
-    and linear layer of `components` a product of rank `lora_rank`. Before that the UNet's last
-    convolution is solved for, on `solved_crops`.
+    latents is always the model. First the UNet's last convolution is solved for, on `solved_crops`;
+    then every convolution and linear layer of `components` learns a product of rank `lora_rank`.
     """
 
     model: str
@@ -102,7 +101,6 @@ class RetrainingSettings(Settings):
     teacher: Literal["model", "hr"] = "model"
     lora_rank: PositiveInt = 16
     components: tuple[Literal["encoder", "unet"], ...] = Field(("unet",), min_length=1)
-    whole_layers: tuple[str, ...] = ("unet.conv_in", "unet.conv_out")
     degradation: DegradationSettings = DegradationSettings()
     stages: tuple[RetrainingStage, ...] = Field(min_length=1)
     solved_crops: PositiveInt = 64

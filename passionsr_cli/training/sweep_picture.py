@@ -21,8 +21,8 @@ def draw_sweep(path: Path, sweep: Sweep) -> None:
 
     figure = Figure(figsize=(12, 4.8), layout="constrained")
     figure.suptitle(
-        f"{sweep.model} (retrained for none of these but t = {sweep.timestep}), "
-        f"{sweep.bits} by min–max, against itself in full precision"
+        f"{sweep.model} (made for t = {sweep.timestep}) over the timestep: {sweep.bits} by "
+        "min–max, against itself in full precision"
     )
     latent, image = figure.subplots(1, 2)
     _draw_latents(latent, sweep)

@@ -22,14 +22,15 @@ def _rates(timestep: int) -> tuple[float, float]:
 @torch.no_grad()
 @pytest.mark.parametrize("timestep", [1, 199, 999])
 def test_a_moved_model_predicts_what_it_did_times_a_factor(
-    tiny_folder: Path, tiny_model: OneStepModel, timestep: int
+    tiny_folder: Path, timestep: int
 ) -> None:
     (alpha, sigma), (new_alpha, new_sigma) = _rates(199), _rates(timestep)
-    student = moved(sources.find(str(tiny_folder)), timestep)
+    known = sources.find(str(tiny_folder))
+    model, student = sources.load(str(tiny_folder)), moved(known, timestep)
     assert student.description.timestep == timestep
     latent = torch.randn(2, 4, 8, 8)
-    expected = tiny_model.predict(latent) * sigma * new_alpha / (alpha * new_sigma)
-    torch.testing.assert_close(student.predict(latent), expected, rtol=2e-2, atol=2e-3)
+    expected = model.predict(latent) * sigma * new_alpha / (alpha * new_sigma)
+    torch.testing.assert_close(student.predict(latent), expected, rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

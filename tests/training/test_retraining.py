@@ -92,9 +92,11 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
 
 
 def test_it_comes_nearer_to_its_teacher(values: dict[str, Any]) -> None:
-    stage = {**values["stages"][0], "steps": 30, "learning_rate": 5e-3}
+    stage = {**values["stages"][0], "steps": 40, "learning_rate": 3e-4}
     rows: list[Any] = []
-    settings = _settings(values, stages=[stage], validation_every_steps=30, lora_rank=8)
+    settings = _settings(
+        values, stages=[stage], validation_every_steps=40, lora_rank=4, timestep=999
+    )
     api.retrain(settings, None, "near", "cpu", "fp32", on_agreement=rows.append)
     assert rows[-1].latent_error < 0.8 * rows[0].latent_error
     assert rows[-1].image_psnr > rows[0].image_psnr
@@ -116,7 +118,6 @@ def test_what_cannot_be_is_said(values: dict[str, Any], tmp_path: Path) -> None:
         _settings(values, teacher="hr", stages=values["stages"][:1])
     for changes, message in (
         ({"timestep": 1000}, "timestep 1000 is outside the schedule"),
-        ({"whole_layers": ["unet.none"]}, "has no layer 'unet.none'"),
         ({"stages": [{**values["stages"][0], "crop_px": 62}]}, "crop_px must be a multiple of 8"),
     ):
         with pytest.raises(ConfigError, match=message):
