@@ -49,7 +49,7 @@ def train(
         int | None, typer.Option(metavar="T", help="The timestep a model is moved to.")
     ] = None,
     lora_rank: Annotated[
-        int | None, typer.Option(metavar="R", help="Rank of what is learned there. Default: 16.")
+        int | None, typer.Option(metavar="R", help="Rank of what is learned there. Default: 32.")
     ] = None,
     teacher: Annotated[
         str | None,

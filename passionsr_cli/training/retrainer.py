@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.sources import KnownModel, load
 from passionsr_cli.training import adapters
 from passionsr_cli.training.losses import as_model_input
-from passionsr_cli.training.moving import moved, solve_last_layer
+from passionsr_cli.training.moving import moved
 from passionsr_cli.training.photographs import CropBatches, Photographs, stream
 from passionsr_cli.training.settings import RetrainingSettings, RetrainingStage
 
 STATE_FILE = "retraining.pt"
 OBJECTIVE = "error"
-VALIDATION_SEED, SOLVING_SEED = 1_000_000, 2_000_000
+VALIDATION_SEED = 1_000_000
 START = "start"
 LAST = {"latent": UNET, "image": DECODER}
 
@@ -79,7 +79,6 @@ class Retrainer:
         torch.manual_seed(settings.seed)
         self.teacher = load(known.name).to(accelerator.device)
         self.student = moved(known, settings.timestep).to(accelerator.device)
-        solve_last_layer(self.student, self._pairs())
         # What does not learn is the teacher's own.
         if ENCODER in settings.components:
             self.student.vae.decoder = self.teacher.vae.decoder
@@ -175,25 +174,11 @@ class Retrainer:
         return Objective(OBJECTIVE, parameters, prepared, loss, rate, settings.gradient_clip)
 
     @torch.no_grad()
-    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The teacher's z_L and z_H of some batches."""
-        stage = self.settings.stages[0]
-        crops = self._batches(stage.batch_size, stage.crop_px, SOLVING_SEED)
-        for number in range(-(-self.settings.solved_crops // stage.batch_size)):
-            upscaled, _ = self._images(crops[number])
-            low = self.teacher.encode(upscaled)
-            yield low, self.teacher.to_x0(low, self.teacher.predict(low))
-
-    def _images(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Upscaled LR images and the photographs."""
-        device = self.accelerator.device
-        hr, lr = batch["hr"].to(device), batch["lr"].to(device)
-        return as_model_input(lr, hr), hr
-
-    @torch.no_grad()
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What reaches the first component that learns, and the photographs."""
-        upscaled, hr = self._images(batch)
+        device = self.accelerator.device
+        hr, lr = batch["hr"].to(device), batch["lr"].to(device)
+        upscaled = as_model_input(lr, hr)
         with self.accelerator.autocast():
             x = Chain(self.teacher, COMPONENTS[: self.first])(upscaled)
         return x, hr

@@ -92,18 +92,17 @@ class RetrainingSettings(Settings):
     """How `passionsr train --from` moves a model to another timestep.
 
     The teacher of the images is the `model` at its own timestep, or `hr`, the photographs; that of
-    latents is always the model. First the UNet's last convolution is solved for, on `solved_crops`;
-    then every convolution and linear layer of `components` learns a product of rank `lora_rank`.
+    latents is always the model. Every convolution and linear layer of `components` learns a
+    product of rank `lora_rank`.
     """
 
     model: str
     timestep: NonNegativeInt
     teacher: Literal["model", "hr"] = "model"
-    lora_rank: PositiveInt = 16
+    lora_rank: PositiveInt = 32
     components: tuple[Literal["encoder", "unet"], ...] = Field(("unet",), min_length=1)
     degradation: DegradationSettings = DegradationSettings()
     stages: tuple[RetrainingStage, ...] = Field(min_length=1)
-    solved_crops: PositiveInt = 64
     validation_crops: PositiveInt = 8
     validation_every_steps: PositiveInt = 100
     save_every_seconds: PositiveInt = 45

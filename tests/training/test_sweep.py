@@ -16,14 +16,11 @@ def _settings(folder: Path, bits: str) -> CalibrationSettings:
     return settings_for(bits, None, {**options, "device": "cpu", "precision": "fp32"})
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_errors_over_the_timestep_are_measured_and_drawn(
-    tiny_folder: Path, tmp_path: Path, suffix: str
-) -> None:
-    picture = tmp_path / f"sweep.{suffix}"
+def test_errors_over_the_timestep_are_measured_and_drawn(tiny_folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "sweep.svg"
     steps = [1, 199, 999]
     coarse = api.sweep_timesteps(_settings(tiny_folder, "w4a4"), steps, [str(tiny_folder)], picture)
-    assert picture.stat().st_size > 1000
+    assert "<svg" in picture.read_text(encoding="utf-8")
     assert [row.timestep for row in coarse.rows] == steps
     # σ/α from the schedule's definition.
     signal = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
