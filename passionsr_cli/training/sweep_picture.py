@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from passionsr_cli.atomic import replace_atomically
 
@@ -19,7 +19,7 @@ def draw_sweep(path: Path, sweep: Sweep) -> None:
     """Errors of z_H and of the image over the timestep (QArtSR's histogram); PNG, SVG or PDF."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure = Figure(figsize=(12, 5.4), layout="constrained")
     figure.suptitle(
         f"{sweep.model} (made for t = {sweep.timestep}) over the timestep: {sweep.bits} by "
         "min–max, against itself in full precision"
@@ -27,6 +27,7 @@ def draw_sweep(path: Path, sweep: Sweep) -> None:
     latent, image = figure.subplots(1, 2)
     _draw_latents(latent, sweep)
     _draw_images(image, sweep)
+    figure.legend(*latent.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     with replace_atomically(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
@@ -44,31 +45,41 @@ def _draw_latents(axes: Axes, sweep: Sweep) -> None:
     distances = [sweep.relative * row.distance for row in sweep.rows]
     label = f"relative error of ε: {sweep.relative:.2g}·‖z_L − α z_H‖/α"
     axes.plot(places, distances, "k:", label=label)
-    _draw_retrained(axes, sweep, "latent_error")
+    _draw_retrained(axes, sweep, "unet_error", "none", ", UNet")
+    _draw_retrained(axes, sweep, "latent_error", "full", ", both")
     axes.set(yscale="log", ylabel="error of z_H (root mean square, latent units)")
     _name_timesteps(axes, sweep)
 
 
 def _draw_images(axes: Axes, sweep: Sweep) -> None:
     axes.bar(range(len(sweep.rows)), [row.image_psnr for row in sweep.rows], 2 * BAR)
-    _draw_retrained(axes, sweep, "image_psnr")
+    _draw_retrained(axes, sweep, "image_psnr", "full", "")
     axes.set(ylabel="PSNR of the image to full precision (dB, RGB)")
     _name_timesteps(axes, sweep)
 
 
-def _draw_retrained(axes: Axes, sweep: Sweep, name: str) -> None:
+def _draw_retrained(
+    axes: Axes, sweep: Sweep, name: str, fill: Literal["full", "none"], what: str
+) -> None:
     """Models at their own timesteps, where the bars of these are or would be."""
     steps = [row.timestep for row in sweep.rows]
-    for row in sweep.retrained:
+    for number, row in enumerate(sweep.retrained):
         before = [step for step in steps if step <= row.timestep]
         place = float(len(before) - 1)
         if before and before[-1] != row.timestep:
             place += 0.5
-        axes.plot(place, getattr(row, name), "D", label=f"{row.model} (t = {row.timestep})")
+        axes.plot(
+            place,
+            getattr(row, name),
+            linestyle="none",
+            marker="D",
+            fillstyle=fill,
+            color=f"C{number + 2}",
+            markeredgecolor="black" if fill == "full" else None,
+            label=f"{row.model} (t = {row.timestep}){what}",
+        )
 
 
 def _name_timesteps(axes: Axes, sweep: Sweep) -> None:
     axes.set_xticks(range(len(sweep.rows)), [str(row.timestep) for row in sweep.rows])
     axes.set(xlabel="timestep t (of the schedule)")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
