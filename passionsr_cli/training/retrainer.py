@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from passionsr_cli.calibration.fit import relative_error
+from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
