@@ -43,7 +43,7 @@ class OneStepModel(nn.Module):
 
     def encode(self, upscaled: Tensor) -> Tensor:
         """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""
-        patches = F.pixel_unshuffle(upscaled * 2 - 1, self.description.patch_size)
+        patches = F.pixel_unshuffle(upscaled, self.description.patch_size) * 2 - 1
         patches = patches.contiguous(memory_format=self.memory_format)
         posterior = self.vae.encode(patches).latent_dist
         latent: Tensor = posterior.mode() * float(self.vae.config.scaling_factor)

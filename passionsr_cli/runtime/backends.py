@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from passionsr_cli.runtime.openvino_graph import ComponentGraph
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
-GRAPH_VERSION = 3
+GRAPH_VERSION = 4
 RELEASED_IS_SIMULATED = "the released numerics have no form integer kernels take"
 
 

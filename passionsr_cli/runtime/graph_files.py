@@ -12,10 +12,11 @@ import openvino
 
 from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import StoreError
-from passionsr_cli.models.components import COMPONENTS, ENCODER
+from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.runtime.float32_parts import keep_in_float32, residual_stream
 from passionsr_cli.runtime.graph_passes import fit_to_cpu
 from passionsr_cli.runtime.openvino_graph import ComponentGraph, component_graph
 
@@ -47,11 +48,15 @@ def write_graphs(
     components = {}
     for component in COMPONENTS:
         graph = convert(model, component)
+        # The UNet sees noise alone, and full precision has no grids whose codes could flip.
+        stream = residual_stream(graph.model) if graph.layers and component != UNET else set()
         if size_px is not None:
             side = component_side(model.description, component, size_px)
             graph.model.reshape([1, graph.model.input().partial_shape[1], side, side])
             fit_to_cpu(graph.model)
-        openvino.save_model(graph.model, folder / f"{component}.xml", compress_to_fp16=False)
+        path = folder / f"{component}.xml"
+        openvino.save_model(graph.model, path, compress_to_fp16=False)
+        keep_in_float32(path, stream)
         components[component] = {
             "layers": graph.layers,
             "folded": graph.folded,

@@ -1,4 +1,5 @@
-"""Rewriting graphs of one size into what OpenVINO's CPU kernels run faster; the result is the same.
+"""Rewriting graphs of one size into what OpenVINO's CPU kernels run faster, or compute more closely
+to the model; in float32 the result is the same.
 
 Measured on two cores with AVX512-VNNI, Stable Diffusion 2.1's architecture at W8A8, 512×512:
 group normalization by channels takes 5 % off the UNet and 10 % off encoder and decoder, strips
@@ -18,6 +19,7 @@ STRIP_SUFFIX = "/strip"
 # Where neither the weights fit a core's cache nor the input the shared one, a convolution reads
 # its input from memory again and again, and runs at half of its speed.
 LARGE_WEIGHT_BYTES, LARGE_INPUT_BYTES = 1 << 20, 1 << 24
+MOVES = ("Reshape", "Transpose")
 
 Node = Any
 
@@ -32,11 +34,37 @@ def fit_to_cpu(model: openvino.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def begin_behind_moves(model: openvino.Model) -> None:
+    """Make a graph whose shapes are all known take its input as its first arithmetic reads it.
+
+    The reshapes and transpositions that open an encoder become the caller's. With bf16 around
+    integers, OpenVINO rounds an input to bf16 before it moves it, but not where arithmetic is
+    first: an image would lose nine of its bits ahead of the first grid.
+    """
+    (parameter,) = model.get_parameters()
+    opened = parameter
+    while (reader := _next_move(opened)) is not None:
+        opened = reader
+    if opened is not parameter:
+        begun = ops.parameter(_shape(opened.output(0)), np.float32)
+        _replace(opened, begun)
+        model.add_parameters([begun])
+        model.remove_parameter(parameter)
+        model.validate_nodes_and_infer_types()
+
+
+def _next_move(node: Node) -> Node | None:
+    """The node that does nothing but move the output of this one, if it has such a reader."""
+    readers = [target.get_node() for target in node.output(0).get_target_inputs()]
+    return next((each for each in readers if each.get_type_name() in MOVES), None)
+
+
 def _normalize_by_channels(node: Node) -> None:
     """Group normalization as sums over channels, which follow the convolutions' layout.
 
     OpenVINO's own kernel wants channel after channel and has everything moved there and back. The
-    variance comes from differences to the mean: that of squares would lose too much in bf16.
+    variance comes from differences to the mean: that of squares would lose too much in bf16. So
+    would Broadcast, which rounds to bf16 where a product with ones is fused with what follows.
     """
     x, scale, bias = (node.input_value(number) for number in range(3))
     shape = _shape(x)
@@ -46,12 +74,13 @@ def _normalize_by_channels(node: Node) -> None:
     batch, channels = shape[:2]
     groups = int(settings["num_groups"])
     grouped = [batch, groups, channels // groups, 1]
+    ones = np.ones((1, 1, channels // groups, 1), np.float32)
 
     def by_group(values: Node) -> Node:
         """The mean over each group of (B, C, H, W), as (B, C, 1, 1)."""
         means = ops.reduce_mean(values, [2, 3], True)
         mean = ops.reduce_mean(ops.reshape(means, grouped, False), [2], True)
-        return ops.reshape(ops.broadcast(mean, grouped), [batch, channels, 1, 1], False)
+        return ops.reshape(ops.multiply(mean, ones), [batch, channels, 1, 1], False)
 
     mean = by_group(x)
     centred = ops.subtract(x, mean)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import openvino
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from passionsr_cli.errors import TileMemoryError
@@ -21,7 +22,7 @@ from passionsr_cli.models.schedule import predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran, is_integer_kernel
 from passionsr_cli.runtime.graph_files import StoredGraph
-from passionsr_cli.runtime.graph_passes import STRIP_SUFFIX, fit_to_cpu
+from passionsr_cli.runtime.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
 from passionsr_cli.runtime.openvino_graph import BRANCH_SUFFIX, attention_products
 
 DEVICE = "CPU"
@@ -107,6 +108,8 @@ class OpenVINOExecutor:
 
     def _run(self, component: str, x: Tensor) -> Tensor:
         request = self._ready(component, tuple(x.shape))
+        if component == ENCODER:
+            x = F.pixel_unshuffle(x, self.description.patch_size)
         try:
             request.infer([x.float().contiguous().numpy()])
         except (MemoryError, RuntimeError) as error:
@@ -129,6 +132,8 @@ class OpenVINOExecutor:
         model = core().read_model(graph.path)
         model.reshape(list(shape))
         fit_to_cpu(model)
+        if component == ENCODER:
+            begin_behind_moves(model)
         compiled = core().compile_model(model, DEVICE, settings)
         ran = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, ran)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from openvino import opset13 as ops
 
 from passionsr_cli.runtime import graph_passes
-from passionsr_cli.runtime.graph_passes import STRIP_SUFFIX, fit_to_cpu
+from passionsr_cli.runtime.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
 
 
 def _run(model: openvino.Model, x: torch.Tensor) -> torch.Tensor:
@@ -74,4 +74,36 @@ def test_small_convolutions_and_token_norms_stay() -> None:
     model = openvino.Model([node], [source])
     before = _types(model)
     fit_to_cpu(model)
+    assert _types(model) == before
+
+
+def test_an_input_meets_its_first_grid_unrounded() -> None:
+    """In bf16, with the moves that open an encoder ahead of the grid, codes would flip."""
+    source: Any = ops.parameter([1, 3, 4, 6], np.float32)
+    apart = ops.reshape(source, [1, 3, 2, 2, 3, 2], False)
+    moved = ops.reshape(ops.transpose(apart, [0, 1, 3, 5, 2, 4]), [1, 12, 2, 3], False)
+    # A grid per channel, as a transformation makes it, cannot go ahead of the moves.
+    tops = np.linspace(1, 2, 12, dtype=np.float32).reshape(1, 12, 1, 1)
+    lower, upper = (ops.constant(np.float32(bound)) for bound in (0, 255))
+    codes = ops.fake_quantize(moved, ops.constant(0 * tops), ops.constant(tops), lower, upper, 256)
+    # Up to the last product, that is: what is behind it is float32 anyway.
+    same = ops.constant(np.eye(12, dtype=np.float32).reshape(12, 12, 1, 1))
+    product = ops.convolution(codes, same, [1, 1], [0, 0], [0, 0], [1, 1])
+    model = openvino.Model([product], [source])
+    begin_behind_moves(model)
+    assert list(model.input().shape) == [1, 12, 2, 3]
+    assert "Transpose" not in _types(model)
+    wanted = 180 + torch.arange(72.0).reshape(1, 12, 2, 3)
+    # Bf16 has steps of half a code to a whole one here.
+    x = (wanted + 0.45) / 255 * torch.from_numpy(tops)
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    found = torch.from_numpy(compiled([x.numpy()])[0].copy())
+    assert torch.equal(found, wanted)
+
+
+def test_graphs_that_begin_with_arithmetic_stay() -> None:
+    source = ops.parameter([1, 8, 6], np.float32)
+    model = openvino.Model([ops.reshape(ops.relu(source), [8, 6], False)], [source])
+    before = _types(model)
+    begin_behind_moves(model)
     assert _types(model) == before
