@@ -39,7 +39,7 @@ class QArtSRSettings(Settings):
     narrowest_branch: NonNegativeInt = 160
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     exponent: float = Field(0.5, ge=0, le=1)
-    bounds_start: BoundsStart = "mse"
+    bounds_start: BoundsStart = "extremes"
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
     module: FitSettings | None = FitSettings(steps=6, learning_rate=0.5)
     module_weight: float = Field(0.5, ge=0)
