@@ -55,6 +55,6 @@ def stages(settings: EfficientDMSettings) -> tuple[LayerDesign, Stages]:
         merged_start=settings.merged_start,
         bounds_start=settings.bounds_start,
         offsets=settings.offsets,
-        scaled_gradient=True,
+        scaled_gradient=settings.fit.optimizer == "sgd",
     )
     return design, component_stages(LEARNED, LEARNED, settings.fit, settings.unet_target)

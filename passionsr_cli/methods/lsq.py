@@ -27,7 +27,8 @@ class LSQSettings(Settings):
 
     The paper: no offsets, `lsq` starts, SGD with momentum 0.9 and a cosine schedule, whose rate
     of 0.01 is that of weights and steps together. LSQ+: offsets of activations, `mse` starts.
-    Both count on weights that learn; where these are frozen their grids need offsets too.
+    Adam needs no factor on the gradients of steps, so there is one with `sgd` alone.
+    Both papers count on weights that learn; where these are frozen their grids need offsets too.
     `distributed` fits one component after the other to its own output instead of all at once to
     the image. As in every method here a weight has a step for each output channel, not one
     (`weight_grids: tensor`), and 8-bit weights are symmetric.
@@ -42,7 +43,9 @@ class LSQSettings(Settings):
 def stages(settings: LSQSettings) -> tuple[LayerDesign, Stages]:
     """All steps at once, or those of one component after the other."""
     design = LayerDesign(
-        bounds_start=settings.bounds_start, offsets=settings.offsets, scaled_gradient=True
+        bounds_start=settings.bounds_start,
+        offsets=settings.offsets,
+        scaled_gradient=settings.fit.optimizer == "sgd",
     )
     if settings.distributed:
         return design, component_stages(LBQ, LBQ, settings.fit, "teacher")

@@ -48,6 +48,6 @@ def stages(settings: QDMSettings) -> tuple[LayerDesign, Stages]:
         attention_scale="deviations",
         bounds_start=settings.bounds_start,
         offsets=settings.offsets,
-        scaled_gradient=True,
+        scaled_gradient=settings.fit.optimizer == "sgd",
     )
     return design, component_stages(LET | LBQ, LBQ, settings.fit, settings.unet_target)

@@ -28,7 +28,7 @@ class Quantizer(nn.Module):
     `channels` is a weight's number of output channels, 0 for activations (B, …). With
     `scaled_gradient` the grid's gradient is multiplied by LSQ's g = 1/√(N·q_max) (arXiv
     1902.08153, section 2.2), N the number of values of a weight, or of one image's activation,
-    that share a scale. Adam does not see this: it divides gradients by their size.
+    that share a scale. Adam divides gradients by their size and needs none.
     """
 
     unit: Tensor | None

@@ -65,7 +65,9 @@ def test_unknown_names_and_keys_are_refused() -> None:
 
 def test_lsq_learns_all_steps_from_the_image_at_once() -> None:
     method = _build("lsq")
-    assert method.design.scaled_gradient
+    sgd = {"steps": 1, "learning_rate": 1, "optimizer": "sgd"}
+    assert not method.design.scaled_gradient
+    assert _build("lsq", fit=sgd).design.scaled_gradient
     (stage,) = method.stages
     assert stage.components == ("encoder", "unet", "decoder")
     assert stage.learns == LBQ

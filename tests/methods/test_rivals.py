@@ -19,9 +19,9 @@ FIT = {"steps": 6, "learning_rate": 0.15}
 SHORT = {**FIT, "steps": 2}
 RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
 RIVALS: dict[str, dict[str, Any]] = {
-    "lsq": {"fit": FIT, "offsets": "all", "bounds_start": "extremes"},
+    "lsq": {"fit": FIT},
     "efficientdm": {"fit": FIT, "merged_ranks": RANKS},
-    "qdm": {"fit": FIT, "offsets": "all", "bounds_start": "extremes"},
+    "qdm": {"fit": FIT, "bounds_start": "extremes"},
 }
 Run = Callable[..., Any]
 

@@ -131,10 +131,11 @@ def test_one_learning_rate_moves_large_and_small_bounds_alike() -> None:
     assert moved[0] > 1.05
 
 
-def test_a_gradient_step_on_the_bounds_lowers_the_error() -> None:
+@pytest.mark.parametrize("offset", [True, False])
+def test_a_gradient_step_on_the_bounds_lowers_the_error(offset: bool) -> None:
     """An outlier makes min-max bounds too wide; learning narrows them."""
     x = torch.cat([torch.randn(2000, generator=torch.manual_seed(0)), torch.tensor([12.0])])
-    quantizer = _started(x, Scheme(4))
+    quantizer = _started(x, Scheme(4, offset=offset))
     optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.005)
     errors = []
     for _ in range(100):
