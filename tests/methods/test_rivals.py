@@ -15,13 +15,13 @@ from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.fitting.loop import Progress
 
-FIT = {"steps": 6, "learning_rate": 0.15}
+FIT = {"steps": 8, "learning_rate": 0.15}
 SHORT = {**FIT, "steps": 2}
 RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
 RIVALS: dict[str, dict[str, Any]] = {
     "lsq": {"fit": FIT},
     "efficientdm": {"fit": FIT, "merged_ranks": RANKS},
-    "qdm": {"fit": FIT, "bounds_start": "extremes"},
+    "qdm": {"fit": FIT},
 }
 Run = Callable[..., Any]
 
@@ -35,9 +35,8 @@ def run(tiny_folder: Path) -> Run:
             "model": str(tiny_folder),
             "unet": "w4a4",
             "vae": "w4a4",
-            "crops": 2,
+            "crops": 4,
             "crop_px": 32,
-            "observing_batch_size": 1,
             "device": "cpu",
             "precision": "fp32",
             "method": method,
@@ -82,7 +81,7 @@ class _KillAt(Quiet):
     [
         ("lsq", "steps", 1, {"fit": {**SHORT, "optimizer": "sgd"}, "bounds_start": "lsq"}),
         ("efficientdm", "unet", 1, {"fit": SHORT, "bounds_start": "extremes"}),
-        ("qdm", "unet: observing", 1, {"fit": SHORT, "bounds_start": "lsq"}),
+        ("qdm", "unet: observing", 4, {"fit": SHORT, "bounds_start": "lsq"}),
     ],
 )
 def test_a_kill_changes_no_integer(
