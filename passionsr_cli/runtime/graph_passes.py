@@ -39,7 +39,7 @@ def begin_behind_moves(model: openvino.Model) -> None:
 
     The reshapes and transpositions that open an encoder become the caller's. With bf16 around
     integers, OpenVINO rounds an input to bf16 before it moves it, but not where arithmetic is
-    first: an image would lose nine of its bits ahead of the first grid.
+    first: an image would be left with eight bits ahead of the first grid.
     """
     (parameter,) = model.get_parameters()
     opened = parameter
