@@ -15,16 +15,24 @@ from passionsr_cli.config import (
     validate,
 )
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.training.settings import TrainingSettings
+from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 
 TRAINING = [name for name in preset_names() if name.startswith("train")]
 UPSCALING = ["exact", "low-memory"]
-CALIBRATION = [name for name in preset_names() if name not in (*TRAINING, *UPSCALING)]
+RETRAINING = ["retrain"]
+OTHERS = (*TRAINING, *RETRAINING, *UPSCALING)
+CALIBRATION = [name for name in preset_names() if name not in OTHERS]
 
 
 @pytest.mark.parametrize("preset", UPSCALING)
 def test_upscale_presets_are_valid(preset: str) -> None:
     assert settings_from(preset, UpscaleSettings) != UpscaleSettings()
+
+
+@pytest.mark.parametrize("preset", RETRAINING)
+def test_retraining_presets_are_valid(preset: str) -> None:
+    settings = settings_from(preset, RetrainingSettings, {"model": "mini", "timestep": 49})
+    assert settings.stages
 
 
 @pytest.mark.parametrize("preset", CALIBRATION)
