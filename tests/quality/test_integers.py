@@ -1,9 +1,9 @@
 """How near integer execution comes to the definition, and how fast it is.
 
-    PASSIONSR_REALSR=DIR PASSIONSR_INTEGER_CHECKPOINTS=NAME,NAME \
+    PASSIONSR_REALSR=DIR PASSIONSR_INTEGER_CHECKPOINTS=FOLDER,FOLDER \
         pytest -s tests/quality/test_integers.py
 
-Upscales 20 photographs with each checkpoint (names or folders), by torch, which defines the
+Upscales 20 photographs with each checkpoint (folders), by torch, which defines the
 result, and by OpenVINO. Where a value lies midway between two integers, the last bit of a float
 decides, and each flipped code moves values of the next layer across such middles: so the
 definition's distance to itself, with its input multiplied by 1 + 1e-6, is measured beside.
