@@ -45,7 +45,7 @@ class EfficientDMSettings(Settings):
     bounds_start: BoundsStart = "mse"
     offsets: Offsets = "all"
     unet_target: Literal["noise", "teacher"] = "noise"
-    fit: FitSettings = FitSettings(steps=140, learning_rate=0.3)
+    fit: FitSettings = FitSettings(steps=140, learning_rate=0.15)
 
 
 def stages(settings: EfficientDMSettings) -> tuple[LayerDesign, Stages]:

@@ -38,7 +38,7 @@ class QDMSettings(Settings):
     bounds_start: BoundsStart = "mse"
     offsets: Offsets = "all"
     unet_target: Literal["noise", "teacher"] = "noise"
-    fit: FitSettings = FitSettings(steps=140, learning_rate=0.3)
+    fit: FitSettings = FitSettings(steps=140, learning_rate=0.15)
 
 
 def stages(settings: QDMSettings) -> tuple[LayerDesign, Stages]:
