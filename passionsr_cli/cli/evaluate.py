@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from passionsr_cli.cli.console import command, output, print_json, show_note
-from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
+from passionsr_cli.cli.options import (
+    ConfigOption,
+    DataRootOption,
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    MetricWeightsOption,
+    PrecisionOption,
+)
 
 if TYPE_CHECKING:
     from passionsr_cli.evaluation.results import Results
@@ -24,14 +32,7 @@ def evaluate(
             "holds pairs, or two folders. Default: sample, eight photographs that are always here.",
         ),
     ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where the folders of data sets are. Default: PASSIONSR_DATA, then the user's "
-            "data directory.",
-        ),
-    ] = None,
+    data_root: DataRootOption = None,
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME|DIR", help="A row at full precision; may be repeated."),
@@ -59,10 +60,7 @@ def evaluate(
             "Default: all of the protocol.",
         ),
     ] = None,
-    metric_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
-    ] = None,
+    metric_weights: MetricWeightsOption = None,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -87,7 +85,7 @@ def evaluate(
             help="Where images, results and the report go. Default: evaluation-DATASET.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")] = None,
+    limit: LimitOption = None,
     published: Annotated[
         bool | None, typer.Option("--published", help="Show what papers printed, too.")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,3 +23,16 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
 ]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the folders of data sets are. Default: PASSIONSR_DATA, then the user's "
+        "data directory.",
+    ),
+]
+MetricWeightsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
+]
+LimitOption = Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")]

@@ -16,7 +16,15 @@ from passionsr_cli.cli.console import (
     show_error,
     show_note,
 )
-from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, ModelOption
+from passionsr_cli.cli.options import (
+    ConfigOption,
+    DataRootOption,
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    MetricWeightsOption,
+    ModelOption,
+)
 
 if TYPE_CHECKING:
     from passionsr_cli.tables.results import Table
@@ -38,14 +46,7 @@ def reproduce(
         str | None,
         typer.Option(metavar="NAME|DIR|LR,HR", help="As for evaluate. Default: RealSR."),
     ] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where the folders of data sets are. Default: PASSIONSR_DATA, then the user's "
-            "data directory.",
-        ),
-    ] = None,
+    data_root: DataRootOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,11 +62,8 @@ def reproduce(
         str | None,
         typer.Option(metavar="NAME,NAME", help="Of the table's metrics these. Default: all."),
     ] = None,
-    metric_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")] = None,
+    metric_weights: MetricWeightsOption = None,
+    limit: LimitOption = None,
     output_folder: Annotated[
         Path | None,
         typer.Option(
