@@ -9,7 +9,7 @@ Tensors of a layer L, as far as it has them:
     L.bias                with the shift's part W δ in it
     L.channel_scale       float32, LET with the split folded in
     L.channel_shift       float32
-    L.branch_down, L.branch_up            bfloat16, of a low-rank branch beside the layer
+    L.branch_down, L.branch_up            bfloat16's numbers, of a low-rank branch beside it
     L.input_scale, L.input_zero_point     of the input; for attention query_…, key_…,
                                           probability_…, value_…
 
@@ -94,7 +94,9 @@ def _packed(layer: Quantized) -> Tensors:
     if frozen.bias is not None:
         tensors["bias"] = shortest(frozen.bias.detach())
     if frozen.branch is not None:
-        tensors |= {"branch_down": frozen.branch[0], "branch_up": frozen.branch[1]}
+        # numpy, which readers use, has no bfloat16.
+        down, up = (shortest(factor.float()) for factor in frozen.branch)
+        tensors |= {"branch_down": down, "branch_up": up}
     if frozen.input_grid is not None:
         tensors |= _grid_tensors("input", frozen.input_grid)
     if frozen.weight_grid is None:
@@ -204,9 +206,13 @@ def _restore(model: OneStepModel, row: LayerRow, tensors: Tensors) -> None:
             channel_scale=own.get("channel_scale"),
             channel_shift=own.get("channel_shift"),
             input_grid=None if row.activation is None else _grid(own, "input", row.activation),
-            branch=(own["branch_down"], own["branch_up"]) if layer.plan.rank else None,
+            branch=_branch(own) if layer.plan.rank else None,
         )
     )
+
+
+def _branch(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return tensors["branch_down"].bfloat16(), tensors["branch_up"].bfloat16()
 
 
 def _grid(tensors: Mapping[str, Tensor], name: str, scheme: Scheme) -> Grid:
