@@ -146,7 +146,8 @@ class DegradationSettings(Settings):
 class CalibrationSettings(Settings):
     """How `passionsr calibrate` turns a model into a checkpoint.
 
-    `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all;
+    `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all: those of
+    PassionSR, which are all at 8 and 6 bits, and what reads the image and the latents.
     `float_layers` are not quantized. Bounds start from the extremes of `observing_batch_size`
     images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
@@ -162,10 +163,13 @@ class CalibrationSettings(Settings):
     vae: Bits = "w8a8"
     eight_bit_layers: tuple[str, ...] = (
         "unet.time_embedding.linear_1",
+        "unet.conv_in",
         "unet.conv_out",
         "vae.quant_conv",
         "vae.post_quant_conv",
+        "vae.encoder.conv_in",
         "vae.encoder.conv_out",
+        "vae.decoder.conv_in",
         "vae.decoder.conv_out",
     )
     float_layers: tuple[str, ...] = ()

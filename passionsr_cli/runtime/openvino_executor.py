@@ -117,7 +117,11 @@ class OpenVINOExecutor:
                 raise
             raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
         # The request's own memory is written again by its next run.
-        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+        output = torch.from_numpy(request.get_output_tensor(0).data.copy())
+        if component != UNET:
+            # The autoencoder computes on the whole image: each half needs the other's memory.
+            request.get_compiled_model().release_memory()
+        return output
 
     def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
         graph = self._graphs.graph(component)

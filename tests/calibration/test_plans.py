@@ -26,14 +26,15 @@ def test_exceptions_keep_eight_bits_and_say_so(tiny_model: OneStepModel) -> None
     lifted = [name for name, row in rows.items() if row.reason == EXCEPTION]
     assert sorted(lifted) == sorted(CalibrationSettings().eight_bit_layers)
     assert {bits_of(rows[name]) for name in lifted} == {"w8a8"}
-    assert bits_of(rows["unet.conv_in"]) == "w4a6"
-    assert bits_of(rows["vae.decoder.conv_in"]) == "w2a2"
+    assert bits_of(rows["unet.down_blocks.0.resnets.0.conv1"]) == "w4a6"
+    assert bits_of(rows["vae.decoder.mid_block.resnets.0.conv1"]) == "w2a2"
     assert bits_of(rows["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]) == "a6"
 
 
 def test_eight_bit_weights_are_symmetric_and_fewer_are_not(tiny_model: OneStepModel) -> None:
     rows = _rows(tiny_model, unet="w8a8", vae="w6a8")
-    unet, vae = rows["unet.conv_in"].weight, rows["vae.decoder.conv_in"].weight
+    unet = rows["unet.conv_in"].weight
+    vae = rows["vae.decoder.mid_block.resnets.0.conv1"].weight
     assert unet is not None
     assert vae is not None
     assert (unet.symmetric, vae.symmetric) == (True, False)
@@ -65,7 +66,7 @@ def test_layers_can_stay_in_floating_point(tiny_model: OneStepModel) -> None:
 
 def test_weights_alone_can_be_quantized(tiny_model: OneStepModel) -> None:
     rows = _rows(tiny_model, unet="w4a16", vae="w4a16")
-    assert bits_of(rows["unet.conv_in"]) == "w4a16"
+    assert bits_of(rows["unet.down_blocks.0.resnets.0.conv1"]) == "w4a16"
     assert bits_of(rows["unet.conv_out"]) == "w8a16"
     attention = rows["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]
     assert attention.plan is None

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from passionsr_cli.calibration import checkpoints, runs
 from passionsr_cli.errors import ConfigError
@@ -24,7 +23,8 @@ def test_branches_and_gptq_come_nearer_than_maxmin(
     assert entry.manifest["image_psnr"] > nearest.manifest["image_psnr"]
     assert [stage["steps"] for stage in entry.manifest["stages"]] == [0]
     branches = {key: x for key, x in entry.tensors().items() if "branch" in key}
-    assert branches and all(tensor.equal(tensor.bfloat16()) for tensor in branches.values())
+    assert branches
+    assert all(tensor.equal(tensor.bfloat16()) for tensor in branches.values())
     assert all(4 in tensor.shape[:2] for tensor in branches.values())
 
 

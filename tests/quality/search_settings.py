@@ -7,10 +7,9 @@ TABLE is one of `configs/tables/search/`, ROWS how many to fill in, by default a
     | bits | settings | dB to full precision | dB to photographs | seconds |
 
 with JSON of `method_settings` of the method that the file is named after. `mini` is calibrated on
-a few small crops, and one of so many of RealSR's 100 images upscaled in float32: PSNR (RGB) to
-what full precision makes of it, and the difference to full precision's PSNR to the photographs. A
-line "Measured with `JSON`" says of how many crops and images where it is not `MEASURED_WITH`.
-Delete results to have them measured again.
+a few small crops, the rest of the settings being those of `--bits`, and every tenth of RealSR's
+100 images is upscaled in float32: PSNR (RGB) to what full precision makes of it, and the
+difference to full precision's PSNR to the photographs. Delete results to have them measured again.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ import torch
 from PIL import Image
 
 from passionsr_cli import api
+from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import CalibrationSettings, UpscaleSettings
 
-MEASURED_WITH = {"crops": 8, "crop_px": 256, "every": 5}
+CROPS = {"crops": 8, "crop_px": 192}
+EVERY = 10
 
 
 def _read(path: Path) -> torch.Tensor:
@@ -43,9 +44,8 @@ def _psnr(one: torch.Tensor, other: torch.Tensor) -> float:
 class Judge:
     """Full precision's results, and how far those of checkpoints are from them."""
 
-    def __init__(self, data: Path, crops: int, crop_px: int, every: int) -> None:
-        self.crops = {"crops": crops, "crop_px": crop_px}
-        self.files = sorted(data.glob("test_LR/*.png"))[::every]
+    def __init__(self, data: Path) -> None:
+        self.files = sorted(data.glob("test_LR/*.png"))[::EVERY]
         self.photographs = [_read(data / "test_HR" / file.name) for file in self.files]
         self.full = self._results(UpscaleSettings(precision="fp32", color_fix="none"))
         self.full_psnr = self._mean(self.full, self.photographs)
@@ -63,11 +63,10 @@ class Judge:
         with tempfile.TemporaryDirectory() as home:
             os.environ["PASSIONSR_HOME"] = home
             values = {
+                **settings_for(bits, [], {}).model_dump(),
                 "method": method,
                 "method_settings": {method: json.loads(settings)},
-                "unet": bits,
-                "vae": bits,
-                **self.crops,
+                **CROPS,
                 "device": "cpu",
             }
             entry = api.calibrate(CalibrationSettings.model_validate(values))
@@ -80,9 +79,7 @@ class Judge:
 
 def main(table: Path, rows: int) -> None:
     lines = table.read_text(encoding="utf-8").splitlines()
-    said = [line.split("`")[1] for line in lines if line.startswith("Measured with ")]
-    how = json.loads(said[0]) if said else MEASURED_WITH
-    judge = Judge(Path(os.environ["PASSIONSR_REALSR"]), **how)
+    judge = Judge(Path(os.environ["PASSIONSR_REALSR"]))
     for number, line in enumerate(lines):
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         if len(cells) < 5 or not cells[1].startswith("`") or cells[2] or not rows:
