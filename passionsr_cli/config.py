@@ -147,7 +147,7 @@ class CalibrationSettings(Settings):
     """How `passionsr calibrate` turns a model into a checkpoint.
 
     `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all: those of
-    PassionSR, which are all at 8 and 6 bits, and what reads the image and the latents.
+    PassionSR, and what reads the image and the latents.
     `float_layers` are not quantized. Bounds start from the extremes of `observing_batch_size`
     images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.

@@ -43,12 +43,10 @@ def test_calibration_presets_are_valid(preset: str) -> None:
         bits, _, part = preset.partition("-")
         assert settings.unet == bits
         assert settings.vae == ("fp" if part == "unet" else bits)
-        # Exceptions are there to be seen: PassionSR's, or those a free combination gets too.
+        # Exceptions are there to be seen, and are those a free combination gets too.
         text = (preset_folder() / f"{preset}.yaml").read_text()
         assert all(f"- {name}\n" in text for name in settings.eight_bit_layers)
-        everywhere = CalibrationSettings().eight_bit_layers
-        published = tuple(name for name in everywhere if not name.endswith("conv_in"))
-        assert settings.eight_bit_layers == (published if bits in {"w8a8", "w6a6"} else everywhere)
+        assert settings.eight_bit_layers == CalibrationSettings().eight_bit_layers
 
 
 def test_bits_are_read() -> None:

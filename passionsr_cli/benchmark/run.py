@@ -169,9 +169,8 @@ class _Bench:
         model = self._model()
         checkpoint = graphs = None
         if variant.kind is Kind.BITS:
-            checkpoint = self._make(
-                variant.name, "checkpoint", model=model, bits=variant.name, size=self.size
-            )
+            made_of = {"model": model, "bits": variant.bits, "method": variant.method}
+            checkpoint = self._make(variant.name, "checkpoint", **made_of, size=self.size)
         elif variant.kind is Kind.CHECKPOINT:
             checkpoint = variant.name
         elif variant.kind is Kind.NNCF:

@@ -5,17 +5,19 @@ A random model is a model's folder, a variant in bits a checkpoint, NNCF's a fol
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from passionsr_cli import methods
 from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.calibration.images import default_crops
 from passionsr_cli.calibration.plans import check_names, quantize_model
-from passionsr_cli.calibration.stages import PLAIN
+from passionsr_cli.calibration.stages import LayerDesign
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models import sources
@@ -36,12 +38,14 @@ def make_random_model(model: str, folder: str) -> None:
     sources.save(Path(folder), made, {})
 
 
-def make_checkpoint(model: str, bits: str, size: int, folder: str) -> None:
-    """A checkpoint at these bits, from the smallest and largest values in one crop of this size."""
-    settings = settings_for(bits, None, {"model": model, "method": "maxmin"})
+def make_checkpoint(model: str, bits: str, method: str, size: int, folder: str) -> None:
+    """A checkpoint at these bits, with the layers that a method makes, which has learned nothing:
+    its bounds are the smallest and largest values in one crop of this size."""
+    settings = settings_for(bits, None, {"model": model, "method": method})
     made = sources.load(model)
     check_names(made.description, settings)
-    rows = quantize_min_max(made, settings, default_crops(made.description, size, 1)[0])
+    image = default_crops(made.description, size, 1)[0]
+    rows = quantize_min_max(made, settings, methods.build(settings).design, image)
     manifest = {
         "model": {"name": model, "description": made.description.model_dump(mode="json")},
         "bits": settings.bits_name,
@@ -52,17 +56,21 @@ def make_checkpoint(model: str, bits: str, size: int, folder: str) -> None:
 
 @torch.no_grad()
 def quantize_min_max(
-    model: OneStepModel, settings: CalibrationSettings, image: Tensor
+    model: OneStepModel, settings: CalibrationSettings, design: LayerDesign, image: Tensor
 ) -> list[LayerRow]:
     """Quantize and freeze a model in place, its bounds the extremes in one image (B, 3, H, W).
 
-    This is method `maxmin` in a single pass: speed does not depend on where the bounds are.
+    Speed does not depend on where bounds are, or on what a branch merged into a weight adds.
     """
-    rows = quantize_model(model, settings, PLAIN)
+    alike = replace(design, bounds_start="extremes", merged_ranks={}, rounding="nearest")
+    rows = quantize_model(model, settings, alike)
     layers = list(quantized_layers(model).values())
+    for layer in layers:
+        layer.start_branch(scaled=False)
     set_state(layers, State.OBSERVING)
     model(image)
     for layer in layers:
+        layer.start_transform(alike.exponent)
         layer.start_bounds()
         layer.freeze()
     return rows

@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from enum import Enum
 
+from passionsr_cli import methods
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
@@ -29,11 +30,16 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Variant:
-    """One form of the model; `precision` is that of everything that is not an integer."""
+    """One form of the model; `precision` is that of everything that is not an integer.
+
+    `bits` is of bits alone, and `method` the one whose layers they have.
+    """
 
     name: str
     kind: Kind
     precision: str
+    bits: str = ""
+    method: str = ""
 
     @property
     def quantized(self) -> bool:
@@ -94,16 +100,18 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         if not has_nncf():
             raise DeviceError("NNCF is not installed; `pip install nncf` adds it")
         return Variant(name, Kind.NNCF, around)
-    if _is_bits(name):
-        # Refuses a preset that is none of a calibration.
-        settings_for(name, None, {})
-        return Variant(name, Kind.BITS, around)
+    bits, method = _bits_and_method(name)
+    if _is_bits(bits):
+        # Refuses a preset that is none of a calibration, and bits that the method does not have.
+        methods.build(settings_for(bits, None, {"method": method}))
+        return Variant(name, Kind.BITS, around, bits, method)
     try:
         entry = checkpoints.find(name)
     except StoreError:
         raise ConfigError(
             f"unknown variant '{name}'; use {', '.join(DEFAULT_VARIANTS)}, other bits such as "
-            f"w4a8, fp16, {NNCF}, or the name of a checkpoint"
+            f"w4a8, with a method's layers such as w4a4-qartsr, fp16, {NNCF}, or the name of a "
+            "checkpoint"
         ) from None
     if settings.random_weights:
         raise ConfigError(
@@ -111,6 +119,12 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         )
     checkpoints.check_origin(entry, settings.model)
     return Variant(name, Kind.CHECKPOINT, around)
+
+
+def _bits_and_method(name: str) -> tuple[str, str]:
+    """w4a4 and qartsr of w4a4-qartsr; bits alone have the layers of `maxmin`."""
+    bits, _, method = name.rpartition("-")
+    return (bits, method) if method in methods.METHODS else (name, "maxmin")
 
 
 def _is_bits(name: str) -> bool:

@@ -55,10 +55,14 @@ class LowRank(nn.Module):
         scale = matrix.new_ones(matrix.shape[1]) if channel_scale is None else channel_scale
         along = (1, -1, *[1] * (matrix.dim() - 2))
         scaled = (matrix * scale.reshape(along)).double().flatten(1)
-        # The left singular vectors are those of the small square matrix, which is fast to take
-        # apart; eigenvalues come in rising order.
-        up = torch.linalg.eigh(scaled @ scaled.t()).eigenvectors[:, -self.up.shape[1] :]
-        down = (up.t() @ scaled).reshape(self.down.shape) / scale.double().reshape(along)
+        # Singular vectors of one side are the eigenvectors of a square matrix, fast to take apart
+        # where the side is short; eigenvalues come in rising order.
+        rank, tall = self.up.shape[1], scaled.shape[0] > scaled.shape[1]
+        square = scaled.t() @ scaled if tall else scaled @ scaled.t()
+        vectors = torch.linalg.eigh(square).eigenvectors[:, -rank:]
+        up = scaled @ vectors if tall else vectors
+        down = vectors.t() if tall else vectors.t() @ scaled
+        down = down.reshape(self.down.shape) / scale.double().reshape(along)
         self._take(up, down, _size(up), _size(down))
 
     @torch.no_grad()

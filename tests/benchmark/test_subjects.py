@@ -12,6 +12,7 @@ from passionsr_cli.benchmark.subjects import (
 from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.calibration.images import default_crops
+from passionsr_cli.calibration.stages import PLAIN, LayerDesign
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
@@ -45,7 +46,7 @@ def test_bounds_are_the_extremes_of_one_image(tiny_model: OneStepModel) -> None:
     tiny_model(image)
     for hook in hooks:
         hook.remove()
-    quantize_min_max(tiny_model, settings_for("w8a8", None, {}), image)
+    quantize_min_max(tiny_model, settings_for("w8a8", None, {}), PLAIN, image)
     found = quantized_layers(tiny_model)
     assert seen.keys() - found.keys() == {"vae.decoder.conv_out"}
     for name in seen.keys() & found.keys():
@@ -58,12 +59,25 @@ def test_bounds_are_the_extremes_of_one_image(tiny_model: OneStepModel) -> None:
 
 
 def test_the_checkpoint_runs_like_any_other(tiny_folder: Path, tmp_path: Path) -> None:
-    make_checkpoint(str(tiny_folder), "w4a8", 32, str(tmp_path / "w4a8"))
+    make_checkpoint(str(tiny_folder), "w4a8", "maxmin", 32, str(tmp_path / "w4a8"))
     entry = checkpoints.find(str(tmp_path / "w4a8"))
     _, rows = checkpoints.describe(entry)
     widths = {row.weight.num_bits for row in rows if row.weight is not None}
     assert widths == {4, 8}
     assert bool(checkpoints.load(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())
+
+
+def test_a_method_gives_its_layers(tiny_model: OneStepModel) -> None:
+    """Branches and transformations alike, which have learned nothing."""
+    image = default_crops(tiny_model.description, 32, 1)[0]
+    design = LayerDesign(channel_scale=True, ranks={"linear": 2}, merged_ranks={"linear": 2})
+    quantize_min_max(tiny_model, settings_for("w8a8", None, {}), design, image)
+    linear = quantized_layers(tiny_model)["unet.time_embedding.linear_2"]
+    assert isinstance(linear, QuantizedLayer)
+    frozen = linear.as_frozen()
+    assert frozen.branch is not None
+    assert frozen.channel_scale is not None
+    assert bool(tiny_model(image).isfinite().all())
 
 
 def test_crops_fit_sizes_larger_than_a_photograph(tiny_description: ModelDescription) -> None:

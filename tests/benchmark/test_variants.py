@@ -54,8 +54,22 @@ def test_openvino_has_no_bf16_without_its_instructions(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
+    ("name", "bits", "method"),
+    [
+        ("w4a4-qartsr", "w4a4", "qartsr"),
+        ("w8a8-unet-svdquant", "w8a8-unet", "svdquant"),
+        ("w8a8-unet", "w8a8-unet", "maxmin"),
+    ],
+)
+def test_bits_may_name_the_method_whose_layers_they_have(name: str, bits: str, method: str) -> None:
+    (case,) = plan(BenchmarkSettings(device="cpu", variants=(name,), backend=("torch",)))
+    assert (case.variant.bits, case.variant.method) == (bits, method)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"variants": ["w4a16-qdm"]}, "qdm' supports activations of 2 to 8 bits"),
         ({"variants": ["w9a9"]}, "unknown variant 'w9a9'; use fp32-nchw, fp32"),
         ({"variants": ["low-memory"]}, "low-memory: unknown key 'tile'"),
         ({"variants": ["fp"]}, "nothing would be quantized"),

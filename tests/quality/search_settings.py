@@ -27,6 +27,7 @@ from PIL import Image
 from passionsr_cli import api
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import CalibrationSettings, UpscaleSettings
+from passionsr_cli.errors import FitError
 
 CROPS = {"crops": 8, "crop_px": 192}
 EVERY = 10
@@ -69,7 +70,10 @@ class Judge:
                 **CROPS,
                 "device": "cpu",
             }
-            entry = api.calibrate(CalibrationSettings.model_validate(values))
+            try:
+                entry = api.calibrate(CalibrationSettings.model_validate(values))
+            except FitError:
+                return ["diverged", "", ""]
             checkpoint = UpscaleSettings(checkpoint=entry.name, precision="fp32", color_fix="none")
             found = self._results(checkpoint)
         difference = self._mean(found, self.photographs) - self.full_psnr
