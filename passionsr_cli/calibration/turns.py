@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from passionsr_cli.calibration.stages import Stage
+from passionsr_cli.calibration.stages import Parts, Stage
 from passionsr_cli.models.modules import Module, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, set_state
@@ -52,12 +52,26 @@ class Turns:
 
 
 def turns_of(model: OneStepModel, layers: dict[str, Quantized], stage: Stage) -> Turns:
-    """The turns that the modules of a stage's components have in its fit."""
+    """The turns that the modules of a stage's components have in its fit: those that learn."""
     order = stage.modules
     assert order is not None
     assert stage.fit is not None
     modules = modules_of(model, list(layers), order.kinds)
-    found = [module for module in modules if module.component in stage.components]
+    found = [
+        module
+        for module in modules
+        if module.component in stage.components and _learns(module, layers, stage.learns)
+    ]
     if order.order == "backwards":
         found.reverse()
     return Turns(model, tuple(found), layers, stage.fit.steps, order.learn_on, stage.state)
+
+
+def _learns(module: Module, layers: dict[str, Quantized], learns: Parts) -> bool:
+    """Not an attention that stands alone while only weights learn."""
+    return any(
+        modules
+        for name in module.layers
+        for part, modules in layers[name].learnable().items()
+        if part in learns
+    )

@@ -39,11 +39,11 @@ class QArtSRSettings(Settings):
     narrowest_branch: NonNegativeInt = 160
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     exponent: float = Field(0.5, ge=0, le=1)
-    bounds_start: BoundsStart = "extremes"
+    bounds_start: BoundsStart = "mse"
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
-    module: FitSettings | None = FitSettings(steps=6, learning_rate=0.5)
+    module: FitSettings | None = FitSettings(steps=4, learning_rate=0.3)
     module_weight: float = Field(0.5, ge=0)
-    end_to_end: FitSettings | None = FitSettings(steps=400, learning_rate=0.25)
+    end_to_end: FitSettings | None = FitSettings(steps=300, learning_rate=0.2)
     perceptual_weight: float = Field(0.05, ge=0)
     output_weight: float = Field(1.0, ge=0)
 

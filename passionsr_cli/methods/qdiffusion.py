@@ -35,11 +35,11 @@ class QDiffusionSettings(Settings):
     """The method's two fits, with their steps for each block.
 
     `bounds_start` is where all bounds start; those of weights stay there. `modules` are the
-    blocks; layers outside of them stand alone. `weights` learns the roundings:
-    its rate is of their logits, of which about 2.4 lie between undecided and decided.
-    `regularizer` is what being undecided adds to the error, as a share of it. `weights_only`
-    leaves activations unrounded meanwhile, as published. `activations` learns the bounds of the
-    activations in steps of their grids; the weights' stay.
+    blocks; layers outside of them stand alone. `weights` learns the roundings: its rate is of
+    their logits, of which about 2.4 lie between undecided and decided. `regularizer` is what
+    being undecided adds to the error, as a share of it. `weights_only` leaves activations
+    unrounded meanwhile, as published, which was worse here. `activations` learns the bounds of
+    the activations in steps of their grids; the weights' stay.
     """
 
     bounds_start: BoundsStart = "mse"
@@ -47,7 +47,7 @@ class QDiffusionSettings(Settings):
     split: bool = True
     weights: FitSettings = FitSettings(steps=40, learning_rate=0.3)
     regularizer: float = Field(1.0, ge=0)
-    weights_only: bool = True
+    weights_only: bool = False
     activations: FitSettings = FitSettings(steps=20, learning_rate=0.5)
 
 

@@ -27,14 +27,14 @@ class SVDQuantSettings(Settings):
     """What there is to set.
 
     `ranks` are of the branch, for each kind of layers, see `calibration.stages.LayerDesign`; 32
-    is the paper's, which has it beside linear layers alone. `bounds_start` says where the bounds
-    are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one that,
+    is the paper's, whose transformers have it beside every layer. `bounds_start` says where the
+    bounds are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one that,
     with its branch, gives its output best. `rounding` is that of the residual.
     """
 
-    ranks: dict[str, int] = Field({"linear": 32})
+    ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     bounds_start: BoundsStart = "mse"
-    exponents: tuple[float, ...] = Field((0.3, 0.5, 0.7), min_length=1)
+    exponents: tuple[float, ...] = Field((0.7,), min_length=1)
     split: bool = True
     rounding: Literal["nearest", "gptq"] = "gptq"
 

@@ -82,10 +82,10 @@ def test_a_loaded_checkpoint_computes_what_was_calibrated(
 def test_integers_take_their_bits_on_disk(tiny_folder: Path) -> None:
     entry = _calibrate(tiny_folder, "x")
     tensors = load_file(entry.tensors_path)
-    weight = tensors["unet.conv_in.weight"]
+    weight = tensors["unet.mid_block.resnets.0.conv1.weight"]
     assert weight.dtype == torch.uint8
-    assert weight.numel() == 8 * 4 * 9 * 6 // 8
-    assert tensors["vae.decoder.conv_in.weight"].numel() == 16 * 4 * 9 * 4 // 8
+    assert weight.numel() == 16 * 16 * 9 * 6 // 8
+    assert tensors["vae.decoder.mid_block.resnets.0.conv1.weight"].numel() == 16 * 16 * 9 * 4 // 8
 
 
 def test_its_integers_can_be_read_from_the_documented_format(tiny_folder: Path) -> None:
@@ -110,10 +110,10 @@ def test_a_manifest_says_everything(tiny_folder: Path) -> None:
     assert manifest["settings"]["crops"] == manifest["images"]["count"] == 2
     assert len(manifest["images"]["sha256"]) == 64
     assert {"passionsr", "torch", "diffusers", "accelerate"} <= set(manifest["versions"])
-    row = next(row for row in manifest["layers"] if row["name"] == "unet.conv_in")
+    row = next(row for row in manifest["layers"] if row["name"] == "unet.mid_block.resnets.0.conv1")
     weight = {"num_bits": 6, "symmetric": False, "channel_axis": 0, "offset": True}
     assert row["plan"]["weight"] == weight
-    lower, upper = manifest["bounds"]["unet.conv_in"]["input"]
+    lower, upper = manifest["bounds"]["unet.mid_block.resnets.0.conv1"]["input"]
     assert lower <= 0 <= upper
 
 
@@ -151,13 +151,24 @@ def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> N
         path.write_text(json.dumps({**manifest, "tensors": own}))
         return find("x")
 
-    for key in ("unet.conv_in.weight", "unet.conv_in.input_scale", "unet.conv_norm_out.weight"):
+    for key in (
+        "unet.mid_block.resnets.0.conv1.weight",
+        "unet.mid_block.resnets.0.conv1.input_scale",
+        "unet.conv_norm_out.weight",
+    ):
         with pytest.raises(ModelError, match="does not fit the manifest of 'x'"):
             load(rewrite({name: tensor for name, tensor in tensors.items() if name != key}))
     with pytest.raises(ModelError, match="unknown tensor"):
         load(rewrite({**tensors, "unet.surplus": torch.zeros(1)}))
-    short = {**tensors, "unet.conv_in.weight": tensors["unet.conv_in.weight"][:-1].clone()}
-    with pytest.raises(ModelError, match=r"unet\.conv_in\.weight has 215 bytes, not 216"):
+    short = {
+        **tensors,
+        "unet.mid_block.resnets.0.conv1.weight": tensors["unet.mid_block.resnets.0.conv1.weight"][
+            :-1
+        ].clone(),
+    }
+    with pytest.raises(
+        ModelError, match=r"unet\.mid_block\.resnets\.0\.conv1\.weight has 1727 bytes, not 1728"
+    ):
         load(rewrite(short))
     wide = {**tensors, "unet.conv_norm_out.weight": torch.ones(9)}
     with pytest.raises(ModelError, match="conv_norm_out"):

@@ -26,7 +26,7 @@ def test_blocks_learn_roundings_and_then_activations() -> None:
     for first, second in zip(stages[::2], stages[1::2], strict=True):
         assert first.components == second.components
         assert (first.learns, second.learns) == ({Part.ROUNDING}, {Part.BOUNDS})
-        assert (first.state, second.state) == (State.WEIGHTS_ONLY, State.QUANTIZING)
+        assert (first.state, second.state) == (State.QUANTIZING, State.QUANTIZING)
         for stage in (first, second):
             assert stage.modules is not None
             assert stage.modules.order == "forwards"
@@ -34,7 +34,7 @@ def test_blocks_learn_roundings_and_then_activations() -> None:
             assert (stage.losses.output, stage.losses.module) == (0, 1)
         # What was started is not started again.
         assert not second.starts
-    assert _stages(weights_only=False)[0].state is State.QUANTIZING
+    assert _stages(weights_only=True)[0].state is State.WEIGHTS_ONLY
 
 
 def test_it_comes_nearer_than_maxmin_and_goes_on_where_it_stopped(
