@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli import methods
+from passionsr_cli.calibration.released_model import EIGHT_BIT_LAYERS
 from passionsr_cli.config import (
     CalibrationSettings,
     UpscaleSettings,
@@ -47,6 +48,12 @@ def test_calibration_presets_are_valid(preset: str) -> None:
         text = (preset_folder() / f"{preset}.yaml").read_text()
         assert all(f"- {name}\n" in text for name in settings.eight_bit_layers)
         assert settings.eight_bit_layers == CalibrationSettings().eight_bit_layers
+
+
+def test_released_checkpoints_have_fewer_exceptions() -> None:
+    published = settings_from("published-exceptions", CalibrationSettings).eight_bit_layers
+    assert published == EIGHT_BIT_LAYERS
+    assert set(published) < set(CalibrationSettings().eight_bit_layers)
 
 
 def test_bits_are_read() -> None:

@@ -19,7 +19,7 @@ from passionsr_cli.calibration.released_layers import (
     standard_parts,
     standard_weights,
 )
-from passionsr_cli.config import MOST_BITS, CalibrationSettings
+from passionsr_cli.config import MOST_BITS
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Scheme
@@ -45,6 +45,15 @@ Numerics = Literal["standard", "released"]
 Content = FrozenLayer | FrozenAttention | dict[str, Tensor]
 Converted = list[tuple[LayerRow, Content | None]]
 
+# What the released code keeps at 8 bits; the preset `published-exceptions` names the same.
+EIGHT_BIT_LAYERS = (
+    "unet.time_embedding.linear_1",
+    "unet.conv_out",
+    "vae.quant_conv",
+    "vae.post_quant_conv",
+    "vae.encoder.conv_out",
+    "vae.decoder.conv_out",
+)
 NOT_IN_FILES = "in floating point: no file quantizes it"
 SYMMETRIC = "8-bit weights made symmetric for integer kernels"
 HALVES = "one of two halves that are summed"
@@ -151,7 +160,7 @@ def _attention(
 
 
 def _layer_bits(name: str, part: ReleasedPart) -> tuple[int, int]:
-    if name in CalibrationSettings().eight_bit_layers:
+    if name in EIGHT_BIT_LAYERS:
         return MOST_BITS, MOST_BITS
     return part.settings.weight_quant_bits, part.settings.act_quant_bits
 
