@@ -28,8 +28,8 @@ class SVDQuantSettings(Settings):
 
     `ranks` are of the branch, for each kind of layers, see `calibration.stages.LayerDesign`; 32
     is the paper's, whose transformers have it beside every layer. `bounds_start` says where the
-    bounds are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one that,
-    with its branch, gives its output best. `rounding` is that of the residual.
+    bounds are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one
+    that, with its branch, gives its output best. `rounding` is that of the residual.
     """
 
     ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
