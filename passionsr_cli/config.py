@@ -162,15 +162,10 @@ class CalibrationSettings(Settings):
     unet: Bits = "w8a8"
     vae: Bits = "w8a8"
     eight_bit_layers: tuple[str, ...] = (
-        "unet.time_embedding.linear_1",
-        "unet.conv_in",
-        "unet.conv_out",
-        "vae.quant_conv",
-        "vae.post_quant_conv",
-        "vae.encoder.conv_in",
-        "vae.encoder.conv_out",
-        "vae.decoder.conv_in",
-        "vae.decoder.conv_out",
+        *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
+        *("vae.quant_conv", "vae.post_quant_conv"),
+        *("vae.encoder.conv_in", "vae.encoder.conv_out"),
+        *("vae.decoder.conv_in", "vae.decoder.conv_out"),
     )
     float_layers: tuple[str, ...] = ()
     weights: Literal["auto", "symmetric", "asymmetric"] = "auto"
