@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 
 import openvino
 
+from passionsr_cli.runtime.openvino_graph import BRANCH_SUFFIX
+
 # How OpenVINO's IR files say that a layer must not be computed in 16 bits. From Python it can be
 # set there alone.
 MARK = {"name": "precise", "version": "0"}
@@ -21,10 +23,12 @@ Node = Any
 
 
 def residual_stream(model: openvino.Model) -> set[str]:
-    """Names of the sums of two images (B, C, H, W), and of the convolutions that end in one."""
+    """Names of the sums of two images (B, C, H, W), and of the convolutions that end in one.
+
+    A convolution's sum with the branch beside it is a part of the convolution.
+    """
     sums = [node for node in model.get_ops() if _is_residual_sum(node)]
-    terms = [node.input_value(number).get_node() for node in sums for number in range(2)]
-    layers = [part for term in terms for part in _convolution_with_bias(term)]
+    layers = [part for node in sums for term in _terms(node) for part in _convolution(term)]
     return {node.get_friendly_name() for node in (*sums, *layers)}
 
 
@@ -44,16 +48,28 @@ def keep_in_float32(path: Path, names: Collection[str]) -> None:
 def _is_residual_sum(node: Node) -> bool:
     if node.get_type_name() != "Add" or node.get_output_partial_shape(0).rank.get_length() != 4:
         return False
-    terms = [node.input_value(number) for number in range(2)]
-    return all(_spans_an_image(term) for term in terms)
+    if _is_branch(_terms(node)[1]):
+        return False
+    return all(_spans_an_image(node.input_value(number)) for number in range(2))
 
 
-def _convolution_with_bias(node: Node) -> list[Node]:
-    """Both nodes, if this is the sum of a convolution and its bias."""
-    if node.get_type_name() != "Add":
-        return []
-    product = node.input_value(0).get_node()
-    return [node, product] if product.get_type_name() == "Convolution" else []
+def _convolution(node: Node) -> list[Node]:
+    """The nodes of a convolution, its sums with a bias and a branch among them; else none."""
+    if node.get_type_name() == "Convolution":
+        return [node]
+    inner = _convolution(_terms(node)[0]) if node.get_type_name() == "Add" else []
+    return [node, *inner] if inner else []
+
+
+def _is_branch(node: Node) -> bool:
+    """The last node of a branch, back from bfloat16."""
+    if node.get_type_name() != "Convert":
+        return False
+    return BRANCH_SUFFIX in node.input_value(0).get_node().get_friendly_name()
+
+
+def _terms(node: Node) -> tuple[Node, Node]:
+    return node.input_value(0).get_node(), node.input_value(1).get_node()
 
 
 def _spans_an_image(value: Node) -> bool:

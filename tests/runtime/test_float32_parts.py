@@ -8,6 +8,10 @@ import openvino
 import pytest
 from openvino import opset13 as ops
 
+from passionsr_cli.benchmark.subjects import quantize_min_max
+from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.calibration.images import default_crops
+from passionsr_cli.calibration.stages import LayerDesign
 from passionsr_cli.models.components import DECODER, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.runtime.float32_parts import keep_in_float32, residual_stream
@@ -62,3 +66,23 @@ def test_residual_streams_of_a_model_are_found(tiny_model: OneStepModel) -> None
         # The second convolution of each block ends in its sum, the first does not.
         assert any("conv2" in name for name in found)
         assert not any("conv1" in name for name in found)
+
+
+def test_a_branch_is_a_part_of_its_convolution(tiny_model: OneStepModel) -> None:
+    """So convolutions that end in no residual sum compute in bf16, which is faster."""
+    image = default_crops(tiny_model.description, 32, 1)[0]
+    design = LayerDesign(ranks={"convolution": 2})
+    quantize_min_max(tiny_model, settings_for("w8a8", None, {}), design, image)
+    for component in (ENCODER, DECODER):
+        model = component_graph(tiny_model, component).model
+        found = residual_stream(model)
+        kept = [node for node in model.get_ops() if node.get_friendly_name() in found]
+        products = [node for node in kept if node.get_type_name() == "Convolution"]
+        assert not any("conv1" in node.get_friendly_name() for node in products)
+        branched = [node for node in products if "conv2" in node.get_friendly_name()]
+        assert branched
+        for node in branched:
+            for _ in ("bias", "branch", "stream"):
+                (node,) = [target.get_node() for target in node.output(0).get_target_inputs()]
+                assert node.get_type_name() == "Add"
+                assert node.get_friendly_name() in found
