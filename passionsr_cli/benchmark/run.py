@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from passionsr_cli.benchmark.processes import run_task
 from passionsr_cli.benchmark.rows import Row, higher, measured_row, roofline_share
@@ -27,6 +28,7 @@ from passionsr_cli.runtime.backends import cache_folder
 
 # NNCF's bounds matter for quality alone: random weights have none.
 NNCF_IMAGES, NNCF_IMAGES_FOR_RANDOM_WEIGHTS = 8, 1
+PREFIX, LOCK = "bench-", "lock"
 
 
 @dataclass(frozen=True)
@@ -89,19 +91,35 @@ def _last_of(variant: Variant, cases: Sequence[Case]) -> Case:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A new folder beside the caches, so that every start is a cold one; gone afterwards."""
+    """A new folder beside the caches, so that every start is a cold one; gone afterwards.
+
+    What benchmarks that were killed have left goes first: it may be several gigabytes.
+    """
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="bench-", dir=cache_folder()))
+        for left in cache_folder().glob(f"{PREFIX}*"):
+            _remove_unused(left)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=cache_folder()))
     except OSError as error:
         raise StoreError(
             f"cannot write under {cache_folder()}: {error.strerror or error}; set PASSIONSR_CACHE "
             "to a folder that can be written"
         ) from error
     try:
-        yield folder
+        with FileLock(folder / LOCK):
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_unused(folder: Path) -> None:
+    """A benchmark holds the lock in its folder as long as it lives."""
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            pass
+    except (Timeout, OSError):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Bench:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from passionsr_cli.api import bench
 from passionsr_cli.benchmark import run
@@ -12,6 +13,7 @@ from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.models.costs import measure
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.runtime.backends import cache_folder
 
 Asked = list[tuple[str, dict[str, Any]]]
 
@@ -92,6 +94,21 @@ def test_nothing_remains_of_an_interrupted_benchmark(
     monkeypatch.setattr(run, "run_task", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench(_settings(tiny_folder))
+    assert bench_cache() == []
+
+
+def test_what_a_killed_benchmark_left_goes_with_the_next(
+    in_process: Asked, bench_cache: Callable[[], list[str]], tiny_folder: Path
+) -> None:
+    killed, running = (cache_folder() / f"bench-{name}" for name in ("killed", "running"))
+    for folder in (killed, running):
+        folder.mkdir(parents=True)
+        (folder / "weights").write_bytes(b"large")
+    with FileLock(running / "lock"):
+        bench(_settings(tiny_folder, variants=("fp32",), backend=("torch",)))
+        assert not killed.exists()
+        assert (running / "weights").exists()
+    bench(_settings(tiny_folder, variants=("fp32",), backend=("torch",)))
     assert bench_cache() == []
 
 
