@@ -12,7 +12,7 @@ import openvino
 
 from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import StoreError
-from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET
+from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.runtime.executor import Ran
@@ -48,8 +48,7 @@ def write_graphs(
     components = {}
     for component in COMPONENTS:
         graph = convert(model, component)
-        # The UNet sees noise alone, and full precision has no grids whose codes could flip.
-        stream = residual_stream(graph.model) if graph.layers and component != UNET else set()
+        stream = residual_stream(graph.model) if graph.precise else set()
         if size_px is not None:
             side = component_side(model.description, component, size_px)
             graph.model.reshape([1, graph.model.input().partial_shape[1], side, side])

@@ -32,7 +32,8 @@ def nncf_graph(model: OneStepModel, component: str, images: Sequence[Tensor]) ->
     """One component of a full-precision model, quantized by `nncf.quantize`.
 
     It is calibrated on what reaches the component of upscaled images (1, 3, H, W). `layers` are
-    the convolutions and linear layers NNCF met, quantized or not; `attentions` is empty.
+    the convolutions and linear layers NNCF met, quantized or not; `attentions` is empty. All
+    around integers computes in one precision, as wherever else NNCF's graphs run.
     """
     try:
         import nncf

@@ -19,6 +19,7 @@ from openvino import opset13 as ops
 from openvino.frontend.pytorch import ConversionExtension
 from torch import Tensor
 
+from passionsr_cli.models.components import UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
@@ -47,6 +48,7 @@ class ComponentGraph:
 
     `layers` are the quantized convolutions and linear layers in it by name; of these, `folded` do
     not depend on the image and became constants. `attentions` are the quantized attentions.
+    `precise` says that residual streams stay float32 when all else around integers is bf16.
     Inputs and outputs are those of `tracing.Component`.
     """
 
@@ -54,6 +56,7 @@ class ComponentGraph:
     layers: tuple[str, ...]
     folded: tuple[str, ...]
     attentions: tuple[str, ...]
+    precise: bool = False
 
 
 def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
@@ -72,7 +75,9 @@ def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
             input=[(shape, openvino.Type.f32)],
             extension=[ConversionExtension(OPERATION, convert)],
         )
-    return ComponentGraph(converted, traced.layers, traced.folded, traced.attentions)
+    # The UNet sees noise alone, and full precision has no grids whose codes could flip.
+    precise = bool(traced.layers) and component != UNET
+    return ComponentGraph(converted, traced.layers, traced.folded, traced.attentions, precise)
 
 
 def attention_products(name: str) -> tuple[str, str]:

@@ -12,9 +12,10 @@ from passionsr_cli.benchmark.subjects import quantize_min_max
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.calibration.images import default_crops
 from passionsr_cli.calibration.stages import LayerDesign
-from passionsr_cli.models.components import DECODER, ENCODER
+from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.runtime.float32_parts import keep_in_float32, residual_stream
+from passionsr_cli.runtime.graph_files import write_graphs
 from passionsr_cli.runtime.openvino_graph import component_graph
 
 
@@ -86,3 +87,20 @@ def test_a_branch_is_a_part_of_its_convolution(tiny_model: OneStepModel) -> None
                 (node,) = [target.get_node() for target in node.output(0).get_target_inputs()]
                 assert node.get_type_name() == "Add"
                 assert node.get_friendly_name() in found
+
+
+def test_only_a_calibrated_autoencoder_has_marks(tiny_model: OneStepModel, tmp_path: Path) -> None:
+    image = default_crops(tiny_model.description, 32, 1)[0]
+    marked = {}
+    for name in ("full", "calibrated"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_graphs(tiny_model, folder)
+        for component in (ENCODER, UNET, DECODER):
+            marked[name, component] = 'name="precise"' in (folder / f"{component}.xml").read_text()
+        if name == "full":
+            quantize_min_max(tiny_model, settings_for("w8a8", None, {}), LayerDesign(), image)
+    assert [key for key, value in marked.items() if value] == [
+        ("calibrated", ENCODER),
+        ("calibrated", DECODER),
+    ]

@@ -22,6 +22,7 @@ def test_nncf_runs_the_layers_on_integers(
     image = torch.rand(1, 3, 32, 32)
     graph = nncf_graph(tiny_model, DECODER, [image])
     assert capsys.readouterr().out == ""
+    assert not graph.precise
     weighted = {
         name
         for name, layer in tiny_model.named_modules()
