@@ -35,7 +35,7 @@ class QArtSRSettings(Settings):
     steps of `module` each; None leaves it out, or `end_to_end`, which is ET.
     """
 
-    ranks: dict[str, int] = Field({"linear": 16, "convolution": 16, "pointwise": 16})
+    ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     narrowest_branch: NonNegativeInt = 160
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     exponent: float = Field(0.5, ge=0, le=1)
