@@ -68,12 +68,12 @@ class Calibration:
         self.rows: list[LayerRow] = []
         self.inputs = Inputs(model, images, folder, accelerator, listener.images)
         self.perceptual_name = ""
+        model.to(accelerator.device).requires_grad_(False)
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.perceptual = self._perceptual()
 
     def run(self) -> None:
         """Calibrate the model in place and freeze it."""
-        self.model.to(self.accelerator.device).requires_grad_(False)
-        self.parameters = sum(p.numel() for p in self.model.parameters())
-        self.perceptual = self._perceptual()
         self.inputs.teach()
         self.rows = quantize_model(self.model, self.settings, self.method.design)
         # Nothing learns but in a fit.

@@ -81,8 +81,8 @@ def calibrate_model(
     memory.check_disk(home(), known.description, settings)
     memory.check_memory(known.description, settings, method, str(accelerator.device))
     model = sources.load(settings.model)
-    run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
     with _clear_errors():
+        run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
         if accelerator.is_main_process:
             with replace_atomically(folder / SETTINGS_FILE) as temporary:
                 temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")

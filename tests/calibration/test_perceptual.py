@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from passionsr_cli import api
 from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.perceptual import FEATURES, EncoderFeatures, perceptual_distance
+from passionsr_cli.calibration.runs import unfinished
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.one_step import OneStepModel
@@ -67,3 +69,10 @@ def test_a_manifest_says_what_was_used(tiny_folder: Path) -> None:
     entry = api.calibrate(settings, "used")
     assert entry.manifest["method"]["perceptual_loss"] == FEATURES
     assert checkpoints.find("used").manifest["method"]["perceptual_loss"] == FEATURES
+
+
+def test_a_refusal_leaves_nothing_to_resume(calibrate: Callable[..., str]) -> None:
+    own = {"ranks": {}, "merged_ranks": {}}
+    with pytest.raises(ConfigError, match="strict"):
+        calibrate("w4a4", method="qartsr", method_settings={"qartsr": own}, strict=True)
+    assert unfinished() == []
