@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from passionsr_cli._version import __version__
 
 if TYPE_CHECKING:
     from passionsr_cli.api import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from passionsr_cli.config import CalibrationSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
     from passionsr_cli.evaluation.settings import EvaluationSettings
-    from passionsr_cli.tables.settings import ReproductionSettings
+    from passionsr_cli.reproduction.settings import ReproductionSettings
     from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.library import Upscaler
@@ -52,7 +52,7 @@ _HOMES = {
     "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
     "EvaluationSettings": "evaluation.settings",
-    "ReproductionSettings": "tables.settings",
+    "ReproductionSettings": "reproduction.settings",
     "TrainingSettings": "training.settings",
     "UpscaleSettings": "config",
     "PassionSRError": "errors",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from passionsr_cli.config import CalibrationSettings, UpscaleSettings
 
 if TYPE_CHECKING:
-    from passionsr_cli.benchmark.rows import Row
+    from passionsr_cli.benchmark.measurements import Row
     from passionsr_cli.benchmark.run import Report
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.calibration.progress import Listener
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from passionsr_cli.export.exporting import ExportReport
     from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.imaging.planning import Planned
-    from passionsr_cli.runtime.processes import Processes
-    from passionsr_cli.runtime.upscaler import TiledUpscaler
+    from passionsr_cli.inference.tiled import TiledUpscaler
+    from passionsr_cli.reproduction.listener import Listener as TableListener
+    from passionsr_cli.reproduction.results import Table
+    from passionsr_cli.reproduction.settings import ReproductionSettings
     from passionsr_cli.store import Entry
-    from passionsr_cli.tables.listener import Listener as TableListener
-    from passionsr_cli.tables.results import Table
-    from passionsr_cli.tables.settings import ReproductionSettings
+    from passionsr_cli.system.processes import Processes
     from passionsr_cli.training.retrainer import Agreement
     from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
     from passionsr_cli.training.sweep import Sweep, SweepRow
@@ -80,7 +80,7 @@ def upscale_planned(
     on_tile: Callable[[str, float], None] = lambda source, share: None,
 ) -> Outcomes:
     """Work through what `plan_upscale` returned, or through this process's part of it."""
-    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.system.processes import Processes
     from passionsr_cli.upscaling.run import overlapped, upscale_all
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
@@ -92,7 +92,7 @@ def upscale_planned(
 def upscale_on_ray(settings: UpscaleSettings, work: Work) -> Outcomes:
     """Work through what `plan_upscale` returned on the Ray cluster that this machine belongs to,
     or else on one of its own."""
-    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.system.processes import Processes
     from passionsr_cli.upscaling.on_ray import upscale_on_ray
     from passionsr_cli.upscaling.run import upscale_all
 
@@ -109,7 +109,7 @@ def train(
     on_validation: Callable[[Validation], None] = lambda scores: None,
 ) -> Entry:
     """Train a model from the photographs of a folder; goes on where an earlier run stopped."""
-    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.system.devices import accelerator
     from passionsr_cli.training.run import train_model
 
     return train_model(
@@ -130,7 +130,7 @@ def retrain(
 
     Without `photos` it learns on the `sample:` photographs.
     """
-    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.system.devices import accelerator
     from passionsr_cli.training.run import retrain_model
 
     return retrain_model(
@@ -148,7 +148,7 @@ def sweep_timesteps(
     """Quantize a model as it is at each of these timesteps, and `retrained` ones at their own,
     each against itself in full precision; drawn into `picture` (PNG, SVG or PDF) if one is named.
     """
-    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.system.devices import accelerator
     from passionsr_cli.training import sweep, sweep_picture
 
     used = accelerator(settings.device, settings.precision)
@@ -170,9 +170,9 @@ def calibrate(
     ends as it would have without the stop.
     """
     from passionsr_cli import methods
+    from passionsr_cli.calibration.calibrate import calibrate_model
     from passionsr_cli.calibration.progress import Quiet
-    from passionsr_cli.calibration.runs import calibrate_model
-    from passionsr_cli.runtime.devices import accelerator
+    from passionsr_cli.system.devices import accelerator
 
     settings = settings or CalibrationSettings()
     return calibrate_model(
@@ -199,8 +199,8 @@ def add_model(
     `context` is the embedding of the prompt, by default of the empty one; `recipe` a registered
     name or a YAML file.
     """
-    from passionsr_cli.models import adding
-    from passionsr_cli.models.recipes import find_recipe
+    from passionsr_cli.models.published import adding
+    from passionsr_cli.models.published.recipes import find_recipe
 
     parts = adding.Parts(base, lora, context)
     return adding.add_model(name, find_recipe(recipe, name), parts, overwrite, on_step)
@@ -218,7 +218,7 @@ def import_checkpoint(
 
     `numerics` is standard, this package's, or released, exactly that of their code.
     """
-    from passionsr_cli.calibration import importing
+    from passionsr_cli.checkpoints.released import importing
 
     chosen = importing.checked_numerics(numerics)
     return importing.import_checkpoint(files, config, model, name, chosen, on_note)
@@ -241,7 +241,7 @@ def export(
     """
     from passionsr_cli.export.exporting import export_source, fitting_size
     from passionsr_cli.export.formats import find_format
-    from passionsr_cli.runtime.backends import source_named
+    from passionsr_cli.inference.open import source_named
 
     form = find_format(format, target)
     source = source_named(name)
@@ -273,8 +273,8 @@ def reproduce(settings: ReproductionSettings, listener: TableListener | None = N
     table.csv and table.html beside what an evaluation writes. What was done before is not done
     again. A row that fails says why and the others go on.
     """
-    from passionsr_cli.tables import run
-    from passionsr_cli.tables.listener import Listener
+    from passionsr_cli.reproduction import run
+    from passionsr_cli.reproduction.listener import Listener
 
     return run.reproduce(settings, listener or Listener())
 

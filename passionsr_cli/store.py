@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from passionsr_cli.atomic import replace_atomically, sha256_of
 from passionsr_cli.errors import StoreError
 from passionsr_cli.registry import MANIFEST_FILE, MANIFEST_VERSION
+from passionsr_cli.system.files import replace_atomically, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from passionsr_cli import api
+from passionsr_cli.reproduction.calibrations import Calibration
+from passionsr_cli.reproduction.listener import Listener
 from passionsr_cli.store import Entry
-from passionsr_cli.tables.calibrations import Calibration
-from passionsr_cli.tables.listener import Listener
 
 
 class Making:

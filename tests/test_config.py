@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli import methods
-from passionsr_cli.calibration.released_model import EIGHT_BIT_LAYERS
+from passionsr_cli.checkpoints.released.model import EIGHT_BIT_LAYERS
 from passionsr_cli.config import (
     CalibrationSettings,
     UpscaleSettings,

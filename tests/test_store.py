@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from passionsr_cli import atomic
 from passionsr_cli.errors import StoreError
 from passionsr_cli.store import Store, home, read_entry, write_entry
+from passionsr_cli.system import files
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int8)}
 
@@ -53,7 +53,7 @@ def test_a_kill_leaves_the_old_entry(monkeypatch: pytest.MonkeyPatch, moment: in
     """Every replacement of a file on the way is interrupted once."""
     store = Store("checkpoint")
     store.write("one", {"version": "old"}, TENSORS)
-    replace, calls = atomic.os.replace, []
+    replace, calls = files.os.replace, []
 
     def dying(*arguments: Path) -> None:
         calls.append(arguments)

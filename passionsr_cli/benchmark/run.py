@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from passionsr_cli.benchmark.measurements import Row, higher, measured_row, roofline_share
 from passionsr_cli.benchmark.processes import run_task
-from passionsr_cli.benchmark.rows import Row, higher, measured_row, roofline_share
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
+from passionsr_cli.inference.open import cache_folder
 from passionsr_cli.models import sources
 from passionsr_cli.models.costs import LayerCosts, layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.runtime.backends import cache_folder
 
 # NNCF's bounds matter for quality alone: random weights have none.
 NNCF_IMAGES, NNCF_IMAGES_FOR_RANDOM_WEIGHTS = 8, 1

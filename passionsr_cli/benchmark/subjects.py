@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from passionsr_cli import methods
-from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.calibration.images import default_crops
-from passionsr_cli.calibration.plans import check_names, quantize_model
-from passionsr_cli.calibration.stages import LayerDesign
+from passionsr_cli.calibration.layer_plans import check_names, quantize_model
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import StoreError
+from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
@@ -78,8 +78,8 @@ def quantize_min_max(
 
 def make_nncf_graphs(model: str, size: int, images: int, folder: str) -> None:
     """The graphs of a model, quantized by NNCF on so many crops, as a folder of graphs."""
-    from passionsr_cli.runtime.graph_files import write_graphs
-    from passionsr_cli.runtime.nncf_graphs import nncf_graph
+    from passionsr_cli.conversion.graph_files import write_graphs
+    from passionsr_cli.conversion.nncf_graphs import nncf_graph
 
     inputs = default_crops(sources.find(model).description, size, images)
     try:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passionsr_cli.calibration.images import default_crops
+from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import ModelError
-from passionsr_cli.runtime.backends import Source, open_executor, source_of
-from passionsr_cli.runtime.executor import Executor
+from passionsr_cli.inference.executor import Executor
+from passionsr_cli.inference.open import Source, open_executor, source_of
 
 FEWEST_RUNS, FEWEST_SLOW_RUNS = 5, 3
 SLOW_SECONDS = 10.0
@@ -110,14 +110,14 @@ def _first_tile(run: Run, notes: list[str]) -> tuple[float, Executor, Tensor]:
 
 def _open(run: Run, source: Source, notes: list[str]) -> Executor:
     if run.graphs is not None:
-        from passionsr_cli.runtime.graph_cache import GraphCache
-        from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
+        from passionsr_cli.inference.graph_cache import GraphCache
+        from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
         cache = GraphCache(Path(run.graphs), source.load, notes.append)
         return OpenVINOExecutor(source.description, cache, run.precision)
     if run.nchw:
-        from passionsr_cli.runtime.devices import accelerator
-        from passionsr_cli.runtime.torch_executor import TorchExecutor
+        from passionsr_cli.inference.torch_executor import TorchExecutor
+        from passionsr_cli.system.devices import accelerator
 
         used = accelerator(run.device, run.precision)
         return TorchExecutor(source.load(), used, torch.contiguous_format)
@@ -126,9 +126,9 @@ def _open(run: Run, source: Source, notes: list[str]) -> Executor:
 
 def _import_libraries(backend: str, loads: bool) -> None:
     """What the clock must not see; `loads` says that the model itself will be loaded."""
-    names = ["passionsr_cli.runtime.torch_executor"]
+    names = ["passionsr_cli.inference.torch_executor"]
     if backend == "openvino":
-        names = ["passionsr_cli.runtime.openvino_executor"]
+        names = ["passionsr_cli.inference.openvino_executor"]
     if loads:
         models = ("autoencoders.autoencoder_kl", "unets.unet_2d_condition")
         names += [f"diffusers.models.{name}" for name in models]

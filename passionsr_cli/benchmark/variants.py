@@ -8,11 +8,11 @@ from enum import Enum
 
 from passionsr_cli import methods
 from passionsr_cli.benchmark.settings import BenchmarkSettings
-from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.config import parse_bits, preset_names
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
-from passionsr_cli.runtime.devices import choose_device, choose_precision
+from passionsr_cli.system.devices import choose_device, choose_precision
 
 EAGER, NNCF = "fp32-nchw", "nncf"
 BACKENDS = ("torch", "openvino")

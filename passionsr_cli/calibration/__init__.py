@@ -1,1 +1,1 @@
-"""Calibration: images, teacher targets, observing, and running a method's stages."""
+"""Calibration: teacher targets, observing, and running a method's stages."""

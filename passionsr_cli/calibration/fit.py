@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.losses import StageLoss
-from passionsr_cli.calibration.stages import Parts, Stage
-from passionsr_cli.calibration.turns import Turns
+from passionsr_cli.calibration.module_schedule import Turns
 from passionsr_cli.config import FitSettings
 from passionsr_cli.fitting import loop
+from passionsr_cli.methods.stages import Parts, Stage
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.plans import Part

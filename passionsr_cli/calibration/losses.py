@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from passionsr_cli.calibration.passes import run_until
 from passionsr_cli.calibration.perceptual import Distance
-from passionsr_cli.calibration.stages import Losses
 from passionsr_cli.fitting.loop import Batch
+from passionsr_cli.methods.stages import Losses
 from passionsr_cli.models.components import Chain
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.fitting.loop import write_state
 from passionsr_cli.quantization.convert import Quantized
+from passionsr_cli.system.files import replace_atomically
 
 OnImages = Callable[[str, int, int], None]
 

@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passionsr_cli.cli.console import (
-    EXIT_ERROR,
-    command,
-    output,
-    print_json,
-    show_error,
-    show_note,
-)
+from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_error, show_note
 from passionsr_cli.cli.options import DeviceOption, JsonOption, ModelOption
 
 if TYPE_CHECKING:
-    from passionsr_cli.benchmark.rows import Row
+    from passionsr_cli.benchmark.measurements import Row
     from passionsr_cli.benchmark.run import Report
 
 

@@ -91,7 +91,7 @@ def calibrate(
     settings = _settings(bits, config, options, name if resume else None)
 
     from passionsr_cli import api
-    from passionsr_cli.calibration.catalogue import describe
+    from passionsr_cli.checkpoints.catalogue import describe
     from passionsr_cli.cli.progress import step_progress
 
     name = name or settings.default_name
@@ -120,7 +120,7 @@ def _settings(
 
     given = any(value is not None for value in (bits, config, *options.values()))
     if resumed is not None and not given:
-        from passionsr_cli.calibration.runs import saved_settings
+        from passionsr_cli.checkpoints.unfinished import saved_settings
 
         return saved_settings(resumed)
     return settings_for(bits, config, options)

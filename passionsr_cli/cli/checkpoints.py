@@ -23,7 +23,7 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
         return
     from rich.table import Table
 
-    from passionsr_cli.calibration import catalogue
+    from passionsr_cli.checkpoints import catalogue
 
     found, damaged, unfinished = catalogue.listing()
     if as_json:
@@ -59,8 +59,8 @@ def show_checkpoint(
     as_json: JsonOption = False,
 ) -> None:
     """How a checkpoint was made and what it holds."""
-    from passionsr_cli.calibration import catalogue
-    from passionsr_cli.calibration.checkpoints import find
+    from passionsr_cli.checkpoints import catalogue
+    from passionsr_cli.checkpoints.checkpoints import find
     from passionsr_cli.cli.calibrate import show_result
 
     shown = catalogue.describe(find(name))
@@ -113,7 +113,7 @@ def import_checkpoint(
 ) -> None:
     """Make a checkpoint of files that PassionSR's authors calibrated."""
     from passionsr_cli import api
-    from passionsr_cli.calibration import catalogue
+    from passionsr_cli.checkpoints import catalogue
     from passionsr_cli.cli.calibrate import show_result
 
     entry = api.import_checkpoint(files, config, model, name, numerics, show_note)
@@ -133,9 +133,9 @@ def compare_checkpoints(
     ] = Path("calibrations.png"),
 ) -> None:
     """Draw the loss curves of several calibrations over each other."""
-    from passionsr_cli.calibration import catalogue
+    from passionsr_cli.calibration import curves
 
-    catalogue.compare(names, picture)
+    curves.compare(names, picture)
     output.print(f"{picture}", soft_wrap=True, markup=False)
 
 
@@ -146,7 +146,7 @@ def remove_checkpoint(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a checkpoint, or a calibration that was not finished."""
-    from passionsr_cli.calibration import catalogue
+    from passionsr_cli.checkpoints import catalogue
 
     what = catalogue.what_is_named(name)
     if not yes and not typer.confirm(f"delete the {what} '{name}'?"):

@@ -163,7 +163,7 @@ def pull_model(
 ) -> None:
     """Fetch what a model is made of, verify it and put it together."""
     from passionsr_cli.cli.progress import DownloadProgress
-    from passionsr_cli.models.pulling import pull_model as pull
+    from passionsr_cli.models.published.pulling import pull_model as pull
 
     with DownloadProgress() as listener:
         entry = pull(model, name or model, source, lora, context, overwrite, listener)

@@ -8,8 +8,8 @@ from passionsr_cli.cli.console import output, print_json, show_error, show_note
 
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
-    from passionsr_cli.runtime.executor import Executor
-    from passionsr_cli.runtime.upscaler import TiledUpscaler
+    from passionsr_cli.inference.executor import Executor
+    from passionsr_cli.inference.tiled import TiledUpscaler
     from passionsr_cli.upscaling.images import Outcome
 
 

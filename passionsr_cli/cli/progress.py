@@ -20,7 +20,7 @@ from rich.text import Text
 
 from passionsr_cli.cli.console import printable, progress_console, show_note
 from passionsr_cli.evaluation.listener import Listener
-from passionsr_cli.tables import listener as tables
+from passionsr_cli.reproduction import listener as tables
 
 if TYPE_CHECKING:
     from passionsr_cli.calibration.progress import StageResult

@@ -27,8 +27,8 @@ from passionsr_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from passionsr_cli.tables.results import Table
-    from passionsr_cli.tables.settings import ReproductionSettings
+    from passionsr_cli.reproduction.results import Table
+    from passionsr_cli.reproduction.settings import ReproductionSettings
 
 
 @command
@@ -95,7 +95,7 @@ def reproduce(
     --config is a file for all calibrations, on top of each row's own.
     """
     from passionsr_cli.config import validate
-    from passionsr_cli.tables.settings import ReproductionSettings
+    from passionsr_cli.reproduction.settings import ReproductionSettings
 
     options: dict[str, Any] = {
         "table": table,
@@ -145,7 +145,7 @@ def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
 def _show_plan(settings: ReproductionSettings, as_json: bool) -> None:
     from rich.table import Table
 
-    from passionsr_cli.tables.run import plan
+    from passionsr_cli.reproduction.run import plan
 
     planned = plan(settings)
     if as_json:
@@ -162,7 +162,7 @@ def show_table(table: Table) -> None:
     from rich import box
     from rich.table import Table as Grid
 
-    from passionsr_cli.tables.writing import heads
+    from passionsr_cli.reproduction.writing import heads
 
     grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     grid.title = table.title

@@ -27,8 +27,8 @@ from passionsr_cli.cli.options import (
 
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
-    from passionsr_cli.runtime.processes import Processes
-    from passionsr_cli.runtime.upscaler import TiledUpscaler
+    from passionsr_cli.inference.tiled import TiledUpscaler
+    from passionsr_cli.system.processes import Processes
     from passionsr_cli.upscaling.images import Done, Outcome
     from passionsr_cli.upscaling.run import Outcomes, Work
 
@@ -165,7 +165,7 @@ def upscale(
     from passionsr_cli import api
     from passionsr_cli.cli.outcomes import summarise
     from passionsr_cli.imaging.planning import Refused
-    from passionsr_cli.runtime.processes import Processes
+    from passionsr_cli.system.processes import Processes
     from passionsr_cli.upscaling.images import Failed
 
     work = api.plan_upscale(inputs, settings)

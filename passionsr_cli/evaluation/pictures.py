@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from passionsr_cli.evaluation.datasets import Pair
-from passionsr_cli.evaluation.making import FACTOR, read_lr, read_reference
+from passionsr_cli.data.pairs import Pair
+from passionsr_cli.evaluation.generate import FACTOR, read_lr, read_reference
 from passionsr_cli.evaluation.results import ImageResult, Results
 from passionsr_cli.imaging.files import read_picture
 

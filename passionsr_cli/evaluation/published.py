@@ -9,8 +9,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from passionsr_cli.config import Settings
+from passionsr_cli.data.pairs import Dataset
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.evaluation.datasets import Dataset
 from passionsr_cli.evaluation.results import PublishedRow
 from passionsr_cli.metrics.catalogue import PROTOCOLS, Protocol
 

@@ -11,8 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import OutputError
+from passionsr_cli.system.files import replace_atomically
 
 # No image is called so: its file would be hidden.
 OF_ALL = ".all"

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from passionsr_cli.evaluation.datasets import Pair
+from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.pictures import Picture, pictures
 from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.records import write_text

@@ -8,16 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from passionsr_cli import __version__
+from passionsr_cli.data.pairs import Dataset, Pair, find_dataset, finished_images, missing_images
 from passionsr_cli.errors import DataError, OutputError
-from passionsr_cli.evaluation.datasets import (
-    Dataset,
-    Pair,
-    find_dataset,
-    finished_images,
-    missing_images,
-)
+from passionsr_cli.evaluation.candidates import Row, plan_rows
+from passionsr_cli.evaluation.generate import FACTOR, make_images, size_of
 from passionsr_cli.evaluation.listener import Listener
-from passionsr_cli.evaluation.making import FACTOR, make_images, size_of
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.report import write_report
@@ -28,19 +23,12 @@ from passionsr_cli.evaluation.results import (
     mean_scores,
     write_results,
 )
-from passionsr_cli.evaluation.rows import Row, plan_rows
-from passionsr_cli.evaluation.scoring import (
-    Metrics,
-    Scored,
-    open_metrics,
-    score_images,
-    score_set,
-)
+from passionsr_cli.evaluation.scoring import Metrics, Scored, open_metrics, score_images, score_set
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
+from passionsr_cli.inference.open import nncf_folder
 from passionsr_cli.metrics.catalogue import metrics_of
-from passionsr_cli.runtime.backends import nncf_folder
-from passionsr_cli.runtime.processes import Processes
+from passionsr_cli.system.processes import Processes
 
 
 def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:

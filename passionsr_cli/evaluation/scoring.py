@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from passionsr_cli.atomic import sha256_of
+from passionsr_cli.data.pairs import Pair
 from passionsr_cli.errors import DataError, MetricError
-from passionsr_cli.evaluation.datasets import Pair
+from passionsr_cli.evaluation.generate import read_reference, source_sha256
 from passionsr_cli.evaluation.listener import Listener
-from passionsr_cli.evaluation.making import read_reference, source_sha256
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
@@ -26,8 +25,9 @@ from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.metrics.catalogue import metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
-from passionsr_cli.runtime.devices import choose_device
-from passionsr_cli.runtime.processes import Processes
+from passionsr_cli.system.devices import choose_device
+from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.processes import Processes
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from passionsr_cli.atomic import sha256_of
+from passionsr_cli.conversion.kernels import Ran
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format
-from passionsr_cli.machine import process_peak_bytes
+from passionsr_cli.inference.open import RELEASED_IS_SIMULATED, Source
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.runtime.backends import RELEASED_IS_SIMULATED, Source
-from passionsr_cli.runtime.executor import Ran
+from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.memory import process_peak_bytes
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
 FORMAT_VERSION = 1

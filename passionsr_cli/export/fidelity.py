@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import pad_reflecting
+from passionsr_cli.inference.executor import Executor
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.runtime.devices import accelerator
-from passionsr_cli.runtime.executor import Executor
-from passionsr_cli.runtime.torch_executor import TorchExecutor
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.system.devices import accelerator
 
 PHOTOGRAPH = "sample:astronaut"
 DEFAULT_SIZE_PX = 512

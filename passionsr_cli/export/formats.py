@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from passionsr_cli.calibration import checkpoints
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.inference.executor import Executor
+from passionsr_cli.inference.open import Source
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import MANIFEST_FILE, ModelDescription
-from passionsr_cli.runtime.backends import Source
-from passionsr_cli.runtime.executor import Executor
 from passionsr_cli.store import kind_of, read_entry
 
 TENSORRT = "tensorrt"
@@ -49,8 +49,8 @@ def _nothing_to_check(model: OneStepModel) -> None:
 
 
 def _openvino(target: str | None) -> Format:
-    from passionsr_cli.runtime.graph_files import GraphFolder, write_graphs
-    from passionsr_cli.runtime.openvino_executor import OpenVINOExecutor
+    from passionsr_cli.conversion.graph_files import GraphFolder, write_graphs
+    from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     return Format(
         "openvino",
@@ -91,8 +91,8 @@ def _copy(model: OneStepModel, source: Source, folder: Path, size_px: int | None
 
 
 def _open_copy(folder: Path, description: ModelDescription) -> Executor:
-    from passionsr_cli.runtime.devices import accelerator
-    from passionsr_cli.runtime.torch_executor import TorchExecutor
+    from passionsr_cli.inference.torch_executor import TorchExecutor
+    from passionsr_cli.system.devices import accelerator
 
     if kind_of(folder) == checkpoints.KIND:
         model = checkpoints.load(read_entry(folder, checkpoints.KIND))

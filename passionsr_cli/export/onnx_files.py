@@ -13,9 +13,11 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from passionsr_cli.conversion.graph_files import component_side
+from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.tracing import component_of_model
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
-from passionsr_cli.machine import process_peak_bytes
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import predict_x0, rates
@@ -23,9 +25,7 @@ from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.runtime.executor import Ran
-from passionsr_cli.runtime.graph_files import component_side
-from passionsr_cli.runtime.tracing import component_of_model
+from passionsr_cli.system.memory import process_peak_bytes
 
 LAYERS_FILE = "layers.json"
 # What onnxruntime's CPU kernels on integers are called.

@@ -16,14 +16,10 @@ import torch
 from onnxscript import opset20 as op
 from torch import Tensor
 
+from passionsr_cli.conversion.tracing import Component, Operation, traced_as_operations
 from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
-from passionsr_cli.runtime.tracing import (
-    Component,
-    Operation,
-    traced_as_operations,
-)
 
 OPSET = 20
 INPUT_NAME, OUTPUT_NAME = "input", "output"

@@ -23,8 +23,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import FitError
+from passionsr_cli.system.files import replace_atomically
 
 LOSS_EMA = 0.98
 # A snapshot of the best state is at most this old when a run diverges.

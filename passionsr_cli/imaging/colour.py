@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from passionsr_cli.imaging.rows import RowStream, spans
+from passionsr_cli.imaging.strips import RowStream, spans
 
 WAVELET_LEVELS = 5
 # Five à-trous levels reach 1 + 2 + 4 + 8 + 16 pixels.

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from passionsr_cli.atomic import replace_atomically
 from passionsr_cli.errors import OutputError
 from passionsr_cli.imaging import heif, png, tiff
 from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata
-from passionsr_cli.imaging.rows import STRIP_PX
+from passionsr_cli.imaging.strips import STRIP_PX
+from passionsr_cli.system.files import replace_atomically
 
 # What each format is written with; PNG and TIFF are written by strips, the others by Pillow.
 OUTPUT_FORMATS: dict[str, dict[str, Any]] = {

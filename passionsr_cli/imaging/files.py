@@ -16,7 +16,7 @@ from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode
 from passionsr_cli.imaging.encoding import Layout, check_output
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.rows import strips_of
+from passionsr_cli.imaging.strips import strips_of
 from passionsr_cli.imaging.transparency import spread_colours
 
 __all__ = (

@@ -9,13 +9,8 @@ from torch import Tensor
 
 from passionsr_cli.imaging import profiles
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.resampling import (
-    REACH_PX,
-    resample_rows,
-    resampled_rows,
-    source_span,
-)
-from passionsr_cli.imaging.rows import RowStream, spans
+from passionsr_cli.imaging.resampling import REACH_PX, resample_rows, resampled_rows, source_span
+from passionsr_cli.imaging.strips import RowStream, spans
 
 LUMA = (0.299, 0.587, 0.114)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from passionsr_cli.calibration.stages import LayerDesign, Method, Stages
 from passionsr_cli.config import (
     FEWEST_BITS,
     FLOAT_BITS,
@@ -29,6 +28,7 @@ from passionsr_cli.methods import (
     qdm,
     svdquant,
 )
+from passionsr_cli.methods.stages import LayerDesign, Method, Stages
 
 INTEGERS = tuple(range(FEWEST_BITS, MOST_BITS + 1))
 ANY = (*INTEGERS, FLOAT_BITS)

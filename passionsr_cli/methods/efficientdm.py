@@ -16,17 +16,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from passionsr_cli.calibration.stages import (
-    LBQ,
-    LayerDesign,
-    Offsets,
-    Parts,
-    Stages,
-    component_stages,
-)
 from passionsr_cli.config import FitSettings, Settings
+from passionsr_cli.methods.stages import LBQ, LayerDesign, Offsets, Parts, Stages, component_stages
+from passionsr_cli.quantization.bounds_init import BoundsStart
 from passionsr_cli.quantization.plans import Part
-from passionsr_cli.quantization.starts import BoundsStart
 
 LEARNED: Parts = LBQ | {Part.MERGED}
 

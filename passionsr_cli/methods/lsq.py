@@ -9,17 +9,10 @@ result. In place of labels the full-precision model says what that should be.
 
 from __future__ import annotations
 
-from passionsr_cli.calibration.stages import (
-    LBQ,
-    LayerDesign,
-    Offsets,
-    Stage,
-    Stages,
-    component_stages,
-)
 from passionsr_cli.config import FitSettings, Settings
+from passionsr_cli.methods.stages import LBQ, LayerDesign, Offsets, Stage, Stages, component_stages
 from passionsr_cli.models.components import COMPONENTS
-from passionsr_cli.quantization.starts import BoundsStart
+from passionsr_cli.quantization.bounds_init import BoundsStart
 
 
 class LSQSettings(Settings):

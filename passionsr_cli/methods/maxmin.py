@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from passionsr_cli.calibration.stages import LBQ, PLAIN, LayerDesign, Stage, Stages
 from passionsr_cli.config import Settings
+from passionsr_cli.methods.stages import LBQ, PLAIN, LayerDesign, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS
 
 

@@ -6,18 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from passionsr_cli.calibration.stages import (
-    LBQ,
-    LET,
-    LayerDesign,
-    Parts,
-    ShiftPolicy,
-    Stage,
-    Stages,
-)
 from passionsr_cli.config import FitSettings, Settings
+from passionsr_cli.methods.stages import LBQ, LET, LayerDesign, Parts, ShiftPolicy, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS, DECODER
-from passionsr_cli.quantization.starts import BoundsStart
+from passionsr_cli.quantization.bounds_init import BoundsStart
 
 
 class PassionSRSettings(Settings):

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeInt
 
-from passionsr_cli.calibration.stages import (
-    LBQ,
-    LayerDesign,
-    Losses,
-    ModuleOrder,
-    Parts,
-    Stage,
-    Stages,
-)
 from passionsr_cli.config import FitSettings, Settings
+from passionsr_cli.methods.stages import LBQ, LayerDesign, Losses, ModuleOrder, Parts, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
+from passionsr_cli.quantization.bounds_init import BoundsStart
 from passionsr_cli.quantization.plans import Part
-from passionsr_cli.quantization.starts import BoundsStart
 
 LEARNED: Parts = frozenset({Part.TRANSFORM, Part.BRANCH, Part.MERGED}) | LBQ
 

@@ -15,16 +15,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from passionsr_cli.calibration.stages import (
-    LBQ,
-    LET,
-    LayerDesign,
-    Offsets,
-    Stages,
-    component_stages,
-)
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.quantization.starts import BoundsStart
+from passionsr_cli.methods.stages import LBQ, LET, LayerDesign, Offsets, Stages, component_stages
+from passionsr_cli.quantization.bounds_init import BoundsStart
 
 
 class QDMSettings(Settings):

@@ -16,11 +16,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from passionsr_cli.calibration.stages import LBQ, LayerDesign, Stage, Stages
 from passionsr_cli.config import Settings
+from passionsr_cli.methods.stages import LBQ, LayerDesign, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.quantization.bounds_init import BoundsStart
 from passionsr_cli.quantization.plans import Part
-from passionsr_cli.quantization.starts import BoundsStart
 
 
 class SVDQuantSettings(Settings):

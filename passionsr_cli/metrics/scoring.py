@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics.catalogue import Metric
 from passionsr_cli.metrics.weights import Files
+from passionsr_cli.system.files import sha256_of
 
 
 class Scorer:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
-from passionsr_cli.atomic import sha256_of
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics.catalogue import Metric, WeightsFile
+from passionsr_cli.system.files import sha256_of
 
 TIMEOUT_SECONDS = 20
 Files = dict[WeightsFile, Path]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
+from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.observers import (
     DeviationObserver,
     MinMaxObserver,
@@ -18,7 +19,6 @@ from passionsr_cli.quantization.observers import (
 )
 from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer
-from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import ChannelTransform, extent
 
 

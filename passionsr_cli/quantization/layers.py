@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import Grid, fake_quantize, grid_between, quantize
+from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer, quantizer_on
-from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import (
     Bounds,
     ChannelTransform,

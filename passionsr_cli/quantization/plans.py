@@ -9,7 +9,11 @@ from typing import Literal
 from torch import Tensor
 
 from passionsr_cli.quantization.affine import Grid, Scheme
-from passionsr_cli.quantization.starts import BoundsStart
+from passionsr_cli.quantization.bounds_init import BoundsStart
+
+# Why a layer has other bits than the rest, as the manifest says it.
+EXCEPTION = "kept at 8 bits by the preset"
+FLOATING = "left in floating point by the settings"
 
 
 class State(Enum):

@@ -12,11 +12,11 @@ from passionsr_cli.quantization.affine import (
     grid_between,
     quantize,
 )
+from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.low_rank import LowRank
 from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, State
 from passionsr_cli.quantization.quantizer import quantizer_on
 from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding
-from passionsr_cli.quantization.starts import start_between
 from passionsr_cli.quantization.transform import Bounds
 
 

@@ -53,5 +53,5 @@ class Losses:
 
 
 def as_model_input(lr: Tensor, hr: Tensor) -> Tensor:
-    """LR images enlarged to the size of their partners, as `runtime.upscaler` enlarges them."""
+    """LR images enlarged to the size of their partners, as `inference.tiled` enlarges them."""
     return bicubic(lr, (hr.shape[-2], hr.shape[-1])).clamp(0, 1)

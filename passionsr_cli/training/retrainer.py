@@ -14,14 +14,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from passionsr_cli.calibration.losses import relative_error
+from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.sources import KnownModel, load
 from passionsr_cli.training import adapters
 from passionsr_cli.training.losses import as_model_input
-from passionsr_cli.training.moving import moved
-from passionsr_cli.training.photographs import CropBatches, Photographs, stream
+from passionsr_cli.training.retime import moved
 from passionsr_cli.training.settings import RetrainingSettings, RetrainingStage
 
 STATE_FILE = "retraining.pt"

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from passionsr_cli import __version__
-from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging import samples
@@ -19,8 +19,8 @@ from passionsr_cli.imaging.planning import find_images
 from passionsr_cli.models.sources import KIND, checksum, find_present, save
 from passionsr_cli.registry import ModelDescription, model_names
 from passionsr_cli.store import Entry, Store, home, shortest
-from passionsr_cli.training.moving import described_at
-from passionsr_cli.training.photographs import Photographs
+from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.training.retime import described_at
 from passionsr_cli.training.retrainer import Agreement, Retrainer
 from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 from passionsr_cli.training.trainer import CURVE_FILE, Trainer

@@ -20,15 +20,15 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from passionsr_cli import methods
-from passionsr_cli.calibration.images import CalibrationImages, gather
+from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.calibration.progress import Quiet
-from passionsr_cli.calibration.run import Calibration
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.data.calibration_images import CalibrationImages, gather
 from passionsr_cli.models.components import DECODER, ENCODER, UNET, Chain
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import signal_and_noise
 from passionsr_cli.models.sources import KnownModel, entry_of, find_present, load, load_entry
-from passionsr_cli.training.moving import described_at
+from passionsr_cli.training.retime import described_at
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.system.files import replace_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

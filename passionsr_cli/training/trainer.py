@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from passionsr_cli.atomic import replace_atomically
+from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Objective, Progress, Stage, cosine
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.training.discriminator import PatchDiscriminator
 from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.losses import Losses
-from passionsr_cli.training.photographs import CropBatches, Photographs, stream
 from passionsr_cli.training.settings import TrainingSettings, TrainingStage
 from passionsr_cli.training.validation import Validation, append_row, mean_psnr
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from passionsr_cli.data.photographs import CropBatches
 from passionsr_cli.training.losses import as_model_input
-from passionsr_cli.training.photographs import CropBatches
 
 
 @dataclass(frozen=True)

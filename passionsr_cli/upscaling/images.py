@@ -13,11 +13,11 @@ from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.planning import Job, Present, Refused
 from passionsr_cli.imaging.sizing import TargetSize
-from passionsr_cli.runtime.backends import open_executor, source_of
-from passionsr_cli.runtime.devices import choose_device
-from passionsr_cli.runtime.memory import free_bytes
-from passionsr_cli.runtime.processes import Processes
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.inference.open import open_executor, source_of
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.system.devices import choose_device
+from passionsr_cli.system.memory import free_bytes
+from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling.journal import Journal
 
 # While it is decoded and converted, and the bytes of a result that is encoded as a whole.

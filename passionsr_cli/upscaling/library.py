@@ -20,7 +20,7 @@ from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.planning import Job
 from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.imaging.transparency import spread_colours
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
 
 AnyImage = TypeVar("AnyImage", Image.Image, npt.NDArray[Any], Tensor)

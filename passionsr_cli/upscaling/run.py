@@ -18,9 +18,9 @@ from passionsr_cli import __version__
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
 from passionsr_cli.imaging.sizing import TargetSize
-from passionsr_cli.runtime.backends import Source, source_of
-from passionsr_cli.runtime.processes import Processes
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.inference.open import Source, source_of
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling.images import Outcome, upscale_job, without_work
 from passionsr_cli.upscaling.journal import Journal
 

@@ -4,15 +4,11 @@ from pathlib import Path
 
 import torch
 
-from passionsr_cli.benchmark.subjects import (
-    make_checkpoint,
-    make_random_model,
-    quantize_min_max,
-)
-from passionsr_cli.calibration import checkpoints
+from passionsr_cli.benchmark.subjects import make_checkpoint, make_random_model, quantize_min_max
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.calibration.images import default_crops
-from passionsr_cli.calibration.stages import PLAIN, LayerDesign
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.data.calibration_images import default_crops
+from passionsr_cli.methods.stages import PLAIN, LayerDesign
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers

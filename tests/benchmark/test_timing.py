@@ -9,9 +9,9 @@ from torch import nn
 
 from passionsr_cli.benchmark.timing import repeat, run_tile
 from passionsr_cli.errors import ModelError
+from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models import sources
-from passionsr_cli.runtime.devices import accelerator
-from passionsr_cli.runtime.torch_executor import TorchExecutor
+from passionsr_cli.system.devices import accelerator
 
 
 def _runs(*seconds: float) -> Callable[[], float]:

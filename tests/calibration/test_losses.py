@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import FREE_SHARE, StageLoss
-from passionsr_cli.calibration.plans import quantize_model
-from passionsr_cli.calibration.stages import LayerDesign, Losses
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.methods.stages import LayerDesign, Losses
 from passionsr_cli.models.components import Chain
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from passionsr_cli import api
-from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.perceptual import FEATURES, EncoderFeatures, perceptual_distance
-from passionsr_cli.calibration.runs import unfinished
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.one_step import OneStepModel

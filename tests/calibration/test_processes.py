@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from passionsr_cli import api
-from passionsr_cli.calibration import checkpoints
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.config import CalibrationSettings
 
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from passionsr_cli.calibration import roundings
-from passionsr_cli.calibration.plans import quantize_model
+from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.roundings import decide_roundings
-from passionsr_cli.calibration.stages import LayerDesign
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.components import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.models.one_step import OneStepModel

@@ -3,10 +3,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from passionsr_cli.calibration.plans import quantize_model
+from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.smoothing import search_exponents
-from passionsr_cli.calibration.stages import LayerDesign
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.components import Chain
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state

@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
-from passionsr_cli.machine import process_peak_bytes
+from passionsr_cli.system.memory import process_peak_bytes
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 IMAGE = Image.fromarray(PIXELS)

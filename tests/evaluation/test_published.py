@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from pydantic import ValidationError
 
+from passionsr_cli.data.pairs import Dataset
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.evaluation.datasets import Dataset
 from passionsr_cli.evaluation.published import (
     Table,
     published_rows,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from passionsr_cli.evaluation.datasets import Pair
+from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.pictures import most_different
 from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.report import write_report

@@ -16,17 +16,18 @@ import torch
 from PIL import Image
 
 from passionsr_cli import api
+from passionsr_cli.conversion import nncf_graphs
+from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.errors import ConfigError, DataError, DeviceError, ImageError, MetricError
-from passionsr_cli.evaluation import making
+from passionsr_cli.evaluation import generate
 from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.results import Results
 from passionsr_cli.evaluation.settings import EvaluationSettings
+from passionsr_cli.inference import open as opening
 from passionsr_cli.metrics import scoring
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.runtime import backends, nncf_graphs
-from passionsr_cli.runtime.openvino_graph import component_graph
 
 NAMES = ("a", "b", "c")
 
@@ -97,7 +98,7 @@ def test_rows_of_all_kinds_stand_in_one_table(
     tiny, bicubic, _ = first.rows
     manifest = json.loads((tiny_folder / "manifest.json").read_text())
     assert tiny.model_bytes == manifest["tensors"]["bytes"]
-    assert tiny.fingerprint == backends.source_of(str(tiny_folder), None).fingerprint
+    assert tiny.fingerprint == open.source_of(str(tiny_folder), None).fingerprint
     assert tiny.seconds_per_image is not None
     assert tiny.seconds_per_image > 0
     assert (bicubic.model_bytes, again.rows[0].seconds_per_image) == (None, None)
@@ -192,7 +193,7 @@ def test_another_low_resolution_image_is_upscaled_again(
 def test_finished_images_need_no_model(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room, name in ((making, "maker"), (backends, "source_of"), (OneStepModel, "__init__")):
+    for room, name in ((generate, "maker"), (opening, "source_of"), (OneStepModel, "__init__")):
         monkeypatch.setattr(room, name, lambda *args, **kwargs: pytest.fail("a model was touched"))
     found = _evaluate(data, tmp_path / "out", images=[data / "test_HR"], metrics=["psnr"])
     # pyiqa's PSNR of an image to itself.
@@ -314,8 +315,8 @@ def test_nncf_is_a_row(
         asked.append((size, count))
         return [torch.rand(1, 3, 32, 32)]
 
-    monkeypatch.setattr(backends, "default_crops", crops)
-    monkeypatch.setattr(backends, "version", lambda name: "1")
+    monkeypatch.setattr(opening, "default_crops", crops)
+    monkeypatch.setattr(opening, "version", lambda name: "1")
     monkeypatch.setattr(
         nncf_graphs, "nncf_graph", lambda model, name, images: component_graph(model, name)
     )
@@ -334,7 +335,7 @@ def test_without_nncf_there_is_one_clear_line(
     def none(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(backends, "version", none)
+    monkeypatch.setattr(opening, "version", none)
     with pytest.raises(DeviceError, match="pip install nncf"):
         _evaluate(data, tmp_path / "out", baseline=["nncf"])
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from passionsr_cli import api
-from passionsr_cli.atomic import sha256_of
-from passionsr_cli.calibration import checkpoints
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
 from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.files import sha256_of
 
 FORMATS = ("openvino", "onnx", "safetensors")
 

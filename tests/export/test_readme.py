@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from passionsr_cli import api
-from passionsr_cli.calibration import checkpoints
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.imaging import samples
 from passionsr_cli.models import sources
 from passionsr_cli.quantization.convert import quantized_layers

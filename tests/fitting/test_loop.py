@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
 from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine, milestones
-from passionsr_cli.runtime.devices import accelerator
+from passionsr_cli.system.devices import accelerator
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import profiles
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.machine import process_peak_bytes
+from passionsr_cli.system.memory import process_peak_bytes
 
 RNG = np.random.default_rng(0)
 LARGEST_PX = 1_000_000

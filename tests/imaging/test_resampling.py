@@ -5,12 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from passionsr_cli.imaging.resampling import (
-    Kernel,
-    bicubic,
-    pad_reflecting,
-    resampled_rows,
-)
+from passionsr_cli.imaging.resampling import Kernel, bicubic, pad_reflecting, resampled_rows
 
 
 @pytest.mark.parametrize("size", [(64, 80), (24, 20), (8, 10)])

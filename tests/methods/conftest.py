@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from passionsr_cli import api
-from passionsr_cli.calibration import checkpoints
 from passionsr_cli.calibration.progress import Listener, Quiet
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.store import Entry

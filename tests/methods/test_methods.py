@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from passionsr_cli import methods
-from passionsr_cli.calibration.stages import LBQ, LET
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.methods.stages import LBQ, LET
 from passionsr_cli.quantization.plans import Part, State
 
 

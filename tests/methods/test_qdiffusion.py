@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from passionsr_cli import methods
-from passionsr_cli.calibration import checkpoints
-from passionsr_cli.calibration.stages import Stage
+from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.methods.stages import Stage
 from passionsr_cli.quantization.plans import Part, State
 from passionsr_cli.store import Entry
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from passionsr_cli.calibration import checkpoints, runs
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.store import Entry
 
@@ -32,4 +33,4 @@ def test_the_papers_rank_is_too_large_for_tiny_layers(calibrated: Callable[..., 
     """Which is said before anything is begun."""
     with pytest.raises(ConfigError, match=r"rank 32 is too large for unet\.\S+, whose weight"):
         calibrated("mine", "svdquant")
-    assert runs.unfinished() == []
+    assert unfinished() == []

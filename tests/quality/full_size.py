@@ -23,8 +23,8 @@ import torch
 
 def main(bits: str) -> None:
     from passionsr_cli import api
-    from passionsr_cli.calibration.catalogue import describe
     from passionsr_cli.calibration.progress import Quiet, StageResult
+    from passionsr_cli.checkpoints.catalogue import describe
     from passionsr_cli.config import CalibrationSettings, settings_from
     from passionsr_cli.models.one_step import OneStepModel
     from passionsr_cli.models.sources import save

@@ -20,7 +20,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from passionsr_cli.runtime import graph_passes
+from passionsr_cli.conversion import graph_passes
 
 RUNS = 6
 ATTENTIONS = {"UNet 64²": (5, 4096, 64), "UNet 32²": (10, 1024, 64), "VAE": (1, 4096, 512)}

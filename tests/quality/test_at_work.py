@@ -25,7 +25,7 @@ from passionsr_cli import Done, UpscaleSettings, api
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.planning import Job
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.upscaling.images import upscale_file
 
 pytestmark = pytest.mark.skipif(

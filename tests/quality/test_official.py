@@ -18,10 +18,10 @@ import torch
 import yaml
 from torch import nn
 
-from passionsr_cli.calibration import checkpoints
-from passionsr_cli.calibration.importing import import_checkpoint
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.released.importing import import_checkpoint
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.prompts import read_context
+from passionsr_cli.models.published.prompts import read_context
 from passionsr_cli.models.sources import save
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.registry import ModelDescription, describe

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.sources import load
-from passionsr_cli.runtime.devices import accelerator
-from passionsr_cli.runtime.torch_executor import TorchExecutor
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.system.devices import accelerator
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
 

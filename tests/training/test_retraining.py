@@ -16,7 +16,7 @@ from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store, home
-from passionsr_cli.training.moving import moved
+from passionsr_cli.training.retime import moved
 from passionsr_cli.training.settings import RetrainingSettings
 
 

@@ -10,11 +10,11 @@ from PIL import Image
 
 from passionsr_cli import api
 from passionsr_cli.config import settings_from, validate
+from passionsr_cli.data.photographs import CropBatches, Photographs
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.models import sources
 from passionsr_cli.store import Store, home
-from passionsr_cli.training.photographs import CropBatches, Photographs
 from passionsr_cli.training.settings import TrainingSettings
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging import samples
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.upscaling.images import open_upscaler
 
 

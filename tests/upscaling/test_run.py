@@ -9,8 +9,8 @@ import pytest
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging import png
-from passionsr_cli.runtime.processes import Processes
-from passionsr_cli.runtime.upscaler import TiledUpscaler
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling import images
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped
 from passionsr_cli.upscaling.run import Outcomes, overlapped, plan_work, upscale_all

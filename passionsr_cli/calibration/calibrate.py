@@ -1,0 +1,175 @@
+"""From settings to a checkpoint in the store: claiming a run, checking room, writing the result."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from passionsr_cli import __version__
+from passionsr_cli.calibration import curves, preflight
+from passionsr_cli.calibration.engine import Calibration
+from passionsr_cli.calibration.layer_plans import check_design, check_names
+from passionsr_cli.calibration.progress import Listener
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.curve_file import write_curve
+from passionsr_cli.checkpoints.unfinished import SETTINGS_FILE, run_folder, saved_settings
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.data import calibration_images
+from passionsr_cli.errors import ConfigError, DeviceError, StoreError
+from passionsr_cli.methods.stages import Method
+from passionsr_cli.models import sources
+from passionsr_cli.store import Entry, Store, home
+from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.memory import process_peak_bytes
+
+# What may differ when a run is taken up again: where it runs, and rates that made it diverge.
+FREE_ON_RESUME = ("learning_rate", "final_learning_rate", "gradient_clip", "device")
+
+
+def calibrate_model(
+    settings: CalibrationSettings,
+    method: Method,
+    name: str,
+    resume: bool,
+    accelerator: Accelerator,
+    listener: Listener,
+) -> Entry:
+    """Calibrate a model and write the checkpoint `name`.
+
+    The unfinished run lives in the user's data directory under `calibration/NAME`; with `resume`
+    it goes on from its last saved step.
+    """
+    store, folder = Store(checkpoints.KIND), run_folder(name)
+    _check_claim(store, folder, name, settings, resume)
+    # No process may find what another one has begun.
+    accelerator.wait_for_everyone()
+    known = sources.find_present(settings.model)
+    check_names(known.description, settings)
+    check_design(known.description, settings, method.design)
+    chosen = calibration_images.gather(settings, known.description)
+    if chosen.hr is None and any(stage.target == "hr" for stage in method.stages):
+        raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")
+    preflight.check_disk(home(), known.description, settings)
+    preflight.check_memory(known.description, settings, method, str(accelerator.device))
+    model = sources.load(settings.model)
+    with _clear_errors():
+        run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
+        if accelerator.is_main_process:
+            with replace_atomically(folder / SETTINGS_FILE) as temporary:
+                temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
+        run.run()
+        if accelerator.is_main_process:
+            _write(store, name, run, _manifest(run, known, chosen))
+            shutil.rmtree(folder)
+    accelerator.wait_for_everyone()
+    return store.read(name)
+
+
+def _write(store: Store, name: str, run: Calibration, manifest: dict[str, Any]) -> None:
+    """Curve and picture, then the checkpoint: until its manifest is there, there is none."""
+    folder = store.folder(name)
+    write_curve(folder, run.curve.rows)
+    picture = folder / curves.PICTURE_FILE
+    curves.draw_run(picture, name, run.curve.rows, manifest["stages"], run.study())
+    store.write(name, manifest, checkpoints.pack_model(run.model))
+
+
+def _check_claim(
+    store: Store, folder: Path, name: str, settings: CalibrationSettings, resume: bool
+) -> None:
+    if store.exists(name):
+        raise StoreError(
+            f"a checkpoint named '{name}' exists already; choose another --name, or delete it "
+            f"with `passionsr checkpoints remove {name}`"
+        )
+    begun = (folder / SETTINGS_FILE).exists()
+    if begun and not resume:
+        raise StoreError(
+            f"an unfinished calibration '{name}' is there; go on with --resume, choose another "
+            f"--name, or delete it with `passionsr checkpoints remove {name}`"
+        )
+    if resume:
+        before, now = (_comparable(each) for each in (saved_settings(name), settings))
+        changed = [key for key in now if now[key] != before[key]]
+        if changed:
+            raise ConfigError(
+                f"'{name}' was begun with another {changed[0]}: {before[changed[0]]}, "
+                f"not {now[changed[0]]}; resume it with its own settings or choose another --name"
+            )
+
+
+def _comparable(settings: CalibrationSettings) -> dict[str, Any]:
+    def kept(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: kept(item) for key, item in value.items() if key not in FREE_ON_RESUME}
+
+    cleaned: dict[str, Any] = kept(settings.model_dump(mode="json"))
+    return cleaned
+
+
+def _manifest(
+    run: Calibration, known: sources.KnownModel, chosen: calibration_images.CalibrationImages
+) -> dict[str, Any]:
+    """Everything there is to know about a checkpoint but its tensors."""
+    import accelerate
+    import diffusers
+
+    settings = run.settings
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "model": {
+            "name": settings.model,
+            "sha256": sources.checksum(known),
+            "parameters": run.parameters,
+            "description": known.description.model_dump(mode="json"),
+        },
+        "bits": settings.bits_name,
+        "settings": settings.model_dump(mode="json", exclude={"method", "method_settings"}),
+        "method": {
+            "name": run.method.name,
+            "settings": run.method.settings,
+            "perceptual_loss": run.perceptual_name,
+        },
+        "images": {
+            "source": str(settings.images or "the sample: photographs"),
+            "kind": "lr" if chosen.hr is None else "hr, degraded",
+            "count": len(chosen),
+            "sha256": chosen.fingerprint(),
+        },
+        "stages": [vars(result) for result in run.results],
+        "image_psnr": run.results[-1].image_psnr,
+        "seconds": run.curve.seconds(),
+        "peak_memory_bytes": process_peak_bytes(),
+        "layers": [row.as_dict() for row in run.rows],
+        "bounds": {name: layer.nudged_bounds() for name, layer in run.layers.items()},
+        "versions": {
+            "passionsr": __version__,
+            "torch": str(torch.__version__),
+            "diffusers": diffusers.__version__,
+            "accelerate": accelerate.__version__,
+        },
+    }
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Full memory and full disks in words; what was saved before stays."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"cannot write under {home()}: {error}; make room and --resume") from error
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU torch has no error class of its own for this.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise DeviceError(f"out of memory: {preflight.ADVICE}; then --resume") from error

@@ -1,0 +1,300 @@
+"""One calibration: from a model and a method to a quantized model, resumable at every point."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from passionsr_cli.calibration import fit
+from passionsr_cli.calibration.component_io import Inputs, Read
+from passionsr_cli.calibration.curves import LayerStudy, study_layers
+from passionsr_cli.calibration.layer_plans import quantize_model
+from passionsr_cli.calibration.losses import StageLoss, relative_error
+from passionsr_cli.calibration.module_schedule import turns_of
+from passionsr_cli.calibration.passes import load_observers, observe, observer_states
+from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
+from passionsr_cli.calibration.progress import Curve, Listener, StageResult
+from passionsr_cli.calibration.roundings import decide_roundings
+from passionsr_cli.calibration.smoothing import search_exponents
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.data.calibration_images import CalibrationImages
+from passionsr_cli.fitting.loop import Batch, Progress, write_state
+from passionsr_cli.methods.stages import Method, Stage
+from passionsr_cli.models.components import COMPONENTS, Chain, component_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import Part, State
+
+STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
+# What a stage does is measured on so many images.
+COMPARED_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    steps: int = 0
+    seconds: float = 0.0
+    start_error: float | None = None
+    end_error: float | None = None
+
+
+_NOTHING_FITTED = _Fitted()
+
+
+class Calibration:
+    """One run in one folder; `run` starts it or takes it up where it stopped."""
+
+    def __init__(
+        self,
+        model: OneStepModel,
+        settings: CalibrationSettings,
+        method: Method,
+        images: CalibrationImages,
+        folder: Path,
+        accelerator: Accelerator,
+        listener: Listener,
+    ) -> None:
+        self.model, self.settings, self.method = model, settings, method
+        self.images, self.folder = images, folder
+        self.accelerator, self.listener = accelerator, listener
+        self.curve, self.results = Curve(), list[StageResult]()
+        self.rows: list[LayerRow] = []
+        self.inputs = Inputs(model, images, folder, accelerator, listener.images)
+        self.perceptual_name = ""
+        model.to(accelerator.device).requires_grad_(False)
+        self.parameters = sum(p.numel() for p in model.parameters())
+        self.perceptual = self._perceptual()
+
+    def run(self) -> None:
+        """Calibrate the model in place and freeze it."""
+        self.inputs.teach()
+        self.rows = quantize_model(self.model, self.settings, self.method.design)
+        # Nothing learns but in a fit.
+        self.model.requires_grad_(False)
+        if self.settings.gradient_checkpointing:
+            self.model.vae.enable_gradient_checkpointing()
+            self.model.unet.enable_gradient_checkpointing()
+        self.layers = self.inputs.layers = quantized_layers(self.model)
+        # Components that stay in floating point have nothing to learn.
+        self.stages = [s for s in self.method.stages if self._layers_of(s.components)]
+        first = self._take_up()
+        for number, stage in enumerate(self.stages[first:], first):
+            self._run_stage(number, stage)
+        self.accelerator.free_memory()
+        for layer in self.layers.values():
+            layer.freeze()
+
+    def _perceptual(self) -> Distance | None:
+        """What the method's perceptual losses are measured by, if it has any."""
+        if not any(stage.losses.perceptual for stage in self.method.stages):
+            return None
+        device, strict = self.accelerator.device, self.settings.strict
+        self.perceptual_name, distance = perceptual_distance(self.model, device, strict)
+        return distance
+
+    def _take_up(self) -> int:
+        """Load the state an earlier run left; the number of the stage to go on with."""
+        self.started = -1
+        path = self.folder / STATE_FILE
+        if not path.exists():
+            return 0
+        saved = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        fit.LearnedState(self.layers).load_state_dict(saved["learned"])
+        load_observers(self.layers, saved["observers"])
+        self.curve.load_state_dict(saved["curve"])
+        self.results = [StageResult(**result) for result in saved["results"]]
+        self.started = saved["started"]
+        for stage in self.stages[: len(self.results)]:
+            set_state(list(self._layers_of(stage.components).values()), State.QUANTIZING)
+        return len(self.results)
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "learned": fit.LearnedState(self.layers).state_dict(),
+            "observers": observer_states(self.layers),
+            "curve": self.curve.state_dict(),
+            "results": [vars(result) for result in self.results],
+            "started": self.started,
+        }
+        write_state(self.folder / STATE_FILE, state)
+
+    def _run_stage(self, number: int, stage: Stage) -> None:
+        layers = self._layers_of(stage.components)
+        began = self.curve.seconds()
+        if self.started < number:
+            self._start(stage, layers)
+            self.inputs.forget_after(stage.components[0])
+            self.started = number
+            self._save()
+        set_state(list(layers.values()), stage.state)
+        fitted = self._fit(stage, layers) if stage.fit else _NOTHING_FITTED
+        self.results.append(
+            StageResult(
+                name=stage.name,
+                steps=fitted.steps,
+                start_error=fitted.start_error,
+                end_error=fitted.end_error,
+                fit_seconds=fitted.seconds,
+                seconds=self.curve.seconds() - began,
+                image_psnr=self._image_psnr(stage),
+            )
+        )
+        set_state(list(layers.values()), State.QUANTIZING)
+        self._save()
+        (self.folder / FIT_FILE).unlink(missing_ok=True)
+        self.listener.stage(self.results[-1])
+
+    def _layers_of(self, components: Sequence[str]) -> fit.Learned:
+        return {
+            name: layer for name, layer in self.layers.items() if component_of(name) in components
+        }
+
+    def _start(self, stage: Stage, layers: fit.Learned) -> None:
+        """Observe and start what the stage wants started; a second time if the first moved X."""
+        design = self.method.design
+        branches_scaled = design.branch_start == "scaled"
+        if Part.BRANCH in stage.starts and not branches_scaled:
+            for layer in layers.values():
+                layer.start_branch(scaled=False)
+        if Part.TRANSFORM in stage.starts:
+            self._observe(stage, layers)
+            for layer in layers.values():
+                layer.start_transform(design.exponent)
+            if design.exponents:
+                search_exponents(*self._head(stage), layers, design.exponents, branches_scaled)
+        if Part.BRANCH in stage.starts and branches_scaled:
+            for layer in layers.values():
+                layer.start_branch(scaled=True)
+        if Part.BOUNDS in stage.starts:
+            self._observe(stage, layers)
+            for layer in layers.values():
+                layer.start_bounds()
+        if Part.ROUNDING in stage.starts and design.rounding == "gptq":
+            what, listen = f"{stage.name}: rounding", self.listener.images
+            decide_roundings(*self._head(stage), layers, len(self.images), what, listen)
+
+    def _head(self, stage: Stage) -> tuple[Chain, Read]:
+        """What starts in a stage, and what reaches it."""
+        return Chain(self.model, stage.components), self.inputs.now(stage.components[0])
+
+    def _observe(self, stage: Stage, layers: fit.Learned) -> None:
+        for layer in layers.values():
+            for observer in layer.observers().values():
+                observer.forget()
+        set_state(list(layers.values()), State.OBSERVING)
+        size, count = self.settings.observing_batch_size, len(self.images)
+        batches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        observe(
+            Chain(self.model, stage.components),
+            layers,
+            self.inputs.now(stage.components[0]),
+            batches,
+            self.folder / OBSERVING_FILE,
+            self.settings.save_every_seconds,
+            lambda done: self.listener.images(
+                f"{stage.name}: observing", min(done * size, count), count
+            ),
+        )
+
+    def _fit(self, stage: Stage, layers: fit.Learned) -> _Fitted:
+        """Learn, and go back to the start if that was better."""
+        assert stage.fit is not None
+        layers = layers | self._layers_of(stage.through)
+        learned = fit.LearnedState(layers)
+        start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
+        chain, turns = self._chain(stage), None
+        if stage.modules is not None:
+            turns = turns_of(self.model, self.layers, stage)
+        running = fit.build(
+            stage,
+            chain,
+            layers,
+            StageLoss(stage.losses, chain, self._layers_of(stage.chain), self.perceptual),
+            turns,
+            {"curve": self.curve},
+            self.accelerator,
+            self.folder / FIT_FILE,
+            self.settings.save_every_seconds,
+        )
+        if (self.folder / FIT_FILE).exists():
+            device = self.accelerator.device
+            running.resume(
+                torch.load(self.folder / FIT_FILE, map_location=device, weights_only=True)
+            )
+        began = self.curve.seconds()
+        running.run(self._batches(stage, running.step), self._hear)
+        seconds = self.curve.seconds() - began
+        self.model.requires_grad_(False)
+        set_state(list(layers.values()), stage.state)
+        end_error = self._error(stage)
+        if not end_error < start_error:
+            learned.load_state_dict(start)
+        return _Fitted(running.steps, seconds, start_error, end_error)
+
+    def _chain(self, stage: Stage) -> Chain:
+        return Chain(self.model, stage.chain, to_noise=stage.target == "noise")
+
+    def _hear(self, progress: Progress) -> None:
+        loss = progress.losses[fit.OBJECTIVE]
+        row = (progress.stage, progress.step, self.curve.seconds(), loss, progress.learning_rate)
+        self.curve.rows.append(row)
+        self.listener.step(progress)
+
+    def _batches(self, stage: Stage, step: int) -> Iterator[Batch]:
+        size, processes = self.settings.batch_size, self.accelerator.num_processes
+        first_component = stage.components[0]
+        read, read_teacher = self.inputs.now(first_component), self.inputs.teacher(first_component)
+        first = step * processes
+        numbers = fit.batch_numbers(len(self.images), size, self.settings.seed, first)
+        for place, batch in enumerate(numbers, first):
+            if place % processes != self.accelerator.process_index:
+                continue
+            tensors = {"x": read(batch), "target": self._wanted(stage, batch)}
+            if stage.losses.module:
+                tensors["teacher_x"] = read_teacher(batch)
+            yield tensors
+
+    @torch.no_grad()
+    def _error(self, stage: Stage) -> float:
+        """What the stage's fit lowers, on the compared images, which no order of batches moves."""
+        chain, read = self._chain(stage), self.inputs.now(stage.components[0])
+        errors = [
+            relative_error(chain(read([number])), self._wanted(stage, [number]))
+            for number in range(min(COMPARED_IMAGES, len(self.images)))
+        ]
+        return float(sum(errors) / len(errors))
+
+    def _wanted(self, stage: Stage, numbers: Sequence[int]) -> Tensor:
+        """The targets of these images."""
+        if stage.target == "hr":
+            return self.inputs.photographs(numbers)
+        if stage.target == "noise":
+            return self.inputs.noise(numbers)
+        return self.inputs.target(stage.chain[-1])(numbers)
+
+    @torch.no_grad()
+    def _image_psnr(self, stage: Stage) -> float:
+        """Mean PSNR (dB, RGB) of the model as far as it is calibrated to the teacher's images."""
+        start = stage.components[0]
+        rest = Chain(self.model, COMPONENTS[COMPONENTS.index(start) :])
+        read, targets = self.inputs.now(start), self.inputs.target(COMPONENTS[-1])
+        values = []
+        for number in range(min(COMPARED_IMAGES, len(self.images))):
+            wanted = targets([number]).clamp(0, 1)
+            error = (rest(read([number])).clamp(0, 1) - wanted).square().mean()
+            values.append(float(-10 * error.log10()))
+        return sum(values) / len(values)
+
+    def study(self) -> list[LayerStudy]:
+        """What LET did to the layers whose inputs are rounded worst, on the first image."""
+        weighted = {n: x for n, x in self.layers.items() if isinstance(x, QuantizedLayer)}
+        return study_layers(weighted, lambda: self.model(self.inputs.upscaled([0])))

@@ -1,0 +1,133 @@
+"""From settings to how each layer of a model is quantized."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from passionsr_cli.config import FLOAT_BITS, MOST_BITS, CalibrationSettings, parse_bits
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.models.components import component_of, concatenations
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.convert import ATTENTION, LayerRow, Plan, convert, find_layers
+from passionsr_cli.quantization.low_rank import check_rank
+from passionsr_cli.quantization.plans import EXCEPTION, FLOATING, AttentionPlan, LayerPlan
+from passionsr_cli.registry import ModelDescription
+
+
+def check_names(description: ModelDescription, settings: CalibrationSettings) -> None:
+    """Refuse settings that name a layer the model does not have."""
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    names = [name for name, kind, _ in find_layers(model) if kind != ATTENTION]
+    for setting in ("eight_bit_layers", "float_layers"):
+        for name in getattr(settings, setting):
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=1)
+                first = f"there are {', '.join(names[:3])}, …"
+                hint = f"did you mean '{close[0]}'?" if close else first
+                raise ConfigError(f"{setting}: the model has no layer '{name}'; {hint}")
+
+
+def check_design(
+    description: ModelDescription, settings: CalibrationSettings, design: LayerDesign
+) -> None:
+    """Refuse a design that the model's layers cannot have: a rank above a layer's size."""
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    decide = _decider(settings, design, concatenations(model))
+    for layer in find_layers(model):
+        decide(*layer)
+
+
+def quantize_model(
+    model: OneStepModel, settings: CalibrationSettings, design: LayerDesign
+) -> list[LayerRow]:
+    """Convert a model as the settings say; a row for each of its layers."""
+    return convert(model, _decider(settings, design, concatenations(model)))
+
+
+def _decider(
+    settings: CalibrationSettings, design: LayerDesign, boundaries: dict[str, int]
+) -> Callable[[str, str, nn.Module], tuple[Plan | None, str]]:
+    def decide(name: str, kind: str, layer: nn.Module) -> tuple[Plan | None, str]:
+        part = settings.unet if name.startswith("unet.") else settings.vae
+        weight_bits, activation_bits = parse_bits(part)
+        if (weight_bits, activation_bits) == (FLOAT_BITS, FLOAT_BITS):
+            return None, FLOATING
+        if name in settings.float_layers:
+            return None, FLOATING
+        exceptional = name in settings.eight_bit_layers
+        if exceptional:
+            weight_bits = max(weight_bits, MOST_BITS)
+            activation_bits = max(activation_bits, MOST_BITS)
+        activation = _activation(settings, activation_bits, design.offsets != "none")
+        if kind == ATTENTION:
+            if activation is None:
+                return None, "its activations are left in floating point"
+            return _attention(activation, design), ""
+        padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
+        narrow = _is_narrow(layer, design)
+        shifts = {"none": False, "unpadded": not padded, "all": True}
+        plan = LayerPlan(
+            weight=_weight(settings, weight_bits, design.offsets == "all"),
+            activation=activation,
+            channel_scale=design.channel_scale,
+            channel_shift=shifts[design.channel_shift],
+            split=boundaries.get(name) if design.split else None,
+            rank=0 if exceptional or narrow else _rank(design.ranks, name, layer),
+            merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
+            merged_start=design.merged_start,
+            rounding=design.rounding,
+            bounds_start=design.bounds_start,
+            scaled_gradient=design.scaled_gradient,
+        )
+        lifted = exceptional and min(parse_bits(part)) < MOST_BITS
+        return plan, EXCEPTION if lifted else ""
+
+    return decide
+
+
+def _is_narrow(layer: nn.Module, design: LayerDesign) -> bool:
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return min(layer.weight.shape[:2]) < design.narrowest_branch
+
+
+def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
+    """What a design says of a layer: of its kind in its component, else of its kind."""
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    kind = "linear"
+    if isinstance(layer, nn.Conv2d):
+        kind = "pointwise" if layer.kernel_size == (1, 1) else "convolution"
+    rank = ranks.get(f"{component_of(name)}.{kind}", ranks.get(kind, 0))
+    check_rank(rank, tuple(layer.weight.shape), name)
+    return rank
+
+
+def _attention(activation: Scheme, design: LayerDesign) -> AttentionPlan:
+    return AttentionPlan(
+        activation,
+        channel_scale=design.channel_scale or design.attention_scale is not None,
+        scale_start=design.attention_scale or "extremes",
+        bounds_start=design.bounds_start,
+        scaled_gradient=design.scaled_gradient,
+    )
+
+
+def _weight(settings: CalibrationSettings, bits: int, offset: bool) -> Scheme | None:
+    if bits == FLOAT_BITS:
+        return None
+    symmetric = {"auto": bits == MOST_BITS, "symmetric": True, "asymmetric": False}
+    axis = 0 if settings.weight_grids == "channel" else None
+    return Scheme(bits, symmetric[settings.weights], axis, offset)
+
+
+def _activation(settings: CalibrationSettings, bits: int, offset: bool) -> Scheme | None:
+    if bits == FLOAT_BITS:
+        return None
+    return Scheme(bits, settings.activations == "symmetric", offset=offset)

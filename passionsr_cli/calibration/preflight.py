@@ -1,0 +1,121 @@
+"""Whether a calibration has room, asked before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import DeviceError, StoreError
+from passionsr_cli.methods.stages import Method
+from passionsr_cli.models.components import COMPONENTS, component_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import ATTENTION, find_layers
+from passionsr_cli.registry import ModelDescription
+
+ADVICE = "lower crop_px, set gradient_checkpointing: true, or close other programs"
+# Measured on `mini` and on Stable Diffusion's architecture, float32: what the interpreter and
+# its libraries take, and what backpropagation keeps of each weight, input and attention score.
+BASE_BYTES = 1_200_000_000
+BYTES_PER_WEIGHT, BYTES_PER_LEARNED_WEIGHT = 4, 12
+BYTES_PER_INPUT, BYTES_PER_SCORE = 24, 20
+# Block-wise recomputation keeps the largest block's share.
+CHECKPOINTING_SHARE = 0.25
+
+
+@dataclass
+class Sizes:
+    """Numbers one component handles for one image: weights, layer inputs, attention scores."""
+
+    weights: int = 0
+    inputs: int = 0
+    scores: int = 0
+
+
+def component_sizes(description: ModelDescription, crop_px: int) -> dict[str, Sizes]:
+    """Sizes of each component at one crop size, found on the meta device."""
+    sizes = {component: Sizes() for component in COMPONENTS}
+    with torch.device("meta"):
+        model = OneStepModel(description)
+        upscaled = torch.empty(1, 3, crop_px, crop_px)
+    hooks = []
+    for name, kind, layer in find_layers(model):
+        owner = sizes[component_of(name)]
+        owner.weights += sum(p.numel() for p in layer.parameters(recurse=False))
+
+        def count(
+            layer: nn.Module,
+            inputs: tuple[Tensor, ...],
+            output: Tensor,
+            owner: Sizes = owner,
+            is_attention: bool = kind == ATTENTION,
+        ) -> None:
+            if is_attention:
+                tokens = output.shape[1] if output.dim() == 3 else output[0, 0].numel()
+                owner.scores += int(layer.heads) * tokens**2  # type: ignore[arg-type]
+            else:
+                owner.inputs += inputs[0].numel()
+
+        hooks.append(layer.register_forward_hook(count))
+    with torch.no_grad():
+        model(upscaled)
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+def needed_bytes(
+    sizes: dict[str, Sizes], chains: Sequence[Sequence[str]], settings: CalibrationSettings
+) -> int:
+    """Memory that fitting takes, an estimate: the largest of the chains that are fitted."""
+    share = CHECKPOINTING_SHARE if settings.gradient_checkpointing else 1.0
+    largest = 0.0
+    for chain in chains:
+        parts = [sizes[component] for component in chain]
+        values = settings.batch_size * sum(
+            BYTES_PER_INPUT * part.inputs + BYTES_PER_SCORE * part.scores for part in parts
+        )
+        learned = BYTES_PER_LEARNED_WEIGHT * sum(part.weights for part in parts)
+        largest = max(largest, share * (values + learned))
+    weights = BYTES_PER_WEIGHT * sum(part.weights for part in sizes.values())
+    return int(BASE_BYTES + weights + largest)
+
+
+def check_memory(
+    description: ModelDescription, settings: CalibrationSettings, method: Method, device: str
+) -> None:
+    """Refuse a calibration that would be killed for its memory."""
+    chains = [stage.chain for stage in method.stages if stage.fit]
+    needed = needed_bytes(component_sizes(description, settings.crop_px), chains, settings)
+    if device.startswith("cuda"):
+        free = torch.cuda.mem_get_info(torch.device(device))[0]
+    else:
+        import psutil
+
+        free = psutil.virtual_memory().available
+    if needed > free:
+        raise DeviceError(
+            f"calibrating needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are "
+            f"free; {ADVICE}"
+        )
+
+
+def check_disk(folder: Path, description: ModelDescription, settings: CalibrationSettings) -> None:
+    """Refuse a calibration whose teacher targets would not fit on the disk."""
+    latent = settings.crop_px // description.latent_factor
+    channels = int(description.unet["in_channels"])
+    # The image, and both latents as targets and as inputs.
+    each = 4 * (3 * settings.crop_px**2 + 4 * channels * latent**2)
+    needed = settings.crops * each
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise StoreError(
+            f"calibrating needs about {needed / 1e9:.2f} GB under {folder}, {free / 1e9:.2f} GB "
+            "are free; make room, lower crops, or set PASSIONSR_HOME to another disk"
+        )

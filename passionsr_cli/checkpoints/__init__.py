@@ -1,0 +1,1 @@
+"""Calibrated models on disk: writing, finding, reading, importing."""

@@ -1,0 +1,1 @@
+"""PassionSR's own checkpoints, and the arithmetic of its released code."""

@@ -1,0 +1,222 @@
+"""A model with the quantizers of released files in it, in either arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.checkpoints.released.files import ReleasedPart
+from passionsr_cli.checkpoints.released.layers import (
+    Quantizers,
+    attention_tensors,
+    quantizers_of,
+    released_tensors,
+    standard_attention,
+    standard_parts,
+    standard_weights,
+)
+from passionsr_cli.config import MOST_BITS
+from passionsr_cli.errors import ModelError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.attention import QuantizedAttention
+from passionsr_cli.quantization.convert import ATTENTION, PARTS_SUFFIX, LayerRow, apply, find_layers
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import (
+    EXCEPTION,
+    AttentionPlan,
+    FrozenAttention,
+    FrozenLayer,
+    LayerPlan,
+)
+from passionsr_cli.quantization.released import (
+    ReleasedAttention,
+    ReleasedAttentionPlan,
+    ReleasedLayer,
+    ReleasedPlan,
+)
+
+Numerics = Literal["standard", "released"]
+# What a layer becomes: its rows, and what each of these layers takes up.
+Content = FrozenLayer | FrozenAttention | dict[str, Tensor]
+Converted = list[tuple[LayerRow, Content | None]]
+
+# What the released code keeps at 8 bits; the preset `published-exceptions` names the same.
+EIGHT_BIT_LAYERS = (
+    "unet.time_embedding.linear_1",
+    "unet.conv_out",
+    "vae.quant_conv",
+    "vae.post_quant_conv",
+    "vae.encoder.conv_out",
+    "vae.decoder.conv_out",
+)
+NOT_IN_FILES = "in floating point: no file quantizes it"
+SYMMETRIC = "8-bit weights made symmetric for integer kernels"
+HALVES = "one of two halves that are summed"
+
+
+@torch.no_grad()
+def convert_model(
+    model: OneStepModel,
+    parts: Mapping[str, ReleasedPart],
+    numerics: Numerics,
+    on_note: Callable[[str], None] = lambda text: None,
+) -> list[LayerRow]:
+    """Quantize a model in place by what the files hold; a row for each of its layers."""
+    left = {name: tensors for part in parts.values() for name, tensors in part.modules.items()}
+    converted: Converted = []
+    for name, kind, layer in list(find_layers(model)):
+        part = parts.get(name.partition(".")[0])
+        # Of the VAE's attention the released code quantizes the projections alone.
+        floating = part is not None and part.name == "vae" and kind == ATTENTION
+        if part is None or (floating and name not in left):
+            converted.append((_row(name, kind, layer, None, NOT_IN_FILES), None))
+        elif name not in left:
+            raise ModelError(f"{part.file} has nothing for {name}")
+        elif kind == ATTENTION:
+            converted.append(_attention(name, layer, left.pop(name), part, numerics))
+        else:
+            assert isinstance(layer, (nn.Conv2d, nn.Linear))
+            converted += _layer(name, kind, layer, left.pop(name), part, numerics)
+    _take_norms(model, left, on_note)
+    if left:
+        raise ModelError(f"nothing takes {', '.join(list(left)[:3])} ({len(left)} in all)")
+    rows = [row for row, _ in converted]
+    apply(model, rows)
+    for row, content in converted:
+        if content is not None:
+            _fill(model.get_submodule(row.name), content)
+    return rows
+
+
+def _layer(
+    name: str,
+    kind: str,
+    layer: nn.Conv2d | nn.Linear,
+    tensors: Mapping[str, Tensor],
+    part: ReleasedPart,
+    numerics: Numerics,
+) -> Converted:
+    found = quantizers_of(name, layer, tensors)
+    if (len(found.weight) == 2) != part.settings.split:
+        raise ModelError(
+            f"{part.file}: {name} has {len(found.weight)} grids, but the YAML says split: "
+            f"{str(part.settings.split).lower()}; give the YAML the file was calibrated with"
+        )
+    bits = _layer_bits(name, part)
+    remark = (
+        EXCEPTION if bits != (part.settings.weight_quant_bits, part.settings.act_quant_bits) else ""
+    )
+    if numerics == "released":
+        plan = ReleasedPlan(
+            Scheme(bits[0], False, 0), Scheme(bits[1]), True, True, halves=_halves(found)
+        )
+        row = _row(name, kind, layer, plan, remark)
+        return [(row, released_tensors(layer, found, bits))]
+    weights = standard_weights(bits[0])
+    standard = LayerPlan(weights, Scheme(bits[1]), True, True)
+    contents = standard_parts(layer, found, standard)
+    remarks = [remark, SYMMETRIC if weights.symmetric else ""]
+    if len(contents) == 1:
+        return [(_row(name, kind, layer, standard, _joined(remarks)), contents[0])]
+    return [
+        (
+            LayerRow(
+                f"{name}{PARTS_SUFFIX}{number}",
+                kind,
+                content.weight.numel() + (0 if number else _biases(layer)),
+                standard,
+                _joined([*remarks, HALVES]),
+                tuple(content.weight.shape),
+            ),
+            content,
+        )
+        for number, content in enumerate(contents)
+    ]
+
+
+def _attention(
+    name: str,
+    layer: nn.Module,
+    tensors: Mapping[str, Tensor],
+    part: ReleasedPart,
+    numerics: Numerics,
+) -> tuple[LayerRow, Content]:
+    scheme = Scheme(part.settings.act_quant_bits)
+    if numerics == "released":
+        released = ReleasedAttentionPlan(scheme, True)
+        content: Content = attention_tensors(name, tensors, scheme.num_bits)
+        return _row(
+            name, ATTENTION, layer, released, "a scale of each token: one tile size"
+        ), content
+    heads = int(layer.heads)  # type: ignore[arg-type]
+    remark = "q and k made symmetric, the tokens' scale taken into the grids"
+    row = _row(name, ATTENTION, layer, AttentionPlan(scheme, True), remark)
+    return row, standard_attention(name, tensors, heads, scheme)
+
+
+def _layer_bits(name: str, part: ReleasedPart) -> tuple[int, int]:
+    if name in EIGHT_BIT_LAYERS:
+        return MOST_BITS, MOST_BITS
+    return part.settings.weight_quant_bits, part.settings.act_quant_bits
+
+
+def _halves(found: Quantizers) -> Literal["none", "channels", "tokens"]:
+    if len(found.weight) == 1:
+        return "none"
+    return "tokens" if found.as_tokens else "channels"
+
+
+def _row(
+    name: str, kind: str, layer: nn.Module, plan: LayerPlan | AttentionPlan | None, reason: str
+) -> LayerRow:
+    if not isinstance(layer, (nn.Conv2d, nn.Linear)):
+        return LayerRow(name, kind, 0, plan, reason)
+    count = layer.weight.numel() + _biases(layer)
+    return LayerRow(name, kind, count, plan, reason, tuple(layer.weight.shape))
+
+
+def _biases(layer: nn.Conv2d | nn.Linear) -> int:
+    return 0 if layer.bias is None else layer.bias.numel()
+
+
+def _joined(remarks: Sequence[str]) -> str:
+    return "; ".join(remark for remark in remarks if remark)
+
+
+def _fill(layer: nn.Module, content: Content) -> None:
+    if isinstance(content, FrozenAttention) or not isinstance(layer, QuantizedLayer):
+        layer = layer.get_submodule("processor")
+    if isinstance(layer, (ReleasedLayer, ReleasedAttention)):
+        assert isinstance(content, dict)
+        layer.take(content)
+    elif isinstance(layer, QuantizedLayer):
+        assert isinstance(content, FrozenLayer)
+        layer.adopt(content)
+    else:
+        assert isinstance(layer, QuantizedAttention)
+        assert isinstance(content, FrozenAttention)
+        layer.adopt(content)
+
+
+def _take_norms(
+    model: OneStepModel, left: dict[str, dict[str, Tensor]], on_note: Callable[[str], None]
+) -> None:
+    """Norms come with the files; where they are not the model's, it is told."""
+    differing = 0
+    for name in [name for name in left if left[name].keys() <= {"weight", "bias"}]:
+        norm = model.get_submodule(name)
+        for leaf, tensor in left.pop(name).items():
+            own = getattr(norm, leaf, None)
+            if not isinstance(own, nn.Parameter) or own.shape != tensor.shape:
+                raise ModelError(f"{name}.{leaf} does not fit the model's")
+            differing += not torch.allclose(own, tensor, rtol=1e-3, atol=1e-5)
+            own.copy_(tensor)
+    if differing:
+        on_note(
+            f"{differing} tensors of norms are not those of the model: the file was calibrated on "
+            "other weights"
+        )

@@ -1,0 +1,37 @@
+"""Calibrations that were stopped and can be resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.config import CalibrationSettings, validate
+from passionsr_cli.errors import StoreError
+from passionsr_cli.store import Store, home
+
+SETTINGS_FILE = "settings.json"
+
+
+def run_folder(name: str) -> Path:
+    """Where the unfinished run of a checkpoint lives."""
+    return home() / "calibration" / Store(checkpoints.KIND).folder(name).name
+
+
+def unfinished() -> list[str]:
+    """Names of the runs that were stopped and can be resumed."""
+    return sorted(path.parent.name for path in home().glob(f"calibration/*/{SETTINGS_FILE}"))
+
+
+def saved_settings(name: str) -> CalibrationSettings:
+    """The settings of the unfinished run of this name."""
+    path = run_folder(name) / SETTINGS_FILE
+    if not path.exists():
+        there = ", ".join(unfinished()) or "none"
+        raise StoreError(f"there is no unfinished calibration '{name}'; there are: {there}")
+    try:
+        return validate(
+            json.loads(path.read_text(encoding="utf-8")), CalibrationSettings, str(path)
+        )
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged ({error}); remove '{name}' and start anew") from error

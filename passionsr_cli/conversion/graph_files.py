@@ -1,0 +1,109 @@
+"""OpenVINO graphs of a model's components in a folder, with a list that proves them whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_stream
+from passionsr_cli.conversion.graph_passes import fit_to_cpu
+from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.openvino_graph import ComponentGraph, component_graph
+from passionsr_cli.errors import StoreError
+from passionsr_cli.models.components import COMPONENTS, ENCODER
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.files import sha256_of
+
+GRAPHS_FILE = "graphs.json"
+
+Convert = Callable[[OneStepModel, str], ComponentGraph]
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """A converted component on disk, and the names `ComponentGraph` has of its layers."""
+
+    path: Path
+    layers: tuple[str, ...]
+    folded: tuple[str, ...]
+    attentions: tuple[str, ...]
+
+
+def write_graphs(
+    model: OneStepModel,
+    folder: Path,
+    size_px: int | None = None,
+    convert: Convert = component_graph,
+) -> None:
+    """Convert all components, one after the other, into COMPONENT.xml and COMPONENT.bin.
+
+    They take any batch and size, or with `size_px` one image with sides of that many pixels.
+    """
+    components = {}
+    for component in COMPONENTS:
+        graph = convert(model, component)
+        stream = residual_stream(graph.model) if graph.precise else set()
+        if size_px is not None:
+            side = component_side(model.description, component, size_px)
+            graph.model.reshape([1, graph.model.input().partial_shape[1], side, side])
+            fit_to_cpu(graph.model)
+        path = folder / f"{component}.xml"
+        openvino.save_model(graph.model, path, compress_to_fp16=False)
+        keep_in_float32(path, stream)
+        components[component] = {
+            "layers": graph.layers,
+            "folded": graph.folded,
+            "attentions": graph.attentions,
+        }
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    listing = json.dumps({"components": components, "files": files}, indent=2)
+    (folder / GRAPHS_FILE).write_text(listing, encoding="utf-8")
+
+
+def component_side(description: ModelDescription, component: str, size_px: int) -> int:
+    """A side of a component's input when the upscaled image has sides of `size_px`."""
+    return size_px if component == ENCODER else size_px // description.latent_factor
+
+
+def read_graphs(folder: Path) -> dict[str, StoredGraph]:
+    """What `write_graphs` wrote. Raises `StoreError` if anything of it is missing or changed."""
+    try:
+        listing = json.loads((folder / GRAPHS_FILE).read_text(encoding="utf-8"))
+        for name, digest in listing["files"].items():
+            if sha256_of(folder / name) != digest:
+                raise StoreError(f"{folder} is damaged: {name} is not what was written")
+        return {
+            name: StoredGraph(
+                folder / f"{name}.xml",
+                tuple(entry["layers"]),
+                tuple(entry["folded"]),
+                tuple(entry["attentions"]),
+            )
+            for name, entry in listing["components"].items()
+        }
+    except FileNotFoundError as error:
+        raise StoreError(f"{folder} is incomplete: {error.filename} is missing") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder} is damaged: {error}") from error
+
+
+class GraphFolder:
+    """The graphs of a folder as an executor takes them; nothing compiled is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._graphs = read_graphs(folder)
+
+    def graph(self, component: str) -> StoredGraph:
+        return self._graphs[component]
+
+    def compiled(self, name: str) -> None:
+        return None
+
+    def keep(self, name: str, compiled: Any, ran: Ran) -> None:
+        pass

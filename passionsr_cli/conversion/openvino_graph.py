@@ -1,0 +1,206 @@
+"""The components of a model as OpenVINO graphs whose quantized layers run on integers.
+
+A quantized layer becomes `FakeQuantize` on its input, int8 weights with one scale per output
+channel, and the plain convolution or product: the pattern that OpenVINO's low-precision
+transformations turn into integer kernels. The transformation costs nothing: the input bounds of
+`FakeQuantize` are those of X, one pair per channel (δ + s·l, δ + s·u), its output bounds those of
+X̃, one pair in all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from openvino import opset13 as ops
+from openvino.frontend.pytorch import ConversionExtension
+from torch import Tensor
+
+from passionsr_cli.conversion.tracing import (
+    OPERATION,
+    Operation,
+    component_of_model,
+    traced_as_operations,
+)
+from passionsr_cli.models.components import UNET
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.quantization.quantizer import Quantizer
+
+# The numbers of levels for which there are integer kernels. Others are rounded once more, to 256
+# levels of the same step, which changes nothing but the kernel.
+DIRECT_LEVELS = (16, 255, 256)
+MOST_LEVELS = 256
+
+# Behind a layer's name: the products of its branch.
+BRANCH_SUFFIX = "/branch"
+
+Node = Any
+
+
+@dataclass(frozen=True)
+class ComponentGraph:
+    """A component as an OpenVINO model, for any batch size, height and width.
+
+    `layers` are the quantized convolutions and linear layers in it by name; of these, `folded` do
+    not depend on the image and became constants. `attentions` are the quantized attentions.
+    `precise` says that residual streams stay float32 when all else around integers is bf16.
+    Inputs and outputs are those of `tracing.Component`.
+    """
+
+    model: openvino.Model
+    layers: tuple[str, ...]
+    folded: tuple[str, ...]
+    attentions: tuple[str, ...]
+    precise: bool = False
+
+
+def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
+    """Convert one component of a full-precision or a calibrated, frozen model."""
+    traced = component_of_model(model, component)
+
+    def convert(context: Any) -> list[Any]:
+        operation = traced.operations[int(context.get_values_from_const_input(1))]
+        return [_operation_node(operation, context.get_input(0)).output(0)]
+
+    shape = openvino.PartialShape([-1, traced.example.shape[1], -1, -1])
+    with traced_as_operations(traced) as part:
+        converted = openvino.convert_model(
+            part,
+            example_input=traced.example,
+            input=[(shape, openvino.Type.f32)],
+            extension=[ConversionExtension(OPERATION, convert)],
+        )
+    # The UNet sees noise alone, and full precision has no grids whose codes could flip.
+    precise = bool(traced.layers) and component != UNET
+    return ComponentGraph(converted, traced.layers, traced.folded, traced.attentions, precise)
+
+
+def attention_products(name: str) -> tuple[str, str]:
+    """What OpenVINO calls q·kᵀ and the product with v of a quantized attention."""
+    product = f"__module.model.{name}.processor/aten::matmul/MatMul"
+    return product, f"{product}_1"
+
+
+def _operation_node(operation: Operation, x: Node) -> Node:
+    if operation.constant is not None:
+        return ops.constant(operation.constant.numpy())
+    if isinstance(operation.module, Quantizer):
+        return _round(x, operation.module.grid())
+    return layer_node(operation.module, operation.name, x)
+
+
+def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
+    """A frozen convolution or linear layer applied to a float32 node; its product gets the name."""
+    frozen = layer.as_frozen()
+    whole = x
+    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
+    if frozen.channel_shift is not None and any(padding):
+        # Zero is only zero on the grid of X, so the border must be there before it.
+        x = ops.pad(x, [0, 0, *padding], [0, 0, *padding], "constant", 0.0)
+        padding = (0, 0)
+    if frozen.input_grid is not None:
+        x = _round_channels(layer, x, frozen.input_grid, frozen.channel_scale, frozen.channel_shift)
+    else:
+        x = _move(layer, x, frozen.channel_scale, frozen.channel_shift)
+    weight = _weight_node(frozen.weight, frozen.weight_grid)
+    product = _product(layer, x, weight, padding)
+    product.set_friendly_name(name)
+    result = product
+    if frozen.bias is not None:
+        bias = _along_channels(layer, frozen.bias.detach())
+        result = ops.add(product, ops.constant(bias))
+    if frozen.branch is None:
+        return result
+    return ops.add(result, _branch_node(layer, name, whole, frozen.branch))
+
+
+def _product(
+    layer: QuantizedLayer, x: Node, weight: Node, padding: tuple[int, ...] | None = None
+) -> Node:
+    if not isinstance(layer, QuantizedConv2d):
+        return ops.matmul(x, weight, False, True)
+    assert isinstance(layer.stride, tuple)
+    pads = list(layer.padding if padding is None else padding)
+    return ops.convolution(x, weight, list(layer.stride), pads, pads, list(layer.dilation))
+
+
+def _branch_node(layer: QuantizedLayer, name: str, x: Node, branch: tuple[Tensor, Tensor]) -> Node:
+    """L₁(L₂ X): nodes of bfloat16 run on kernels of bfloat16, whatever is around them."""
+    down, up = (ops.convert(ops.constant(factor.float().numpy()), "bf16") for factor in branch)
+    hidden = _product(layer, ops.convert(x, "bf16"), down)
+    if isinstance(layer, QuantizedConv2d):
+        result = ops.convolution(hidden, up, [1, 1], [0, 0], [0, 0], [1, 1])
+    else:
+        result = ops.matmul(hidden, up, False, True)
+    hidden.set_friendly_name(f"{name}{BRANCH_SUFFIX}/down")
+    result.set_friendly_name(f"{name}{BRANCH_SUFFIX}/up")
+    return ops.convert(result, "f32")
+
+
+def _weight_node(weight: Tensor, grid: Grid | None) -> Node:
+    """Float weights, or q − zero_point as int8 times a scale for each output channel."""
+    if grid is None:
+        return ops.constant(weight.numpy())
+    shape = [-1 if grid.scheme.channel_axis == 0 else 1, *[1] * (weight.dim() - 1)]
+    integers = weight.float() - grid.zero_point.reshape(shape)
+    if integers.abs().max() > 127:
+        # Asymmetric 8 bits: no integer kernel takes them, the grid stays what it is.
+        return ops.constant((integers * grid.scale.reshape(shape)).numpy())
+    real = ops.convert(ops.constant(integers.to(torch.int8).numpy()), "f32")
+    return ops.multiply(real, ops.constant(grid.scale.reshape(shape).numpy()))
+
+
+def _round(x: Node, grid: Grid) -> Node:
+    """`FakeQuantize` between the nudged bounds of a grid of a whole tensor."""
+    lower, upper = (float(bound) for bound in grid.nudged_bounds())
+    return _fake_quantize(x, (np.float32(lower), np.float32(upper)), grid)
+
+
+def _round_channels(
+    layer: QuantizedLayer, x: Node, grid: Grid, scale: Tensor | None, shift: Tensor | None
+) -> Node:
+    """X̃ on its grid: the transformation inside the bounds where OpenVINO takes such, at axis 1."""
+    if not isinstance(layer, QuantizedConv2d) or (scale is None and shift is None):
+        return _round(_move(layer, x, scale, shift), grid)
+    channels = layer.weight.shape[1]
+    factor = np.ones(channels) if scale is None else scale.double().numpy()
+    offset = np.zeros(channels) if shift is None else shift.double().numpy()
+    shape = (1, channels, 1, 1)
+    lower, upper = (
+        (offset + factor * float(bound)).astype(np.float32).reshape(shape)
+        for bound in grid.nudged_bounds()
+    )
+    return _fake_quantize(x, (lower, upper), grid)
+
+
+def _fake_quantize(x: Node, input_bounds: tuple[Any, Any], grid: Grid) -> Node:
+    scheme, scale = grid.scheme, float(grid.scale)
+    bounds = tuple(np.float32(float(bound)) for bound in grid.nudged_bounds())
+    levels = scheme.quant_max - scheme.quant_min + 1
+    rounded = ops.fake_quantize(
+        x, *(ops.constant(bound) for bound in (*input_bounds, *bounds)), levels
+    )
+    if levels in DIRECT_LEVELS:
+        return rounded
+    lowest = -scale * MOST_LEVELS / 2 if scheme.symmetric else float(bounds[0])
+    wide = (np.float32(lowest), np.float32(lowest + (MOST_LEVELS - 1) * scale))
+    return ops.fake_quantize(
+        rounded, *(ops.constant(bound) for bound in (*wide, *wide)), MOST_LEVELS
+    )
+
+
+def _move(layer: QuantizedLayer, x: Node, scale: Tensor | None, shift: Tensor | None) -> Node:
+    """(X − δ) / s."""
+    if shift is not None:
+        x = ops.subtract(x, ops.constant(_along_channels(layer, shift)))
+    return x if scale is None else ops.divide(x, ops.constant(_along_channels(layer, scale)))
+
+
+def _along_channels(layer: QuantizedLayer, values: Tensor) -> Any:
+    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+    return values.float().numpy().reshape(shape)

@@ -1,0 +1,1 @@
+"""Where learning and evaluation get images: crops, degradation, calibration images, photographs."""

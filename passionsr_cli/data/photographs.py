@@ -1,0 +1,103 @@
+"""Training batches: crops of photographs and their degraded partners."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from passionsr_cli.config import DegradationSettings
+from passionsr_cli.data.crops import degraded_crop
+from passionsr_cli.fitting.loop import Batch
+from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.files import read_rgb
+
+CACHE_BYTES = 3 * 2**30
+
+
+class Photographs(Sequence[Tensor]):
+    """Files and `sample:` photographs as (3, H, W) uint8 tensors, kept in memory while they fit."""
+
+    def __init__(self, paths: Sequence[Path | str]) -> None:
+        self.paths = list(paths)
+        self.cached: dict[int, Tensor] = {}
+        self.free_bytes = CACHE_BYTES
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]
+        if index in self.cached:
+            return self.cached[index]
+        photograph = _read(self.paths[index])
+        if photograph.nbytes <= self.free_bytes:
+            self.free_bytes -= photograph.nbytes
+            self.cached[index] = photograph
+        return photograph
+
+
+def _read(source: Path | str) -> Tensor:
+    if samples.is_sample(source):
+        return (samples.high_resolution(str(source)) * 255).round().to(torch.uint8)
+    return read_rgb(Path(source))
+
+
+class CropBatches(Dataset[Batch]):
+    """Batch number i of a run, from (seed, i) alone: `hr` (B, 3, c, c), `lr` (B, 3, c/f, c/f)."""
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        batch_size: int,
+        crop_px: int,
+        factor: int,
+        degradation: DegradationSettings,
+        seed: int,
+    ) -> None:
+        self.photographs, self.batch_size, self.crop_px = photographs, batch_size, crop_px
+        self.factor, self.degradation, self.seed = factor, degradation, seed
+
+    def __getitem__(self, index: int) -> Batch:
+        # torch's CPU generator takes 32 bits: both numbers must be mixed into them.
+        mixed = np.random.SeedSequence((self.seed, index)).generate_state(1)
+        generator = Generator().manual_seed(int(mixed[0]))
+        pairs = [self._pair(generator) for _ in range(self.batch_size)]
+        return {
+            "hr": torch.stack([hr for hr, _ in pairs]),
+            "lr": torch.stack([lr for _, lr in pairs]),
+        }
+
+    def _pair(self, generator: Generator) -> tuple[Tensor, Tensor]:
+        choice = int(torch.randint(len(self.photographs), (), generator=generator))
+        return degraded_crop(
+            self.photographs[choice],
+            self.photographs.paths[choice],
+            self.crop_px,
+            self.factor,
+            self.degradation,
+            generator,
+        )
+
+
+def stream(
+    batches: CropBatches, start: int, stop: int, stride: int, workers: int
+) -> Iterator[Batch]:
+    """Batches start, start + stride, … below stop, prepared ahead by worker processes."""
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(start, stop, stride),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_interrupts_to_the_main_process,
+    )
+    yield from loader
+
+
+def _leave_interrupts_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,123 @@
+"""Making the images of a row, and how long that takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from passionsr_cli.data.pairs import Pair
+from passionsr_cli.errors import ImageError
+from passionsr_cli.evaluation.candidates import Row
+from passionsr_cli.evaluation.listener import Listener
+from passionsr_cli.evaluation.records import Record, RowFolder
+from passionsr_cli.evaluation.settings import EvaluationSettings
+from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.files import read_picture, write_picture
+from passionsr_cli.imaging.picture import Picture
+from passionsr_cli.inference.open import open_executor, open_nncf
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.processes import Processes
+
+FACTOR = 4
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+Make = Callable[[Tensor], Tensor]
+
+
+def maker(row: Row, settings: EvaluationSettings, on_note: Callable[[str], None]) -> Make:
+    """What turns a low-resolution image (3, h, w) into one four times as large, both in [0, 1]."""
+    if row.source is None:
+        resampling = _FILTERS[row.name]
+        return lambda lr: _resized(lr, resampling)
+    if row.of_nncf:
+        executor = open_nncf(row.source, settings.precision, on_note)
+    else:
+        executor = open_executor(
+            row.source, settings.backend, settings.device, settings.precision, on_note
+        )
+    upscaler = TiledUpscaler(executor, settings.tile, settings.overlap, settings.color_fix)
+    return lambda lr: upscaler.upscale(lr).rgb
+
+
+def _resized(lr: Tensor, resampling: Image.Resampling) -> Tensor:
+    """By Pillow, on 8 bits per channel: what papers call bicubic in such tables."""
+    pixels = (lr * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    size = (pixels.shape[1] * FACTOR, pixels.shape[0] * FACTOR)
+    large = np.array(Image.fromarray(pixels).resize(size, resampling))
+    return torch.from_numpy(large).permute(2, 0, 1).float() / 255
+
+
+def read_lr(source: str) -> Tensor:
+    """A low-resolution image (3, h, w) in [0, 1]."""
+    return read_picture(source).rgb
+
+
+def read_reference(source: str) -> Tensor:
+    """A photograph (3, H, W) in [0, 1], of a file or a sample."""
+    return samples.high_resolution(source) if samples.is_sample(source) else read_lr(source)
+
+
+def size_of(source: str | Path) -> tuple[int, int]:
+    """(width, height) of an image file as it will be read, from its header alone."""
+    try:
+        with Image.open(source) as image:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{source}: cannot be read as an image ({error})") from error
+
+
+def make_images(
+    row: Row,
+    pairs: Sequence[Pair],
+    folder: RowFolder,
+    settings: EvaluationSettings,
+    processes: Processes,
+    listener: Listener,
+) -> None:
+    """Make the images of a row that are not there yet, as PNG files with 8 bits per channel."""
+    if processes.is_first:
+        folder.keep_only(row.fingerprint)
+    processes.wait()
+    todo = [pair for pair in processes.share(pairs) if not _is_made(pair, row, folder)]
+    listener.start("upscaling", row.name, len(todo))
+    # The first process converts and compiles a model, the others find that in the cache.
+    if not processes.is_first:
+        processes.wait()
+    make = _warm(row, todo, settings, listener) if todo else None
+    if processes.is_first:
+        processes.wait()
+    for pair in todo:
+        assert make is not None
+        lr = read_lr(pair.lr)
+        started = time.perf_counter()
+        image = make(lr)
+        seconds = time.perf_counter() - started
+        write_picture(folder.image(pair.name), Picture(image))
+        folder.write(pair.name, Record(row.fingerprint, source_sha256(pair.lr), seconds))
+        listener.advance()
+    processes.wait()
+
+
+def _is_made(pair: Pair, row: Row, folder: RowFolder) -> bool:
+    record = folder.read(pair.name)
+    made_of = (record.made_by, record.lr_sha256)
+    return made_of == (row.fingerprint, source_sha256(pair.lr)) and folder.image(pair.name).exists()
+
+
+def _warm(row: Row, todo: Sequence[Pair], settings: EvaluationSettings, listener: Listener) -> Make:
+    """A maker that has made an image already: the first one also compiles."""
+    make = maker(row, settings, listener.note)
+    make(read_lr(todo[0].lr))
+    return make
+
+
+def source_sha256(source: str) -> str:
+    """SHA-256 of a file; a sample, which never changes, is its own name."""
+    return source if samples.is_sample(source) else sha256_of(Path(source))

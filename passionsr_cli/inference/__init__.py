@@ -1,0 +1,1 @@
+"""Executors that run a model, and tiled upscaling on top of them."""

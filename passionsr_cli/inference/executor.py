@@ -1,0 +1,35 @@
+"""What an executor is: the two halves of a one-step model, run on tiles."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.registry import ModelDescription
+
+
+class Executor(Protocol):
+    """Runs one model on one machine. All tensors that go in and out are float32 on the CPU."""
+
+    description: ModelDescription
+    backend: str
+    device: str
+    precision: str
+
+    def restore_latent(self, upscaled: Tensor) -> Tensor:
+        """z_H (B, C, H/f, W/f) of upscaled LR tiles (B, 3, H, W) in [0, 1]."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Tiles (B, 3, H, W), close to [0, 1] but not clamped, of their z_H."""
+        ...
+
+    def ran(self) -> Ran:
+        """What really ran, as far as something ran already."""
+        ...
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory in use at any time: the device's, or the process's on a CPU."""
+        ...

@@ -1,0 +1,113 @@
+"""Converted and compiled graphs on disk: written whole, verified before use, else made again."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from passionsr_cli.conversion.graph_files import Convert, StoredGraph, read_graphs, write_graphs
+from passionsr_cli.conversion.kernels import Ran, ran_from
+from passionsr_cli.conversion.openvino_graph import component_graph
+from passionsr_cli.errors import StoreError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.files import replace_atomically, sha256_of
+
+COMPILED_FOLDER = "compiled"
+# Each size of a tile is compiled for itself; so many stay on disk for each component.
+KEPT_SIZES = 4
+
+
+class GraphCache:
+    """The graphs of one model in one folder.
+
+    `load` gives the model if it has to be converted, which `convert` does component by
+    component; `on_note` hears what takes long and why. Where the folder cannot be written, a
+    temporary one is used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[], OneStepModel],
+        on_note: Callable[[str], None],
+        convert: Convert = component_graph,
+    ) -> None:
+        self.folder, self._load, self._note = folder, load, on_note
+        self._convert = convert
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._graphs: dict[str, StoredGraph] | None = None
+
+    def graph(self, component: str) -> StoredGraph:
+        """A component's graph, converted now if it is not here or not what was written."""
+        if self._graphs is None:
+            self._graphs = self._read()
+        if self._graphs is None:
+            self._note("converting the model for OpenVINO, once; later runs start from the cache")
+            self._graphs = self._write()
+        return self._graphs[component]
+
+    def _read(self) -> dict[str, StoredGraph] | None:
+        if not self.folder.exists():
+            return None
+        try:
+            return read_graphs(self.folder)
+        except StoreError as error:
+            self._note(f"the cache {error}")
+            return None
+
+    def _write(self) -> dict[str, StoredGraph]:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
+            try:
+                write_graphs(self._load(), unfinished, convert=self._convert)
+                # The model, which has references in circles, must go before graphs are compiled.
+                gc.collect()
+                os.replace(unfinished, self.folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        except OSError as error:
+            self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
+            self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
+            self.folder = Path(self._temporary.name)
+            write_graphs(self._load(), self.folder, convert=self._convert)
+        return read_graphs(self.folder)
+
+    def compiled(self, name: str) -> tuple[Path, Ran] | None:
+        """The file `keep` wrote under this name, or None if that is not there or not whole."""
+        path = self.folder / COMPILED_FOLDER / f"{name}.blob"
+        try:
+            notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            if sha256_of(path) != notes["sha256"]:
+                raise ValueError("its SHA-256 is another")
+            return path, ran_from(notes["ran"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self._note(f"{path} is damaged, compiling again: {error}")
+            return None
+
+    def keep(self, name: str, compiled: Any, ran: Ran) -> None:
+        """Write a compiled graph; on a disk that is full it is just not kept."""
+        path = self.folder / COMPILED_FOLDER / f"{name}.blob"
+        try:
+            with replace_atomically(path) as temporary:
+                temporary.write_bytes(compiled.export_model().getbuffer())
+            notes = json.dumps({"sha256": sha256_of(path), "ran": asdict(ran)})
+            with replace_atomically(path.with_suffix(".json")) as temporary:
+                temporary.write_text(notes, encoding="utf-8")
+            component = name.partition("-")[0]
+            blobs = sorted(path.parent.glob(f"{component}-*.blob"), key=lambda p: p.stat().st_mtime)
+            for old in blobs[:-KEPT_SIZES]:
+                old.with_suffix(".json").unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+        except OSError as error:
+            self._note(f"cannot keep {path}: {error.strerror or error}")

@@ -1,0 +1,209 @@
+"""OpenVINO: quantized layers on integer kernels, on CPUs."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import openvino
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from passionsr_cli.conversion.graph_files import StoredGraph
+from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
+from passionsr_cli.conversion.kernels import Ran, is_integer_kernel
+from passionsr_cli.conversion.openvino_graph import BRANCH_SUFFIX, attention_products
+from passionsr_cli.errors import TileMemoryError
+from passionsr_cli.models.components import DECODER, ENCODER, UNET
+from passionsr_cli.models.schedule import predict_x0, rates
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.memory import process_peak_bytes
+
+DEVICE = "CPU"
+# How the execution graph's types of products begin.
+PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """`blob` is the file an imported graph still points into."""
+
+    request: Any
+    ran: Ran
+    blob: Any = None
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO, once for the whole process.
+
+    Its CPU plugin sets a stack for signals when it is loaded and the one before it when it is
+    unloaded: two that do not end in the opposite order of their beginning leave one that is no
+    longer there, and the next Ctrl-C ends the process.
+    """
+    return openvino.Core()
+
+
+class Graphs(Protocol):
+    """Where an executor has its graphs from: a folder, or a cache that also keeps compiled ones."""
+
+    def graph(self, component: str) -> StoredGraph: ...
+
+    def compiled(self, name: str) -> tuple[Path, Ran] | None: ...
+
+    def keep(self, name: str, compiled: Any, ran: Ran) -> None: ...
+
+
+class OpenVINOExecutor:
+    """Runs the graphs of one model; everything that is not quantized computes in `precision`."""
+
+    backend = "openvino"
+    device = "cpu"
+
+    def __init__(self, description: ModelDescription, graphs: Graphs, precision: str) -> None:
+        self.description, self.precision = description, precision
+        self._graphs = graphs
+        self._compiled: dict[str, _Compiled] = {}
+        self._rates = rates(description)
+
+    def restore_latent(self, upscaled: Tensor) -> Tensor:
+        batch, _, height, width = upscaled.shape
+        factor = self.description.latent_factor
+        channels = int(self.description.unet["in_channels"])
+        # The largest graph comes first: while it is taken in it needs its weights twice.
+        self._ready(UNET, (batch, channels, height // factor, width // factor))
+        latent = self._run(ENCODER, upscaled)
+        return predict_x0(latent, self._run(UNET, latent), *self._rates)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        return self._run(DECODER, latent)
+
+    def ran(self) -> Ran:
+        """What really ran; a layer that fell back for any size of a tile counts as floating."""
+        parts = [compiled.ran for compiled in self._compiled.values()]
+        floating = dict(pair for part in parts for pair in part.floating)
+        return Ran(
+            _unique(name for part in parts for name in part.integer if name not in floating),
+            _unique(name for part in parts for name in part.folded),
+            tuple(floating.items()),
+            tuple(dict(pair for part in parts for pair in part.attentions).items()),
+        )
+
+    def peak_memory_bytes(self) -> int:
+        return process_peak_bytes()
+
+    def _ready(self, component: str, shape: tuple[int, ...]) -> Any:
+        """The request of a component for inputs of this shape."""
+        name = "-".join([component, "x".join(str(side) for side in shape), self.precision])
+        if name not in self._compiled:
+            self._compiled[name] = self._compile(component, name, shape)
+        return self._compiled[name].request
+
+    def _run(self, component: str, x: Tensor) -> Tensor:
+        request = self._ready(component, tuple(x.shape))
+        if component == ENCODER:
+            x = F.pixel_unshuffle(x, self.description.patch_size)
+        try:
+            request.infer([x.float().contiguous().numpy()])
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
+                raise
+            raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
+        # The request's own memory is written again by its next run.
+        output = torch.from_numpy(request.get_output_tensor(0).data.copy())
+        if component != UNET:
+            # The autoencoder computes on the whole image: each half needs the other's memory.
+            request.get_compiled_model().release_memory()
+        return output
+
+    def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
+        graph = self._graphs.graph(component)
+        settings = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        kept = self._graphs.compiled(name)
+        if kept is not None:
+            path, ran = kept
+            return _import(path, settings, ran)
+        model = core().read_model(graph.path)
+        model.reshape(list(shape))
+        fit_to_cpu(model)
+        if component == ENCODER:
+            begin_behind_moves(model)
+        compiled = core().compile_model(model, DEVICE, settings)
+        ran = what_ran(compiled.get_runtime_model(), graph)
+        self._graphs.keep(name, compiled, ran)
+        return _Compiled(compiled.create_infer_request(), ran)
+
+
+def _import(path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:
+    """A kept graph. Its file is mapped, not read: kernels make copies of the weights in a layout
+    of their own, and the file's pages need not stay in memory beside them."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
+    request = core().import_model(blob, DEVICE, settings).create_infer_request()
+    if hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+    return _Compiled(request, ran, blob)
+
+
+def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
+    """How OpenVINO executes the quantized layers of a graph, from its own execution graph."""
+    kernels = _kernels(runtime_model, graph)
+    integer, floating = [], []
+    for layer in graph.layers:
+        kernel = kernels.get(layer, "")
+        if layer in graph.folded:
+            continue
+        if is_integer_kernel(kernel):
+            integer.append(layer)
+        else:
+            reason = f"runs as {kernel}" if kernel else "OpenVINO does not say how it runs"
+            floating.append((layer, reason))
+    attentions = []
+    for layer in graph.attentions:
+        # OpenVINO may fuse both products into one kernel.
+        found = _unique(kernels[name] for name in attention_products(layer) if name in kernels)
+        attentions.append((layer, " and ".join(found)))
+    return Ran(tuple(integer), graph.folded, tuple(floating), tuple(attentions))
+
+
+def _kernels(runtime_model: Any, graph: StoredGraph) -> dict[str, str]:
+    """The kernel of each layer and each of attention's products, by their names in the graph."""
+    known = {
+        *graph.layers,
+        *(name for each in graph.attentions for name in attention_products(each)),
+    }
+    kernels: dict[str, str] = {}
+    unclaimed = []
+    for node in runtime_model.get_ops():
+        notes = {key: str(value.astype(str)) for key, value in node.get_rt_info().items()}
+        names = [_layer_name(name) for name in notes["originalLayersNames"].split(",")]
+        kernels.update(dict.fromkeys(names, notes["primitiveType"]))
+        if any(BRANCH_SUFFIX in name for name in names):
+            continue
+        if notes["layerType"].startswith(PRODUCTS) and known.isdisjoint(names):
+            unclaimed.append(notes["primitiveType"])
+    missing = [name for name in graph.layers if name not in kernels and name not in graph.folded]
+    # A product whose scale was fused with a factor behind it has lost its name.
+    if len(missing) == len(unclaimed) and len(set(unclaimed)) == 1:
+        kernels.update(dict.fromkeys(missing, unclaimed[0]))
+    return kernels
+
+
+def _layer_name(name: str) -> str:
+    """A layer may be known by what its scale became alone, or by one of its strips."""
+    return name.partition("/Dequantization")[0].partition(STRIP_SUFFIX)[0]
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

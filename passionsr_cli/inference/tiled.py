@@ -1,0 +1,237 @@
+"""From a small image to a large one: pad, tile, run, blend, crop, fix colours, strip by strip."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from passionsr_cli.errors import ImageError, TileMemoryError
+from passionsr_cli.imaging import colour
+from passionsr_cli.imaging.replay import PutAside
+from passionsr_cli.imaging.resampling import bicubic, pad_reflecting, resampled_rows
+from passionsr_cli.imaging.strips import RowStream
+from passionsr_cli.imaging.tiles import Axis, Tile, blended_strips, plan_axis, scaled
+from passionsr_cli.inference import tile_memory
+from passionsr_cli.inference.executor import Executor
+from passionsr_cli.registry import ColorFix
+from passionsr_cli.system.memory import free_bytes
+
+SMALLEST_SIDE_PX = 8
+# The bicubic kernel reaches two pixels; one more for safety in rounding.
+BICUBIC_CONTEXT_PX = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """An upscaled image (3, H, W) in [0, 1] and the number of tiles it took."""
+
+    rgb: Tensor
+    tiles: int
+
+
+class TiledUpscaler:
+    """Upscales images of any size with one executor; the model sees a tile at a time.
+
+    `tile_px` and `overlap_px` count pixels of the result; `tile_px` 0 means no tiling, "auto" the
+    fastest tile that fits in the memory that is free now (see `memory`).
+    `color_fix` None means what the model's description says. `on_note` hears what a person
+    should know. Several threads may use one: they take turns at the model.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        tile_px: int | Literal["auto"] = "auto",
+        overlap_px: int = 64,
+        color_fix: ColorFix | None = None,
+        on_note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.executor = executor
+        self.factor = executor.description.upscale_factor
+        self.color_fix = color_fix or executor.description.color_fix
+        self.latent_factor = executor.description.latent_factor
+        # Tiles begin where both an LR pixel and a latent pixel begin, and halve evenly.
+        self.unit_px = math.lcm(executor.description.size_multiple_px, self.factor)
+        self._wanted_overlap_px, self._on_note = overlap_px, on_note
+        free = free_bytes(executor.device)
+        if tile_px == "auto":
+            tile_px = tile_memory.fitting_tile(executor.description, free)
+            if tile_px < tile_memory.LARGEST_TILE_PX:
+                on_note(f"{free / 1e9:.1f} GB of memory are free: tiles of {tile_px} pixels")
+            self._set_tile(min(tile_px, tile_memory.FASTEST_TILE_PX), tile_px)
+        else:
+            self._set_tile(tile_px, tile_px)
+        self.batch = tile_memory.tiles_at_once(
+            executor.description, executor.device, free, self.tile_px or tile_memory.LARGEST_TILE_PX
+        )
+        self._turn = threading.Lock()
+
+    def _set_tile(self, tile_px: int, uncut_px: int) -> None:
+        """Tiles of this size for images that are longer than `uncut_px`."""
+        self.tile_px = -(-tile_px // self.unit_px) * self.unit_px
+        self.overlap_px = min(self._wanted_overlap_px, self.tile_px // 2)
+        self._uncut_px = max(uncut_px, self.tile_px)
+
+    def upscale(
+        self, rgb: Tensor, on_tile: Callable[[float], None] = lambda done: None
+    ) -> Upscaled:
+        """Upscale an RGB image (3, h, w) in [0, 1]; `on_tile` hears the share done so far."""
+
+        strips = self.within_memory(lambda: list(self.strips(rgb, on_tile)))
+        image = strips[0] if len(strips) == 1 else torch.cat(strips, 1)
+        return Upscaled(image, self.count_tiles(rgb))
+
+    def within_memory(self, work: Callable[[], T]) -> T:
+        """What `work` returns, begun again with smaller tiles, from now on, each time that one
+        does not fit in memory."""
+        while True:
+            tile_px = self.tile_px
+            try:
+                return work()
+            except TileMemoryError:
+                smaller = (tile_px or 2 * tile_memory.LARGEST_TILE_PX) // 2
+                if smaller < max(tile_memory.SMALLEST_TILE_PX, self.unit_px):
+                    raise
+                # Another thread may have come to the same end before.
+                if self.tile_px == tile_px:
+                    self._set_tile(smaller, smaller)
+                    self.batch = 1
+                self._on_note(f"out of memory: again, with tiles of {self.tile_px} pixels")
+
+    def count_tiles(self, rgb: Tensor) -> int:
+        """How many tiles an image takes."""
+        rows, columns = self._axes(rgb)
+        return len(rows.starts) * len(columns.starts)
+
+    def strips(
+        self, rgb: Tensor, on_tile: Callable[[float], None] = lambda done: None
+    ) -> Iterator[Tensor]:
+        """The upscaled image in strips (3, rows, W) from top to bottom, as they become ready.
+
+        What is held in memory grows with the width of the image, not with its height. Raises
+        `TileMemoryError` where a tile does not fit.
+        """
+        height, width = rgb.shape[-2:]
+        if min(height, width) < SMALLEST_SIDE_PX:
+            raise ImageError(
+                f"the image is {width}×{height} px, "
+                f"at least {SMALLEST_SIDE_PX}×{SMALLEST_SIDE_PX} are needed"
+            )
+        height, width = height * self.factor, width * self.factor
+        for strip in self._colours_fixed(self._cropped(rgb, height, width, on_tile), rgb):
+            yield strip.clamp_(0, 1)
+
+    def _axes(self, rgb: Tensor) -> tuple[Axis, Axis]:
+        rows, columns = (self._axis(side * self.factor) for side in rgb.shape[-2:])
+        return rows, columns
+
+    def _axis(self, side_px: int) -> Axis:
+        length = -(-side_px // self.unit_px) * self.unit_px
+        cut = 0 < self._uncut_px < length
+        return plan_axis(length, self.tile_px if cut else length, self.overlap_px, self.unit_px)
+
+    def _cropped(
+        self, rgb: Tensor, height: int, width: int, on_tile: Callable[[float], None]
+    ) -> Iterator[Tensor]:
+        """The model's image without the padding."""
+        left = height
+        for strip in self._padded(rgb, on_tile):
+            if left > 0:
+                yield strip[:, :left, :width]
+            left -= strip.shape[1]
+
+    def _padded(self, rgb: Tensor, on_tile: Callable[[float], None]) -> Iterator[Tensor]:
+        """Blended as latents first, then as pixels; a row of tiles is decoded as soon as all
+        latents that it shows are there."""
+        rows, columns = self._axes(rgb)
+        factor, f = self.factor, self.latent_factor
+        padded = pad_reflecting(rgb, *(_length(axis) // factor for axis in (rows, columns)))
+        count, numbers = 2 * self.count_tiles(rgb), itertools.count(1)
+
+        def run(half: Callable[[Tensor], Tensor], parts: Iterator[Tensor]) -> Iterator[Tensor]:
+            while batch := list(itertools.islice(parts, self.batch)):
+                with self._turn:
+                    results = half(torch.stack(batch))
+                for result in results:
+                    on_tile(next(numbers) / count)
+                    yield result
+
+        def restore(tiles: list[Tile]) -> Iterator[Tensor]:
+            places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
+            regions = (upscaled_region(padded, factor, *place) for place in places)
+            return run(self.executor.restore_latent, regions)
+
+        def decode(tiles: list[Tile]) -> Iterator[Tensor]:
+            seen = _divided(tiles[0].rows, f)
+            strip = latents.window(seen.start, seen.stop)
+            parts = (strip[:, :, _divided(tile.columns, f)] for tile in tiles)
+            return run(self.executor.decode, parts)
+
+        channels = int(self.executor.description.unet["in_channels"])
+        small = [scaled(axis, self.overlap_px, f) for axis in (rows, columns)]
+        latents = RowStream(blended_strips(small[0], small[1], channels, restore))
+        return blended_strips(rows, columns, 3, decode)
+
+    def _colours_fixed(self, strips: Iterator[Tensor], lr: Tensor) -> Iterator[Tensor]:
+        if self.color_fix == "adain":
+            return _with_moments_of(lr, strips)
+        if self.color_fix == "wavelet":
+            height, width = (side * self.factor for side in lr.shape[-2:])
+            return colour.replace_low_frequencies(
+                strips, height, lambda rows: resampled_rows(lr, (height, width), rows, "bicubic")
+            )
+        return strips
+
+
+def _with_moments_of(lr: Tensor, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+    """None comes before the last one was seen."""
+    aside = PutAside()
+    found = colour.moments(aside.passing(strips))
+    wanted = colour.moments([lr])
+    return (colour.match_moments(strip, found, wanted) for strip in aside.replay())
+
+
+def _length(axis: Axis) -> int:
+    return axis.starts[-1] + axis.length
+
+
+def _times(region: slice, factor: int) -> slice:
+    return slice(region.start * factor, region.stop * factor)
+
+
+def _divided(region: slice, divisor: int) -> slice:
+    return slice(region.start // divisor, region.stop // divisor)
+
+
+def upscaled_region(lr: Tensor, factor: int, rows: slice, columns: slice) -> Tensor:
+    """What a bicubic upscale of the whole `lr` (3, h, w) shows in one region of the result.
+
+    Clamped to [0, 1]: what a model was trained on came from files.
+    """
+    return bicubic_region(lr, factor, rows, columns).clamp_(0, 1)
+
+
+def bicubic_region(lr: Tensor, factor: int, rows: slice, columns: slice) -> Tensor:
+    """The same, unclamped."""
+    top, bottom, above = _with_context(rows, factor, lr.shape[-2])
+    left, right, before = _with_context(columns, factor, lr.shape[-1])
+    part = lr[:, top:bottom, left:right].unsqueeze(0)
+    size = (part.shape[-2] * factor, part.shape[-1] * factor)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return bicubic(part, size)[0, :, above : above + height, before : before + width]
+
+
+def _with_context(region: slice, factor: int, lr_length: int) -> tuple[int, int, int]:
+    """LR start and stop of an upscaled region with context, and where the region begins there."""
+    start = max(0, region.start // factor - BICUBIC_CONTEXT_PX)
+    stop = min(lr_length, region.stop // factor + BICUBIC_CONTEXT_PX)
+    return start, stop, region.start - start * factor

@@ -1,0 +1,88 @@
+"""PyTorch: the definition of what a model computes, on CPU, CUDA and MPS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.errors import TileMemoryError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import quantized_layers
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.system.devices import precision_name
+from passionsr_cli.system.memory import process_peak_bytes
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchExecutor:
+    """Runs a `OneStepModel` under accelerate's mixed precision, in channels-last layout unless
+    told otherwise."""
+
+    backend = "torch"
+
+    def __init__(
+        self,
+        model: OneStepModel,
+        accelerator: Accelerator,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
+        self.description = model.description
+        self.precision = precision_name(accelerator)
+        self.device = str(accelerator.device)
+        self._accelerator = accelerator
+        if self.precision in _DTYPES:
+            _store_weights_as(model, _DTYPES[self.precision])
+        model.memory_format = memory_format
+        model.to(memory_format=memory_format)
+        self._model = model.eval().to(accelerator.device)
+
+    def restore_latent(self, upscaled: Tensor) -> Tensor:
+        with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
+            latent = self._model.encode(upscaled.to(self._accelerator.device))
+            restored = self._model.to_x0(latent, self._model.predict(latent))
+        return restored.float().cpu()
+
+    def decode(self, latent: Tensor) -> Tensor:
+        with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
+            image = self._model.decode(latent.to(self._accelerator.device))
+        return image.float().cpu()
+
+    def ran(self) -> Ran:
+        """Quantized layers are simulated: their integers are computed in floating point."""
+        reason = f"simulated in {self.precision}"
+        layers = quantized_layers(self._model)
+        weighted = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)]
+        return Ran(
+            floating=tuple((name, reason) for name in weighted),
+            attentions=tuple((name, reason) for name in layers if name not in weighted),
+        )
+
+    def peak_memory_bytes(self) -> int:
+        if self._accelerator.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self._accelerator.device))
+        return process_peak_bytes()
+
+
+def _store_weights_as(model: nn.Module, dtype: torch.dtype) -> None:
+    """Convert the weights autocast would convert on every call; norms keep their float32."""
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.to(dtype)
+
+
+@contextmanager
+def _memory_advice() -> Iterator[None]:
+    """Turns an out-of-memory error into advice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU torch has no error class of its own for this.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error

@@ -1,0 +1,171 @@
+"""What a calibration method is: a design of its layers and an ordered list of stages, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from passionsr_cli.config import FitSettings
+from passionsr_cli.models.components import COMPONENTS, UNET
+from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
+from passionsr_cli.quantization.bounds_init import BoundsStart
+from passionsr_cli.quantization.plans import Part, Rounding, ScaleStart, State
+
+ShiftPolicy = Literal["none", "unpadded", "all"]
+Order = Literal["forwards", "backwards"]
+Offsets = Literal["none", "activations", "all"]
+Target = Literal["teacher", "noise", "hr"]
+Parts = frozenset[Part]
+
+NOTHING: Parts = frozenset()
+LET: Parts = frozenset({Part.TRANSFORM})
+LBQ: Parts = frozenset({Part.BOUNDS, Part.WEIGHT_BOUNDS})
+
+
+@dataclass(frozen=True)
+class LayerDesign:
+    """What a method gives to the layers it quantizes.
+
+    Equivalent transformations (LET, PassionSR, arXiv 2411.17106): `channel_shift` in padded
+    convolutions costs an executor an explicit border, so `unpadded` leaves those out; `exponent`
+    is a of the channel scales' start, max|X|^a / max|W|^a; with `exponents` each layer takes the
+    one of them that suits it best.
+
+    Ranks of branches: keys are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one
+    of these behind a component, as in `unet.linear`, which then counts there; none without one.
+    Beside layers of fewer than `narrowest_branch` channels, in or out, there is none: what a
+    branch costs is reading X once more, which the integer product of a wide layer outweighs.
+    `branch_start` says whose singular values a branch beside a layer starts from: those of its
+    weight, or of the weight times its channel scales.
+
+    `attention_scale` gives q·kᵀ alone channel scales, which start from these statistics of q
+    and k. `bounds_start` says where bounds start from: the extremes, LSQ's steps, or what rounds
+    a sample best. `offsets` says which asymmetric grids may have any zero point; the others are
+    LSQ's (`quantization.affine.Scheme`), and so is the factor of a `scaled_gradient`.
+    """
+
+    channel_scale: bool = False
+    channel_shift: ShiftPolicy = "none"
+    split: bool = False
+    exponent: float = 0.5
+    exponents: tuple[float, ...] = ()
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    merged_ranks: Mapping[str, int] = field(default_factory=dict)
+    narrowest_branch: int = 0
+    branch_start: Literal["weight", "scaled"] = "weight"
+    merged_start: Literal["zero", "residual"] = "zero"
+    rounding: Rounding = "nearest"
+    attention_scale: ScaleStart | None = None
+    bounds_start: BoundsStart = "extremes"
+    offsets: Offsets = "all"
+    scaled_gradient: bool = False
+
+
+PLAIN = LayerDesign()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a fit lowers: a weighted sum of relative squared errors and penalties.
+
+    `output` is of what the chain makes, towards the stage's target, `perceptual` a distance of
+    images (LPIPS or what stands for it), `module` of what the module in turn makes, towards what
+    it makes in full precision. `rounding` is the undecided part of the roundings as a share of
+    all these, so that it weighs alike at every width.
+    """
+
+    output: float = 1.0
+    perceptual: float = 0.0
+    module: float = 0.0
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModuleOrder:
+    """Modules are quantized and learned one after the other, in this order; which they are.
+
+    The others are still in full precision, or quantized already; those learn on if `learn_on`.
+    """
+
+    order: Order
+    kinds: tuple[ModuleKind, ...] = MODULE_KINDS
+    learn_on: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a method on neighbouring components.
+
+    Ranges are observed on what the components before them make, quantized as far as they are by
+    then, and the parts of `starts` start from them. Then `learns` is fitted so that `losses` of
+    the output fall; nothing if `fit` is None. The output is that of the last component, or of
+    the last of `through`, components after them that are quantized already and learn on. The
+    target is the teacher's output at the same place, or the photograph; with `noise`, after the
+    UNet, what both sides see as noise in their latents is compared instead of what is left of it.
+
+    With `modules` the fit has its steps for each module instead of for all. With `weights_only`
+    what passes through the components is not rounded meanwhile.
+    """
+
+    name: str
+    components: tuple[str, ...]
+    starts: Parts = NOTHING
+    learns: Parts = LBQ
+    fit: FitSettings | None = None
+    losses: Losses = Losses()
+    target: Target = "teacher"
+    through: tuple[str, ...] = ()
+    modules: ModuleOrder | None = None
+    weights_only: bool = False
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The components that run."""
+        return self.components + self.through
+
+    @property
+    def state(self) -> State:
+        """Bounds follow the transformation while it alone is learned."""
+        if self.weights_only:
+            return State.WEIGHTS_ONLY
+        return State.FOLLOWING if self.learns == LET else State.QUANTIZING
+
+
+Stages = tuple[Stage, ...]
+
+
+def component_stages(
+    starts: Parts, learns: Parts, fit: FitSettings | None, unet_target: Target
+) -> Stages:
+    """One component after the other, from the encoder to the decoder."""
+    return tuple(
+        Stage(
+            component,
+            (component,),
+            starts=starts,
+            learns=learns,
+            fit=fit,
+            target=unet_target if component == UNET else "teacher",
+        )
+        for component in COMPONENTS
+    )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A calibration method.
+
+    `settings` are what it was made from, complete, for the checkpoint's manifest.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    design: LayerDesign
+    stages: Stages
+
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            places = [COMPONENTS.index(component) for component in stage.chain]
+            assert places == list(range(places[0], places[-1] + 1))
+            assert stage.target != "noise" or stage.chain == (UNET,)

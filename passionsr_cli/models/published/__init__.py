@@ -1,0 +1,1 @@
+"""Foreign weights: downloading and converting what others published."""

@@ -1,0 +1,151 @@
+"""Making a one-step model of the store from what others published."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.models.published.legacy import Base, read_base
+from passionsr_cli.models.published.lora import Adapters, merge, read_adapters
+from passionsr_cli.models.published.prompts import empty_context, read_context
+from passionsr_cli.models.published.tensor_files import Tensors
+from passionsr_cli.models.sources import KIND
+from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
+from passionsr_cli.store import Entry, Store, shortest
+from passionsr_cli.system.files import sha256_of
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files a model is made from: the base model's folder or checkpoint, adapters to merge
+    into it, and the embedding of the prompt, by default the empty one by the base's own encoder."""
+
+    base: Path
+    adapters: Path | None = None
+    context: Path | None = None
+
+
+def add_model(
+    name: str,
+    description: ModelDescription,
+    parts: Parts,
+    overwrite: bool = False,
+    on_step: OnStep = lambda text: None,
+    origin: dict[str, Any] | None = None,
+) -> Entry:
+    """Put a model together, in float32, and keep it in the store under this name.
+
+    Nothing is left behind if anything is wrong with its files. `origin` is noted with it.
+    """
+    store = Store(KIND)
+    check_name(name, overwrite)
+    tensors, made_from = _put_together(parts, description, on_step)
+    _check_space(store.root, tensors)
+    manifest = {
+        "description": description.model_copy(update={"name": name}).model_dump(mode="json"),
+        "made_from": made_from,
+        **(origin or {}),
+    }
+    on_step("writing and reading again")
+    return _write_verified(store, name, manifest, tensors)
+
+
+def _put_together(
+    parts: Parts, description: ModelDescription, on_step: OnStep
+) -> tuple[Tensors, dict[str, Any]]:
+    """All tensors of the model, and what they were made from. The files are no longer open."""
+    on_step(f"reading {parts.base}")
+    base = read_base(parts.base, description)
+    on_step("embedding the prompt")
+    context = _context(base, parts, description)
+    adapters = None if parts.adapters is None else read_adapters(parts.adapters)
+    tensors = dict(base.tensors)
+    if adapters is not None and parts.adapters is not None:
+        on_step(f"merging {parts.adapters}")
+        tensors = merge(tensors, adapters, parts.adapters)
+    on_step("checksums of what it is made from")
+    made_from = _provenance(base, parts, adapters)
+    # Copies: what was read points into files, all of which would stay in memory.
+    made = {name: shortest(tensors.pop(name)).clone() for name in list(tensors)}
+    made["context"] = context.clone()
+    _check_finite(made, parts)
+    return made, made_from
+
+
+def _check_finite(tensors: Tensors, parts: Parts) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            files = [str(path) for path in (parts.base, parts.adapters, parts.context) if path]
+            raise ModelError(f"{name} holds NaN or infinity; {' or '.join(files)} is damaged")
+
+
+def check_name(name: str, overwrite: bool) -> None:
+    """Refuse a name a model cannot have."""
+    store = Store(KIND)
+    folder = store.folder(name)
+    if name == EMBEDDED_MODEL:
+        raise OutputError(f"'{name}' is the model inside the package; choose another name")
+    if store.exists(name) and not overwrite:
+        raise OutputError(f"there is a model '{name}' in {folder}; use --overwrite to replace it")
+
+
+def _context(base: Base, parts: Parts, description: ModelDescription) -> Tensor:
+    if parts.context is not None:
+        return read_context(parts.context, description.context_shape)
+    return empty_context(base, description.context_shape)
+
+
+def _check_space(root: Path, tensors: Tensors) -> None:
+    """Refuse before writing what the disk cannot hold."""
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise StoreError(
+            f"the model takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {root}; make "
+            "room there or set PASSIONSR_HOME"
+        )
+
+
+def _provenance(base: Base, parts: Parts, adapters: Adapters | None) -> dict[str, Any]:
+    made: dict[str, Any] = {"base": _files(base.files)}
+    if parts.adapters is not None and adapters is not None:
+        made["adapters"] = {
+            "files": _files([parts.adapters]),
+            "changed": adapters.counts(),
+            "unused": adapters.unused,
+        }
+    if parts.context is not None:
+        made["context"] = _files([parts.context])
+    return made
+
+
+def _files(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    return [
+        {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in paths
+    ]
+
+
+def _write_verified(store: Store, name: str, manifest: dict[str, Any], tensors: Tensors) -> Entry:
+    existed = store.exists(name)
+    try:
+        entry = store.write(name, manifest, tensors)
+        read = entry.tensors()
+        differing = [key for key in tensors if not torch.equal(read[key], tensors[key])]
+        if differing or read.keys() != tensors.keys():
+            raise ModelError(f"{entry.tensors_path} does not hold what was written ({differing})")
+    except BaseException:
+        if not existed:
+            shutil.rmtree(store.folder(name), ignore_errors=True)
+        raise
+    return entry

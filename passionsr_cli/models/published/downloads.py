@@ -1,0 +1,236 @@
+"""Fetching published weights: whole, verified, resumable, from the first place that has them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from passionsr_cli.errors import ModelError
+from passionsr_cli.registry import ModelDescription, Source
+from passionsr_cli.system.files import sha256_of
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+# What a base model is made of in the hub's repositories.
+HUB_FILES = (
+    "scheduler/scheduler_config.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+)
+BLOCK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 30
+
+OnNote = Callable[[str], None]
+# (file, bytes so far, bytes in all or 0 if unknown)
+OnBytes = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Downloader:
+    """Fetches files into `folder`, what comes from the hub into the cache it shares with others."""
+
+    folder: Path
+    on_note: OnNote = lambda text: None
+    on_bytes: OnBytes = lambda name, done, size: None
+
+    def base(self, description: ModelDescription, given: str | None) -> tuple[Path, str]:
+        """The base model as a folder or file, and where it is from.
+
+        `given` is a folder, a file, an address or a repository of the hub, instead of the sources.
+        """
+        sources = _of_part(description, "base") if given is None else [_source(given, "base")]
+        # What is in the cache already needs no network, whichever source it came from.
+        for source in sources:
+            if source.kind == "hub" and (found := self._cached(source.location)) is not None:
+                return found, source.location
+        return self._first(sources, description)
+
+    def adapters(self, description: ModelDescription, given: str | None) -> tuple[Path, str]:
+        """The file of adapters, and where it is from; `given` is a file or an address."""
+        if given is None:
+            return self._first(_of_part(description, "adapters"), description)
+        return self._first([_source(given, "adapters")], description)
+
+    def _first(self, sources: Sequence[Source], description: ModelDescription) -> tuple[Path, str]:
+        failures = []
+        for source in sources:
+            if source.kind == "page":
+                continue
+            try:
+                return self._fetch(source), source.location
+            # Whatever keeps one source from answering, another may.
+            except Exception as error:
+                told = str(error).strip().split("\n")[0]
+                failures.append(f"{source.location}: {told or type(error).__name__}")
+                self.on_note(failures[-1])
+        raise ModelError(_advice(sources, failures, description))
+
+    def _fetch(self, source: Source) -> Path:
+        if Path(source.location).exists():
+            return Path(source.location)
+        _refuse_offline(source.location)
+        if source.kind == "hub":
+            return self._from_hub(source.location, local_only=False)
+        return self._from_url(source)
+
+    def _cached(self, repository: str) -> Path | None:
+        try:
+            return self._from_hub(repository, local_only=True)
+        except ModelError:
+            return None
+
+    def _from_hub(self, repository: str, local_only: bool) -> Path:
+        """The folder of a repository in the hub's cache with all files of a base model."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        paths = []
+        for name in HUB_FILES:
+            if not local_only:
+                self.on_note(f"{repository}/{name}")
+            try:
+                found = hf_hub_download(
+                    repository, name, local_files_only=local_only, tqdm_class=_bars(self.on_bytes)
+                )
+            except LocalEntryNotFoundError:
+                raise ModelError("cannot be reached, and is not whole in the hub's cache") from None
+            paths.append(Path(found))
+        for path in paths:
+            _check_blob(path)
+        return paths[0].parents[1]
+
+    def _from_url(self, source: Source) -> Path:
+        """One file, continued where an earlier attempt stopped."""
+        # What one address began to send, another must not go on with.
+        key = hashlib.sha256(source.location.encode()).hexdigest()[:8]
+        target = self.folder / f"{key}-{Path(source.location.partition('?')[0]).name}"
+        if target.is_file() and source.sha256 is not None and sha256_of(target) == source.sha256:
+            return target
+        partial = target.with_name(f"{target.name}.part")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        expected = self._receive(source.location, partial)
+        found = partial.stat().st_size
+        if found < expected:
+            raise ModelError(
+                f"the connection ended after {found:,} of {expected:,} bytes; the same command "
+                "goes on from there"
+            )
+        _check_file(partial, source)
+        partial.replace(target)
+        return target
+
+    def _receive(self, address: str, partial: Path) -> int:
+        """Append what is missing of a file; the number of bytes it should have then."""
+        start = partial.stat().st_size if partial.is_file() else 0
+        request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"})
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+                if answer.headers.get_content_type() == "text/html":
+                    raise ModelError("answers with a web page, not with a file; open it yourself")
+                # A server that cannot continue sends everything again.
+                start = start if answer.status == 206 else 0
+                size = start + int(answer.headers.get("Content-Length") or 0)
+                with partial.open("r+b" if start else "wb") as file:
+                    file.seek(start)
+                    while block := answer.read(BLOCK_BYTES):
+                        file.write(block)
+                        self.on_bytes(partial.stem, file.tell(), size)
+                return size
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and start:
+                # Nothing is missing.
+                return start
+            raise ModelError(f"answers {error.code} {error.reason}") from error
+        except urllib.error.URLError as error:
+            raise ModelError(f"cannot be reached: {error.reason}") from error
+
+
+def _bars(on_bytes: OnBytes) -> type[tqdm[Any]]:
+    """What the hub takes for a progress bar, which shows nothing and tells `on_bytes`."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **{**settings, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            on_bytes(str(self.desc), int(self.n), int(self.total or 0))
+            return shown
+
+    return Bar
+
+
+def _of_part(description: ModelDescription, part: str) -> list[Source]:
+    return [source for source in description.sources if source.part == part]
+
+
+def _source(given: str, part: Any) -> Source:
+    if re.match(r"https?://", given):
+        return Source(kind="url", location=given, part=part)
+    if not Path(given).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
+        return Source(kind="hub", location=given, part=part)
+    if not Path(given).exists():
+        raise ModelError(
+            f"there is no '{given}'; give a folder, a file, an address (https://…) or a "
+            "repository of the hub (owner/name)"
+        )
+    return Source(kind="url", location=given, part=part)
+
+
+def _refuse_offline(address: str) -> None:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise ModelError(f"HF_HUB_OFFLINE is set, so {address} is not fetched")
+
+
+def _check_blob(path: Path) -> None:
+    """The hub's cache calls a large file by its SHA-256; one that is not that is removed."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        _check_digest(blob, blob.name, path)
+
+
+def _check_file(path: Path, source: Source) -> None:
+    size = path.stat().st_size
+    if source.bytes is not None and size != source.bytes:
+        path.unlink()
+        raise ModelError(f"has {size:,} bytes, expected {source.bytes:,}; what came was removed")
+    if source.sha256 is not None:
+        _check_digest(path, source.sha256, path)
+
+
+def _check_digest(path: Path, expected: str, shown: Path) -> None:
+    found = sha256_of(path)
+    if found != expected:
+        path.unlink()
+        raise ModelError(
+            f"{shown} has SHA-256 {found[:12]}…, expected {expected[:12]}…; it was removed, the "
+            "same command fetches it again"
+        )
+
+
+def _advice(
+    sources: Sequence[Source], failures: Sequence[str], description: ModelDescription
+) -> str:
+    """What was tried, and where a person finds the file and puts it."""
+    part = sources[0].part if sources else "base"
+    option = {"base": "--source DIR|FILE", "adapters": "--lora FILE"}[part]
+    pages = ", ".join(f"{s.location} ({s.note})" for s in sources if s.kind == "page")
+    tried = "; ".join(failures) or "there is no address to fetch them from"
+    where = f"download them from {pages}" if pages else "download them elsewhere"
+    what = {"base": "the base weights", "adapters": "the adapters"}[part]
+    return f"{what} of '{description.name}' cannot be had ({tried}); {where} and give {option}"

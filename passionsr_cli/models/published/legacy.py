@@ -1,0 +1,210 @@
+"""Stable Diffusion as others store it: a diffusers folder, or one checkpoint of latent diffusion.
+
+Both become tensors under the names a `OneStepModel` has, `unet.…` and `vae.…`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from passionsr_cli.errors import ModelError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.published.tensor_files import Tensors, read_file
+from passionsr_cli.registry import ModelDescription
+
+LDM_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+TEXT_PREFIX = "cond_stage_model.model."
+WEIGHT_FILES = tuple(
+    f"{name}{variant}{suffix}"
+    for name in ("diffusion_pytorch_model", "model", "pytorch_model")
+    for suffix in (".safetensors", ".bin")
+    for variant in ("", ".fp16")
+)
+# How wide a prompt's embedding is tells the families apart.
+_FAMILIES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
+# What diffusers called the projections of the VAE's attention until 2023.
+_OLD_PROJECTIONS = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# Settings that change no tensor and no result.
+_IRRELEVANT = {"sample_size"}
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model as it lies on disk.
+
+    `tensors` have the names and shapes of a `OneStepModel`, but no context. The text encoder is
+    in `text_folder` (diffusers) or `text_tensors` (latent diffusion); without either there is none.
+    """
+
+    tensors: Tensors
+    files: tuple[Path, ...]
+    text_folder: Path | None = None
+    text_tensors: Tensors | None = None
+
+
+def read_base(path: Path, description: ModelDescription) -> Base:
+    """A base model of this architecture from a folder or a file.
+
+    Raises `ModelError` if anything is missing, damaged or of another architecture.
+    """
+    if not path.exists():
+        raise ModelError(f"there is no file or folder {path}")
+    base = _read_folder(path, description) if path.is_dir() else _read_ldm(path, description)
+    check_fits(base.tensors, description, path)
+    return base
+
+
+def _read_folder(folder: Path, description: ModelDescription) -> Base:
+    expected = {"unet": description.unet, "vae": description.vae}
+    missing = [part for part in expected if not (folder / part / "config.json").is_file()]
+    if missing:
+        found = sorted(path.name for path in folder.iterdir())[:8]
+        raise ModelError(
+            f"{folder} lacks {' and '.join(f'{part}/config.json' for part in missing)}; expected a "
+            f"diffusers model with unet and vae, found {', '.join(found) or 'nothing'}"
+        )
+    tensors: Tensors = {}
+    files = []
+    for part, settings in expected.items():
+        _check_settings(folder / part / "config.json", settings)
+        files.append(weights_in(folder / part))
+        for name, tensor in read_file(files[-1]).items():
+            tensors[f"{part}.{_present_name(name)}"] = tensor
+    _check_scheduler(folder / "scheduler" / "scheduler_config.json", description)
+    text = folder / "text_encoder"
+    return Base(tensors, tuple(files), text_folder=text if text.is_dir() else None)
+
+
+def weights_in(folder: Path) -> Path:
+    """The file of weights in a part of a diffusers folder."""
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"{folder} lacks its weights; expected {WEIGHT_FILES[0]} there")
+
+
+def _present_name(name: str) -> str:
+    owner, _, leaf = name.rpartition(".")
+    above, _, projection = owner.rpartition(".")
+    if ".attentions." in name and projection in _OLD_PROJECTIONS:
+        return f"{above}.{_OLD_PROJECTIONS[projection]}.{leaf}"
+    return name
+
+
+def _check_settings(path: Path, expected: Mapping[str, Any]) -> None:
+    found = read_json(path)
+    for key, value in expected.items():
+        # As JSON has it: tuples are lists there.
+        wanted = json.loads(json.dumps(value))
+        if key in found and key not in _IRRELEVANT and found[key] != wanted:
+            raise ModelError(f"{path}: {key} is {found[key]}, expected {wanted}{_family(found)}")
+
+
+def _check_scheduler(path: Path, description: ModelDescription) -> None:
+    if not path.is_file():
+        return
+    found = read_json(path)
+    expected = {"prediction_type": "epsilon", **description.schedule.model_dump()}
+    for key, value in expected.items():
+        if found.get(key, value) != value:
+            raise ModelError(
+                f"{path}: {key} is {found[key]}, expected {value}: the base model must be the one "
+                "for 512×512 that predicts noise (stable-diffusion-2-1-base)"
+            )
+
+
+def _family(settings: Mapping[str, Any]) -> str:
+    family = _FAMILIES.get(settings.get("cross_attention_dim", 0))
+    return f" (it looks like {family})" if family else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The settings in a file. Raises `ModelError` if they cannot be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} holds a {type(found).__name__}, expected settings by name")
+    return found
+
+
+def _read_ldm(path: Path, description: ModelDescription) -> Base:
+    found = read_file(path)
+    held = found.get("state_dict")
+    state = held if isinstance(held, dict) else found
+    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    missing = [p for p in LDM_PREFIXES.values() if not any(name.startswith(p) for name in state)]
+    if missing:
+        raise ModelError(
+            f"{path} holds no {' and '.join(f'{prefix}*' for prefix in missing)}, expected a "
+            f"checkpoint of latent diffusion; found {_examples(state)}"
+        )
+    _check_width(path, state, description)
+    tensors = {
+        f"{part}.{name}": tensor
+        for part in LDM_PREFIXES
+        for name, tensor in from_ldm(part, state, description).items()
+    }
+    text = {name: tensor for name, tensor in state.items() if name.startswith(TEXT_PREFIX)}
+    return Base(tensors, (path,), text_tensors=text or None)
+
+
+def _check_width(path: Path, state: Tensors, description: ModelDescription) -> None:
+    expected = int(description.unet["cross_attention_dim"])
+    for name, tensor in state.items():
+        if name.startswith(LDM_PREFIXES["unet"]) and name.endswith("attn2.to_k.weight"):
+            if tensor.shape[1] != expected:
+                family = _FAMILIES.get(tensor.shape[1], "another model")
+                raise ModelError(
+                    f"{path} is {family}: its UNet reads embeddings of width {tensor.shape[1]}, "
+                    f"expected {expected} ({_FAMILIES.get(expected, description.title)})"
+                )
+            return
+
+
+def from_ldm(part: str, state: Tensors, description: ModelDescription) -> Tensors:
+    """The tensors of `unet` or `vae` in a state dict of latent diffusion, named as by diffusers."""
+    from diffusers.loaders import single_file_utils
+
+    own = {name: tensor for name, tensor in state.items() if name.startswith(LDM_PREFIXES[part])}
+    settings = description.unet if part == "unet" else description.vae
+    convert: dict[str, Callable[..., Tensors]] = {
+        "unet": single_file_utils.convert_ldm_unet_checkpoint,
+        "vae": single_file_utils.convert_ldm_vae_checkpoint,
+    }
+    return convert[part](own, settings)
+
+
+def check_fits(tensors: Tensors, description: ModelDescription, origin: Path) -> None:
+    """Refuse tensors that are not exactly those of the architecture, its context aside."""
+    with torch.device("meta"):
+        model = OneStepModel(description)
+    expected = {
+        name: tensor.shape for name, tensor in model.state_dict().items() if name != "context"
+    }
+    missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
+    if missing or unknown:
+        raise ModelError(
+            f"{origin} is another architecture or not whole: of {len(expected)} expected tensors "
+            f"{len(missing)} are missing ({_examples(missing)}), and {len(unknown)} are unknown "
+            f"({_examples(unknown)})"
+        )
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise ModelError(
+                f"{origin} is another architecture: {name} has shape "
+                f"{tuple(tensors[name].shape)}, expected {tuple(shape)}"
+            )
+
+
+def _examples(names: Iterable[str]) -> str:
+    shown = sorted(names)[:2]
+    return ", ".join(shown) or "none"

@@ -1,0 +1,112 @@
+"""The embedding of the empty prompt, by a base model's own text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.errors import ModelError
+from passionsr_cli.models.published.legacy import TEXT_PREFIX, Base, read_json, weights_in
+from passionsr_cli.models.published.tensor_files import Tensors, read_file, read_tensor
+
+# Every head of OpenCLIP's text encoders is that wide.
+_HEAD_WIDTH = 64
+
+
+def read_context(path: Path, shape: tuple[int, int]) -> Tensor:
+    """A context somebody computed, (1, tokens, width) or (tokens, width), as (1, tokens, width)."""
+    found = read_tensor(path).float()
+    found = found.unsqueeze(0) if found.dim() == 2 else found
+    if found.shape != (1, *shape):
+        raise ModelError(
+            f"{path} holds a tensor of shape {tuple(found.shape)}, expected (1, {shape[0]}, "
+            f"{shape[1]}): the embedding of one prompt"
+        )
+    return found
+
+
+@torch.no_grad()
+def empty_context(base: Base, shape: tuple[int, int]) -> Tensor:
+    """What the base model's text encoder makes of the empty prompt, (1, tokens, width), float32."""
+    encoder = _encoder(base)
+    tokens, width = shape
+    settings = encoder.config
+    if (settings.max_position_embeddings, settings.hidden_size) != shape:
+        raise ModelError(
+            f"the text encoder gives {settings.max_position_embeddings} tokens of width "
+            f"{settings.hidden_size}, expected {tokens} of width {width}"
+        )
+    return encoder(_empty_prompt(settings.vocab_size, tokens))[0].float()  # type: ignore[no-any-return]
+
+
+def _empty_prompt(vocabulary: int, tokens: int) -> Tensor:
+    """Token numbers (1, tokens): start and end are the last two of CLIP's vocabulary, and Stable
+    Diffusion 2 fills up with its first, '!' (its tokenizer's pad_token)."""
+    numbers = [vocabulary - 2, vocabulary - 1] + [0] * (tokens - 2)
+    return torch.tensor([numbers])
+
+
+def _encoder(base: Base) -> Any:
+    if base.text_folder is not None:
+        return _from_folder(base.text_folder)
+    if base.text_tensors is not None:
+        return _from_openclip(base.text_tensors)
+    raise ModelError(
+        "the base model has no text encoder (text_encoder/ in a folder, cond_stage_model.* in a "
+        "file) to embed the empty prompt with; give the embedding with --context FILE"
+    )
+
+
+def _from_folder(folder: Path) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    settings = CLIPTextConfig.from_dict(read_json(folder / "config.json"))
+    return _filled(CLIPTextModel(settings), read_file(weights_in(folder)))
+
+
+def _from_openclip(tensors: Tensors) -> Any:
+    """OpenCLIP's encoder without its last block, which Stable Diffusion 2 leaves out."""
+    from diffusers.loaders import single_file_utils
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    blocks = f"{TEXT_PREFIX}transformer.resblocks."
+    try:
+        count = 1 + max(
+            int(n.removeprefix(blocks).partition(".")[0]) for n in tensors if n.startswith(blocks)
+        )
+        vocabulary, width = tensors[f"{TEXT_PREFIX}token_embedding.weight"].shape
+        settings = CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=tensors[f"{blocks}0.mlp.c_fc.weight"].shape[0],
+            num_hidden_layers=count - 1,
+            num_attention_heads=max(1, width // _HEAD_WIDTH),
+            max_position_embeddings=tensors[f"{TEXT_PREFIX}positional_embedding"].shape[0],
+            hidden_act="gelu",
+        )
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"the text encoder in the file is not whole: {error}") from error
+    last = f"{blocks}{count - 1}."
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
+    model = CLIPTextModel(settings)
+    convert: Callable[..., Tensors] = single_file_utils.convert_open_clip_checkpoint
+    return _filled(model, convert(model, kept))
+
+
+def _filled(model: nn.Module, tensors: Tensors) -> nn.Module:
+    """The text encoder with its weights in float32; none may be missing."""
+    if not hasattr(model, "text_model"):
+        tensors = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    try:
+        missing, _ = model.float().load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"the text encoder does not fit its description: {error}") from error
+    if missing:
+        raise ModelError(
+            f"the text encoder is not whole: {len(missing)} tensors are missing ({missing[0]})"
+        )
+    return model.eval()

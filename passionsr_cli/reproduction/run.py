@@ -1,0 +1,219 @@
+"""A table from its definition: row by row, each finished one written at once.
+
+Nothing is done twice: checkpoints are found in the store, unfinished calibrations go on, and
+images and scores are in the records of the output folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from passionsr_cli.config import CalibrationSettings, settings_from
+from passionsr_cli.data.pairs import find_dataset
+from passionsr_cli.errors import OutputError, PassionSRError
+from passionsr_cli.evaluation.candidates import Row, row_of_checkpoint, row_of_model
+from passionsr_cli.evaluation.published import published_table
+from passionsr_cli.evaluation.results import RowResult
+from passionsr_cli.evaluation.run import Evaluation
+from passionsr_cli.metrics.catalogue import PROTOCOLS
+from passionsr_cli.models import sources
+from passionsr_cli.models.costs import measure
+from passionsr_cli.reproduction.calibrations import Calibration, calibration_of
+from passionsr_cli.reproduction.definitions import (
+    FULL_PRECISION,
+    TO_FULL_PRECISION,
+    RowDefinition,
+    TableDefinition,
+    read_table,
+)
+from passionsr_cli.reproduction.fidelity import psnr_to_full_precision
+from passionsr_cli.reproduction.listener import Listener
+from passionsr_cli.reproduction.processes import calibrate
+from passionsr_cli.reproduction.results import (
+    Line,
+    Table,
+    our_line,
+    published_line,
+    unfinished_line,
+)
+from passionsr_cli.reproduction.settings import ReproductionSettings
+from passionsr_cli.reproduction.sizes import sizes
+from passionsr_cli.reproduction.writing import write_table
+from passionsr_cli.store import Entry
+
+Calibrate = Callable[[Calibration, Listener], Entry]
+
+
+def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]:
+    """Each row, its checkpoint's name, and whether that is there, unfinished or to do, or else
+    why it cannot be made; both empty for rows that need none."""
+    definition = read_table(settings.table)
+    sources.find_present(settings.model)
+    planned = []
+    for row in definition.chosen_rows(settings.only):
+        name, state = "", ""
+        if not definition.of_sizes and row.method is not None:
+            try:
+                calibration = calibration_of(row, settings)
+                name, state = calibration.name, calibration.state
+            except PassionSRError as error:
+                state = str(error)
+        planned.append((row, name, state))
+    return planned
+
+
+def reproduce(
+    settings: ReproductionSettings, listener: Listener, make: Calibrate = calibrate
+) -> Table:
+    """Everything a table needs, then the table; written as Markdown, CSV and HTML.
+
+    A row whose calibration or evaluation fails says why, and the others go on. Raises
+    `PassionSRError` before any work for settings that cannot be.
+    """
+    definition = read_table(settings.table)
+    rows = definition.chosen_rows(settings.only)
+    if definition.of_sizes:
+        return _sizes(settings, definition, rows)
+    return _Reproduction(settings, definition, rows, listener, make).run()
+
+
+def _sizes(
+    settings: ReproductionSettings, definition: TableDefinition, rows: tuple[RowDefinition, ...]
+) -> Table:
+    costs = measure(sources.find(settings.model).description)
+    published, columns = published_table(definition.published), definition.shown_columns(None)
+    whose, lines = Path(settings.model).name, list[Line]()
+    for row in rows:
+        if not row.published_only:
+            lines.append(our_line(row, whose, columns, sizes(row, costs)))
+        lines += [
+            published_line(row, columns, published.printed(line))
+            for line in published.rows
+            if line.name == row.name
+        ]
+    about = f"{whose} beside {published.source}"
+    folder = _output_folder(settings, whose)
+    remarks = (f"Published: {published.note}",)
+    table = Table(folder, definition.title, about, columns, tuple(lines), remarks, {})
+    write_table(table)
+    return table
+
+
+def _output_folder(settings: ReproductionSettings, *names: str) -> Path:
+    named = "-".join([Path(settings.table).stem, *names])
+    folder = settings.output or Path(named.replace(",", "-"))
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: a file, but --output names a folder")
+    return folder
+
+
+class _Reproduction:
+    """What the rows of one table of quality share."""
+
+    def __init__(
+        self,
+        settings: ReproductionSettings,
+        definition: TableDefinition,
+        rows: tuple[RowDefinition, ...],
+        listener: Listener,
+        make: Calibrate,
+    ) -> None:
+        self.settings, self.rows, self.listener, self.make = settings, rows, listener, make
+        self.definition = definition
+        self.columns = definition.shown_columns(settings.metrics)
+        self.whose = Path(settings.model).name
+        dataset = find_dataset(settings.dataset, settings.data_root)
+        self.folder = _output_folder(settings, self.whose, dataset.name)
+        self.evaluated = settings.evaluation(definition.protocol, self.folder)
+        self.model = row_of_model(settings.model, self.evaluated)
+        settings_from(settings.config, CalibrationSettings)
+        self.evaluation = Evaluation(self.evaluated, listener)
+        self.published = published_table(definition.published)
+        self.ours: dict[str, Line] = {}
+        self.results: list[RowResult] = []
+
+    def run(self) -> Table:
+        self.evaluation.prepare([self.model])
+        full = self._evaluate(self.model)
+        for number, row in enumerate(self.rows, 1):
+            if row.published_only:
+                continue
+            self.listener.note(f"row {number} of {len(self.rows)}: {row.name}")
+            if row.bits == FULL_PRECISION:
+                self.ours[row.name] = our_line(row, self.whose, self.columns, full)
+            else:
+                self.ours[row.name] = self._quantized(row)
+            self._write()
+        self.evaluation.finish(self.results)
+        return self._write()
+
+    def _quantized(self, row: RowDefinition) -> Line:
+        """Calibrate a row, unless that was done before, and evaluate it."""
+        name = None
+        try:
+            calibration = calibration_of(row, self.settings)
+            name = calibration.name
+            if calibration.state != "there":
+                self.make(calibration, self.listener)
+            manifest = calibration.found().manifest
+            values = self._evaluate(row_of_checkpoint(name, self.evaluated))
+        except PassionSRError as error:
+            return unfinished_line(row, self.whose, self.columns, name, str(error))
+        values["hours"] = manifest["seconds"] / 3600
+        values["memory_gb"] = manifest["peak_memory_bytes"] / 1e9
+        return our_line(row, self.whose, self.columns, values, name)
+
+    def _evaluate(self, row: Row) -> dict[str, float]:
+        """The metrics of a row, and its PSNR to full precision unless it is that."""
+        self.evaluation.make(row)
+        found = self.evaluation.score(row)
+        self.results.append(found)
+        values = dict(found.metrics)
+        if row is not self.model:
+            names = [pair.name for pair in self.evaluation.pairs]
+            own, full = (self.evaluation.folder(one.name) for one in (row, self.model))
+            values[TO_FULL_PRECISION] = psnr_to_full_precision(own, full, names)
+        return values
+
+    def _write(self) -> Table:
+        """The table as far as it is there, and its files."""
+        table = Table(
+            self.folder,
+            self.definition.title,
+            f"{self.whose} on {len(self.evaluation.pairs)} images of "
+            f"{self.evaluation.dataset.name}, protocol {self.definition.protocol}, beside "
+            f"{self.published.source}",
+            self.columns,
+            tuple(line for row in self.rows for line in self._lines(row)),
+            self._remarks(),
+            self._missing(),
+        )
+        write_table(table)
+        return table
+
+    def _lines(self, row: RowDefinition) -> list[Line]:
+        lines = []
+        if not row.published_only:
+            to_come = unfinished_line(row, self.whose, self.columns, None)
+            lines.append(self.ours.get(row.name, to_come))
+        dataset = self.evaluation.dataset.name
+        lines += [
+            published_line(row, self.columns, self.published.printed(line))
+            for line in self.published.rows
+            if (line.name, line.dataset) == (row.name, dataset)
+        ]
+        return lines
+
+    def _remarks(self) -> tuple[str, ...]:
+        objection = self.published.objection(self.evaluation.dataset, self.definition.protocol)
+        return (
+            "Published are numbers of the authors' models, and time and memory of their GPU.",
+            *([f"Published metrics are not comparable: {objection}."] if objection else []),
+        )
+
+    def _missing(self) -> dict[str, str]:
+        reasons = self.evaluation.metrics.missing
+        titles = {metric.key: metric.title for metric in PROTOCOLS[self.definition.protocol]}
+        shown = [column.key for column in self.columns if column.key in reasons]
+        return {titles[key]: reasons[key] for key in shown}

@@ -1,0 +1,90 @@
+"""table.md, table.csv and table.html: one table, three times."""
+
+from __future__ import annotations
+
+import csv
+from html import escape
+from io import StringIO
+from pathlib import Path
+from string import Template
+
+from passionsr_cli.evaluation.records import write_text
+from passionsr_cli.reproduction.results import Line, Table
+
+PAGE = Path(__file__).parent / "table.html"
+REPORT = "report.html"
+
+
+def write_table(table: Table) -> None:
+    """Write all three into its folder, each whole or not at all. Raises `OutputError`."""
+    folder = table.folder
+    write_text(folder / "table.md", markdown(table))
+    write_text(folder / "table.csv", comma_separated(table))
+    report = folder / REPORT
+    write_text(folder / "table.html", page(table, REPORT if report.exists() else None))
+
+
+def headings(table: Table) -> list[str]:
+    """The head of the table, without which its cells mean nothing."""
+    return ["bits", "method", "", *(column.title for column in table.columns)]
+
+
+def heads(table: Table) -> list[tuple[Line, list[str]]]:
+    """Each line with its first cells; what stands in the line above is not said again."""
+    found = []
+    above = ("", "")
+    for line in table.lines:
+        bits = line.bits if line.bits != above[0] else ""
+        label = line.label if (line.bits, line.label) != above else ""
+        above = (line.bits, line.label)
+        found.append((line, [bits, label, line.whose]))
+    return found
+
+
+def _remarks(table: Table) -> list[str]:
+    """What to know of the numbers, and why some are not there."""
+    missing = (f"{title} is missing: {reason}" for title, reason in table.missing.items())
+    failed = (f"{line.row} failed: {line.error}" for line in table.failed)
+    return [*table.remarks, *missing, *failed]
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub's Markdown."""
+    rows = [headings(table), ["---", "---", "---", *("---:" for _ in table.columns)]]
+    rows += [[*head, *line.cells] for line, head in heads(table)]
+    lines = [f"# {table.title}", "", f"{table.about}.", ""]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *(f"- {remark}" for remark in _remarks(table))]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """One line for each of the table's, with numbers as they are rather than as they look."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = [column.key for column in table.columns]
+    writer.writerow(["bits", "method", "whose", "state", "checkpoint", *keys, "error"])
+    for line in table.lines:
+        values = [repr(line.values[key]) if key in line.values else "" for key in keys]
+        about = [line.bits, line.label, line.whose, line.state, line.checkpoint or ""]
+        writer.writerow([*about, *values, line.error])
+    return text.getvalue()
+
+
+def page(table: Table, report: str | None) -> str:
+    """The table as a page that needs no network; `report` is the page with the pictures."""
+    head = "".join(f"<th>{escape(title)}</th>" for title in headings(table))
+    body = []
+    for line, first in heads(table):
+        cells = "".join(f"<th>{escape(text)}</th>" for text in first)
+        cells += "".join(f"<td>{escape(cell)}</td>" for cell in line.cells)
+        starts = ' data-starts=""' if first[0] else ""
+        body.append(f'<tr class="{line.state.split()[0]}"{starts}>{cells}</tr>')
+    link = f'<p><a href="{report}">Pictures of the rows</a></p>' if report else ""
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(
+        title=escape(table.title),
+        about=escape(table.about),
+        table=f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>",
+        remarks="".join(f"<li>{escape(remark)}</li>" for remark in _remarks(table)),
+        report=link,
+    )

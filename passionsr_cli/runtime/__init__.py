@@ -1,1 +1,0 @@
-"""Executors that run a model, and the upscaler on top of them."""

@@ -1,0 +1,1 @@
+"""What the process stands on: files, memory, devices, processes."""

@@ -1,0 +1,50 @@
+"""Memory: what is left on this machine, and what this process has used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def process_peak_bytes() -> int:
+    """The largest resident size this process has had."""
+    if sys.platform == "linux":
+        # getrusage counts what the process that started this one used when it did so.
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def free_bytes(device: str) -> int:
+    """Memory that this process can still get: a GPU's, else the machine's or its container's."""
+    import psutil
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+    available = int(psutil.virtual_memory().available)
+    return min(available, _left_in_container())
+
+
+def _left_in_container() -> int:
+    """What a container's control group still allows; where there is none, more than there is."""
+    try:
+        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
+        counts: dict[str, str] = dict(
+            line.split() for line in (CGROUP / "memory.stat").read_text("ascii").splitlines()
+        )
+    except (OSError, ValueError):
+        return 1 << 62
+    # Copies of files are given up before anything fails.
+    return limit - used + int(counts.get("inactive_file", 0))

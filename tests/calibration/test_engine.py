@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from passionsr_cli import api
+from passionsr_cli.calibration.progress import Quiet, StageResult
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ConfigError, FitError, StoreError
+from passionsr_cli.fitting.loop import Progress
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import save
+from passionsr_cli.quantization.plans import Part
+
+STEPS = 6
+
+
+def _settings(model: Path, **changes: Any) -> CalibrationSettings:
+    fits = {
+        name: {"steps": STEPS, "learning_rate": 0.5}
+        for name in ("component", "let", "lbq", "joint")
+    }
+    own = {**fits, **changes.pop("passionsr", {})}
+    values = {
+        "model": str(model),
+        "unet": "w4a4",
+        "vae": "w4a4",
+        "crops": 5,
+        "crop_px": 32,
+        "batch_size": 2,
+        "device": "cpu",
+        "precision": "fp32",
+        "method_settings": {"passionsr": own},
+        **changes,
+    }
+    return CalibrationSettings.model_validate(values)
+
+
+class _Kill(BaseException):
+    pass
+
+
+class _KillAt(Quiet):
+    """Ends the process's work at one step of one stage, or at one image of one pass."""
+
+    def __init__(self, where: str, number: int) -> None:
+        self.where, self.number = where, number
+
+    def step(self, progress: Progress) -> None:
+        if (progress.stage, progress.step) == (self.where, self.number):
+            raise _Kill
+
+    def images(self, what: str, done: int, count: int) -> None:
+        if (what, done) == (self.where, self.number):
+            raise _Kill
+
+
+def _tensors(name: str) -> dict[str, torch.Tensor]:
+    return checkpoints.find(name).tensors()
+
+
+def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
+    plain = api.calibrate(_settings(tiny_folder, method="maxmin"), "plain")
+    learned = api.calibrate(_settings(tiny_folder), "learned")
+    assert learned.manifest["image_psnr"] > plain.manifest["image_psnr"]
+    assert [stage["name"] for stage in learned.manifest["stages"]] == [
+        "encoder",
+        "unet",
+        "decoder",
+    ]
+    assert [stage["steps"] for stage in learned.manifest["stages"]] == [STEPS] * 3
+
+
+def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:
+    # Steps as large as whole ranges, towards the end of which nothing is left of the image.
+    wild = {"steps": 3, "learning_rate": 200.0, "schedule": "milestones", "milestones": ()}
+    entry = api.calibrate(_settings(tiny_folder, passionsr={"component": wild}), "wild")
+    plain = api.calibrate(
+        _settings(tiny_folder, passionsr={"component": {**wild, "learning_rate": 1e-9}}), "still"
+    )
+    first = entry.manifest["stages"][0]
+    assert first["end_error"] > first["start_error"]
+    assert first["start_error"] == plain.manifest["stages"][0]["start_error"]
+    one, two = _tensors("wild"), _tensors("still")
+    encoder = [name for name in one if name.startswith("vae.encoder")]
+    assert all(torch.equal(one[name], two[name]) for name in encoder if name.endswith("weight"))
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("full precision", 3),
+        ("encoder LET: observing", 4),
+        ("encoder LET", 3),
+        ("quantized encoder", 2),
+        ("unet LBQ", STEPS),
+        ("decoder LBQ", 1),
+    ],
+)
+def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
+    tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(tiny_folder, passionsr={"separate": True})
+    # Save after every step and batch, as a slow machine would.
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
+    api.calibrate(settings, "undisturbed")
+    with pytest.raises(_Kill):
+        api.calibrate(settings, "stopped", listener=_KillAt(where, number))
+    assert unfinished() == ["stopped"]
+    with pytest.raises(StoreError, match="go on with --resume"):
+        api.calibrate(settings, "stopped")
+    heard: list[str] = []
+
+    class Hearing(Quiet):
+        def step(self, progress: Progress) -> None:
+            heard.append(f"{progress.stage} {progress.step}")
+
+    api.calibrate(settings, "stopped", resume=True, listener=Hearing())
+    # It went on, it did not start over.
+    assert len(heard) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
+    one, two = _tensors("undisturbed"), _tensors("stopped")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert unfinished() == []
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("RPQ decoder", 3), ("RPQ unet: observing", 4), ("RPQ unet", 9), ("ET", 2)],
+)
+def test_a_run_module_by_module_is_resumed_bit_for_bit(
+    tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        "module": {"steps": 2, "learning_rate": 0.3},
+        "end_to_end": {"steps": 3, "learning_rate": 0.1},
+        "ranks": {"linear": 4},
+        "narrowest_branch": 0,
+        "merged_ranks": {"convolution": 2},
+    }
+    settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own})
+    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
+    api.calibrate(settings, "undisturbed")
+    with pytest.raises(_Kill):
+        api.calibrate(settings, "stopped", listener=_KillAt(where, number))
+    api.calibrate(settings, "stopped", resume=True)
+    one, two = _tensors("undisturbed"), _tensors("stopped")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+class _Clock:
+    """Time that passes a minute at every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 60
+        return self.now
+
+
+def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
+    with pytest.raises(_Kill):
+        api.calibrate(_settings(tiny_folder), "mine", listener=_KillAt("encoder", 2))
+    with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
+        api.calibrate(_settings(tiny_folder, crops=7), "mine", resume=True)
+    with pytest.raises(StoreError, match="no unfinished calibration 'other'; there are: mine"):
+        api.calibrate(_settings(tiny_folder), "other", resume=True)
+    slower = {"component": {"steps": STEPS, "learning_rate": 0.001}}
+    api.calibrate(_settings(tiny_folder, passionsr=slower), "mine", resume=True)
+
+
+def test_a_name_is_taken_once(tiny_folder: Path) -> None:
+    settings = _settings(tiny_folder, method="maxmin")
+    entry = api.calibrate(settings)
+    assert entry.name == "tiny-w4a4-maxmin"
+    with pytest.raises(StoreError, match="'tiny-w4a4-maxmin' exists already"):
+        api.calibrate(settings)
+
+
+def test_a_value_that_is_not_finite_names_stage_step_and_layer(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passionsr_cli.calibration import engine
+
+    class Poison(Quiet):
+        def step(self, progress: Progress) -> None:
+            if progress.stage == "unet" and progress.step == 3:
+                layer = calibrations[0].layers["unet.mid_block.resnets.0.conv1"]
+                for parameter in layer.learnable()[Part.TRANSFORM][0].parameters():
+                    parameter.data.fill_(math.nan)
+
+    calibrations: list[engine.Calibration] = []
+    plain = engine.Calibration.__init__
+
+    def remember(self: engine.Calibration, *args: Any) -> None:
+        calibrations.append(self)
+        plain(self, *args)
+
+    monkeypatch.setattr(engine.Calibration, "__init__", remember)
+    with pytest.raises(FitError) as caught:
+        api.calibrate(_settings(tiny_folder), "poisoned", listener=Poison())
+    assert "unet: the gradient of the error loss became nan at step 4" in str(caught.value)
+    assert "first in layer unet.mid_block.resnets.0.conv1" in str(caught.value)
+    assert "keeps the best state" in str(caught.value)
+    # What was kept is of use.
+    api.calibrate(_settings(tiny_folder), "poisoned", resume=True)
+
+
+def test_a_loss_that_grows_stops_and_the_best_state_stays(tiny_folder: Path) -> None:
+    fit = {"steps": 200, "learning_rate": 50.0, "gradient_clip": 1e9}
+    wild = {"separate": True, "let": fit}
+    with pytest.raises(
+        FitError, match=r"encoder LET: the .*error loss .* at step \d+ \(.*layer vae"
+    ):
+        api.calibrate(_settings(tiny_folder, passionsr=wild), "wild")
+    saved = torch.load(run_folder("wild") / "fit.pt", weights_only=True)
+    assert saved["step"] < 200
+    parameters = [
+        value
+        for layer in saved["tracked"]["layers"].values()
+        for value in layer.values()
+        if isinstance(value, torch.Tensor)
+    ]
+    assert all(bool(value.isfinite().all()) for value in parameters)
+
+
+def test_the_ablation_of_the_paper_is_configuration(tiny_folder: Path) -> None:
+    joint = {"distributed": False}
+    bare = {"transformation": False, "distributed": False}
+    for name, changes in (("let", joint), ("lbq", bare)):
+        entry = api.calibrate(_settings(tiny_folder, passionsr=changes), name)
+        assert [stage["name"] for stage in entry.manifest["stages"]] == ["joint"]
+    transformed = [key for key in _tensors("let") if key.endswith("channel_scale")]
+    assert len(transformed) > 50
+    assert not [key for key in _tensors("lbq") if key.endswith("channel_scale")]
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tiny_folder: Path) -> None:
+    one = api.calibrate(_settings(tiny_folder), "plain").manifest["stages"]
+    saving = _settings(tiny_folder, gradient_checkpointing=True)
+    two = api.calibrate(saving, "saving").manifest["stages"]
+    for plain, other in zip(one, two, strict=True):
+        assert plain["end_error"] == pytest.approx(other["end_error"], rel=1e-3)
+
+
+def test_the_unet_alone_can_be_calibrated(tiny_folder: Path) -> None:
+    entry = api.calibrate(_settings(tiny_folder, vae="fp"), "unet-only")
+    assert [stage["name"] for stage in entry.manifest["stages"]] == ["unet"]
+    assert entry.manifest["bits"] == "unet-w4a4-vae-fp"
+
+
+def test_photographs_can_be_the_decoders_target(tiny_folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    api.calibrate(_settings(tiny_folder, passionsr={"decoder_target": "hr"}), "hr")
+    (tmp_path / "lr").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "lr" / "a.png")
+    settings = _settings(tiny_folder, images=tmp_path / "lr", passionsr={"decoder_target": "hr"})
+    with pytest.raises(ConfigError, match="target is 'hr', but the images are low-resolution"):
+        api.calibrate(settings, "lr")
+
+
+def test_stages_are_reported(tiny_folder: Path) -> None:
+    heard: list[StageResult] = []
+
+    class Hearing(Quiet):
+        def stage(self, result: StageResult) -> None:
+            heard.append(result)
+
+    api.calibrate(_settings(tiny_folder), "heard", listener=Hearing())
+    assert len(heard) == 3
+    assert all(result.image_psnr > 10 for result in heard)
+    assert all(result.start_error and result.end_error for result in heard)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
+    """Files may not grow beyond a limit, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+
+    class FullDisk(Quiet):
+        def step(self, progress: Progress) -> None:
+            if progress.stage == "unet":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(StoreError, match=r"cannot write under .*; make room and --resume"):
+            api.calibrate(_settings(tiny_folder), "full", listener=FullDisk())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    heard: list[str] = []
+
+    class Hearing(Quiet):
+        def step(self, progress: Progress) -> None:
+            heard.append(progress.stage)
+
+    api.calibrate(_settings(tiny_folder), "full", resume=True, listener=Hearing())
+    assert heard[0] == "unet"
+
+
+def test_a_layer_that_sees_only_zeros_is_no_obstacle(
+    tiny_model: OneStepModel, tmp_path: Path
+) -> None:
+    """Such as cross-attention over a context of zeros."""
+    torch.nn.init.zeros_(tiny_model.context)
+    save(tmp_path / "zeros", tiny_model, {})
+    settings = _settings(tmp_path / "zeros")
+    entry = api.calibrate(settings, "zeros")
+    assert bool(checkpoints.load(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from passionsr_cli import api
+from passionsr_cli.calibration import curves
+from passionsr_cli.checkpoints import catalogue, checkpoints
+from passionsr_cli.checkpoints.checkpoints import check_origin, find, load
+from passionsr_cli.checkpoints.curve_file import read_curve
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import save
+from passionsr_cli.quantization.convert import quantized_layers
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.store import Entry
+from passionsr_cli.system.files import sha256_of
+
+QUICK_QARTSR = {
+    "module": {"steps": 1, "learning_rate": 0.1},
+    "end_to_end": {"steps": 2, "learning_rate": 0.1},
+    "ranks": {"linear": 4, "convolution": 4},
+    "narrowest_branch": 0,
+    "merged_ranks": {"linear": 2, "convolution": 2},
+}
+
+
+def _calibrate(model: Path, name: str, **changes: Any) -> Entry:
+    fits = {
+        key: {"steps": 2, "learning_rate": 0.01} for key in ("component", "let", "lbq", "joint")
+    }
+    settings = CalibrationSettings.model_validate(
+        {
+            "model": str(model),
+            "unet": "w6a6",
+            "vae": "w4a8",
+            "crops": 2,
+            "crop_px": 32,
+            "device": "cpu",
+            "precision": "fp32",
+            "method_settings": {"passionsr": fits},
+            **changes,
+        }
+    )
+    return api.calibrate(settings, name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"unet": "w2a2", "vae": "w8a8"},
+        {"unet": "w3a16", "vae": "w16a4"},
+        {"unet": "w5a7", "vae": "fp"},
+        {"weights": "asymmetric", "weight_grids": "tensor", "activations": "symmetric"},
+        {"method": "maxmin"},
+        {"method": "qartsr", "method_settings": {"qartsr": QUICK_QARTSR}},
+    ],
+)
+@torch.no_grad()
+def test_a_loaded_checkpoint_computes_what_was_calibrated(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    made: list[OneStepModel] = []
+    plain = checkpoints.pack_model
+    monkeypatch.setattr(
+        checkpoints, "pack_model", lambda model: (made.append(model), plain(model))[1]
+    )
+    entry = _calibrate(tiny_folder, "x", **changes)
+    loaded = load(find("x"))
+    upscaled = torch.rand(1, 3, 32, 32)
+    assert torch.equal(loaded(upscaled), made[0](upscaled))
+    again = load(find(str(entry.folder)))
+    assert torch.equal(loaded(upscaled), again(upscaled))
+
+
+def test_integers_take_their_bits_on_disk(tiny_folder: Path) -> None:
+    entry = _calibrate(tiny_folder, "x")
+    tensors = load_file(entry.tensors_path)
+    weight = tensors["unet.mid_block.resnets.0.conv1.weight"]
+    assert weight.dtype == torch.uint8
+    assert weight.numel() == 16 * 16 * 9 * 6 // 8
+    assert tensors["vae.decoder.mid_block.resnets.0.conv1.weight"].numel() == 16 * 16 * 9 * 4 // 8
+
+
+def test_its_integers_can_be_read_from_the_documented_format(tiny_folder: Path) -> None:
+    """Bits, zero points and scales of a file, by numpy alone, against the loaded model."""
+    entry = _calibrate(tiny_folder, "x")
+    tensors = {key: value.numpy() for key, value in load_file(entry.tensors_path).items()}
+    name = "unet.mid_block.resnets.0.conv1"
+    bits = np.unpackbits(tensors[f"{name}.weight"], bitorder="little")[: 16 * 16 * 9 * 6]
+    codes = (bits.reshape(-1, 6) * 2 ** np.arange(6)).sum(1).reshape(16, 16, 3, 3)
+    zero = tensors[f"{name}.weight_zero_point"].reshape(-1, 1, 1, 1)
+    weight = (codes - zero) * tensors[f"{name}.weight_scale"].reshape(-1, 1, 1, 1)
+    layer = quantized_layers(load(entry))[name]
+    assert isinstance(layer, QuantizedLayer)
+    np.testing.assert_allclose(layer.weight.numpy(), weight, rtol=1e-6)
+
+
+def test_a_manifest_says_everything(tiny_folder: Path) -> None:
+    manifest = json.loads((_calibrate(tiny_folder, "x").folder / "manifest.json").read_text())
+    assert manifest["model"]["sha256"] == sha256_of(next(tiny_folder.glob("*.safetensors")))
+    assert manifest["bits"] == "unet-w6a6-vae-w4a8"
+    assert manifest["method"]["settings"]["component"]["steps"] == 2
+    assert manifest["settings"]["crops"] == manifest["images"]["count"] == 2
+    assert len(manifest["images"]["sha256"]) == 64
+    assert {"passionsr", "torch", "diffusers", "accelerate"} <= set(manifest["versions"])
+    row = next(row for row in manifest["layers"] if row["name"] == "unet.mid_block.resnets.0.conv1")
+    weight = {"num_bits": 6, "symmetric": False, "channel_axis": 0, "offset": True}
+    assert row["plan"]["weight"] == weight
+    lower, upper = manifest["bounds"]["unet.mid_block.resnets.0.conv1"]["input"]
+    assert lower <= 0 <= upper
+
+
+def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    one, two = _calibrate(tiny_folder, "one"), _calibrate(tiny_folder, "two", method="maxmin")
+    rows = read_curve(one.folder)
+    assert [(row[0], row[1]) for row in rows[:3]] == [
+        ("encoder", 1),
+        ("encoder", 2),
+        ("unet", 1),
+    ]
+    assert read_curve(two.folder) == []
+    with Image.open(one.folder / curves.PICTURE_FILE) as picture:
+        assert picture.width > 1000
+    curves.compare(["one", "two"], tmp_path / "both.png")
+    with Image.open(tmp_path / "both.png") as picture:
+        assert picture.width > 1000
+    with pytest.raises(OutputError, match=r"both\.gif: pictures are"):
+        curves.compare(["one", "two"], tmp_path / "both.gif")
+    with pytest.raises(OutputError, match="cannot write"):
+        curves.compare(["one"], tiny_folder / "manifest.json" / "both.png")
+
+
+def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> None:
+    entry = _calibrate(tiny_folder, "x")
+    tensors = load_file(entry.tensors_path)
+    path = entry.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+
+    def rewrite(changed: dict[str, torch.Tensor]) -> Entry:
+        save_file(changed, entry.tensors_path)
+        own = {**manifest["tensors"], "sha256": sha256_of(entry.tensors_path)}
+        path.write_text(json.dumps({**manifest, "tensors": own}))
+        return find("x")
+
+    for key in (
+        "unet.mid_block.resnets.0.conv1.weight",
+        "unet.mid_block.resnets.0.conv1.input_scale",
+        "unet.conv_norm_out.weight",
+    ):
+        with pytest.raises(ModelError, match="does not fit the manifest of 'x'"):
+            load(rewrite({name: tensor for name, tensor in tensors.items() if name != key}))
+    with pytest.raises(ModelError, match="unknown tensor"):
+        load(rewrite({**tensors, "unet.surplus": torch.zeros(1)}))
+    short = {
+        **tensors,
+        "unet.mid_block.resnets.0.conv1.weight": tensors["unet.mid_block.resnets.0.conv1.weight"][
+            :-1
+        ].clone(),
+    }
+    with pytest.raises(
+        ModelError, match=r"unet\.mid_block\.resnets\.0\.conv1\.weight has 1727 bytes, not 1728"
+    ):
+        load(rewrite(short))
+    wide = {**tensors, "unet.conv_norm_out.weight": torch.ones(9)}
+    with pytest.raises(ModelError, match="conv_norm_out"):
+        load(rewrite(wide))
+    assert load(rewrite(tensors)) is not None
+    entry.tensors_path.write_bytes(entry.tensors_path.read_bytes()[:-3] + b"abc")
+    with pytest.raises(StoreError, match="is damaged: its SHA-256"):
+        load(find("x"))
+    del manifest["layers"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="the manifest of 'x' is damaged"):
+        load(find("x"))
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    tiny_folder: Path, tiny_model: OneStepModel, tmp_path: Path
+) -> None:
+    entry = _calibrate(tiny_folder, "x")
+    check_origin(entry, str(tiny_folder))
+    torch.nn.init.normal_(tiny_model.context)
+    save(tmp_path / "other", tiny_model, {})
+    for name in (str(tmp_path / "other"), "mini"):
+        with pytest.raises(ModelError, match=r"checkpoint .x. was made from .* leave out --model"):
+            check_origin(entry, name)
+
+
+def test_removing(tiny_folder: Path) -> None:
+    entry = _calibrate(tiny_folder, "x")
+    assert [item["name"] for item in catalogue.listing()[0]] == ["x"]
+    with pytest.raises(StoreError, match="a folder outside the store"):
+        catalogue.remove(str(entry.folder))
+    catalogue.remove("x")
+    assert not entry.folder.exists()
+    with pytest.raises(StoreError, match="no checkpoint named 'x'; there are: none yet"):
+        catalogue.remove("x")

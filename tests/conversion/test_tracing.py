@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.calibration.layer_plans import quantize_model
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.conversion.tracing import component_of_model, traced_as_operations
+from passionsr_cli.methods.stages import PLAIN
+from passionsr_cli.models.components import COMPONENTS, DECODER, UNET, component_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.convert import quantized_layers, set_state
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.plans import State
+
+
+@pytest.fixture
+def frozen(tiny_model: OneStepModel) -> OneStepModel:
+    quantize_model(tiny_model, CalibrationSettings(unet="w4a8", vae="w6a6"), PLAIN)
+    layers = list(quantized_layers(tiny_model).values())
+    set_state(layers, State.OBSERVING)
+    with torch.no_grad():
+        tiny_model(torch.rand(1, 3, 32, 32))
+    for layer in layers:
+        layer.start_bounds()
+        layer.freeze()
+    return tiny_model
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_has_its_own_weights_alone(frozen: OneStepModel, component: str) -> None:
+    part = component_of_model(frozen, component).part
+    names = {name.removeprefix("model.") for name, _ in part.named_parameters()}
+    assert names
+    assert {component_of(name) for name in names} == {component}
+
+
+def test_operations_are_the_quantized_layers_and_what_attention_rounds(
+    frozen: OneStepModel,
+) -> None:
+    traced = component_of_model(frozen, UNET)
+    layers = {name: x for name, x in quantized_layers(frozen).items() if name.startswith("unet.")}
+    weighted = {name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)}
+    assert set(traced.layers) == weighted
+    assert set(traced.attentions) == layers.keys() - weighted
+    assert len(traced.operations) == len(weighted) + 4 * len(traced.attentions)
+    # Timestep and context are constants of a one-step model.
+    kinds = ("time_emb", "attn2.to_k", "attn2.to_v")
+    expected = {name for name in weighted if any(kind in name for kind in kinds)}
+    assert set(traced.folded) == expected
+
+
+def test_a_trace_sees_shapes_and_leaves_the_model_as_it_was(frozen: OneStepModel) -> None:
+    traced = component_of_model(frozen, DECODER)
+    with torch.no_grad():
+        before = traced.part(traced.example)
+    layer = frozen.vae.decoder.conv_in
+
+    def stop_inside() -> None:
+        with traced_as_operations(traced) as part:
+            assert frozen.vae.decoder.conv_in is not layer
+            assert part(traced.example).shape == before.shape
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_inside()
+    assert frozen.vae.decoder.conv_in is layer
+    with torch.no_grad():
+        assert torch.equal(traced.part(traced.example), before)

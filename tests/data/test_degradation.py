@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Generator
+
+from passionsr_cli.config import DegradationSettings
+from passionsr_cli.data.degradation import add_sensor_noise, blur, degrade, random_kernel
+from passionsr_cli.imaging import samples
+
+SETTINGS = DegradationSettings()
+
+
+def _photograph() -> torch.Tensor:
+    return samples.high_resolution("sample:astronaut")[:, :128, :160]
+
+
+def test_the_same_seed_gives_the_same_image() -> None:
+    one = degrade(_photograph(), 4, SETTINGS, Generator().manual_seed(3))
+    same = degrade(_photograph(), 4, SETTINGS, Generator().manual_seed(3))
+    other = degrade(_photograph(), 4, SETTINGS, Generator().manual_seed(4))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_results_are_small_eight_bit_images_of_the_same_scene() -> None:
+    image = _photograph()
+    reference = torch.nn.functional.avg_pool2d(image[None], 4)[0]
+    for seed in range(20):
+        lr = degrade(image, 4, SETTINGS, Generator().manual_seed(seed))
+        assert lr.shape == (3, 32, 40)
+        assert torch.equal(lr, (lr * 255).round() / 255)
+        error = (lr - reference).pow(2).mean()
+        assert -10 * error.log10() > 20, f"seed {seed} is no longer a mild degradation"
+
+
+@pytest.mark.parametrize("kind", list(SETTINGS.kernel_kinds))
+def test_every_kernel_keeps_brightness_and_position(kind: str) -> None:
+    settings = SETTINGS.model_copy(update={"kernel_kinds": {kind: 1.0}})
+    for seed in range(5):
+        kernel = random_kernel(settings, (0.3, 2.4), Generator().manual_seed(seed))
+        assert kernel.sum() == pytest.approx(1)
+        assert (kernel >= 0).all()
+        torch.testing.assert_close(kernel, kernel.flip(0, 1), atol=1e-6, rtol=0)
+
+
+def test_blur_is_convolution_with_replicated_borders() -> None:
+    kernel = random_kernel(SETTINGS, (1.0, 2.0), Generator().manual_seed(0))
+    image = _photograph()[None]
+    expected = np.stack(
+        [ndimage.convolve(p, kernel.double().numpy(), mode="nearest") for p in image[0].double()]
+    )
+    found = blur(image, kernel)[0].double().numpy()
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_noise_has_the_variance_of_a_sensor() -> None:
+    grey = torch.full((1, 3, 400, 400), 0.5)
+    noisy = add_sensor_noise(grey, 0.0004, 0.01, grey=False, generator=Generator().manual_seed(0))
+    assert float((noisy - grey).var()) == pytest.approx(0.0004 * 0.5 + 0.01**2, rel=0.02)

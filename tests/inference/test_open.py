@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.inference.open import open_executor, source_of
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import save
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def test_a_cpu_runs_openvino_unless_told_otherwise(tiny_folder: Path) -> None:
+    source = source_of(str(tiny_folder), None)
+    assert open_executor(source, "auto", "cpu", "fp32", _silent).backend == "openvino"
+    assert open_executor(source, "openvino", "auto", "fp32", _silent).device == "cpu"
+    assert open_executor(source, "torch", "cpu", "fp32", _silent).backend == "torch"
+
+
+def test_the_same_weights_at_another_timestep_are_another_model(
+    tiny_model: OneStepModel, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Converted graphs, which are kept by fingerprint, hold the timestep as a constant."""
+    tiny_model.description = tiny_model.description.model_copy(update={"timestep": 7})
+    save(tmp_path / "other", tiny_model, {})
+    sources = [source_of(str(folder), None) for folder in (tiny_folder, tmp_path / "other")]
+    assert sources[0].fingerprint != sources[1].fingerprint
+
+
+def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(str(tiny_folder), None)
+    with pytest.raises(ConfigError, match="unknown backend 'tflite'; use auto, torch or openvino"):
+        open_executor(source, "tflite", "cpu", "fp32", _silent)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ConfigError, match="OpenVINO runs on the CPU, not on 'cuda'"):
+        open_executor(source, "openvino", "cuda", "fp32", _silent)
+
+
+def test_without_openvino_torch_does_the_work(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    source, notes = source_of(str(tiny_folder), None), list[str]()
+    assert open_executor(source, "auto", "cpu", "fp32", notes.append).backend == "torch"
+    assert "torch does the work" in notes[0]
+    with pytest.raises(DeviceError, match="pip install --upgrade openvino"):
+        open_executor(source, "openvino", "cpu", "fp32", _silent)
+
+
+def test_a_cpu_without_integer_instructions_says_so(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    notes: list[str] = []
+    open_executor(source_of(str(tiny_folder), None), "auto", "cpu", "fp32", notes.append)
+    assert "integers run, but slowly" in notes[0]

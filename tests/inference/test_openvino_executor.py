@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
+from passionsr_cli.inference.open import Source, open_executor, source_of
+from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
+from passionsr_cli.models.one_step import OneStepModel
+
+
+def _executor(source: Source, folder: Path, notes: list[str]) -> OpenVINOExecutor:
+    return OpenVINOExecutor(
+        source.description, GraphCache(folder, source.load, notes.append), "fp32"
+    )
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w6a6", "w2a2"])
+def test_quantized_layers_run_on_integers(
+    calibrate: Callable[..., str], bits: str, tmp_path: Path
+) -> None:
+    source = source_of(None, calibrate(bits))
+    executor = _executor(source, tmp_path / "graphs", [])
+    image = torch.rand(1, 3, 32, 32)
+    result = executor.decode(executor.restore_latent(image))
+    ran = executor.ran()
+    assert ran.on_integers
+    assert ran.floating == ()
+    rows = checkpoints.describe(checkpoints.find(bits))[1]
+    weighted = {row.name for row in rows if row.plan is not None and row.kind != "attention"}
+    assert set(ran.integer) | set(ran.folded) == weighted
+    # The timestep and the context are the same for every image.
+    assert {name for name in ran.folded if "attn2" not in name and "time_emb" not in name} == set()
+    assert {name for name, _ in ran.attentions} == {
+        row.name for row in rows if row.plan is not None and row.kind == "attention"
+    }
+    definition = open_executor(source, "torch", "cpu", "fp32", lambda text: None)
+    assert definition.ran().floating[0][1] == "simulated in fp32"
+    assert not definition.ran().on_integers
+    wanted = definition.decode(definition.restore_latent(image))
+    # Both round to the same grids (test_openvino_graph.py). A value midway between two integers
+    # goes either way, though, and what that does to the next layers grows with each.
+    assert (result - wanted).square().mean() < 0.05 * wanted.var()
+
+
+def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Path) -> None:
+    source = source_of(str(tiny_folder), None)
+    executor = _executor(source, tmp_path / "graphs", [])
+    definition = open_executor(source, "torch", "cpu", "fp32", lambda text: None)
+    image = torch.rand(2, 3, 32, 48)
+    latent = definition.restore_latent(image)
+    assert torch.allclose(executor.restore_latent(image), latent, atol=1e-3)
+    assert torch.allclose(executor.decode(latent), definition.decode(latent), atol=1e-4)
+    assert executor.ran().integer == ()
+
+
+def _must_not_load() -> OneStepModel:
+    raise AssertionError("the cache was not used")
+
+
+def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path: Path) -> None:
+    source, notes = source_of(None, calibrate("w8a8")), list[str]()
+    image, folder = torch.rand(1, 3, 32, 32), tmp_path / "graphs"
+    first = _executor(source, folder, notes)
+    latent = first.restore_latent(image)
+    assert notes == ["converting the model for OpenVINO, once; later runs start from the cache"]
+    again = OpenVINOExecutor(
+        source.description, GraphCache(folder, _must_not_load, notes.append), "fp32"
+    )
+    assert torch.equal(again.restore_latent(image), latent)
+    assert again.ran() == first.ran()
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(("file", "damage"), [("graphs.json", "cut"), ("unet.bin", "gone")])
+def test_a_damaged_cache_is_made_again(
+    tiny_folder: Path, tmp_path: Path, file: str, damage: str
+) -> None:
+    source, notes = source_of(str(tiny_folder), None), list[str]()
+    image, folder = torch.rand(1, 3, 32, 32), tmp_path / "graphs"
+    latent = _executor(source, folder, notes).restore_latent(image)
+    if damage == "cut":
+        content = (folder / file).read_bytes()
+        (folder / file).write_bytes(content[: len(content) // 2])
+    else:
+        (folder / file).unlink()
+    assert torch.equal(_executor(source, folder, notes).restore_latent(image), latent)
+    assert len(notes) == 3
+    assert ("damaged" if damage == "cut" else "missing") in notes[1]
+    assert _executor(source, folder, notes).restore_latent(image).shape == latent.shape
+    assert len(notes) == 3
+
+
+def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, tmp_path: Path) -> None:
+    source, notes = source_of(str(tiny_folder), None), list[str]()
+    image, folder = torch.rand(1, 3, 32, 32), tmp_path / "graphs"
+    latent = _executor(source, folder, notes).restore_latent(image)
+    for path in (folder / "compiled").glob("*.blob"):
+        path.write_bytes(path.read_bytes()[:-100])
+    for path in (folder / "compiled").glob("unet*.json"):
+        path.write_text(json.dumps({"sha256": 3}))
+    assert torch.equal(_executor(source, folder, notes).restore_latent(image), latent)
+    assert [note for note in notes if "is damaged, compiling again" in note] == notes[1:]
+    assert len(notes) == 3
+
+
+def test_few_sizes_stay_on_disk(tiny_folder: Path, tmp_path: Path) -> None:
+    executor = _executor(source_of(str(tiny_folder), None), tmp_path / "graphs", [])
+    for side in range(KEPT_SIZES + 2):
+        executor.decode(torch.rand(1, 4, 4, 4 + 2 * side))
+    names = [path.name for path in (tmp_path / "graphs" / "compiled").iterdir()]
+    assert len(names) == 2 * KEPT_SIZES
+    assert not any("1x4x4x4-" in name for name in names)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    notes: list[str] = []
+    executor = _executor(source_of(str(tiny_folder), None), tmp_path / "file" / "graphs", notes)
+    assert executor.restore_latent(torch.rand(1, 3, 16, 16)).shape == (1, 4, 4, 4)
+    assert "cannot cache under" in notes[-1]
+
+
+_SEVERAL_EXECUTORS = """
+import gc, signal, sys, torch
+from pathlib import Path
+from passionsr_cli.inference.open import source_of
+from passionsr_cli.inference.graph_cache import GraphCache
+from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
+
+source = source_of(sys.argv[1], None)
+executors = []
+for number in range(3):
+    graphs = GraphCache(Path(sys.argv[2]), source.load, print)
+    executors.append(OpenVINOExecutor(source.description, graphs, "fp32"))
+    executors[-1].restore_latent(torch.rand(1, 3, 32, 32))
+while executors:
+    executors.pop(0)
+    gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_still_stops_after_several_executors(tiny_folder: Path, tmp_path: Path) -> None:
+    """OpenVINO's plugin sets a stack for signals; loaded twice, and unloaded in the order of
+    loading, it leaves one that is gone. In a process of its own: the next signal ends it."""
+    graphs = tmp_path / "graphs"
+    command = [sys.executable, "-c", _SEVERAL_EXECUTORS, str(tiny_folder), str(graphs)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("interrupted\n")

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.errors import ImageError
+from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.inference.tiled import TiledUpscaler, upscaled_region
+from passionsr_cli.inference.torch_executor import TorchExecutor
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.sources import load
+from passionsr_cli.system.devices import accelerator
+
+
+@pytest.fixture
+def executor(tiny_model: OneStepModel) -> TorchExecutor:
+    return TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+
+
+def _image(height: int, width: int) -> torch.Tensor:
+    return torch.rand(3, height, width, generator=torch.manual_seed(height + width))
+
+
+def test_an_even_size_is_the_model_itself(
+    executor: TorchExecutor, tiny_model: OneStepModel
+) -> None:
+    lr = _image(16, 24)
+    expected = tiny_model(bicubic(lr[None], (64, 96)).clamp(0, 1))[0].clamp(0, 1)
+    torch.testing.assert_close(TiledUpscaler(executor, 0).upscale(lr).rgb, expected)
+
+
+def test_one_tile_is_no_tiling_bit_for_bit(executor: TorchExecutor) -> None:
+    lr = _image(20, 27)
+    whole, tile = (TiledUpscaler(executor, tile_px).upscale(lr) for tile_px in (0, 128))
+    assert tile.tiles == whole.tiles == 1
+    assert torch.equal(whole.rgb, tile.rgb)
+
+
+def test_the_same_input_gives_the_same_bits(executor: TorchExecutor) -> None:
+    lr = _image(40, 52)
+    one, two = (TiledUpscaler(executor, 64, 16).upscale(lr).rgb for _ in range(2))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 61), (33, 9), (37, 41)])
+@pytest.mark.parametrize("tile_px", [0, 64])
+def test_any_size_works(executor: TorchExecutor, height: int, width: int, tile_px: int) -> None:
+    result = TiledUpscaler(executor, tile_px, 16).upscale(_image(height, width)).rgb
+    assert result.shape == (3, 4 * height, 4 * width)
+    assert result.isfinite().all()
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+def test_strips_are_the_image_and_come_before_its_last_tile(executor: TorchExecutor) -> None:
+    upscaler, shares = TiledUpscaler(executor, 64, 16), list[float]()
+    lr = _image(61, 37)
+    whole = upscaler.upscale(lr).rgb
+    strips = upscaler.strips(lr, shares.append)
+    first = next(strips)
+    assert shares[-1] < 0.6
+    assert torch.equal(torch.cat([first, *strips], 1), whole)
+
+
+def test_tiles_in_batches_give_the_same_image(executor: TorchExecutor) -> None:
+    alone, together = TiledUpscaler(executor, 64, 16), TiledUpscaler(executor, 64, 16)
+    together.batch = 3
+    lr = _image(40, 52)
+    found = together.upscale(lr).rgb
+    torch.testing.assert_close(found, alone.upscale(lr).rgb, atol=1e-5, rtol=0)
+
+
+def test_only_images_longer_than_a_model_was_made_for_are_cut(executor: TorchExecutor) -> None:
+    upscaler = TiledUpscaler(executor)
+    assert upscaler.count_tiles(torch.empty(3, 128, 128)) == 1
+    assert upscaler.count_tiles(torch.empty(3, 129, 128)) == 2
+
+
+def test_too_small_an_image_is_refused(executor: TorchExecutor) -> None:
+    with pytest.raises(ImageError, match="7×9 px, at least 8×8 are needed"):
+        TiledUpscaler(executor).upscale(_image(9, 7))
+
+
+def test_progress_goes_up_to_the_end(executor: TorchExecutor) -> None:
+    heard: list[float] = []
+    count = TiledUpscaler(executor, 64, 16).upscale(_image(40, 40), heard.append).tiles
+    assert heard == sorted(heard)
+    assert heard[-1] == 1.0
+    assert len(heard) == 2 * count
+
+
+@pytest.mark.parametrize("fix", ["adain", "wavelet"])
+def test_colour_fix_brings_back_the_inputs_mean(executor: TorchExecutor, fix: str) -> None:
+    lr = _image(24, 24) * 0.2 + 0.4
+    plain = TiledUpscaler(executor, color_fix="none").upscale(lr).rgb
+    fixed = TiledUpscaler(executor, color_fix=fix).upscale(lr).rgb  # type: ignore[arg-type]
+    wanted = lr.mean((1, 2))
+    assert (fixed.mean((1, 2)) - wanted).abs().max() < 0.01
+    assert (plain.mean((1, 2)) - wanted).abs().max() > 0.01
+
+
+def test_a_region_shows_what_the_whole_upscale_shows() -> None:
+    lr = _image(30, 40)
+    whole = bicubic(lr[None], (120, 160))[0].clamp(0, 1)
+    for rows, columns in ((slice(0, 64), slice(96, 160)), (slice(56, 120), slice(32, 96))):
+        found = upscaled_region(lr, 4, rows, columns)
+        torch.testing.assert_close(found, whole[:, rows, columns], atol=1e-5, rtol=0)
+
+
+def _borders(starts: tuple[int, ...], tile_px: int, length: int) -> torch.Tensor:
+    """Where tiles begin or end inside the image, eight pixels to both sides."""
+    near = torch.zeros(length, dtype=torch.bool)
+    for border in (*starts[1:], *(start + tile_px for start in starts[:-1])):
+        near[border - 8 : border + 8] = True
+    return near[:, None] | near[None, :]
+
+
+def test_seams_do_not_show() -> None:
+    """Tiled and untiled output differ no more along tile borders than elsewhere.
+
+    Two tilings with borders in different places are compared, so that what the photograph
+    holds at a border (detail differs more than sky) cancels out.
+    """
+    lr = samples.high_resolution("sample:astronaut")[:, 128:320, 128:320]
+    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    whole = TiledUpscaler(executor, 0).upscale(lr).rgb
+    relative, borders = [], []
+    for tile_px in (448, 512):
+        upscaler = TiledUpscaler(executor, tile_px, 64)
+        result = upscaler.upscale(lr)
+        assert result.tiles == 4
+        assert -10 * (result.rgb - whole).pow(2).mean().log10() > 45
+        difference = (result.rgb - whole).abs().mean(0)
+        relative.append(difference / difference.mean())
+        borders.append(_borders(upscaler._axis(768).starts, tile_px, 768))
+    only = [borders[0] & ~borders[1], borders[1] & ~borders[0]]
+    along = relative[0][only[0]].mean() + relative[1][only[1]].mean()
+    elsewhere = relative[1][only[0]].mean() + relative[0][only[1]].mean()
+    assert along <= 1.05 * elsewhere
+
+
+def _scene(name: str) -> torch.Tensor:
+    if name == "sky":
+        return samples.high_resolution("sample:rocket")[:, :192, 100:292]
+    down = torch.linspace(0.2, 0.8, 192).view(-1, 1).expand(192, 192)
+    across = torch.linspace(0, 0.1, 192)
+    return torch.stack([down + across, 0.9 - down, 0.5 + across - 0.2 * down])
+
+
+@pytest.mark.parametrize("name", ["sky", "gradient"])
+def test_smooth_scenes_show_no_tiles(name: str) -> None:
+    lr = _scene(name)
+    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    upscaler = TiledUpscaler(executor, 448, 64)
+    result = upscaler.upscale(lr)
+    assert result.tiles == 4
+    difference = (result.rgb - TiledUpscaler(executor, 0).upscale(lr).rgb).abs()
+    assert -10 * difference.square().mean().log10() > 50
+    border, plane = _borders(upscaler._axis(768).starts, 448, 768), difference.mean(0)
+    assert plane[border].mean() <= 1.1 * plane[~border].mean()

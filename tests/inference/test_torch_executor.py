@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.errors import DeviceError
+from passionsr_cli.inference.torch_executor import TorchExecutor
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.devices import accelerator
+
+
+def test_bf16_stays_close_to_float32_and_returns_float32(tiny_model: OneStepModel) -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.manual_seed(0))
+    exact = tiny_model(image)
+    executor = TorchExecutor(tiny_model, accelerator("cpu", "bf16"))
+    latent = executor.restore_latent(image)
+    found = executor.decode(latent)
+    assert latent.dtype == found.dtype == torch.float32
+    assert tiny_model.vae.encoder.conv_in.weight.dtype == torch.bfloat16
+    assert tiny_model.vae.encoder.conv_norm_out.weight.dtype == torch.float32
+    assert (found - exact).abs().mean() < 0.01
+    assert executor.peak_memory_bytes() > 0
+
+
+def test_weights_are_channels_last(tiny_model: OneStepModel) -> None:
+    TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+    weight = tiny_model.unet.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_running_out_of_memory_says_what_to_do(
+    tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+
+    def exhausted(*_: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(tiny_model, "decode", exhausted)
+    with pytest.raises(DeviceError, match="choose a smaller --tile"):
+        executor.decode(torch.zeros(1, 4, 8, 8))

@@ -1,0 +1,362 @@
+"""Models made of what others publish: both layouts, adapters, the context, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import foreign
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.models import sources
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models.published import adding
+from passionsr_cli.models.published.adding import Parts, add_model
+from passionsr_cli.models.published.lora import read_adapters
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.store import Store
+
+TOKENS, WIDTH, VOCABULARY = 3, 8, 11
+
+
+@pytest.fixture
+def text() -> foreign.Tensors:
+    return foreign.openclip_state(WIDTH, TOKENS, VOCABULARY, blocks=3, seed=5)
+
+
+@pytest.fixture
+def folder(tiny_model: OneStepModel, text: foreign.Tensors, tmp_path: Path) -> Path:
+    path = tmp_path / "diffusers"
+    foreign.write_folder(path, tiny_model.state_dict(), tiny_model.description, old_names=True)
+    foreign.write_text_folder(path / "text_encoder", text)
+    return path
+
+
+@pytest.fixture
+def ldm(tiny_model: OneStepModel, text: foreign.Tensors, tmp_path: Path) -> Path:
+    state = foreign.ldm_state(tiny_model.state_dict(), tiny_model.description)
+    path = tmp_path / "ldm.ckpt"
+    extra = {"betas": torch.zeros(3), "model_ema.decay": torch.tensor(1.0)}
+    torch.save({"global_step": 3, "state_dict": {**state, **text, **extra}}, path)
+    return path
+
+
+@pytest.fixture
+def pickle(tiny_model: OneStepModel, tmp_path: Path) -> Path:
+    torch.save(foreign.osediff_pickle(tiny_model, rank=4, seed=1), tmp_path / "osediff.pkl")
+    return tmp_path / "osediff.pkl"
+
+
+def test_both_layouts_become_the_same_model(
+    tiny_model: OneStepModel, folder: Path, ldm: Path, pickle: Path
+) -> None:
+    description = tiny_model.description
+    one = add_model("one", description, Parts(folder, pickle)).tensors()
+    two = add_model("two", description, Parts(ldm, pickle)).tensors()
+    assert one.keys() == two.keys() == tiny_model.state_dict().keys()
+    assert all(torch.equal(one[name], two[name]) for name in one if name != "context")
+    torch.testing.assert_close(one["context"], two["context"], rtol=0, atol=1e-6)
+    assert one["context"].shape == (1, TOKENS, WIDTH)
+    # Adapters are there, in the layers they are for and in no others.
+    plain = tiny_model.state_dict()
+    same = {name for name in plain if torch.equal(plain[name], one[name].float())}
+    assert "vae.decoder.conv_in.weight" in same
+    assert "unet.conv_in.weight" not in same
+    assert "vae.encoder.conv_in.weight" not in same
+    loaded = sources.load("one")
+    assert torch.isfinite(loaded(torch.rand(1, 3, 32, 32))).all()
+
+
+def test_without_adapters_the_base_is_kept_as_it_is(tiny_model: OneStepModel, ldm: Path) -> None:
+    entry = add_model("plain", tiny_model.description, Parts(ldm))
+    found, plain = entry.tensors(), tiny_model.state_dict()
+    assert all(torch.equal(found[name].float(), plain[name]) for name in plain if name != "context")
+    assert entry.manifest["description"]["name"] == "plain"
+    assert entry.manifest["made_from"]["base"][0]["bytes"] == ldm.stat().st_size
+
+
+def _layer(model: OneStepModel, name: str) -> nn.Module:
+    return model.get_submodule(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet.conv_in",
+        "unet.down_blocks.0.downsamplers.0.conv",
+        "unet.up_blocks.0.upsamplers.0.conv",
+        "unet.up_blocks.0.resnets.0.conv_shortcut",
+        "unet.mid_block.attentions.0.proj_in",
+        "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
+        "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.0.proj",
+        "vae.encoder.down_blocks.0.downsamplers.0.conv",
+        "vae.encoder.mid_block.attentions.0.to_q",
+    ],
+)
+def test_a_merged_layer_computes_what_layer_and_adapter_do(
+    tiny_model: OneStepModel, ldm: Path, pickle: Path, name: str
+) -> None:
+    """W x + 8/r · B(A x), the adapter run beside the layer as in training."""
+    add_model("merged", tiny_model.description, Parts(ldm, pickle))
+    base, merged = _layer(tiny_model, name), _layer(sources.load("merged"), name)
+    part, _, inner = name.partition(".")
+    state = torch.load(pickle, weights_only=True)[f"state_dict_{part}"]
+    halves = {key: state[key] for key in state if key.startswith(f"{inner}.lora_")}
+    down = next(value for key, value in halves.items() if "lora_A" in key)
+    up = next(value for key, value in halves.items() if "lora_B" in key)
+    torch.manual_seed(3)
+    if isinstance(base, nn.Conv2d):
+        x = torch.randn(2, base.in_channels, 9, 9)
+        beside = F.conv2d(F.conv2d(x, down, None, base.stride, base.padding), up)
+    else:
+        assert isinstance(base, nn.Linear)
+        x = torch.randn(2, 5, base.in_features)
+        beside = F.linear(F.linear(x, down), up)
+    expected = base(x) + 8 / 4 * beside
+    error = (merged(x) - expected).norm() / expected.norm()
+    assert error < 1e-5
+    assert (base(x) - expected).norm() / expected.norm() > 1e-3
+
+
+def test_passionsrs_file_is_osediffs_without_what_its_code_leaves_out(
+    tiny_model: OneStepModel, ldm: Path, pickle: Path, tmp_path: Path
+) -> None:
+    held = torch.load(pickle, weights_only=True)
+    other = {"rank_unet": 4, "unet_state_dict": held["state_dict_unet"]}
+    vae = dict(held["state_dict_vae"])
+    vae["decoder.conv_in.lora_A.default_decoder.weight"] = torch.ones(4, 4, 3, 3)
+    vae["decoder.conv_in.lora_B.default_decoder.weight"] = torch.ones(16, 4, 1, 1)
+    torch.save({**other, "vae_state_dict": vae}, tmp_path / "osediff.ckpt")
+    one = add_model("one", tiny_model.description, Parts(ldm, pickle))
+    two = add_model("two", tiny_model.description, Parts(ldm, tmp_path / "osediff.ckpt"))
+    assert two.manifest["made_from"]["adapters"]["unused"] == 1
+    assert one.manifest["tensors"]["sha256"] == two.manifest["tensors"]["sha256"]
+
+
+def test_pisa_srs_two_adapters_of_a_layer_add_up(
+    tiny_model: OneStepModel, ldm: Path, tmp_path: Path
+) -> None:
+    layer = "mid_block.attentions.0.proj_in"
+    halves = torch.randn(2, 4, 16), torch.randn(2, 16, 4)
+    state = {}
+    for number, adapter in enumerate(("default_others_pix", "default_others_sem")):
+        state[f"{layer}.lora_A.{adapter}.weight"] = halves[0][number]
+        state[f"{layer}.lora_B.{adapter}.weight"] = halves[1][number]
+    path = tmp_path / "pisa_sr.pkl"
+    torch.save({"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4, "state_dict_unet": state}, path)
+    found = add_model("x", tiny_model.description, Parts(ldm, path)).tensors()
+    change = 2 * (halves[1] @ halves[0]).sum(0)
+    expected = tiny_model.get_submodule(f"unet.{layer}").weight + change
+    torch.testing.assert_close(found[f"unet.{layer}.weight"], expected)
+
+
+@pytest.mark.parametrize(("alpha", "factor"), [(None, 1.0), (6, 1.5)])
+def test_a_diffusers_lora_has_its_own_factor(
+    tiny_model: OneStepModel, ldm: Path, tmp_path: Path, alpha: int | None, factor: float
+) -> None:
+    path = tmp_path / "lora.safetensors"
+    down, up = torch.randn(4, 16), torch.randn(16, 4)
+    layer = "unet.mid_block.attentions.0.proj_in"
+    noted = {} if alpha is None else {"unet.lora_alpha": alpha, "unet.r": 4}
+    save_file(
+        {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up},
+        path,
+        {"lora_adapter_metadata": json.dumps(noted)},
+    )
+    found = add_model("x", tiny_model.description, Parts(ldm, path)).tensors()
+    expected = tiny_model.get_submodule(layer).weight + factor * up @ down
+    torch.testing.assert_close(found[f"{layer}.weight"], expected)
+    old = {f"{layer}.lora.down.weight": down, f"{layer}.lora.up.weight": up}
+    save_file({**old, f"{layer}.alpha": torch.tensor(4.0 * factor)}, path)
+    assert read_adapters(path).pairs[layer][0][2] == factor
+
+
+def test_the_context_is_the_text_encoders_of_the_empty_prompt(
+    tiny_model: OneStepModel, ldm: Path, text: foreign.Tensors
+) -> None:
+    """Against a transformer block written out: start, end, '!' through all blocks but the last."""
+    found = add_model("x", tiny_model.description, Parts(ldm)).tensors()["context"][0]
+    state = {key.removeprefix("cond_stage_model.model."): value for key, value in text.items()}
+    x = state["token_embedding.weight"][[VOCABULARY - 2, VOCABULARY - 1, 0]]
+    x = x + state["positional_embedding"]
+    for number in range(2):
+        own = {
+            key.split(".", 3)[3]: value
+            for key, value in state.items()
+            if key.startswith(f"transformer.resblocks.{number}.")
+        }
+        y = F.layer_norm(x, (WIDTH,), own["ln_1.weight"], own["ln_1.bias"])
+        q, k, v = F.linear(y, own["attn.in_proj_weight"], own["attn.in_proj_bias"]).chunk(3, -1)
+        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
+        x = x + F.linear(mixed, own["attn.out_proj.weight"], own["attn.out_proj.bias"])
+        y = F.layer_norm(x, (WIDTH,), own["ln_2.weight"], own["ln_2.bias"])
+        y = F.gelu(F.linear(y, own["mlp.c_fc.weight"], own["mlp.c_fc.bias"]))
+        x = x + F.linear(y, own["mlp.c_proj.weight"], own["mlp.c_proj.bias"])
+    expected = F.layer_norm(x, (WIDTH,), state["ln_final.weight"], state["ln_final.bias"])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_given_context_is_taken(tiny_model: OneStepModel, ldm: Path, tmp_path: Path) -> None:
+    given = torch.randn(1, TOKENS, WIDTH)
+    torch.save(given, tmp_path / "context.pt")
+    parts = Parts(ldm, context=tmp_path / "context.pt")
+    assert torch.equal(add_model("x", tiny_model.description, parts).tensors()["context"], given)
+    torch.save(torch.randn(1, 4, WIDTH), tmp_path / "context.pt")
+    with pytest.raises(ModelError, match=r"shape \(1, 4, 8\), expected \(1, 3, 8\)"):
+        add_model("y", tiny_model.description, parts)
+
+
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def _nothing_is_left() -> bool:
+    root = Store("model").root
+    return not root.exists() or not list(root.iterdir())
+
+
+def test_a_folder_that_is_not_the_model_is_refused(
+    tiny_model: OneStepModel, folder: Path, text: foreign.Tensors
+) -> None:
+    def refuse(match: str) -> None:
+        with pytest.raises(ModelError, match=match):
+            add_model("x", tiny_model.description, Parts(folder))
+        assert _nothing_is_left()
+
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    # Copies: what is loaded points into the file.
+    whole = weights.read_bytes()
+    tensors = {name: tensor.clone() for name, tensor in load_file(weights).items()}
+    _half(folder / "text_encoder" / "model.safetensors")
+    refuse(r"text_encoder/model\.safetensors .*bytes\) cannot be read.*fetch it again")
+    (folder / "text_encoder" / "config.json").unlink()
+    refuse(r"cannot read .*text_encoder/config\.json")
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    (folder / "text_encoder").rmdir()
+    refuse("has no text encoder.*--context FILE")
+    _half(weights)
+    refuse(r"cannot be read: .*expected a whole safetensors file")
+    weights.unlink()
+    refuse("lacks its weights; expected diffusion_pytorch_model.safetensors")
+    first = next(iter(tensors))
+    weights.write_bytes(whole)
+    save_file({k: v for k, v in tensors.items() if k != first}, weights)
+    refuse("another architecture or not whole: .* 1 are missing")
+    save_file({**tensors, first: torch.zeros(1)}, weights)
+    refuse(r"has shape \(1,\), expected")
+    _edit(folder / "scheduler" / "scheduler_config.json", prediction_type="v_prediction")
+    weights.write_bytes(whole)
+    refuse("prediction_type is v_prediction, expected epsilon: the base model must be")
+    _edit(folder / "unet" / "config.json", cross_attention_dim=768)
+    refuse(r"cross_attention_dim is 768, expected 8 \(it looks like Stable Diffusion 1\)")
+    (folder / "vae" / "config.json").unlink()
+    refuse(r"lacks vae/config\.json; expected a diffusers model .* found scheduler, unet, vae")
+
+
+def test_a_checkpoint_that_is_not_the_model_is_refused(
+    tiny_model: OneStepModel, ldm: Path, tmp_path: Path
+) -> None:
+    def refuse(path: Path, match: str) -> None:
+        with pytest.raises(ModelError, match=match):
+            add_model("x", tiny_model.description, Parts(path))
+        assert _nothing_is_left()
+
+    held = torch.load(ldm, weights_only=True)["state_dict"]
+    path = tmp_path / "other.ckpt"
+    width = {k: v[:, :1].expand(-1, 768) for k, v in held.items() if "attn2.to_k.weight" in k}
+    torch.save({**held, **width}, path)
+    refuse(path, "is Stable Diffusion 1: its UNet reads embeddings of width 768, expected 8")
+    width = {k: v[:, :1].expand(-1, 2048) for k, v in held.items() if "attn2.to_k.weight" in k}
+    torch.save({**held, **width}, path)
+    refuse(path, "is Stable Diffusion XL")
+    torch.save({k: v for k, v in held.items() if "output_blocks.1.0" not in k}, path)
+    refuse(path, "another architecture or not whole")
+    torch.save({k: v for k, v in held.items() if not k.startswith("first_stage")}, path)
+    refuse(path, r"holds no first_stage_model\.\*, expected a checkpoint of latent diffusion")
+    torch.save([1, 2], path)
+    refuse(path, "holds a list, expected tensors by name")
+    torch.save({"state_dict": held, "callbacks": Parts(path)}, path)
+    refuse(
+        path,
+        r"holds a Python object \(passionsr_cli.models.published.adding.Parts\), and such a file",
+    )
+    torch.save({"state_dict": held, "of": os.system}, path)
+    refuse(path, r"holds a Python object \(\w+\.system\), and such a file can run any program")
+    torch.save({"state_dict": torch.ones(1)}, path)
+    refuse(path, r"holds no model\.diffusion_model\.\* and first_stage_model")
+    path.write_text("hello")
+    refuse(path, r"\(5 bytes\) cannot be read: it is no such file; expected a whole")
+    _half(ldm)
+    refuse(ldm, r"bytes\) cannot be read: .*fetch it again")
+    refuse(tmp_path / "nowhere", "there is no file or folder")
+
+
+def test_a_context_that_is_not_there_is_refused(
+    tiny_model: OneStepModel, ldm: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"there is no file .*context\.pt"):
+        add_model("x", tiny_model.description, Parts(ldm, context=tmp_path / "context.pt"))
+
+
+def test_adapters_that_do_not_fit_are_refused(
+    tiny_model: OneStepModel, ldm: Path, pickle: Path, tmp_path: Path
+) -> None:
+    held = torch.load(pickle, weights_only=True)
+    state = held["state_dict_unet"]
+    path = tmp_path / "bad.pkl"
+
+    def refuse(match: str, **changes: object) -> None:
+        torch.save({**held, **changes}, path)
+        with pytest.raises(ModelError, match=match):
+            add_model("x", tiny_model.description, Parts(ldm, path))
+        assert _nothing_is_left()
+
+    first = next(key for key in state if "lora_A" in key)
+    rest = {key: value for key, value in state.items() if key != first}
+    refuse("only half is there", state_dict_unet=rest)
+    for misfit in (torch.ones(3, 4, 3, 3), torch.ones(4), torch.ones(0, 4, 3, 3)):
+        refuse("the halves do not fit", state_dict_unet={**state, first: misfit})
+    refuse("unet.3, which this architecture", state_dict_unet={**state, 3: torch.ones(2)})
+    endless = torch.full_like(state[first], torch.inf)
+    refuse(
+        r"holds NaN or infinity; .*bad\.pkl is damaged", state_dict_unet={**state, first: endless}
+    )
+    refuse("is for another base model", state_dict_unet={**state, first: torch.ones(4, 5, 3, 3)})
+    name = "sky.lora_A.default_others.weight"
+    more = {**state, name: torch.ones(4, 2), name.replace("_A", "_B"): torch.ones(2, 4)}
+    refuse(
+        r"changes unet\.sky\.weight, which this architecture does not have", state_dict_unet=more
+    )
+    torch.save({"a": torch.ones(1)}, path)
+    with pytest.raises(ModelError, match="holds no adapters: found a; expected a diffusers LoRA"):
+        add_model("x", tiny_model.description, Parts(ldm, path))
+    path = tmp_path / "bad.safetensors"
+    noted = {"lora_adapter_metadata": "[]"}
+    save_file({"unet.conv_in.lora_A.weight": torch.ones(1, 1)}, path, metadata=noted)
+    with pytest.raises(ModelError, match="its lora_adapter_metadata cannot be read"):
+        add_model("x", tiny_model.description, Parts(ldm, path))
+
+
+def test_names_and_full_disks(
+    tiny_description: ModelDescription, ldm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OutputError, match="'mini' is the model inside the package"):
+        add_model("mini", tiny_description, Parts(ldm))
+    add_model("x", tiny_description, Parts(ldm))
+    with pytest.raises(OutputError, match=r"there is a model 'x' .* --overwrite"):
+        add_model("x", tiny_description, Parts(ldm))
+    add_model("x", tiny_description, Parts(ldm), overwrite=True)
+    monkeypatch.setattr(adding.shutil, "disk_usage", lambda path: type("", (), {"free": 1000})())
+    with pytest.raises(StoreError, match=r"0\.0 GB are free in"):
+        add_model("y", tiny_description, Parts(ldm))
+    assert Store("model").names() == ["x"]

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.bounds_init import start_between
+from passionsr_cli.quantization.quantizer import Quantizer
+
+
+def _values(signed: bool) -> Tensor:
+    x = torch.randn(3, 400, generator=torch.manual_seed(0)) * torch.tensor([[1.0], [0.1], [30.0]])
+    return x if signed else x.abs()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("signed", "symmetric", "levels"),
+    [
+        (True, False, lambda b: (2 ** (b - 1), 2 ** (b - 1) - 1)),
+        (False, False, lambda b: (0, 2**b - 1)),
+        # Integer kernels want both sides alike.
+        (True, True, lambda b: (2 ** (b - 1) - 1, 2 ** (b - 1) - 1)),
+    ],
+)
+def test_steps_start_where_the_paper_says(
+    bits: int, signed: bool, symmetric: bool, levels: object
+) -> None:
+    """s = 2·mean|v| / √Q_P, in float64, of each channel."""
+    x = _values(signed)
+    below, above = levels(bits)  # type: ignore[operator]
+    quantizer = Quantizer(Scheme(bits, symmetric, 0, offset=False), 3)
+    start_between(quantizer, x, (x.amin(1), x.amax(1)), "lsq")
+    grid = quantizer.grid()
+    for channel, row in enumerate(x.double().numpy()):
+        step = 2 * np.abs(row).mean() / math.sqrt(above)
+        assert float(grid.scale[channel]) == pytest.approx(step, rel=1e-5)
+        wanted = np.clip(np.round(row / step), -below, above) * step
+        assert quantizer(x)[channel].detach().numpy() == pytest.approx(wanted, abs=1e-4 * step)
+
+
+def _best(x: np.ndarray, bits: int) -> float:
+    """The least mean squared error of all grids on a fine raster of both bounds, float64."""
+    levels, least = 2**bits - 1, math.inf
+    for lower in np.linspace(0.02, 1, 50) * x.min():
+        for upper in np.linspace(0.02, 1, 50) * x.max():
+            step = (upper - lower) / levels
+            zero = -round(lower / step)
+            rounded = (np.clip(np.round(x / step) + zero, 0, levels) - zero) * step
+            least = min(least, float(((rounded - x) ** 2).mean()))
+    return least
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_the_search_finds_what_rounds_best(bits: int) -> None:
+    """Values as they are behind SiLU, with an outlier."""
+    x = torch.nn.functional.silu(torch.randn(4000, generator=torch.manual_seed(1)))
+    x[0] = 9.0
+    quantizer = Quantizer(Scheme(bits))
+    error = {}
+    for start in ("extremes", "mse"):
+        start_between(quantizer, x, (x.amin(), x.amax()), start)  # type: ignore[arg-type]
+        error[start] = float((quantizer(x) - x).square().mean())
+    best = _best(x.double().numpy(), bits)
+    assert error["extremes"] > 1.5 * best
+    assert error["mse"] < 1.1 * best
+
+
+def test_the_search_minds_each_channel_and_what_the_scheme_can() -> None:
+    x = _values(signed=True)
+    x[:, 0] *= 20
+    quantizer = Quantizer(Scheme(4, channel_axis=0, offset=False), 3)
+    extremes = (x.amin(1), x.amax(1))
+    quantizer.start(*extremes)
+    before = (quantizer(x) - x).square().mean(1)
+    start_between(quantizer, x, extremes, "mse")
+    after = (quantizer(x) - x).square().mean(1)
+    assert (after < before).all()
+    assert quantizer.grid().zero_point.tolist() == [8, 8, 8]

@@ -1,0 +1,182 @@
+"""A small table of a tiny model, begun, stopped, and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calibrating import Making
+from PIL import Image
+
+from passionsr_cli.calibration.progress import StageResult
+from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.unfinished import unfinished
+from passionsr_cli.errors import FitError, PassionSRError
+from passionsr_cli.reproduction.calibrations import Calibration
+from passionsr_cli.reproduction.listener import Listener
+from passionsr_cli.reproduction.run import plan, reproduce
+from passionsr_cli.reproduction.settings import ReproductionSettings
+from passionsr_cli.store import Entry
+
+W8A8, W6A6 = "tiny-w8a8-maxmin-quick", "tiny-w6a6-maxmin-quick"
+PASSIONSR = "tiny-w6a6-passionsr-quick"
+
+
+class _Counting(Listener):
+    """How many images were upscaled and scored."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+
+    def start(self, what: str, row: str, count: int) -> None:
+        self.what = what
+
+    def advance(self) -> None:
+        self.done[self.what] += 1
+
+
+def test_our_numbers_stand_beside_the_published_ones(
+    settings: ReproductionSettings, making: Making
+) -> None:
+    table = reproduce(settings, Listener(), making)
+    assert making.asked == [(W8A8, "to do"), (W6A6, "to do")]
+    assert [(line.row, line.whose) for line in table.lines] == [
+        ("OSEDiff", "published only"),
+        ("PassionSR-FP", "tiny"),
+        ("PassionSR-FP", "published"),
+        ("MaxMin W8A8", "tiny"),
+        ("MaxMin W8A8", "published"),
+        ("MaxMin W6A6", "tiny"),
+        ("MaxMin W6A6", "published"),
+    ]
+    keys = ["psnr", "ssim", "to_fp_db", "hours", "memory_gb"]
+    assert [column.key for column in table.columns] == keys
+    ours, manifest = table.lines[5], checkpoints.find(W6A6).manifest
+    assert ours.values["hours"] == pytest.approx(manifest["seconds"] / 3600)
+    assert ours.values["memory_gb"] == pytest.approx(manifest["peak_memory_bytes"] / 1e9)
+    assert ours.values["to_fp_db"] == pytest.approx(_psnr(settings, W6A6, "tiny"), abs=1e-4)
+    assert ours.cells[2] == f"{_psnr(settings, W6A6, 'tiny'):.2f}"
+    assert table.lines[6].cells == ("15.55", "0.2417", "", "", "")
+    assert table.failed == []
+    assert any("ours are of the 512×512 crops" in remark for remark in table.remarks)
+
+
+def _psnr(settings: ReproductionSettings, one: str, other: str) -> float:
+    """Mean PSNR of the images of two rows, by hand."""
+    assert settings.output is not None
+    values = []
+    for name in ("a", "b"):
+        first, second = (
+            np.asarray(Image.open(settings.output / "images" / row / f"{name}.png")).astype(float)
+            for row in (one, other)
+        )
+        values.append(10 * math.log10(255**2 / ((first - second) ** 2).mean()))
+    return sum(values) / len(values)
+
+
+def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice(
+    settings: ReproductionSettings, making: Making
+) -> None:
+    def stopped(calibration: Calibration, listener: Listener) -> Entry:
+        if making.asked:
+            raise KeyboardInterrupt
+        return making(calibration, listener)
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(settings, Listener(), stopped)
+    assert settings.output is not None
+    lines = list(csv.DictReader((settings.output / "table.csv").open()))
+    states = [line["state"] for line in lines if line["whose"] == "tiny"]
+    assert states == ["done", "done", "to come"]
+    assert [state for _, _, state in plan(settings)] == ["", "", "there", "to do"]
+    making.asked.clear()
+    listener = _Counting()
+    table = reproduce(settings, listener, making)
+    assert making.asked == [(W6A6, "to do")]
+    assert listener.done["upscaling"] == 2
+    assert {line.state for line in table.lines} == {"done", "published", "published only"}
+
+    written = {path.name: path.read_bytes() for path in settings.output.glob("table.*")}
+    assert set(written) == {"table.md", "table.csv", "table.html"}
+    making.asked.clear()
+    listener = _Counting()
+    assert reproduce(settings, listener, making) == table
+    assert (making.asked, listener.done["upscaling"]) == ([], 0)
+    assert {path.name: path.read_bytes() for path in settings.output.glob("table.*")} == written
+
+
+def test_an_unfinished_calibration_goes_on(settings: ReproductionSettings, making: Making) -> None:
+    class Stop(Listener):
+        def stage(self, result: StageResult) -> None:
+            if result.name == "encoder":
+                raise KeyboardInterrupt
+
+    learning = settings.model_copy(update={"only": ("passionsr w6a6",)})
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(learning, Stop(), making)
+    assert unfinished() == [PASSIONSR]
+    making.asked.clear()
+    table = reproduce(learning, Listener(), making)
+    assert making.asked == [(PASSIONSR, "unfinished")]
+    assert [(line.row, line.state) for line in table.lines] == [
+        ("PassionSR W6A6", "done"),
+        ("PassionSR W6A6", "published"),
+    ]
+
+
+def test_a_failed_row_says_why_and_the_others_go_on(
+    settings: ReproductionSettings, making: Making, tmp_path: Path
+) -> None:
+    """A fit diverges; then a method is not there, and a checkpoint was made otherwise."""
+
+    def diverging(calibration: Calibration, listener: Listener) -> Entry:
+        if calibration.settings.unet == "w8a8":
+            raise FitError("the loss became nan")
+        return making(calibration, listener)
+
+    def replace(file: str, old: str, new: str) -> None:
+        text = (tmp_path / file).read_text()
+        assert old in text
+        (tmp_path / file).write_text(text.replace(old, new))
+
+    table = reproduce(settings, Listener(), diverging)
+    (failed,) = table.failed
+    found = (failed.row, failed.error, failed.cells[0])
+    assert found == ("MaxMin W8A8", "the loss became nan", "failed")
+    assert table.lines[5].state == "done"
+    replace("small.yaml", "method: passionsr", "method: nobody")
+    replace("quick.yaml", "crops: 2", "crops: 3")
+    chosen = settings.model_copy(update={"only": ("w6a6",)})
+    errors = {line.row: line.error for line in reproduce(chosen, Listener(), making).failed}
+    assert errors["PassionSR W6A6"].startswith("unknown method 'nobody'; known are maxmin, ")
+    assert errors["MaxMin W6A6"].startswith(
+        f"the checkpoint '{W6A6}' that is there was made with crops 2, not 3; delete it with"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"table": "table9"}, "unknown table 'table9'; known are passionsr-table2, passionsr-"),
+        ({"dataset": "nowhere"}, "no data set 'nowhere'"),
+        ({"model": "nobody"}, "unknown model 'nobody'"),
+        ({"model": "passionsr-fp"}, "weights of 'passionsr-fp' are not on this machine"),
+        ({"only": ("svdquant",)}, "no row is called 'svdquant'; there are: OSEDiff, PassionSR-FP"),
+        ({"config": "none.yaml"}, "no configuration 'none.yaml'"),
+        ({"metrics": ("fid",)}, "protocol 'passionsr' has no metric 'fid'"),
+        ({"output": Path(__file__)}, "a file, but --output names a folder"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(
+    change: dict[str, object], message: str, settings: ReproductionSettings, making: Making
+) -> None:
+    with pytest.raises(PassionSRError) as error:
+        reproduce(settings.model_copy(update=change), Listener(), making)
+    assert message in str(error.value)
+    assert making.asked == []
+    assert settings.output is not None
+    assert not settings.output.exists()

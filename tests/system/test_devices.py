@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.system import devices
+
+
+def test_the_cpu_in_float32() -> None:
+    found = devices.accelerator("cpu", "fp32")
+    assert found.device.type == "cpu"
+    assert devices.precision_name(found) == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "expected"),
+    [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")],
+)
+def test_auto_takes_bf16_where_the_cpu_computes_it(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert devices.precision_name(devices.accelerator("cpu", "auto")) == expected
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="'cuda' was asked for, this machine has 0 CUDA devices"):
+        devices.accelerator("cuda")
+
+
+def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(
+        DeviceError, match="'cuda:3' was asked for, this machine has 1 CUDA device;"
+    ):
+        devices.accelerator("cuda:3")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "error", "message"),
+    [
+        ("toaster", "auto", ConfigError, "unknown device 'toaster'"),
+        ("cpu", "int3", ConfigError, "unknown precision 'int3'"),
+        ("cpu", "fp16", DeviceError, "fp16 needs a GPU"),
+    ],
+)
+def test_impossible_wishes_are_explained(
+    device: str, precision: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        devices.accelerator(device, precision)

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.system import memory
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "memory.max": "3000000\n",
+        "memory.current": "2500000\n",
+        "memory.stat": "anon 1\ninactive_file 700000\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free_bytes("cpu") == 1_200_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_bytes("cpu") > 10**7

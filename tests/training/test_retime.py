@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.models import sources
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.training.retime import described_at, moved
+
+
+def _rates(timestep: int) -> tuple[float, float]:
+    """α and σ of Stable Diffusion's schedule, straight from its definition."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    signal = np.cumprod(1 - betas)[timestep]
+    return signal**0.5, (1 - signal) ** 0.5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("timestep", [1, 199, 999])
+def test_a_moved_model_predicts_what_it_did_times_a_factor(
+    tiny_folder: Path, timestep: int
+) -> None:
+    (alpha, sigma), (new_alpha, new_sigma) = _rates(199), _rates(timestep)
+    known = sources.find(str(tiny_folder))
+    model, student = sources.load(str(tiny_folder)), moved(known, timestep)
+    assert student.description.timestep == timestep
+    latent = torch.randn(2, 4, 8, 8)
+    expected = model.predict(latent) * sigma * new_alpha / (alpha * new_sigma)
+    torch.testing.assert_close(student.predict(latent), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_timesteps_that_cannot_be(tiny_model: OneStepModel) -> None:
+    description = tiny_model.description
+    with pytest.raises(ConfigError, match="timestep 1000 is outside the schedule of 'tiny'"):
+        described_at(description, 1000)
+    residual = description.model_copy(update={"prediction": "residual"})
+    with pytest.raises(ModelError, match="'tiny' predicts the residual: no noise schedule"):
+        described_at(residual, 49)
