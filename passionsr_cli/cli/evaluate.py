@@ -56,8 +56,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="psnr, ssim, lpips, dists, niqe, musiq, maniqa, clipiqa, fid. "
-            "Default: all of the protocol.",
+            help="psnr, ssim, lpips, lite1, dists, niqe, musiq, maniqa, clipiqa, fid. "
+            "Default: all of the protocol; lite1 only where LPIPS' weights are not here.",
         ),
     ] = None,
     metric_weights: MetricWeightsOption = None,

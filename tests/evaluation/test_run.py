@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.results import Results
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.inference import open as opening
-from passionsr_cli.metrics import scoring
+from passionsr_cli.metrics import catalogue, scoring
+from passionsr_cli.metrics.catalogue import Metric, metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.models.one_step import OneStepModel
@@ -261,6 +263,28 @@ def test_missing_weights_leave_the_other_metrics(
         _evaluate(data, tmp_path / "strict", metrics=["psnr", "lpips"], strict=True)
     with pytest.raises(MetricError, match="lpips cannot be computed"):
         _evaluate(data, tmp_path / "none", metrics=["lpips"])
+
+
+def test_an_optional_metric_stands_in_where_weights_are_missing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PSNR stands in for a metric that cannot be here; nobody asked for it by name."""
+    psnr, _, lpips = metrics_of("osediff", ["psnr", "ssim", "lpips"])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    def columns(stand_in: Metric, **changes: Any) -> tuple[list[str], str]:
+        protocol = (replace(lpips, stand_in=stand_in),)
+        monkeypatch.setitem(catalogue.PROTOCOLS, "osediff", protocol)
+        found = _evaluate(data, tmp_path / "out", baseline=["bicubic"], **changes)
+        return [key for key, _, _ in found.columns], found.rows[0].missing.get("lpips", "")
+
+    keys, reason = columns(psnr, metrics=None)
+    assert keys == ["lpips", "psnr"]
+    assert reason.endswith("PSNR stands in")
+    assert columns(psnr, metrics=["psnr"]) == (["psnr"], "")
+    lack = replace(lpips, key="other", title="Other")
+    with pytest.raises(MetricError, match="Other could stand in, but LPIPS_v0"):
+        columns(lack, metrics=None)
 
 
 def test_a_metric_of_sets_sees_exactly_the_images_of_the_table(
