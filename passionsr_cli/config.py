@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.registry import ColorFix
+from passionsr_cli.registry import ColorFix, Realism
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Fit = Literal["contain", "cover", "fill"]
@@ -82,6 +82,7 @@ class UpscaleSettings(Settings):
     """The options of `passionsr upscale`: without a model or a checkpoint the embedded model is
     used, and pixels are those of the upscaled image.
 
+    `realism` is for models with a dial: 0 is faithful, 1 invents detail, None their default.
     `name` is what results are called: {stem} and {ext} are of the input, {scale}, such as x4, and
     {model} of what is done to it.
     """
@@ -100,6 +101,7 @@ class UpscaleSettings(Settings):
     tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
+    realism: Realism | None = None
     scale: Annotated[float | None, Field(ge=1, le=8)] = None
     width: PositiveInt | None = None
     height: PositiveInt | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
@@ -19,6 +19,7 @@ MANIFEST_FILE = "manifest.json"
 MANIFEST_VERSION = 1
 
 ColorFix = Literal["none", "adain", "wavelet"]
+Realism = Annotated[float, Field(ge=0, le=1)]
 
 
 class Schedule(BaseModel):
@@ -58,6 +59,12 @@ class ModelDescription(BaseModel):
     unfolds them after the decoder. `context_shape` is (tokens, width) of the constant
     context embedding that replaces a prompt. `prediction` says what the UNet predicts: the noise ε
     in z_L, or the residual z_L − z_H itself.
+
+    `realism` is the default setting of a model with a dial, in [0, 1]: its UNet has twice the
+    latent's channels, first those of the faithful ε, then those of the natural ε (see
+    `schedule.mix_heads`). None: no dial, and one ε.
+    `left_out` names submodules of a `OneStepModel` that pass on what they get, as
+    "vae.encoder.mid_block": they have no weights and cost nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +77,8 @@ class ModelDescription(BaseModel):
     schedule: Schedule = Schedule()
     timestep: int = Field(ge=0)
     prediction: Literal["noise", "residual"] = "noise"
+    realism: Realism | None = None
+    left_out: tuple[str, ...] = ()
     upscale_factor: PositiveInt = 4
     patch_size: PositiveInt = 1
     context_shape: tuple[PositiveInt, PositiveInt]
@@ -83,6 +92,24 @@ class ModelDescription(BaseModel):
                 f"timestep must be below {self.schedule.num_train_timesteps}, found {self.timestep}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _heads_are_those_of_the_dial(self) -> ModelDescription:
+        # diffusers' defaults are 4 for both.
+        found = self.unet.get("out_channels", 4)
+        expected = self.heads * self.vae.get("latent_channels", 4)
+        if found != expected:
+            dial = "without a dial" if self.realism is None else "with a dial (realism)"
+            raise ValueError(
+                f"unet.out_channels must be {expected} {dial}, {self.heads} × the latent's "
+                f"channels; found {found}"
+            )
+        return self
+
+    @property
+    def heads(self) -> int:
+        """How many ε the UNet predicts: two with a dial, the faithful and the natural one."""
+        return 1 if self.realism is None else 2
 
     @property
     def latent_factor(self) -> int:

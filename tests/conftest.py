@@ -82,6 +82,34 @@ def tiny_model(tiny_description: ModelDescription):  # type: ignore[no-untyped-d
     return model.eval().requires_grad_(False)
 
 
+@pytest.fixture(scope="session")
+def dial_description(tiny_description: ModelDescription) -> ModelDescription:
+    """The tiny model with a dial: a UNet with two heads, and an encoder without its middle."""
+    values = tiny_description.model_dump()
+    values["unet"]["out_channels"] = 8
+    values.update(name="tiny-dial", realism=0.25, left_out=("vae.encoder.mid_block",))
+    return ModelDescription.model_validate(values)
+
+
+@pytest.fixture
+def dial_model(dial_description: ModelDescription):  # type: ignore[no-untyped-def]
+    from passionsr_cli.models.one_step import OneStepModel
+
+    torch.manual_seed(0)
+    model = OneStepModel(dial_description)
+    torch.nn.init.normal_(model.context)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def dial_folder(dial_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
+    """The tiny model with a dial as a folder that `--model` takes."""
+    from passionsr_cli.models.sources import save
+
+    save(tmp_path / "tiny-dial", dial_model, {})
+    return tmp_path / "tiny-dial"
+
+
 @pytest.fixture
 def tiny_folder(tiny_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
     """The tiny model as a folder that `--model` takes."""

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.registry import describe, model_names, read_description
+from passionsr_cli.registry import ModelDescription, describe, model_names, read_description
 
 
 def test_every_registered_model_is_described() -> None:
@@ -33,6 +34,27 @@ def test_the_embedded_model_works_at_an_eighth_of_the_resolution() -> None:
     assert description.patch_size > 1
     assert description.latent_factor == 8
     assert description.sources == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"realism": None}, r"out_channels must be 4 without a dial.*found 8"),
+        ({"realism": -0.1}, "greater than or equal to 0"),
+        ({"realism": float("nan")}, "less than or equal to 1"),
+    ],
+)
+def test_a_dial_needs_two_heads_and_a_setting_in_its_range(
+    dial_description: ModelDescription, changes: dict[str, object], message: str
+) -> None:
+    assert (dial_description.heads, describe("osediff").heads) == (2, 1)
+    with pytest.raises(ValidationError, match=message):
+        ModelDescription.model_validate({**dial_description.model_dump(), **changes})
+
+
+def test_one_head_is_too_few_for_a_dial(tiny_description: ModelDescription) -> None:
+    with pytest.raises(ValidationError, match=r"must be 8 with a dial.*found 4"):
+        ModelDescription.model_validate({**tiny_description.model_dump(), "realism": 0.5})
 
 
 def test_an_unknown_name_lists_the_known() -> None:

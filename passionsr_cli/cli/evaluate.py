@@ -76,6 +76,13 @@ def evaluate(
         str | None,
         typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
     ] = None,
+    realism: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0…1,0…1",
+            help="A row for each setting, of models with a dial. Default: the model's own setting.",
+        ),
+    ] = None,
     output_folder: Annotated[
         Path | None,
         typer.Option(
@@ -121,6 +128,7 @@ def evaluate(
         "protocol": protocol,
         "strict": strict,
         "color_fix": color_fix,
+        "realism": _listed(realism),
         "output": output_folder,
         "limit": limit,
         "published": published,

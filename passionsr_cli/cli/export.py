@@ -55,7 +55,8 @@ def _show(report: ExportReport) -> None:
     fidelity, ran = report.fidelity, report.ran
     table = Table(show_header=False, box=None)
     near = "equal" if fidelity.psnr is None else f"{fidelity.psnr:.2f} dB"
-    table.add_row("to the definition", f"{near} ({report.photograph})")
+    dial = "" if fidelity.realism is None else f" at realism {fidelity.realism:g}"
+    table.add_row("to the definition", f"{near} ({report.photograph}{dial})")
     table.add_row("largest difference", f"{fidelity.largest_difference * 255:.3f} of 255")
     total = len(ran.integer) + len(ran.folded) + len(ran.floating)
     packed = report.format == "safetensors"

@@ -11,6 +11,7 @@ from passionsr_cli.cli.console import command, output, print_json, show_note
 from passionsr_cli.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from passionsr_cli.registry import ModelDescription
     from passionsr_cli.store import Entry
 
 app = typer.Typer(help="The models passionsr knows.", invoke_without_command=True)
@@ -29,21 +30,32 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
     known = known_models()
     if as_json:
         rows = [
-            {"name": m.name, "title": m.description.title, "present": m.folder is not None}
+            {
+                "name": m.name,
+                "title": m.description.title,
+                "realism": m.description.realism,
+                "present": m.folder is not None,
+            }
             for m in known
         ]
         print_json({"models": rows})
         return
-    table = Table("name", "what it is", "factor", "weights")
+    table = Table("name", "what it is", "factor", "realism", "weights")
     for model in known:
         description = model.description
         table.add_row(
             model.name,
             description.title,
             f"×{description.upscale_factor}",
+            _default_realism(description),
             "on this machine" if model.folder else "not here",
         )
     output.print(table)
+
+
+def _default_realism(description: ModelDescription) -> str:
+    """The default setting of a model's dial; nothing without one."""
+    return "" if description.realism is None else f"{description.realism:g}"
 
 
 @app.command("show")
@@ -70,6 +82,7 @@ def show_model(
                 "licence": description.licence,
                 "timestep": description.timestep,
                 "upscale_factor": description.upscale_factor,
+                "realism": description.realism,
                 "patch_size": description.patch_size,
                 "latent_factor": description.latent_factor,
                 "present": known.folder is not None,
@@ -81,6 +94,7 @@ def show_model(
         return
     output.print(f"[bold]{name}[/]  {description.title}")
     output.print(f"licence {description.licence}, timestep {description.timestep}")
+    output.print(f"realism: {_default_realism(description) or 'no dial'}")
     output.print(f"weights: {known.folder or 'not on this machine'}", soft_wrap=True)
     for source in description.sources:
         output.print(f"  {source.note}: {source.location}", soft_wrap=True, markup=False)

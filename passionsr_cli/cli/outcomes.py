@@ -69,6 +69,7 @@ def report(
         ],
         "model": settings.model,
         "checkpoint": settings.checkpoint,
+        "realism": settings.realism if upscaler is None else upscaler.realism,
         **({} if upscaler is None else _machine(upscaler.executor, settings)),
     }
 

@@ -92,6 +92,13 @@ def upscale(
         str | None,
         typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
     ] = None,
+    realism: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0…1",
+            help="0 is faithful, 1 invents believable detail. Default: the model's own setting.",
+        ),
+    ] = None,
     scale: Annotated[
         float | None,
         typer.Option(metavar="FACTOR", help="1 to 8, any number. Default: 4, the model's own."),
@@ -150,6 +157,7 @@ def upscale(
         "tile": tile,
         "overlap": overlap,
         "color_fix": color_fix,
+        "realism": realism,
         "scale": scale,
         "width": width,
         "height": height,

@@ -44,8 +44,8 @@ class Component:
     """A component of a frozen or a full-precision model, ready to be traced.
 
     `part` maps one tensor to another like `example`: the encoder's images (B, 3, H, W) in [0, 1]
-    to z_L, the UNet's z_L to ε, the decoder's z_H to the image. `attentions` are the names of
-    the quantized attentions.
+    to z_L, the UNet's z_L to ε (with a dial to both ε, not mixed), the decoder's z_H to the image.
+    `attentions` are the names of the quantized attentions.
     """
 
     part: nn.Module
@@ -113,7 +113,8 @@ class _Part(nn.Module):
         self.model, self.component = model, component
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = {ENCODER: self.model.encode, UNET: self.model.predict, DECODER: self.model.decode}
+        model = self.model
+        steps = {ENCODER: model.encode, UNET: model.predict_heads, DECODER: model.decode}
         return steps[self.component](x)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.settings import Baseline, EvaluationSettings
 from passionsr_cli.inference.open import Source, source_of
+from passionsr_cli.models.sources import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
 
 Kind = Literal["model", "checkpoint", "baseline", "images"]
@@ -25,7 +27,8 @@ class Row:
 
     `source` is what makes the images, if a model does (NNCF's row has the model it quantizes),
     `folder` where they are if they are finished. `fingerprint` is another if the images could be
-    others; it is empty for finished ones.
+    others; it is empty for finished ones. `realism` is the setting of the model's dial, if it has
+    one.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Row:
     source: Source | None = None
     folder: Path | None = None
     fingerprint: str = ""
+    realism: float | None = None
 
     @property
     def of_nncf(self) -> bool:
@@ -46,8 +50,11 @@ def plan_rows(settings: EvaluationSettings) -> list[Row]:
     if "nncf" in baselines:
         of = models[0] if models else EMBEDDED_MODEL
         rows.append(_of_source("nncf", "baseline", of, None, settings))
-    for name in settings.checkpoint:
-        rows.append(row_of_checkpoint(name, settings))
+    rows += [row_of_checkpoint(name, settings) for name in settings.checkpoint]
+    if settings.realism is not None:
+        if all(row.realism is None for row in rows):
+            raise no_dial("what is compared")
+        rows = [each for row in rows for each in _at_each(row, settings.realism)]
     for folder in settings.images:
         rows.append(Row(folder.resolve().name, "images", folder=folder))
     for plain in PLAIN:
@@ -58,6 +65,21 @@ def plan_rows(settings: EvaluationSettings) -> list[Row]:
         if names.count(name) > 1:
             raise ConfigError(f"two rows would be called '{name}'; rename one of their folders")
     return rows
+
+
+def _at_each(row: Row, settings: Sequence[float]) -> list[Row]:
+    """The row, or one for each setting if its model has a dial."""
+    if row.realism is None:
+        return [row]
+    return [
+        replace(
+            row,
+            name=f"{row.name}@{realism:g}",
+            fingerprint=_fingerprint(row.fingerprint, realism),
+            realism=realism,
+        )
+        for realism in dict.fromkeys(settings)
+    ]
 
 
 def row_of_model(name: str, settings: EvaluationSettings) -> Row:
@@ -112,7 +134,7 @@ def _of_source(
         settings.precision,
         settings.backend,
     )
-    return Row(name, kind, source, fingerprint=fingerprint)
+    return Row(name, kind, source, None, fingerprint, source.description.realism)
 
 
 def _fingerprint(*made_of: object) -> str:

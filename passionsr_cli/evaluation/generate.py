@@ -41,7 +41,9 @@ def maker(row: Row, settings: EvaluationSettings, on_note: Callable[[str], None]
         executor = open_executor(
             row.source, settings.backend, settings.device, settings.precision, on_note
         )
-    upscaler = TiledUpscaler(executor, settings.tile, settings.overlap, settings.color_fix)
+    upscaler = TiledUpscaler(
+        executor, settings.tile, settings.overlap, settings.color_fix, realism=row.realism
+    )
     return lambda lr: upscaler.upscale(lr).rgb
 
 

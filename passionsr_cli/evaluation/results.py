@@ -37,7 +37,8 @@ class RowResult:
     """One row: means over all images, and what could not be computed with the reason.
 
     `seconds_per_image` is the median of the images' compute time, `model_bytes` the size of the
-    stored tensors; both None for finished images. `fingerprint` is that of the model.
+    stored tensors; both None for finished images. `fingerprint` is that of the model, `realism` the
+    setting of its dial, if it has one.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RowResult:
     seconds_per_image: float | None = None
     model_bytes: int | None = None
     fingerprint: str | None = None
+    realism: float | None = None
     images: tuple[ImageResult, ...] = ()
 
 
@@ -79,7 +81,7 @@ class Results:
 
     def summary(self) -> dict[str, Any]:
         """What `--json` prints: everything but the single images."""
-        keep = ("name", "kind", "metrics", "missing", "seconds_per_image", "model_bytes")
+        keep = ("name", "kind", "realism", "metrics", "missing", "seconds_per_image", "model_bytes")
         found: dict[str, Any] = {"dataset": self.dataset, "protocol": self.protocol, "n": self.n}
         found["rows"] = [{key: getattr(row, key) for key in keep} for row in self.rows]
         if self.published is not None:

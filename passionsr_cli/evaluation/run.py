@@ -171,6 +171,7 @@ def _row(row: Row, pairs: Sequence[Pair], folder: RowFolder, metrics: Metrics) -
         seconds_per_image=statistics.median(seconds) if seconds else None,
         model_bytes=_model_bytes(row),
         fingerprint=None if row.source is None else row.source.fingerprint,
+        realism=row.realism,
         images=tuple(images),
     )
 

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from passionsr_cli.config import Precision, Settings
 from passionsr_cli.metrics.catalogue import Protocol, metrics_of
-from passionsr_cli.registry import ColorFix
+from passionsr_cli.registry import ColorFix, Realism
 
 Baseline = Literal["bicubic", "lanczos", "nncf"]
 
@@ -20,7 +20,8 @@ class EvaluationSettings(Settings):
     `dataset` is a name of `datasets.KNOWN`, a folder, or two folders 'LR,HR'. Every model,
     checkpoint, baseline and folder of finished images is a row. Without any there are the
     embedded model and bicubic; beside checkpoints stand, unless said otherwise, the models they
-    were made from and bicubic. `metrics` None are all of the protocol.
+    were made from and bicubic. `metrics` None are all of the protocol. What has a dial is a row for
+    each `realism`; None is the default setting.
     """
 
     dataset: str = "sample"
@@ -34,6 +35,7 @@ class EvaluationSettings(Settings):
     protocol: Protocol = "osediff"
     strict: bool = False
     color_fix: ColorFix | None = None
+    realism: tuple[Realism, ...] | None = Field(default=None, min_length=1)
     output: Path | None = None
     limit: PositiveInt | None = None
     published: bool = False

@@ -25,7 +25,7 @@ from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.memory import process_peak_bytes
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class ExportReport:
             "output": self.folder,
             "size_px": self.size_px,
             "photograph": self.photograph,
+            "realism": self.fidelity.realism,
             "psnr": self.fidelity.psnr,
             "required_psnr": self.fidelity.required_psnr,
             "largest_difference": self.fidelity.largest_difference,
@@ -177,9 +178,21 @@ def _describe(
         "color_fix": description.color_fix,
         "signal_rate": signal_rate,
         "noise_rate": noise_rate,
+        "dial": _dial(description),
         "files": files,
     }
     _write_json(folder / MODEL_FILE, values)
+
+
+def _dial(description: ModelDescription) -> dict[str, Any] | None:
+    """How to mix the UNet's heads, which follow each other along its output's channels."""
+    if description.realism is None:
+        return None
+    return {
+        "heads": ["faithful", "natural"],
+        "noise": "(1 - realism) * faithful + realism * natural",
+        "default": description.realism,
+    }
 
 
 def _write_json(path: Path, values: Any) -> None:

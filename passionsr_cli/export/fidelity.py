@@ -36,43 +36,71 @@ ENOUGH_DB = 60.0
 class Fidelity:
     """Of two images in [0, 1]: PSNR in dB (None if they are equal) and the largest difference.
 
-    `required_psnr` is what an export has to reach.
+    `required_psnr` is what an export has to reach; `realism` the setting of the model's dial, if it
+    has one, at which they were compared.
     """
 
     psnr: float | None
     largest_difference: float
     required_psnr: float
+    realism: float | None = None
+
+    @property
+    def margin(self) -> float:
+        """How many dB it has more than it needs."""
+        return math.inf if self.psnr is None else self.psnr - self.required_psnr
 
     @property
     def sufficient(self) -> bool:
-        return self.psnr is None or self.psnr >= self.required_psnr
+        return self.margin >= 0
 
 
 @dataclass(frozen=True)
-class Definition:
-    """What the definition makes of the photograph (1, 3, h, w), and how near it is to itself."""
+class Setting:
+    """What the definition makes of the photograph at one `realism`, and how near it is to itself;
+    without a dial `realism` is None."""
 
-    photograph: Tensor
+    realism: float | None
     image: Tensor
     psnr_to_itself: float | None
 
-    def compare(self, executor: Executor) -> Fidelity:
-        """Run an exported model on the same photograph."""
-        found = upscaled(executor, self.photograph)
+    def compare(self, found: Tensor) -> Fidelity:
+        """How near an exported model's image is."""
         least = [ENOUGH_DB]
         if self.psnr_to_itself is not None:
             least.append(self.psnr_to_itself - ALLOWANCE_DB)
         difference = float((found - self.image).abs().max())
-        return Fidelity(psnr(found, self.image), difference, min(least))
+        return Fidelity(psnr(found, self.image), difference, min(least), self.realism)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the definition makes of the photograph (3, h, w) at each setting that is compared."""
+
+    photograph: Tensor
+    settings: tuple[Setting, ...]
+
+    def compare(self, executor: Executor) -> Fidelity:
+        """Run an exported model on the same photograph; of several settings the worst counts."""
+        found = [
+            setting.compare(upscaled(executor, self.photograph, setting.realism))
+            for setting in self.settings
+        ]
+        return min(found, key=lambda fidelity: fidelity.margin)
 
 
 def define(model: OneStepModel, size_px: int) -> Definition:
     """Run the definition on the photograph, in one tile with sides of `size_px`."""
     executor = TorchExecutor(model, accelerator("cpu", "fp32"))
     photograph = lr_photograph(size_px // model.description.upscale_factor)
-    image = upscaled(executor, photograph)
-    with _nudged(model):
-        return Definition(photograph, image, psnr(upscaled(executor, photograph), image))
+    default = model.description.realism
+    settings = []
+    for realism in [None] if default is None else sorted({0.0, default, 1.0}):
+        image = upscaled(executor, photograph, realism)
+        with _nudged(model):
+            again = upscaled(executor, photograph, realism)
+        settings.append(Setting(realism, image, psnr(again, image)))
+    return Definition(photograph, tuple(settings))
 
 
 @contextmanager
@@ -106,9 +134,10 @@ def lr_photograph(side: int) -> Tensor:
     return photograph[:, top : top + side, left : left + side]
 
 
-def upscaled(executor: Executor, photograph: Tensor) -> Tensor:
+def upscaled(executor: Executor, photograph: Tensor, realism: float | None = None) -> Tensor:
     """The image of a whole photograph in one tile, without a colour fix."""
-    return TiledUpscaler(executor, tile_px=0, color_fix="none").upscale(photograph).rgb
+    upscaler = TiledUpscaler(executor, tile_px=0, color_fix="none", realism=realism)
+    return upscaler.upscale(photograph).rgb
 
 
 def psnr(first: Tensor, second: Tensor) -> float | None:

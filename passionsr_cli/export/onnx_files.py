@@ -20,7 +20,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.schedule import predict_x0, rates
+from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -83,9 +83,10 @@ class OnnxExecutor:
         self._sessions: dict[str, Any] = {}
         self._rates = rates(description)
 
-    def restore_latent(self, upscaled: Tensor) -> Tensor:
+    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
         latent = self._run(ENCODER, upscaled)
-        return predict_x0(latent, self._run(UNET, latent), *self._rates)
+        noise = mix_heads(self._run(UNET, latent), self.description, realism)
+        return predict_x0(latent, noise, *self._rates)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self._run(DECODER, latent)

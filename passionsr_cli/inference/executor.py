@@ -18,8 +18,11 @@ class Executor(Protocol):
     device: str
     precision: str
 
-    def restore_latent(self, upscaled: Tensor) -> Tensor:
-        """z_H (B, C, H/f, W/f) of upscaled LR tiles (B, 3, H, W) in [0, 1]."""
+    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
+        """z_H (B, C, H/f, W/f) of upscaled LR tiles (B, 3, H, W) in [0, 1].
+
+        `realism` in [0, 1] is for models with a dial; None: their default.
+        """
         ...
 
     def decode(self, latent: Tensor) -> Tensor:

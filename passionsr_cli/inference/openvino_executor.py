@@ -21,7 +21,7 @@ from passionsr_cli.conversion.kernels import Ran, is_integer_kernel
 from passionsr_cli.conversion.openvino_graph import BRANCH_SUFFIX, attention_products
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
-from passionsr_cli.models.schedule import predict_x0, rates
+from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import process_peak_bytes
 
@@ -73,14 +73,15 @@ class OpenVINOExecutor:
         self._compiled: dict[str, _Compiled] = {}
         self._rates = rates(description)
 
-    def restore_latent(self, upscaled: Tensor) -> Tensor:
+    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
         batch, _, height, width = upscaled.shape
         factor = self.description.latent_factor
         channels = int(self.description.unet["in_channels"])
         # The largest graph comes first: while it is taken in it needs its weights twice.
         self._ready(UNET, (batch, channels, height // factor, width // factor))
         latent = self._run(ENCODER, upscaled)
-        return predict_x0(latent, self._run(UNET, latent), *self._rates)
+        noise = mix_heads(self._run(UNET, latent), self.description, realism)
+        return predict_x0(latent, noise, *self._rates)
 
     def decode(self, latent: Tensor) -> Tensor:
         return self._run(DECODER, latent)

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
@@ -43,8 +44,9 @@ class TiledUpscaler:
 
     `tile_px` and `overlap_px` count pixels of the result; `tile_px` 0 means no tiling, "auto" the
     fastest tile that fits in the memory that is free now (see `memory`).
-    `color_fix` None means what the model's description says. `on_note` hears what a person
-    should know. Several threads may use one: they take turns at the model.
+    `color_fix` and `realism` None mean what the model's description says; `realism` in [0, 1] is
+    for models with a dial. `on_note` hears what a person should know. Several threads may use one:
+    they take turns at the model.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class TiledUpscaler:
         overlap_px: int = 64,
         color_fix: ColorFix | None = None,
         on_note: Callable[[str], None] = lambda text: None,
+        realism: float | None = None,
     ) -> None:
         self.executor = executor
+        self.realism = executor.description.realism if realism is None else realism
         self.factor = executor.description.upscale_factor
         self.color_fix = color_fix or executor.description.color_fix
         self.latent_factor = executor.description.latent_factor
@@ -168,7 +172,8 @@ class TiledUpscaler:
         def restore(tiles: list[Tile]) -> Iterator[Tensor]:
             places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
             regions = (upscaled_region(padded, factor, *place) for place in places)
-            return run(self.executor.restore_latent, regions)
+            restored = partial(self.executor.restore_latent, realism=self.realism)
+            return run(restored, regions)
 
         def decode(tiles: list[Tile]) -> Iterator[Tensor]:
             seen = _divided(tiles[0].rows, f)

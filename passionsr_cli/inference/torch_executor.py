@@ -42,10 +42,10 @@ class TorchExecutor:
         model.to(memory_format=memory_format)
         self._model = model.eval().to(accelerator.device)
 
-    def restore_latent(self, upscaled: Tensor) -> Tensor:
+    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
         with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
             latent = self._model.encode(upscaled.to(self._accelerator.device))
-            restored = self._model.to_x0(latent, self._model.predict(latent))
+            restored = self._model.to_x0(latent, self._model.predict(latent, realism))
         return restored.float().cpu()
 
     def decode(self, latent: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
@@ -31,14 +32,20 @@ class Chain(nn.Module):
 
     A chain that starts with the encoder takes upscaled LR images (B, 3, H, W), with the UNet
     z_L, with the decoder z_H; it returns what its last component makes: z_L, z_H or the image.
-    With `to_noise` the UNet's ε takes the place of z_H.
+    With `to_noise` the UNet's ε takes the place of z_H. A dial stands at the model's default; with
+    `each_head` both its ends are made instead, as one batch, the faithful images first.
     """
 
     def __init__(
-        self, model: OneStepModel, components: tuple[str, ...], to_noise: bool = False
+        self,
+        model: OneStepModel,
+        components: tuple[str, ...],
+        to_noise: bool = False,
+        each_head: bool = False,
     ) -> None:
         super().__init__()
-        self.model, self.components, self.to_noise = model, components, to_noise
+        self.model, self.components = model, components
+        self.to_noise, self.each_head = to_noise, each_head
 
     def forward(self, x: Tensor) -> Tensor:
         steps = {ENCODER: self.model.encode, UNET: self._restore, DECODER: self.model.decode}
@@ -47,6 +54,9 @@ class Chain(nn.Module):
         return x.float()
 
     def _restore(self, latent: Tensor) -> Tensor:
+        if self.each_head:
+            heads = self.model.predict_heads(latent).chunk(self.model.description.heads, dim=1)
+            return torch.cat([self.model.to_x0(latent, head) for head in heads])
         noise = self.model.predict(latent)
         return noise if self.to_noise else self.model.to_x0(latent, noise)
 

@@ -2,6 +2,8 @@
 
     upscaled LR ─ encode ─► z_L ─ predict ─► ε ─ to_x0 ─► z_H ─ decode ─► SR image
 
+A model with a dial predicts two ε at once, which `predict` mixes.
+
 Built from diffusers' `AutoencoderKL` and `UNet2DConditionModel` as they are: a model is its
 description (`registry.ModelDescription`) and its numbers.
 """
@@ -12,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.models.schedule import noise_between, predict_x0, rates
+from passionsr_cli.errors import ModelError
+from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 
 
@@ -38,8 +41,20 @@ class OneStepModel(nn.Module):
         self.description = description
         self.vae = AutoencoderKL(**description.vae)
         self.unet = UNet2DConditionModel(**description.unet)
+        for name in description.left_out:
+            self._leave_out(name)
         self.register_buffer("context", torch.zeros(1, *description.context_shape))
         self.signal_rate, self.noise_rate = rates(description)
+
+    def _leave_out(self, name: str) -> None:
+        try:
+            self.get_submodule(name)
+        except AttributeError as error:
+            raise ModelError(
+                f"'{self.description.name}' leaves out '{name}', but it has no such module; "
+                "correct left_out in its description"
+            ) from error
+        self.set_submodule(name, nn.Identity())
 
     def encode(self, upscaled: Tensor) -> Tensor:
         """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""
@@ -49,11 +64,16 @@ class OneStepModel(nn.Module):
         latent: Tensor = posterior.mode() * float(self.vae.config.scaling_factor)
         return latent
 
-    def predict(self, latent: Tensor) -> Tensor:
-        """The noise ε the UNet sees in z_L at the model's one timestep."""
+    def predict_heads(self, latent: Tensor) -> Tensor:
+        """The UNet's output for z_L at the model's one timestep, (B, heads·C, H/f, W/f): ε, or with
+        a dial the faithful ε and then the natural ε."""
         context = self.context.expand(latent.shape[0], -1, -1)
-        noise: Tensor = self.unet(latent, self.description.timestep, context).sample
-        return noise
+        heads: Tensor = self.unet(latent, self.description.timestep, context).sample
+        return heads
+
+    def predict(self, latent: Tensor, realism: float | None = None) -> Tensor:
+        """The noise ε the UNet sees in z_L, mixed by `mix_heads` if the model has a dial."""
+        return mix_heads(self.predict_heads(latent), self.description, realism)
 
     def to_x0(self, latent: Tensor, noise: Tensor) -> Tensor:
         """The restored latent z_H, float32."""

@@ -1,4 +1,4 @@
-"""The only way from predicted noise to a clean latent, and back."""
+"""The only way from predicted noise to a clean latent, and back; and what noise a dial mixes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,22 @@ def rates(description: ModelDescription) -> tuple[float, float]:
     if description.prediction == "residual":
         return 1.0, 1.0
     return signal_and_noise(description.schedule, description.timestep)
+
+
+def mix_heads(heads: Tensor, description: ModelDescription, realism: float | None = None) -> Tensor:
+    """Mix a UNet's two heads: ε = (1 − r)·ε_faithful + r·ε_natural, in float32.
+
+    `heads` (B, 2·C, H, W) holds ε_faithful in its first C channels and ε_natural in the others;
+    `realism` r is in [0, 1], None the model's default. The heads (B, C, H, W) of a model without
+    a dial are its ε. z_H is linear in ε, so this mixes the two restored latents, not weights or
+    images.
+    """
+    if description.realism is None:
+        assert realism is None, f"'{description.name}' has no dial"
+        return heads
+    r = description.realism if realism is None else realism
+    faithful, natural = heads.float().chunk(2, dim=1)
+    return (1 - r) * faithful + r * natural
 
 
 def predict_x0(latent: Tensor, noise: Tensor, signal_rate: float, noise_rate: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from passionsr_cli.errors import ModelError
+from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import (
     EMBEDDED_FOLDER,
@@ -67,6 +67,20 @@ def find_present(name: str) -> KnownModel:
             f"`passionsr models add {name}`; the embedded model '{EMBEDDED_MODEL}' is always here"
         )
     return known
+
+
+def check_dial(description: ModelDescription, realism: float | None) -> None:
+    """Refuse to set a dial that a model does not have; names the models that have one."""
+    if realism is not None and description.realism is None:
+        raise no_dial(f"'{description.name}'")
+
+
+def no_dial(what: str) -> ConfigError:
+    """The error for a realism that nothing takes."""
+    having = [known.name for known in known_models() if known.description.realism is not None]
+    return ConfigError(
+        f"{what} has no dial for realism; models that have one: {', '.join(having) or 'none'}"
+    )
 
 
 def load(name: str) -> OneStepModel:

@@ -38,8 +38,9 @@ def moved(known: KnownModel, timestep: int) -> OneStepModel:
 
         ε' = (σ α')/(α σ')·ε + (1 − α'/α)/σ'·z_L
 
-    The first term is a factor of the UNet's last convolution, and the new embedding of the
-    timestep differs from the old one by what a bias takes back. The second term has to be learned.
+    The first term is a factor of the UNet's last convolution, of both heads where there is a dial,
+    and the new embedding of the timestep differs from the old one by what a bias takes back. The
+    second term has to be learned.
     """
     description = known.description
     model = load_entry(entry_of(known), described_at(description, timestep))

@@ -34,7 +34,8 @@ LAST = {"latent": UNET, "image": DECODER}
 @dataclass(frozen=True)
 class Agreement:
     """How near the student is at one moment: relative squared error of z_H, and mean PSNR (RGB,
-    dB) of its images to the teacher's, on crops not trained on; `loss` is the moving average."""
+    dB) of its images to the teacher's, on crops not trained on; `loss` is the moving average.
+    Where there is a dial, at both its ends."""
 
     stage: str
     step: int
@@ -151,14 +152,17 @@ class Retrainer:
         for parameter in parameters:
             parameter.requires_grad_(True)
         learning = COMPONENTS[self.first : COMPONENTS.index(LAST[settings.target]) + 1]
-        student = self.accelerator.prepare(Chain(self.student, learning))
-        teacher = Chain(self.teacher, learning)
+        to_photographs = settings.target == "image" and self.settings.teacher == "hr"
+        # A photograph is what the default setting should make; the teacher has both ends itself.
+        student = Chain(self.student, learning, each_head=not to_photographs)
+        student = self.accelerator.prepare(student)
+        teacher = Chain(self.teacher, learning, each_head=True)
         optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
 
         def loss(batch: Batch) -> Tensor:
             x, hr = self._inputs(batch)
             result = student(x)
-            if settings.target == "image" and self.settings.teacher == "hr":
+            if to_photographs:
                 return F.l1_loss(result, hr)
             with torch.no_grad(), self.accelerator.autocast():
                 target = teacher(x)
@@ -197,7 +201,7 @@ class Retrainer:
         for number in range(self.settings.validation_crops):
             x, _ = self._inputs(crops[number])
             latents = [
-                Chain(model, COMPONENTS[self.first : COMPONENTS.index(UNET) + 1])(x)
+                Chain(model, COMPONENTS[self.first : COMPONENTS.index(UNET) + 1], each_head=True)(x)
                 for model in (self.student, self.teacher)
             ]
             errors.append(float(relative_error(latents[0], latents[1])))

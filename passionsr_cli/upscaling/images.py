@@ -13,8 +13,9 @@ from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.planning import Job, Present, Refused
 from passionsr_cli.imaging.sizing import TargetSize
-from passionsr_cli.inference.open import open_executor, source_of
+from passionsr_cli.inference.open import Source, open_executor, source_of
 from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.models.sources import check_dial
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
@@ -64,12 +65,22 @@ def open_upscaler(
 
     Of several GPUs each of the processes takes another.
     """
-    source = source_of(settings.model, settings.checkpoint)
+    source = source_for(settings)
     device = settings.device
     if processes is not None:
         device = processes.device(choose_device(device))
     executor = open_executor(source, settings.backend, device, settings.precision, on_note)
-    return TiledUpscaler(executor, settings.tile, settings.overlap, settings.color_fix, on_note)
+    return TiledUpscaler(
+        executor, settings.tile, settings.overlap, settings.color_fix, on_note, settings.realism
+    )
+
+
+def source_for(settings: UpscaleSettings) -> Source:
+    """The model or checkpoint that the settings name. Raises `ConfigError` if they set a dial that
+    it does not have."""
+    source = source_of(settings.model, settings.checkpoint)
+    check_dial(source.description, settings.realism)
+    return source
 
 
 def upscale_file(

@@ -18,10 +18,10 @@ from passionsr_cli import __version__
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
 from passionsr_cli.imaging.sizing import TargetSize
-from passionsr_cli.inference.open import Source, source_of
+from passionsr_cli.inference.open import Source
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.system.processes import Processes
-from passionsr_cli.upscaling.images import Outcome, upscale_job, without_work
+from passionsr_cli.upscaling.images import Outcome, source_for, upscale_job, without_work
 from passionsr_cli.upscaling.journal import Journal
 
 # While one image is computed, another is read or written.
@@ -47,7 +47,7 @@ class _StoppedError(Exception):
 
 def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     """The images that `inputs` name, and where an interrupted run over them had come to."""
-    source = source_of(settings.model, settings.checkpoint)
+    source = source_for(settings)
     root = _common_folder(inputs, settings)
     journal = None if root is None else Journal(root, _fingerprint(source, settings))
 

@@ -15,7 +15,7 @@ from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, FitError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import save
+from passionsr_cli.models.sources import load, save
 from passionsr_cli.quantization.plans import Part
 
 STEPS = 6
@@ -75,6 +75,21 @@ def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
         "decoder",
     ]
     assert [stage["steps"] for stage in learned.manifest["stages"]] == [STEPS] * 3
+
+
+def test_a_model_with_a_dial_learns_from_its_noise(dial_folder: Path) -> None:
+    own = {"qdm": {"fit": {"steps": 8, "learning_rate": 0.15}}}
+    entry = api.calibrate(_settings(dial_folder, method="qdm", method_settings=own), "dial")
+    unet = next(stage for stage in entry.manifest["stages"] if stage["name"] == "unet")
+    assert unet["end_error"] < unet["start_error"]
+    loaded, full = checkpoints.load(entry), load(str(dial_folder))
+    assert loaded.description == full.description
+    image = torch.rand(1, 3, 32, 32, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        latent = full.encode(image)
+        for realism in (0, 1):
+            found, wanted = (model.predict(latent, realism) for model in (loaded, full))
+            assert (found - wanted).square().mean() < 0.2 * wanted.square().mean()
 
 
 def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:

@@ -26,6 +26,7 @@ def test_json_holds_the_table_and_nothing_else(tmp_path: Path) -> None:
         assert set(row) == {
             "name",
             "kind",
+            "realism",
             "metrics",
             "missing",
             "seconds_per_image",
@@ -75,6 +76,13 @@ def test_the_table_shows_every_number_however_narrow_the_terminal(
         (["--metrics", "fid", "--protocol", "passionsr"], 2, "has no metric 'fid'"),
         (["--baseline", "nearest"], 2, "baseline"),
         (["--limit", "0"], 2, "limit"),
+        (["--realism", "0,2"], 2, "realism.1: Input should be less than or equal to 1"),
+        (["--realism", "0,much"], 2, "realism.1: Input should be a valid number"),
+        (
+            ["--baseline", "bicubic", "--realism", "0"],
+            2,
+            "what is compared has no dial for realism",
+        ),
         (["--model", "mini", "--model", "nope"], 1, "unknown model 'nope'"),
         (["--checkpoint", "nope"], 1, "no checkpoint named 'nope'"),
         (["--images", "nowhere"], 1, "nowhere: no such folder of finished images"),

@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from passionsr_cli import registry
 from passionsr_cli.cli.app import app
+from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.store import Store
 
 
 def test_all_registered_models_are_listed() -> None:
@@ -21,6 +23,18 @@ def test_all_registered_models_are_listed() -> None:
     table = CliRunner().invoke(app, ["models"]).output
     assert "passionsr-fp" in table
     assert "not here" in table
+
+
+def test_a_dial_is_shown_with_its_default(dial_model: OneStepModel) -> None:
+    sources.save(Store("model").folder("mine"), dial_model, {})
+    rows = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)["models"]
+    found = {row["name"]: row["realism"] for row in rows}
+    assert (found["mine"], found["osediff"]) == (0.25, None)
+    (line,) = (x for x in CliRunner().invoke(app, ["models"]).output.splitlines() if "mine" in x)
+    assert "0.25" in line
+    assert "realism: 0.25" in CliRunner().invoke(app, ["models", "show", "mine"]).output
+    shown = json.loads(CliRunner().invoke(app, ["models", "show", "mine", "--json"]).stdout)
+    assert shown["realism"] == 0.25
 
 
 def test_a_model_is_shown_with_its_costs() -> None:

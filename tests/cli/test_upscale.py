@@ -60,6 +60,7 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
         "failed",
         "model",
         "checkpoint",
+        "realism",
         "backend",
         "device",
         "precision",
@@ -80,6 +81,22 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
     assert found["integer"] is False
     assert found["layers"] == {"integer": 0, "folded": 0, "floating": {}, "attentions": {}}
     assert found["peak_memory_bytes"] > 1e6
+
+
+def test_json_says_where_the_dial_stood(working_folder: Path, dial_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    options = ("--model", dial_folder, "--backend", "torch", "--json")
+    for asked, used in (((), 0.25), (("--realism", "0.75"), 0.75)):
+        done = _run("upscale", photograph, *options, *asked, "--overwrite")
+        assert json.loads(done.stdout)["realism"] == used
+
+
+def test_a_dial_that_is_not_there_is_one_line(working_folder: Path, tiny_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    done = _run("upscale", photograph, "--model", tiny_folder, "--realism", "0.5")
+    assert done.exit_code == 2
+    assert "'tiny' has no dial for realism; models that have one:" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -217,6 +234,7 @@ def test_in_a_folder_the_others_go_on(working_folder: Path) -> None:
         (["sample:rocket", "--tile", "-3"], "tile: '-3' is no size; write auto", 2),
         (["sample:rocket", "--config", "nope"], "neither a file nor one of the presets", 2),
         (["sample:rocket", "--scale", "9"], "scale: Input should be less", 2),
+        (["sample:rocket", "--realism", "1.5"], "realism: Input should be less", 2),
         (["sample:rocket", "--scale", "2", "--width", "9"], "give one of them", 2),
         (["sample:rocket", "--width", "9"], "1 to 8 times as large", 1),
         (["sample:rocket", "--fit", "cover"], "needs width and height", 2),

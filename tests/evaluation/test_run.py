@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -315,6 +316,46 @@ def test_a_metric_of_sets_sees_exactly_the_images_of_the_table(
 def test_two_rows_of_one_name_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two rows would be called 'test_HR'"):
         _evaluate(data, tmp_path / "out", images=[data / "test_HR"] * 2)
+
+
+def test_a_dial_is_a_row_for_each_setting(
+    data: Path, tiny_folder: Path, dial_folder: Path, tmp_path: Path
+) -> None:
+    def run(**changes: Any) -> Results:
+        models = [str(dial_folder), str(tiny_folder)]
+        return _evaluate(data, tmp_path / "out", model=models, metrics=["psnr"], **changes)
+
+    default, *others = run(baseline=["bicubic"]).rows
+    assert (default.name, default.realism) == ("tiny-dial", 0.25)
+    found = run(baseline=["bicubic"], realism=[0, 0.25, 1, 0.25]).rows
+    assert [(row.name, row.realism) for row in found] == [
+        ("tiny-dial@0", 0),
+        ("tiny-dial@0.25", 0.25),
+        ("tiny-dial@1", 1),
+        ("tiny", None),
+        ("bicubic", None),
+    ]
+    faithful, same, natural, *plain = found
+    assert [row.metrics for row in (same, *plain)] == [row.metrics for row in (default, *others)]
+    assert len({row.metrics["psnr"] for row in (faithful, same, natural)}) == 3
+
+
+def test_checkpoints_have_the_dial_of_their_model(
+    data: Path, dial_folder: Path, calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    name = calibrate("w8a8", model=str(dial_folder))
+    found = _evaluate(data, tmp_path / "out", checkpoint=[name], realism=[0, 1], limit=1).rows
+    assert [row.name for row in found][-3:] == ["w8a8@0", "w8a8@1", "bicubic"]
+    assert len({row.metrics["psnr"] for row in found}) == len(found)
+
+
+def test_without_a_dial_there_is_nothing_to_set(
+    data: Path, tiny_folder: Path, tmp_path: Path, counting: Counter[str]
+) -> None:
+    with pytest.raises(ConfigError, match="what is compared has no dial for realism; models that"):
+        _evaluate(data, tmp_path / "out", model=[str(tiny_folder)], realism=[0.5])
+    assert not counting
+    assert not (tmp_path / "out").exists()
 
 
 def test_published_rows_say_where_they_cannot_be_compared(data: Path, tmp_path: Path) -> None:

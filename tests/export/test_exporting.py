@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
 from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
+from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.files import sha256_of
 
@@ -70,6 +72,51 @@ def test_a_full_precision_model_is_exported(tiny_folder: Path, form: str, tmp_pa
     report = api.export(str(tiny_folder), form, tmp_path / "out", size=64)
     assert report.fidelity.psnr is None or report.fidelity.psnr > 80
     assert report.ran.integer == report.ran.floating == ()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_dial_is_exported_with_both_heads(
+    dial_model: OneStepModel, dial_folder: Path, form: str, tmp_path: Path
+) -> None:
+    report = api.export(str(dial_folder), form, tmp_path / "out", size=64)
+    assert report.fidelity.psnr is None or report.fidelity.psnr > 80
+    assert report.fidelity.realism in (0, 0.25, 1)
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert about["dial"] == {
+        "heads": ["faithful", "natural"],
+        "noise": "(1 - realism) * faithful + realism * natural",
+        "default": 0.25,
+    }
+    executor = formats.find_format(form, None).open(tmp_path / "out", dial_model.description)
+    definition = sources.load(str(dial_folder))
+    x = torch.rand(1, 3, 64, 64, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        latent = definition.encode(x)
+        heads = definition.unet(latent, 199, definition.context).sample
+    for realism in (0.0, 0.6, 1.0):
+        noise = (1 - realism) * heads[:, :4] + realism * heads[:, 4:]
+        expected = (latent - about["noise_rate"] * noise) / about["signal_rate"]
+        found = executor.restore_latent(x, realism)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("spoiled", [0, 1, 2])
+def test_of_the_settings_of_a_dial_the_worst_counts(
+    dial_folder: Path, tmp_path: Path, spoiled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = exporting.define
+
+    def define(*arguments: Any) -> Definition:
+        made = real(*arguments)
+        settings = list(made.settings)
+        assert [setting.realism for setting in settings] == [0, 0.25, 1]
+        settings[spoiled] = replace(settings[spoiled], image=1 - settings[spoiled].image)
+        return replace(made, settings=tuple(settings))
+
+    monkeypatch.setattr(exporting, "define", define)
+    with pytest.raises(StoreError, match="dB of its definition"):
+        api.export(str(dial_folder), "safetensors", tmp_path / "out", size=64)
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_size_any_image_goes(
@@ -145,7 +192,8 @@ def test_what_computes_something_else_is_not_handed_over(
 
     def spoiled(*arguments: Any) -> Definition:
         made = real(*arguments)
-        return Definition(made.photograph, 1 - made.image, made.psnr_to_itself)
+        (setting,) = made.settings
+        return Definition(made.photograph, (replace(setting, image=1 - setting.image),))
 
     monkeypatch.setattr(exporting, "define", spoiled)
     with pytest.raises(StoreError, match="dB of its definition"):

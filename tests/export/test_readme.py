@@ -52,11 +52,13 @@ def test_packed_weights_beside_branches_are_read(
     assert names["read_weights"](tmp_path / "out")
 
 
+@pytest.mark.parametrize("of", ["tiny_folder", "dial_folder"])
 def test_the_openvino_export_runs_alone(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = str(request.getfixturevalue(of))
     folder = tmp_path / "mini-w6a6-passionsr-openvino"
-    api.export(str(tiny_folder), "openvino", folder, size=64)
+    api.export(model, "openvino", folder, size=64)
     monkeypatch.chdir(tmp_path)
     small = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]
     pixels = (small.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
@@ -67,6 +69,6 @@ def test_the_openvino_export_runs_alone(
     large = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
     x = torch.from_numpy(np.asarray(large, np.float32) / 255).permute(2, 0, 1)[None]
     with torch.no_grad():
-        wanted = sources.load(str(tiny_folder))(x)[0].clamp(0, 1)
+        wanted = sources.load(model)(x)[0].clamp(0, 1)
     # The file rounds to 8 bits.
     assert np.abs(found.transpose(2, 0, 1) - wanted.numpy()).max() < 0.6 / 255

@@ -61,6 +61,34 @@ def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Pat
     assert executor.ran().integer == ()
 
 
+def test_a_dial_is_turned_behind_the_graphs(dial_folder: Path, tmp_path: Path) -> None:
+    source = source_of(str(dial_folder), None)
+    executor = _executor(source, tmp_path / "graphs", [])
+    definition = source.load()
+    image = torch.rand(1, 3, 32, 48, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        latent = definition.encode(image)
+        heads = definition.unet(latent, 199, definition.context).sample
+    for realism in (None, 0.0, 0.6, 1.0):
+        r = 0.25 if realism is None else realism
+        noise = (1 - r) * heads[:, :4] + r * heads[:, 4:]
+        expected = (latent - definition.noise_rate * noise) / definition.signal_rate
+        found = executor.restore_latent(image, realism)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_dial_leaves_the_integers_as_they_are(
+    calibrate: Callable[..., str], dial_folder: Path, tmp_path: Path
+) -> None:
+    source = source_of(None, calibrate("w4a6", model=str(dial_folder)))
+    executor = _executor(source, tmp_path / "graphs", [])
+    image = torch.rand(1, 3, 32, 32, generator=torch.manual_seed(0))
+    faithful, between, natural = (executor.restore_latent(image, r) for r in (0, 0.3, 1))
+    assert executor.ran().on_integers
+    assert not torch.allclose(faithful, natural, atol=1e-2)
+    torch.testing.assert_close(between, 0.7 * faithful + 0.3 * natural, rtol=1e-4, atol=1e-5)
+
+
 def _must_not_load() -> OneStepModel:
     raise AssertionError("the cache was not used")
 

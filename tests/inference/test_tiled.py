@@ -159,3 +159,15 @@ def test_smooth_scenes_show_no_tiles(name: str) -> None:
     assert -10 * difference.square().mean().log10() > 50
     border, plane = _borders(upscaler._axis(768).starts, 448, 768), difference.mean(0)
     assert plane[border].mean() <= 1.1 * plane[~border].mean()
+
+
+def test_the_dial_stands_at_its_default_or_where_it_was_set(dial_model: OneStepModel) -> None:
+    executor = TorchExecutor(dial_model, accelerator("cpu", "fp32"))
+    lr = _image(16, 24)
+    latent = dial_model.encode(bicubic(lr[None], (64, 96)).clamp(0, 1))
+    for asked, realism in ((None, 0.25), (0.0, 0.0), (0.8, 0.8)):
+        noise = dial_model.predict(latent, realism)
+        expected = dial_model.decode(dial_model.to_x0(latent, noise))[0].clamp(0, 1)
+        upscaler = TiledUpscaler(executor, 0, realism=asked)
+        assert upscaler.realism == realism
+        torch.testing.assert_close(upscaler.upscale(lr).rgb, expected)

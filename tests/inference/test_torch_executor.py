@@ -39,3 +39,16 @@ def test_running_out_of_memory_says_what_to_do(
     monkeypatch.setattr(tiny_model, "decode", exhausted)
     with pytest.raises(DeviceError, match="choose a smaller --tile"):
         executor.decode(torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize(("realism", "channels"), [(0, slice(0, 4)), (1, slice(4, 8))])
+@torch.no_grad()
+def test_the_ends_of_a_dial_are_its_heads(
+    dial_model: OneStepModel, realism: float, channels: slice
+) -> None:
+    image = torch.rand(1, 3, 32, 32, generator=torch.manual_seed(0))
+    latent = dial_model.encode(image)
+    head = dial_model.unet(latent, 199, dial_model.context).sample[:, channels]
+    expected = (latent - dial_model.noise_rate * head) / dial_model.signal_rate
+    executor = TorchExecutor(dial_model, accelerator("cpu", "fp32"))
+    torch.testing.assert_close(executor.restore_latent(image, realism), expected)

@@ -27,6 +27,22 @@ def test_a_chain_may_end_in_the_noise(tiny_model: OneStepModel) -> None:
     torch.testing.assert_close(tiny_model.to_noise(latent, restored), noise, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_chain_may_end_in_both_heads(dial_model: OneStepModel, tiny_model: OneStepModel) -> None:
+    latent = torch.randn(2, 4, 8, 8, generator=torch.manual_seed(0))
+    both = Chain(dial_model, ("unet",), each_head=True)(latent)
+    for found, realism in zip(both.chunk(2), (0, 1), strict=True):
+        expected = dial_model.to_x0(latent, dial_model.predict(latent, realism))
+        torch.testing.assert_close(found, expected)
+    at_default = dial_model.to_x0(latent, dial_model.predict(latent, 0.25))
+    torch.testing.assert_close(Chain(dial_model, ("unet",))(latent), at_default)
+    noise = Chain(dial_model, ("unet",), to_noise=True)(latent)
+    found = dial_model.to_noise(latent, at_default)
+    torch.testing.assert_close(found, noise, rtol=1e-4, atol=1e-5)
+    alone = Chain(tiny_model, ("unet",), each_head=True)(latent)
+    torch.testing.assert_close(alone, Chain(tiny_model, ("unet",))(latent))
+
+
 def test_every_layer_belongs_to_a_component(tiny_model: OneStepModel) -> None:
     owners = {name: component_of(name) for name, _, _ in find_layers(tiny_model)}
     assert set(owners.values()) == set(COMPONENTS)

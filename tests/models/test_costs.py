@@ -46,3 +46,17 @@ def test_layers_cost_what_a_hand_counts(tiny_description: ModelDescription) -> N
     # Three tokens of context, eight wide.
     assert layers[f"{block}.attn2.to_k"] == 2 * 3 * 8 * 16
     assert layers[f"{block}.attn2"] == 2 * (2 * 64 * 3 * 16)
+
+
+def test_what_is_left_out_costs_nothing(
+    tiny_description: ModelDescription, dial_description: ModelDescription
+) -> None:
+    whole, without = (
+        {part.name: part for part in measure(d)}["vae"]
+        for d in (tiny_description, dial_description)
+    )
+    # Two residual blocks of two 3×3 convolutions, and an attention of four products, 16 channels.
+    per_pixel = 4 * 9 * 16 * 16 + 4 * 16 * 16
+    assert whole.operations - without.operations == 2 * 128**2 * per_pixel
+    norms, biases = 5 * 2 * 16, 8 * 16
+    assert whole.parameters - without.parameters == per_pixel + norms + biases

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from passionsr_cli.models.schedule import noise_between, predict_x0, signal_and_noise
-from passionsr_cli.registry import Schedule
+from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, signal_and_noise
+from passionsr_cli.registry import ModelDescription, Schedule
 
 
 def _stable_diffusion_rates(timestep: int) -> tuple[float, float]:
@@ -41,6 +41,26 @@ def test_noise_is_what_x0_was_found_without() -> None:
     latent, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.manual_seed(0))
     restored = predict_x0(latent, noise, alpha, sigma)
     torch.testing.assert_close(noise_between(latent, restored, alpha, sigma), noise)
+
+
+@pytest.mark.parametrize("realism", [None, 0.0, 0.3, 1.0])
+def test_a_dial_mixes_two_heads_by_its_formula(
+    dial_description: ModelDescription, realism: float | None
+) -> None:
+    heads = torch.randn(2, 8, 3, 5, generator=torch.manual_seed(0))
+    found = mix_heads(heads, dial_description, realism)
+    r = 0.25 if realism is None else realism
+    exact = heads.numpy().astype(np.float64)
+    expected = (1 - r) * exact[:, :4] + r * exact[:, 4:]
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+    if r in (0, 1):
+        assert torch.equal(found, heads[:, :4] if r == 0 else heads[:, 4:])
+    assert mix_heads(heads.half(), dial_description, realism).dtype == torch.float32
+
+
+def test_without_a_dial_the_head_is_the_noise(tiny_description: ModelDescription) -> None:
+    heads = torch.randn(1, 4, 3, 5)
+    assert mix_heads(heads, tiny_description) is heads
 
 
 def test_x0_is_float32_under_autocast() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from passionsr_cli.errors import ModelError, StoreError
+from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.models import sources
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import EMBEDDED_FOLDER
@@ -99,3 +99,13 @@ def test_a_damaged_model_is_refused(tiny_model: OneStepModel, tmp_path: Path) ->
     entry.tensors_path.write_bytes(entry.tensors_path.read_bytes()[:-10])
     with pytest.raises(StoreError, match="damaged"):
         sources.load(str(tmp_path / "tiny"))
+
+
+def test_a_dial_that_is_not_there_cannot_be_set(
+    tiny_model: OneStepModel, dial_model: OneStepModel
+) -> None:
+    sources.save(Store("model").folder("mine"), dial_model, {})
+    sources.check_dial(sources.find("mine").description, 0.5)
+    sources.check_dial(tiny_model.description, None)
+    with pytest.raises(ConfigError, match=r"^'tiny' has no dial for realism; .*\bmine$"):
+        sources.check_dial(tiny_model.description, 0.5)

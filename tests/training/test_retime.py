@@ -33,6 +33,17 @@ def test_a_moved_model_predicts_what_it_did_times_a_factor(
     torch.testing.assert_close(student.predict(latent), expected, rtol=1e-3, atol=1e-4)
 
 
+@torch.no_grad()
+def test_both_heads_of_a_dial_are_moved_alike(dial_folder: Path) -> None:
+    (alpha, sigma), (new_alpha, new_sigma) = _rates(199), _rates(49)
+    factor = sigma * new_alpha / (alpha * new_sigma)
+    model, student = sources.load(str(dial_folder)), moved(sources.find(str(dial_folder)), 49)
+    latent = torch.randn(2, 4, 8, 8)
+    for realism in (0, 0.25, 1):
+        found, before = (each.predict(latent, realism) for each in (student, model))
+        torch.testing.assert_close(found, before * factor, rtol=1e-3, atol=1e-4)
+
+
 def test_timesteps_that_cannot_be(tiny_model: OneStepModel) -> None:
     description = tiny_model.description
     with pytest.raises(ConfigError, match="timestep 1000 is outside the schedule of 'tiny'"):

@@ -109,9 +109,27 @@ def test_it_comes_nearer_to_its_teacher(values: dict[str, Any]) -> None:
     assert after < 0.7 * before
 
 
-def _restored(model: OneStepModel, upscaled: torch.Tensor) -> torch.Tensor:
+@torch.no_grad()
+def test_a_dial_comes_nearer_at_both_its_ends(values: dict[str, Any], dial_folder: Path) -> None:
+    stage = {**values["stages"][0], "steps": 60, "learning_rate": 3e-3}
+    settings = _settings(values, model=str(dial_folder), stages=[stage], lora_rank=4)
+    api.retrain(settings, None, "near", "cpu", "fp32")
+    upscaled = bicubic(samples.low_resolution("sample:rocket")[None, :, :16, :16], (64, 64))
+    teacher, start = sources.load(str(dial_folder)), moved(sources.find(str(dial_folder)), 49)
+    for realism in (0, 1):
+        wanted = _restored(teacher, upscaled, realism)
+        before, after = (
+            (_restored(model, upscaled, realism) - wanted).square().mean()
+            for model in (start, sources.load("near"))
+        )
+        assert after < 0.7 * before
+
+
+def _restored(
+    model: OneStepModel, upscaled: torch.Tensor, realism: float | None = None
+) -> torch.Tensor:
     low = model.encode(upscaled)
-    return model.to_x0(low, model.predict(low))
+    return model.to_x0(low, model.predict(low, realism))
 
 
 def test_photographs_can_be_the_teacher_and_the_encoder_can_learn(values: dict[str, Any]) -> None:

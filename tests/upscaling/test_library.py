@@ -120,3 +120,18 @@ def test_the_readmes_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found
     exec(found[1], {})
     assert Image.open("photo_x4.png").size == (128, 96)
+
+
+def test_the_dial_is_an_option(dial_folder: Path, tiny_folder: Path) -> None:
+    options = {"model": str(dial_folder), "backend": "torch", "precision": "fp32"}
+    photograph = np.asarray(_photograph(), np.float32) / 255
+    faithful, default, natural = (
+        Upscaler(**options, **asked).upscale(photograph)
+        for asked in ({"realism": 0}, {}, {"realism": 1.0})
+    )
+    assert np.abs(faithful - natural).max() > 1e-3
+    assert np.array_equal(Upscaler(**options, realism=0.25).upscale(photograph), default)
+    with pytest.raises(PassionSRError, match="realism: Input should be less than or equal to 1"):
+        Upscaler(**options, realism=1.1)
+    with pytest.raises(PassionSRError, match="'tiny' has no dial for realism"):
+        Upscaler(model=str(tiny_folder), backend="torch", realism=0)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
+from passionsr_cli.imaging.planning import Refused
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling import images
-from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped
+from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, open_upscaler
 from passionsr_cli.upscaling.run import Outcomes, overlapped, plan_work, upscale_all
 
 
@@ -164,3 +166,33 @@ def test_other_settings_do_not_go_on_with_what_these_made(
     others = plan_work([str(photographs)], settings.model_copy(update={"color_fix": "adain"}))
     (refused,) = {type(item).__name__ for item in others.planned} - {"Job"}
     assert refused == "Refused"
+
+
+def test_results_of_two_settings_of_a_dial_are_not_mixed(
+    photographs: Path, settings: UpscaleSettings, dial_folder: Path
+) -> None:
+    faithful, natural = (
+        settings.model_copy(update={"model": str(dial_folder), "realism": realism})
+        for realism in (0.0, 1.0)
+    )
+    run = _run(open_upscaler(faithful), photographs, faithful)
+    done = next(run)
+    run.close()
+    assert isinstance(done, Done)
+    assert {type(item).__name__ for item in plan_work([str(photographs)], faithful).planned} == {
+        "Job",
+        "Present",
+    }
+    refused = [
+        item.source
+        for item in plan_work([str(photographs)], natural).planned
+        if isinstance(item, Refused)
+    ]
+    assert done.source in refused
+
+
+def test_a_dial_that_is_not_there_is_said_before_any_work(
+    photographs: Path, settings: UpscaleSettings
+) -> None:
+    with pytest.raises(ConfigError, match="'tiny' has no dial for realism; models that have one:"):
+        plan_work([str(photographs)], settings.model_copy(update={"realism": 0.5}))
