@@ -92,9 +92,11 @@ def _train(name: str, photos: Path, config: str, where: tuple[str, str]) -> Entr
     from passionsr_cli.cli.progress import step_progress
 
     def on_validation(scores: Validation) -> None:
+        natural = scores.natural_psnr
+        ends = "" if natural is None else f", natural {natural:.2f} dB"
         progress_console.print(
             f"{scores.stage} {scores.step}: {scores.psnr:.2f} dB on photographs not trained "
-            f"on (bicubic {scores.bicubic_psnr:.2f} dB), {scores.minutes:.0f} min"
+            f"on{ends} (bicubic {scores.bicubic_psnr:.2f} dB), {scores.minutes:.0f} min"
         )
 
     with step_progress() as bars:

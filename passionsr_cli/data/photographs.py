@@ -65,7 +65,9 @@ class CropBatches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         # torch's CPU generator takes 32 bits: both numbers must be mixed into them.
         mixed = np.random.SeedSequence((self.seed, index)).generate_state(1)
-        generator = Generator().manual_seed(int(mixed[0]))
+        return self._batch(Generator().manual_seed(int(mixed[0])))
+
+    def _batch(self, generator: Generator) -> Batch:
         pairs = [self._pair(generator) for _ in range(self.batch_size)]
         return {
             "hr": torch.stack([hr for hr, _ in pairs]),

@@ -1,4 +1,4 @@
-"""What training lowers: distance to the photograph, and what a critic tells apart."""
+"""What training lowers: distances to the photograph, and what critics tell apart."""
 
 from __future__ import annotations
 
@@ -11,45 +11,127 @@ from torch import Tensor, nn
 
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.imaging.resampling import bicubic
-from passionsr_cli.training.discriminator import PatchDiscriminator
-from passionsr_cli.training.settings import TrainingStage
+from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
+from passionsr_cli.training.features import Lite0Features, feature_distance, same_offset
+from passionsr_cli.training.settings import NaturalLosses, TrainingStage
+
+ARTIFACT_WINDOW_PX = 7
+# Of the global variance, the power by which all of an image's artifacts weigh (LDL, equation 4).
+ARTIFACT_POWER = 0.2
+
+
+class Critics(nn.Module):
+    """Both discriminators, and the frozen features that one of them looks at."""
+
+    def __init__(self, patch_channels: int, projected_channels: int) -> None:
+        super().__init__()
+        self.features = Lite0Features()
+        self.patch = PatchDiscriminator(patch_channels)
+        self.projected = ProjectedDiscriminator(projected_channels)
+
+    def learned(self) -> list[nn.Parameter]:
+        return [*self.patch.parameters(), *self.projected.learned()]
+
+    def forward(
+        self, images: Tensor, upscaled: Tensor, features: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits of the patch critic, and of the projected one at each scale."""
+        return self.patch(images, upscaled), self.projected(features)
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The generator's and the discriminator's loss of one training stage.
+    """The generator's and the critics' loss of one training stage.
 
-    `model` and `critic` are as accelerate prepared them, `bare_critic` is the same critic
-    without its wrapper.
+    `model` (an `Ends`) and `critics` are as accelerate prepared them, `bare_critics` are the same
+    without their wrapper; both are None where no stage is natural.
     """
 
     stage: TrainingStage
     model: nn.Module
-    critic: nn.Module
-    bare_critic: PatchDiscriminator
+    critics: nn.Module | None
+    bare_critics: Critics | None
     accelerator: Accelerator
 
     def generator(self, batch: Batch) -> Tensor:
-        """L1 to the photograph, less what the critic finds real. Leaves `restored` in the batch."""
-        device = self.accelerator.device
+        """L1 to the photograph at the faithful end, and `NaturalLosses` at the other.
+
+        Leaves the natural image, `natural`, in the batch for the critics.
+        """
+        device, natural = self.accelerator.device, self.stage.natural
         hr, lr = batch["hr"].to(device), batch["lr"].to(device)
         upscaled = as_model_input(lr, hr)
-        restored = self.model(upscaled)
-        batch.update(hr=hr, upscaled=upscaled, restored=restored.detach())
-        loss = self.stage.pixel_weight * F.l1_loss(restored, hr)
-        if self.stage.adversarial_weight:
-            # Past the wrapper that shares gradients among processes: the critic has none here.
-            with self.accelerator.autocast():
-                logits = self.bare_critic(restored, upscaled)
-            loss = loss - self.stage.adversarial_weight * logits.mean()
+        faithful, realistic = self.model(upscaled, natural is not None)
+        loss = self.stage.faithful_weight * F.l1_loss(faithful.float(), hr)
+        if natural is None:
+            return loss
+        batch.update(hr=hr, upscaled=upscaled, natural=realistic.detach())
+        # Past the wrapper that shares gradients among processes: the critics have none here.
+        with self.accelerator.autocast():
+            return loss + self._natural(natural, realistic.float(), faithful, batch)
+
+    def _natural(
+        self, weights: NaturalLosses, image: Tensor, faithful: Tensor, batch: Batch
+    ) -> Tensor:
+        hr, upscaled, critics = batch["hr"], batch["upscaled"], self.bare_critics
+        assert critics is not None
+        seen, wanted = same_offset([image, hr], batch["offset_px"])
+        features = critics.features(seen)
+        with torch.no_grad():
+            photograph = critics.features(wanted)
+        patch, projected = critics(image, upscaled, features)
+        loss: Tensor = (
+            weights.low_pass * low_pass_l1(image, hr)
+            + weights.pixels * F.l1_loss(image, hr)
+            + weights.features * feature_distance(features, photograph)
+            + weights.artifacts * artifact_l1(image, faithful.detach().float(), hr)
+            - weights.patch_critic * patch.mean()
+            - weights.projected_critic * torch.stack([logits.mean() for logits in projected]).mean()
+        )
         return loss
 
     def discriminator(self, batch: Batch) -> Tensor:
         """The hinge loss (arXiv 1705.02894) on photographs and on what `generator` left."""
-        images = torch.cat([batch["hr"], batch["restored"]])
-        logits: Tensor = self.critic(images, batch["upscaled"].repeat(2, 1, 1, 1))
-        real, fake = logits.chunk(2)
-        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        assert self.critics is not None
+        assert self.bare_critics is not None
+        images = torch.cat([batch["hr"], batch["natural"]])
+        (seen,) = same_offset([images], batch["offset_px"])
+        with torch.no_grad(), self.accelerator.autocast():
+            features = self.bare_critics.features(seen)
+        patch, projected = self.critics(images, batch["upscaled"].repeat(2, 1, 1, 1), features)
+        return _hinge(patch) + torch.stack([_hinge(logits) for logits in projected]).mean()
+
+
+def _hinge(logits: Tensor) -> Tensor:
+    real, fake = logits.chunk(2)
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def low_pass_l1(image: Tensor, reference: Tensor, factor: int = 4) -> Tensor:
+    """L1 of what averages of `factor`×`factor` pixels show: colours and shapes, no texture."""
+    return F.l1_loss(F.avg_pool2d(image, factor), F.avg_pool2d(reference, factor))
+
+
+def artifact_l1(image: Tensor, faithful: Tensor, reference: Tensor) -> Tensor:
+    """L1 where the image varies from the photograph in a way that the faithful one does not.
+
+    Locally discriminative learning (LDL, arXiv 2203.09195, equations 3 to 6): the residual's
+    variance in small windows marks artifacts. The paper leaves out where an average of the
+    weights does worse; here the faithful end is what is compared with, at no cost.
+    """
+    residual = (reference - image).abs().sum(1, keepdim=True)
+    with torch.no_grad():
+        spread = residual.var((-1, -2), keepdim=True).pow(ARTIFACT_POWER)
+        weight = spread * _local_variance(residual)
+        weight[residual < (reference - faithful).abs().sum(1, keepdim=True)] = 0
+    return (weight * (reference - image).abs()).mean()
+
+
+def _local_variance(x: Tensor) -> Tensor:
+    pad = (ARTIFACT_WINDOW_PX // 2,) * 4
+    windows = F.pad(x, pad, mode="reflect")
+    mean = F.avg_pool2d(windows, ARTIFACT_WINDOW_PX, stride=1)
+    return F.avg_pool2d(windows**2, ARTIFACT_WINDOW_PX, stride=1) - mean**2
 
 
 def as_model_input(lr: Tensor, hr: Tensor) -> Tensor:

@@ -17,13 +17,32 @@ from pydantic import (
 from passionsr_cli.config import DegradationSettings, Settings
 from passionsr_cli.registry import ModelDescription
 
+ComponentName = Literal["encoder", "unet", "decoder"]
+
+
+class NaturalLosses(Settings):
+    """Weights of what the natural end of the dial learns from.
+
+    `low_pass` is L1 of averages of 4×4 pixels, `pixels` L1 of the image itself, `features` the
+    distance in EfficientNet-Lite0, `artifacts` L1 where texture is wrong (LDL), `patch_critic` and
+    `projected_critic` what the critics find real. None of them is a metric without reference.
+    """
+
+    low_pass: NonNegativeFloat = 1.0
+    pixels: NonNegativeFloat = 0.0
+    features: NonNegativeFloat = 0.1
+    artifacts: NonNegativeFloat = 1.0
+    patch_critic: NonNegativeFloat = 0.005
+    projected_critic: NonNegativeFloat = 0.01
+
 
 class TrainingStage(Settings):
     """A part of the training with its own crops, learning rate and losses.
 
-    `share_in_result` mixes the weights as this stage left them into the final ones: the more
-    of a stage without adversarial loss, the more faithful and the less sharp the result
-    (network interpolation, ESRGAN, arXiv 1809.00219, section 3.4). The last stage has the rest.
+    `learns` names the components that learn in it. `faithful_weight` is that of L1 at the
+    faithful end, or of the only one; `natural` are the losses of the natural end, which a
+    stage without them leaves alone. The first stage that has them starts the natural head as a
+    copy of the faithful one.
     """
 
     name: str
@@ -33,21 +52,40 @@ class TrainingStage(Settings):
     learning_rate: float
     final_learning_rate: float
     warmup_steps: NonNegativeInt = 0
-    pixel_weight: float = 1.0
-    adversarial_weight: float = 0.0
+    learns: tuple[ComponentName, ...] = Field(("unet", "decoder"), min_length=1)
+    faithful_weight: NonNegativeFloat = 1.0
+    natural: NaturalLosses | None = None
     ema_decay: float = 0.999
     gradient_clip: float = 1.0
-    share_in_result: float = Field(0.0, ge=0, le=1)
+
+
+class CropKind(Settings):
+    """One kind of training crop, and its `share` among all kinds.
+
+    `photographs` are degraded crops of photographs, `drawn` ones lettering, lines and areas of
+    colour, `plain` ones a single colour, which nothing degrades.
+    """
+
+    share: PositiveFloat
+    content: Literal["photographs", "drawn", "plain"] = "photographs"
+    degradation: DegradationSettings = DegradationSettings()
 
 
 class TrainingSettings(Settings):
-    """How `passionsr train` makes a model from photographs."""
+    """How `passionsr train` makes a model from photographs.
+
+    With `start_from`, a model's name or folder, training goes on from its weights instead of from
+    nothing; the architecture must be the same. The first kind of `crops` is that of the
+    validation.
+    """
 
     model: ModelDescription
-    degradation: DegradationSettings = DegradationSettings()
+    start_from: str | None = None
+    crops: dict[str, CropKind] = Field({"photographs": CropKind(share=1.0)}, min_length=1)
     stages: tuple[TrainingStage, ...] = Field(min_length=1)
-    discriminator_channels: PositiveInt = 48
-    discriminator_learning_rate: float = 2e-4
+    patch_critic_channels: PositiveInt = 48
+    projected_critic_channels: PositiveInt = 64
+    critic_learning_rate: float = 2e-4
     validation_photos: NonNegativeInt = 16
     validation_every_steps: PositiveInt = 500
     save_every_seconds: PositiveInt = 45
@@ -60,8 +98,6 @@ class TrainingSettings(Settings):
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, found {', '.join(names)}")
-        if sum(stage.share_in_result for stage in self.stages) > 1:
-            raise ValueError("the stages' share_in_result add up to more than 1")
         for stage in self.stages:
             if stage.crop_px % unit_px:
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +10,19 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
-from passionsr_cli.fitting.loop import Objective, Progress, Stage, cosine
+from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, Stateful, cosine
+from passionsr_cli.models.components import component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.system.files import replace_atomically
-from passionsr_cli.training.discriminator import PatchDiscriminator
+from passionsr_cli.models.sources import entry_of, find_present, load_entry
+from passionsr_cli.training.batches import TrainingBatches
+from passionsr_cli.training.ends import Ends, natural_starts_as_faithful
 from passionsr_cli.training.initialisation import start_as_interpolator
-from passionsr_cli.training.losses import Losses
+from passionsr_cli.training.losses import Critics, Losses
 from passionsr_cli.training.settings import TrainingSettings, TrainingStage
 from passionsr_cli.training.validation import Validation, append_row, mean_psnr
 
@@ -46,16 +48,29 @@ class Trainer:
         # Every n-th photograph, so that all sources are in the validation.
         held_out = photos[:: len(photos) // kept][:kept] if kept else []
         self.photographs = Photographs([photo for photo in photos if photo not in held_out])
-        largest_crop_px = max(stage.crop_px for stage in settings.stages)
-        self.validation = self._batches(Photographs(held_out), 1, largest_crop_px, VALIDATION_SEED)
+        self.validation = self._validation(Photographs(held_out))
         torch.manual_seed(settings.seed)
-        self.model = OneStepModel(settings.model)
-        start_as_interpolator(self.model)
-        self.discriminator = PatchDiscriminator(settings.discriminator_channels)
-        for module in (self.model, self.discriminator):
+        self.model = self._start()
+        self.critics = self._critics()
+        for module in filter(None, (self.model, self.critics)):
             module.to(accelerator.device).to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(self.model)
         self.started, self.spent_seconds = time.monotonic(), 0.0
+
+    def _start(self) -> OneStepModel:
+        """The model before its first step."""
+        settings = self.settings
+        if settings.start_from is not None:
+            return load_entry(entry_of(find_present(settings.start_from)), settings.model)
+        model = OneStepModel(settings.model)
+        start_as_interpolator(model)
+        return model
+
+    def _critics(self) -> Critics | None:
+        settings = self.settings
+        if all(stage.natural is None for stage in settings.stages):
+            return None
+        return Critics(settings.patch_critic_channels, settings.projected_critic_channels)
 
     def run(
         self, report: Callable[[Progress], None], validated: Callable[[Validation], None]
@@ -64,52 +79,47 @@ class Trainer:
         saved = self._saved()
         names = [stage.name for stage in self.settings.stages]
         first = names.index(saved["stage"]) if saved else 0
-        model = self.accelerator.prepare(self.model)
-        critic = self.accelerator.prepare(self.discriminator)
+        model = self.accelerator.prepare(Ends(self.model))
+        critics = self.critics and self.accelerator.prepare(self.critics)
         processes = self.accelerator.num_processes
         for index, settings in enumerate(self.settings.stages[first:], first):
-            stage = self._stage(settings, model, critic, validated)
+            if settings.natural:
+                self._start_natural_end()
+            stage = self._stage(settings, model, critics, validated)
             if saved:
                 stage.resume(saved)
                 saved = None
-            batches = self._batches(
-                self.photographs,
-                settings.batch_size,
-                settings.crop_px,
-                self.settings.seed + index,
-            )
+            batches = self._batches(settings, self.settings.seed + index)
             start = stage.step * processes + self.accelerator.process_index
             stop = settings.steps * processes
             stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
-            if settings.share_in_result and self.accelerator.is_main_process:
-                self._keep(settings.name)
-        return self._result()
+        return cast(OneStepModel, self.averaged.module)
 
-    def _keep(self, stage: str) -> None:
-        """Write the averaged weights as they are at the end of a stage."""
-        weights = {k: v.cpu().contiguous() for k, v in self.averaged.module.state_dict().items()}
-        with replace_atomically(self.folder / f"{stage}.safetensors") as temporary:
-            save_file(weights, temporary)
+    def _start_natural_end(self) -> None:
+        for model in (self.model, cast(OneStepModel, self.averaged.module)):
+            natural_starts_as_faithful(model)
 
-    def _result(self) -> OneStepModel:
-        """The averaged weights of the last stage, with the shares of earlier ones mixed in."""
-        model = cast(OneStepModel, self.averaged.module)
-        if not self.accelerator.is_main_process:
-            return model
-        mixed = {key: value.clone() for key, value in model.state_dict().items()}
-        for stage in self.settings.stages:
-            if stage.share_in_result:
-                kept = load_file(self.folder / f"{stage.name}.safetensors")
-                for key, value in model.state_dict().items():
-                    mixed[key] += stage.share_in_result * (kept[key].to(value.device) - value)
-        model.load_state_dict(mixed)
-        return model
+    def _batches(self, stage: TrainingStage, seed: int) -> TrainingBatches:
+        return TrainingBatches(
+            self.photographs,
+            stage.batch_size,
+            stage.crop_px,
+            self.settings.model.upscale_factor,
+            list(self.settings.crops.values()),
+            seed,
+        )
 
-    def _batches(
-        self, photographs: Photographs, batch_size: int, crop_px: int, seed: int
-    ) -> CropBatches:
-        factor, degradation = self.settings.model.upscale_factor, self.settings.degradation
-        return CropBatches(photographs, batch_size, crop_px, factor, degradation, seed)
+    def _validation(self, held_out: Photographs) -> CropBatches:
+        """One crop of each photograph that is never learned from."""
+        settings = self.settings
+        return CropBatches(
+            held_out,
+            1,
+            max(stage.crop_px for stage in settings.stages),
+            settings.model.upscale_factor,
+            next(iter(settings.crops.values())).degradation,
+            VALIDATION_SEED,
+        )
 
     def _saved(self) -> dict[str, Any] | None:
         path = self.folder / STATE_FILE
@@ -122,7 +132,7 @@ class Trainer:
         self,
         settings: TrainingStage,
         model: nn.Module,
-        critic: nn.Module,
+        critics: nn.Module | None,
         validated: Callable[[Validation], None],
     ) -> Stage:
         average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
@@ -132,18 +142,20 @@ class Trainer:
             self.averaged.update_parameters(self.model)
             due = step % self.settings.validation_every_steps == 0 or step == settings.steps
             if due and len(self.validation.photographs):
-                validated(self._validate(settings.name, step))
+                validated(self._validate(settings, step))
 
+        tracked: dict[str, Stateful] = {
+            "model": self.model,
+            "averaged": self.averaged,
+            "clock": self,
+        }
+        if self.critics is not None:
+            tracked["critics"] = self.critics
         return Stage(
             name=settings.name,
             steps=settings.steps,
-            objectives=self._objectives(settings, model, critic),
-            tracked={
-                "model": self.model,
-                "averaged": self.averaged,
-                "discriminator": self.discriminator,
-                "clock": self,
-            },
+            objectives=self._objectives(settings, model, critics),
+            tracked=tracked,
             accelerator=self.accelerator,
             file=self.folder / STATE_FILE,
             save_every_seconds=self.settings.save_every_seconds,
@@ -151,13 +163,13 @@ class Trainer:
         )
 
     def _objectives(
-        self, settings: TrainingStage, model: nn.Module, critic: nn.Module
+        self, settings: TrainingStage, model: nn.Module, critics: nn.Module | None
     ) -> list[Objective]:
-        losses = Losses(settings, model, critic, self.discriminator, self.accelerator)
-        generator = Objective(
+        losses = Losses(settings, model, critics, self.critics, self.accelerator)
+        self.model.requires_grad_(False)
+        generator = self._objective(
             "generator",
-            list(model.parameters()),
-            self._adam(model, settings.learning_rate),
+            [p for name, p in self.model.named_parameters() if _learns(name, settings)],
             losses.generator,
             cosine(
                 settings.learning_rate,
@@ -167,27 +179,32 @@ class Trainer:
             ),
             settings.gradient_clip,
         )
-        if not settings.adversarial_weight:
+        if settings.natural is None or self.critics is None:
             return [generator]
-        rate = self.settings.discriminator_learning_rate
-        optimizer = self._adam(critic, rate)
-        discriminator = Objective(
-            "discriminator",
-            list(critic.parameters()),
-            optimizer,
-            losses.discriminator,
-            lambda step: rate,
-        )
-        return [generator, discriminator]
+        rate = self.settings.critic_learning_rate
+        learned = self.critics.learned()
+        return [
+            generator,
+            self._objective("critics", learned, losses.discriminator, lambda step: rate),
+        ]
 
-    def _adam(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(module.parameters(), lr=rate, betas=ADAM_BETAS, fused=True)
-        prepared: torch.optim.Optimizer = self.accelerator.prepare(optimizer)
-        return prepared
+    def _objective(
+        self,
+        name: str,
+        learned: list[nn.Parameter],
+        loss: Callable[[Batch], Tensor],
+        rate: Callable[[int], float],
+        gradient_clip: float = math.inf,
+    ) -> Objective:
+        adam = torch.optim.Adam(learned, lr=rate(0), betas=ADAM_BETAS, fused=True)
+        optimizer: torch.optim.Optimizer = self.accelerator.prepare(adam)
+        return Objective(name, learned, optimizer, loss, rate, gradient_clip)
 
-    def _validate(self, stage: str, step: int) -> Validation:
-        ours, plain = mean_psnr(self.averaged.module, self.validation, self.accelerator)
-        scores = Validation(stage, step, self.state_dict()["seconds"] / 60, ours, plain)
+    def _validate(self, stage: TrainingStage, step: int) -> Validation:
+        averaged = cast(OneStepModel, self.averaged.module)
+        natural = stage.natural is not None
+        psnrs = mean_psnr(averaged, self.validation, self.accelerator, natural)
+        scores = Validation(stage.name, step, self.state_dict()["seconds"] / 60, *psnrs)
         if self.accelerator.is_main_process:
             append_row(self.folder / CURVE_FILE, scores)
         return scores
@@ -199,3 +216,7 @@ class Trainer:
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on counting from an earlier run."""
         self.spent_seconds, self.started = state_dict["seconds"], time.monotonic()
+
+
+def _learns(parameter: str, stage: TrainingStage) -> bool:
+    return component_of(parameter) in stage.learns

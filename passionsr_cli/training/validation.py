@@ -9,38 +9,45 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from passionsr_cli.data.photographs import CropBatches
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.training.ends import Ends
 from passionsr_cli.training.losses import as_model_input
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Mean PSNR (RGB, dB) of the averaged weights, and of bicubic, at one moment."""
+    """Mean PSNR (RGB, dB) of the averaged weights at one moment: of the faithful end, of the
+    natural one once it learns, and of bicubic."""
 
     stage: str
     step: int
     minutes: float
     psnr: float
+    natural_psnr: float | None
     bicubic_psnr: float
 
 
 @torch.no_grad()
 def mean_psnr(
-    model: nn.Module, photographs: CropBatches, accelerator: Accelerator
-) -> tuple[float, float]:
-    """PSNR of the model and of bicubic, over one crop of each photograph."""
-    ours, plain = [], []
+    model: OneStepModel, photographs: CropBatches, accelerator: Accelerator, natural: bool
+) -> tuple[float, float | None, float]:
+    """PSNR of both ends (the natural one if asked for) and of bicubic, over one crop of each
+    photograph."""
+    ends = Ends(model)
+    scores: list[list[float]] = [[], [], []]
     for index in range(len(photographs.photographs)):
         batch = photographs[index]
         hr, lr = batch["hr"].to(accelerator.device), batch["lr"].to(accelerator.device)
         upscaled = as_model_input(lr, hr)
         with accelerator.autocast():
-            restored = model(upscaled)
-        ours.append(_psnr(restored.float(), hr))
-        plain.append(_psnr(upscaled, hr))
-    return sum(ours) / len(ours), sum(plain) / len(plain)
+            faithful, realistic = ends(upscaled, natural)
+        for values, image in zip(scores, (faithful, realistic, upscaled), strict=True):
+            values += [] if image is None else [_psnr(image.float(), hr)]
+    ours, realism, plain = (sum(values) / max(len(values), 1) for values in scores)
+    return ours, realism if natural else None, plain
 
 
 def _psnr(image: Tensor, reference: Tensor) -> float:

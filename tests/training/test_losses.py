@@ -1,0 +1,111 @@
+"""Losses against formulations of their own, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from passionsr_cli.data.drawn import drawn_image
+from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
+from passionsr_cli.training.features import CHANNELS, feature_distance, same_offset
+from passionsr_cli.training.losses import artifact_l1, low_pass_l1
+
+
+def _images(seed: int, side: int = 24) -> Tensor:
+    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_feature_distance_is_that_of_unit_vectors() -> None:
+    found = [torch.randn(2, c, 3, 4) for c in (5, 7)]
+    wanted = [torch.randn(2, c, 3, 4) for c in (5, 7)]
+    expected = 0.0
+    for one, other in zip(found, wanted, strict=True):
+        # |a/|a| − b/|b||² = 2 − 2 cos(a, b)
+        a, b = one.double().numpy(), other.double().numpy()
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        expected += float((2 - 2 * cosine).mean())
+    assert float(feature_distance(found, wanted)) == pytest.approx(expected, rel=1e-5)
+    assert float(feature_distance(found, [3 * x for x in found])) < 1e-6
+
+
+def test_low_pass_sees_colours_and_no_texture() -> None:
+    image = _images(0)
+    texture = torch.zeros_like(image)
+    texture[..., ::2] += 0.1
+    texture[..., 1::2] -= 0.1
+    assert float(low_pass_l1(image + texture, image)) < 1e-6
+    assert float(low_pass_l1(image + 0.1, image)) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_artifacts_weigh_as_ldl_defines_it() -> None:
+    image, faithful, reference = (_images(seed) for seed in range(3))
+    residual = np.abs((reference - image).double().numpy()).sum(1)
+    compared = np.abs((reference - faithful).double().numpy()).sum(1)
+    total = 0.0
+    for number, one in enumerate(residual):
+        padded = np.pad(one, 3, mode="reflect")
+        local = np.zeros_like(one)
+        for y, x in np.ndindex(*one.shape):
+            local[y, x] = padded[y : y + 7, x : x + 7].var()
+        weight = one.var(ddof=1) ** 0.2 * local
+        weight[one < compared[number]] = 0
+        difference = np.abs((reference - image)[number].double().numpy())
+        total += float((weight[None] * difference).sum())
+    expected = total / image.numel()
+    assert float(artifact_l1(image, faithful, reference)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_where_the_faithful_end_is_worse_nothing_is_an_artifact() -> None:
+    image, reference = _images(0), _images(1)
+    assert float(artifact_l1(image, reference, reference)) > 0
+    assert float(artifact_l1(image, 2 * image - reference, reference)) == 0
+
+
+def test_every_scale_of_the_projected_critic_hears_the_coarser_ones() -> None:
+    torch.manual_seed(0)
+    critic = ProjectedDiscriminator(8).eval()
+    sides = (16, 8, 4, 2)
+    features = [torch.randn(1, c, s, s) for c, s in zip(CHANNELS, sides, strict=True)]
+    logits = critic(features)
+    assert [tuple(x.shape) for x in logits] == [(1, 1, s, s) for s in sides]
+    changed = critic([*features[:-1], torch.randn_like(features[-1])])
+    assert all(not torch.equal(a, b) for a, b in zip(logits, changed, strict=True))
+    # From coarse to fine only, as in the paper.
+    changed = critic([torch.randn_like(features[0]), *features[1:]])
+    assert [torch.equal(a, b) for a, b in zip(logits, changed, strict=True)] == [False] + [True] * 3
+
+
+def test_the_projection_does_not_learn() -> None:
+    critic = ProjectedDiscriminator(8)
+    learned = {id(p) for p in critic.learned()}
+    mixing = [*critic.channels_mixed.parameters(), *critic.scales_mixed.parameters()]
+    assert mixing
+    assert not any(p.requires_grad or id(p) in learned for p in mixing)
+    assert all(p.requires_grad for p in critic.learned())
+
+
+def test_the_patch_critic_sees_the_low_resolution_image() -> None:
+    torch.manual_seed(0)
+    critic = PatchDiscriminator(8).eval()
+    image = _images(0, 32)
+    assert not torch.equal(critic(image, _images(1, 32)), critic(image, _images(2, 32)))
+
+
+def test_images_are_shifted_alike() -> None:
+    images = [_images(0), _images(1)]
+    shifted = same_offset(images, torch.tensor([3, 5]))
+    for image, found in zip(images, shifted, strict=True):
+        assert torch.equal(found, image[:, :, 3:, 5:])
+
+
+def test_drawn_images_have_areas_and_sharp_edges() -> None:
+    image = drawn_image(96, torch.Generator().manual_seed(1)).float()
+    steps = (image[:, :, 1:] - image[:, :, :-1]).abs().sum(0)
+    assert float((steps == 0).float().mean()) > 0.5
+    assert float(steps.max()) > 100
+    again = drawn_image(96, torch.Generator().manual_seed(1)).float()
+    other = drawn_image(96, torch.Generator().manual_seed(2)).float()
+    assert torch.equal(image, again)
+    assert not torch.equal(image, other)
