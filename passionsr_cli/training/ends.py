@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from passionsr_cli.models.one_step import OneStepModel
@@ -32,6 +36,35 @@ class Ends(nn.Module):
         restored = torch.cat([model.to_x0(latent, head) for head in heads])
         faithful, realistic = model.decode(restored).chunk(2)
         return faithful, realistic
+
+
+@contextmanager
+def silent_blocks_skipped(model: OneStepModel, learned: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Do not compute residual blocks that add exactly nothing and do not learn.
+
+    The decoder starts with silent blocks: while the UNet learns alone they would take a third of
+    the time to pass on what they are given.
+    """
+    learning = {id(parameter) for parameter in learned}
+    blocks = [
+        block
+        for block in model.modules()
+        if isinstance(block, ResnetBlock2D)
+        and _is_silent(block)
+        and not any(id(parameter) in learning for parameter in block.parameters())
+    ]
+    for block in blocks:
+        block.forward = lambda x, temb=None: x  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _is_silent(block: ResnetBlock2D) -> bool:
+    adds_nothing = not any(bool(parameter.any()) for parameter in block.conv2.parameters())
+    return adds_nothing and block.conv_shortcut is None and block.output_scale_factor == 1
 
 
 @torch.no_grad()

@@ -23,7 +23,6 @@ from passionsr_cli.models.one_step import OneStepModel
 CONSTANT = 32.0
 # A patch's mean has the largest coefficient by far; it is carried at this fraction.
 MEAN_SCALE = 0.25
-CHANNEL_SPREAD = 0.5
 
 
 def start_as_interpolator(model: OneStepModel) -> None:
@@ -43,8 +42,6 @@ def start_as_interpolator(model: OneStepModel) -> None:
         )
     basis = _patch_basis(description.patch_size, coefficients)
     nn.init.normal_(model.context)
-    # Channels that differ keep the UNet's group statistics alike, whatever an image shows.
-    nn.init.normal_(_bias(model.unet.conv_in), std=CHANNEL_SPREAD)
     _silence_branches(model)
     vae = model.vae
     scale = torch.ones(coefficients, 1)

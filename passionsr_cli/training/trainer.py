@@ -20,7 +20,7 @@ from passionsr_cli.models.components import component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.sources import entry_of, find_present, load_entry
 from passionsr_cli.training.batches import TrainingBatches
-from passionsr_cli.training.ends import Ends, natural_starts_as_faithful
+from passionsr_cli.training.ends import Ends, natural_starts_as_faithful, silent_blocks_skipped
 from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.losses import Critics, Losses
 from passionsr_cli.training.settings import TrainingSettings, TrainingStage
@@ -92,7 +92,9 @@ class Trainer:
             batches = self._batches(settings, self.settings.seed + index)
             start = stage.step * processes + self.accelerator.process_index
             stop = settings.steps * processes
-            stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
+            learned = stage.objectives[0].parameters
+            with silent_blocks_skipped(self.model, learned):
+                stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
         return cast(OneStepModel, self.averaged.module)
 
     def _start_natural_end(self) -> None:

@@ -4,7 +4,11 @@ import torch
 
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.training.ends import Ends, natural_starts_as_faithful
+from passionsr_cli.training.ends import (
+    Ends,
+    natural_starts_as_faithful,
+    silent_blocks_skipped,
+)
 
 
 def _two_headed(description: ModelDescription) -> OneStepModel:
@@ -47,3 +51,24 @@ def test_a_natural_head_starts_once(tiny_description: ModelDescription) -> None:
     model.unet.conv_out.weight[half:] = 1
     natural_starts_as_faithful(model)
     assert (model.unet.conv_out.weight[half:] == 1).all()
+
+
+@torch.no_grad()
+def test_silent_blocks_are_skipped_only_where_nothing_learns(tiny_model: OneStepModel) -> None:
+    decoder = tiny_model.vae.decoder
+    silent, learning, working = [*decoder.mid_block.resnets, decoder.up_blocks[0].resnets[0]]
+    for block in (silent, learning):
+        for parameter in block.conv2.parameters():
+            parameter.zero_()
+    upscaled, entered = torch.rand(1, 3, 32, 32), []
+    for name, block in (("silent", silent), ("learning", learning), ("working", working)):
+        block.conv1.register_forward_hook(lambda *_, name=name: entered.append(name))
+    wanted = tiny_model(upscaled)
+    assert entered == ["silent", "learning", "working"]
+    entered.clear()
+    with silent_blocks_skipped(tiny_model, list(learning.parameters())):
+        assert torch.equal(tiny_model(upscaled), wanted)
+    assert entered == ["learning", "working"]
+    entered.clear()
+    assert torch.equal(tiny_model(upscaled), wanted)
+    assert len(entered) == 3
