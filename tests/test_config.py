@@ -123,13 +123,14 @@ def test_nested_keys_get_their_own_suggestions(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"crop_px": 100}, "crop_px must be a multiple of 16, found 100"),
-        ({"name": "pixels"}, "stages need different names"),
-        ({"share_in_result": 0.9}, "share_in_result add up to more than 1"),
+        ({"name": "faithful"}, "stages need different names"),
+        ({"learns": []}, "at least 1 item"),
+        ({"natural": {"niqe": 1.0}}, "unknown key 'stages.1.natural.niqe'"),
     ],
 )
 def test_stages_must_fit_the_model(change: dict[str, object], message: str) -> None:
     preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
-    first = {**preset["stages"][0], "share_in_result": 0.5}
+    first = preset["stages"][0]
     preset["stages"] = [first, {**first, "name": "more", **change}]
     with pytest.raises(ConfigError, match=message):
         validate(preset, TrainingSettings, "here")
