@@ -24,7 +24,7 @@ from torch import Tensor
 
 from passionsr_cli.imaging import samples
 
-SIDE_PX, SMALL_SIDE_PX = 208, 160
+SIDE_PX, SMALL_SIDE_PX = 208, 140
 GAP_PX, LABEL_PX = 4, 20
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 Upscale = Callable[[Tensor], Tensor]

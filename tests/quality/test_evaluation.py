@@ -1,10 +1,10 @@
 """`passionsr evaluate` against numbers that are known from elsewhere.
 
-Needs what `test_mini.py` needs and, for the last test, the images OSEDiff released for these
-crops:
+Needs what `test_mini.py` needs and, for the last two tests, the images OSEDiff released for these
+crops and those that `rivals.py` makes of them:
 
     PASSIONSR_REALSR=DIR PASSIONSR_NIQE=niqe_modelparameters.mat PASSIONSR_OSEDIFF=DIR \\
-        pytest -s tests/quality/test_evaluation.py
+        PASSIONSR_REALESRGAN_IMAGES=DIR pytest -s tests/quality/test_evaluation.py
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from passionsr_cli.evaluation.settings import EvaluationSettings
 
 DATA, NIQE = os.environ.get("PASSIONSR_REALSR"), os.environ.get("PASSIONSR_NIQE")
 RELEASED = os.environ.get("PASSIONSR_OSEDIFF")
+RIVAL = os.environ.get("PASSIONSR_REALESRGAN_IMAGES")
 pytestmark = pytest.mark.skipif(
     not (DATA and NIQE), reason="PASSIONSR_REALSR and PASSIONSR_NIQE are not set"
 )
@@ -91,3 +92,12 @@ def test_finished_images_take_less_time_than_a_loop(tmp_path: Path) -> None:
 def test_released_images_of_osediff(tmp_path: Path) -> None:
     found = _scores(tmp_path, images=[RELEASED])
     assert found == pytest.approx({"psnr": 25.151, "ssim": 0.7341, "niqe": 5.647}, abs=5e-4)
+
+
+@pytest.mark.skipif(not RIVAL, reason="PASSIONSR_REALESRGAN_IMAGES is not set")
+def test_images_of_real_esrgan(tmp_path: Path) -> None:
+    """The weights are read right, and run as they should."""
+    found = _scores(tmp_path, images=[RIVAL], metrics=["psnr", "ssim", "niqe", "lite1"])
+    known = {"psnr": (25.73, 5e-3), "ssim": (0.7619, 2e-4), "niqe": (5.81, 5e-3)}
+    for key, (value, tolerance) in {**known, "lite1": (0.6481, 1e-3)}.items():
+        assert found[key] == pytest.approx(value, abs=tolerance), key
