@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from passionsr_cli.benchmark.run import Report
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.calibration.progress import Listener
+    from passionsr_cli.checkpoints.catalogue import Checkpoint
     from passionsr_cli.evaluation.listener import Listener as EvaluationListener
     from passionsr_cli.evaluation.results import Results
     from passionsr_cli.evaluation.settings import EvaluationSettings
@@ -163,7 +164,7 @@ def calibrate(
     name: str | None = None,
     resume: bool = False,
     listener: Listener | None = None,
-) -> Entry:
+) -> Checkpoint:
     """Quantize a model and write it as a checkpoint, by default named MODEL-BITS-METHOD.
 
     With `resume`, an unfinished calibration of that name goes on from its last saved step and
@@ -213,7 +214,7 @@ def import_checkpoint(
     name: str | None = None,
     numerics: str = "standard",
     on_note: Callable[[str], None] = lambda text: None,
-) -> Entry:
+) -> Checkpoint:
     """Make a checkpoint of files that PassionSR's authors published, and their YAML.
 
     `numerics` is standard, this package's, or released, exactly that of their code.

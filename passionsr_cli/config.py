@@ -209,7 +209,7 @@ class FitSettings(Settings):
 
     `sgd` has momentum 0.9. `cosine` falls to `final_learning_rate`; `milestones` multiplies the
     rate by `decay` after each of these shares of the steps. `rates` multiplies the rate of single
-    parts, see `quantization.plans.Part`.
+    parts, see `quantization.schemes.Learnable`.
     """
 
     steps: PositiveInt

@@ -16,7 +16,6 @@ from passionsr_cli.errors import ModelError
 EMBEDDED_MODEL = "mini"
 EMBEDDED_FOLDER = Path(__file__).parent / "models" / EMBEDDED_MODEL
 MANIFEST_FILE = "manifest.json"
-MANIFEST_VERSION = 1
 
 ColorFix = Literal["none", "adain", "wavelet"]
 Realism = Annotated[float, Field(ge=0, le=1)]

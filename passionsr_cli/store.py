@@ -1,26 +1,34 @@
 """The store: models and checkpoints as folders of a versioned manifest and one safetensors file.
 
 An entry's tensors are written first, under a name made of their checksum, then its manifest
-takes its place in one step: a kill at any moment leaves the old entry or none.
+takes its place in one step: a kill at any moment leaves the old entry or none. The manifest holds
+the SHA-256 of the tensors and, from format version 2 on, one of itself.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from passionsr_cli.errors import StoreError
-from passionsr_cli.registry import MANIFEST_FILE, MANIFEST_VERSION
+from passionsr_cli.registry import MANIFEST_FILE
 from passionsr_cli.system.files import replace_atomically, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MODEL, CHECKPOINT = "model", "checkpoint"
+FORMAT_VERSION = 2
+# The first one has no checksum of the manifest.
+READABLE_VERSIONS = (1, FORMAT_VERSION)
+ENVELOPE = ("format_version", "kind", "tensors", "checksum")
 
 
 def home() -> Path:
@@ -34,11 +42,21 @@ def home() -> Path:
 
 
 @dataclass(frozen=True)
+class TensorsFile:
+    """The file of an entry's tensors: its name in the folder, its SHA-256 and its size."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A folder of the store: its manifest, and its tensors on demand."""
+    """A folder of the store: what its manifest says, and its tensors on demand."""
 
     folder: Path
     manifest: dict[str, Any]
+    tensors_file: TensorsFile
 
     @property
     def name(self) -> str:
@@ -46,13 +64,13 @@ class Entry:
 
     @property
     def tensors_path(self) -> Path:
-        return self.folder / str(self.manifest["tensors"]["file"])
+        return self.folder / self.tensors_file.file
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, after their checksum was compared with the manifest's."""
         from safetensors.torch import load_file
 
-        path, expected = self.tensors_path, self.manifest["tensors"]["sha256"]
+        path, expected = self.tensors_path, self.tensors_file.sha256
         if not path.exists():
             raise StoreError(f"{path} is missing; write the entry '{self.name}' again")
         found = sha256_of(path)
@@ -80,62 +98,97 @@ def kind_of(folder: Path) -> str | None:
 
 
 def read_entry(folder: Path, kind: str) -> Entry:
-    """The entry in a folder, refused unless it is of this kind and this version."""
+    """The entry in a folder, refused unless it is of this kind, readable and undamaged."""
     path = folder / MANIFEST_FILE
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise StoreError(f"{folder} holds no {kind}: {MANIFEST_FILE} is missing there") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
+    if not isinstance(stored, dict) or stored.get("kind") != kind:
+        found = stored.get("kind") if isinstance(stored, dict) else type(stored).__name__
         raise StoreError(f"{folder} holds a {found}, expected a {kind}")
-    if manifest.get("format_version") != MANIFEST_VERSION:
+    version = stored.get("format_version")
+    if version not in READABLE_VERSIONS:
         raise StoreError(
-            f"{path} has format version {manifest.get('format_version')}, this version of "
-            f"passionsr reads {MANIFEST_VERSION}; update passionsr"
+            f"{path} has format version {version}, this version of passionsr reads "
+            f"{', '.join(map(str, READABLE_VERSIONS))}; update passionsr"
         )
-    tensors = manifest.get("tensors")
-    if not isinstance(tensors, dict) or set(tensors) != {"file", "sha256", "bytes"}:
+    expected = None if version == 1 else checksum(stored)
+    if stored.get("checksum") != expected:
+        raise StoreError(f"{path} is damaged: it is not what its checksum says; write it again")
+    manifest = {key: value for key, value in stored.items() if key not in ENVELOPE}
+    return Entry(folder, manifest, _tensors_file(stored.get("tensors"), path))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds {name}, numbers must be finite")
+
+
+def _tensors_file(found: object, path: Path) -> TensorsFile:
+    try:
+        file = TensorsFile(**found)  # type: ignore[arg-type]
+    except TypeError:
+        file = TensorsFile("", "", 0)
+    types = [type(value) for value in vars(file).values()]
+    if types != [str, str, int] or not re.fullmatch(r"tensors-\w+\.safetensors", file.file):
         raise StoreError(f"{path} does not say where its tensors are; write the entry again")
-    return Entry(folder, manifest)
+    return file
+
+
+def checksum(stored: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest but for its own checksum, however it is laid out."""
+    content = {key: value for key, value in stored.items() if key != "checksum"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_entry(
     folder: Path, kind: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Entry:
-    """Write or replace an entry; on any failure the old one stays whole."""
+    """Write or replace an entry; on any failure the old one stays whole.
+
+    `manifest` holds what JSON holds, and finite numbers only.
+    """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replace_atomically(folder / "incoming.safetensors") as temporary:
-            # safetensors makes files only their owner can read; keep what the user's umask says.
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-            temporary.chmod(mode)
-            digest = sha256_of(temporary)
-            size = temporary.stat().st_size
-        path = folder / f"tensors-{digest[:16]}.safetensors"
-        os.replace(folder / "incoming.safetensors", path)
-        complete = {
-            "format_version": MANIFEST_VERSION,
+        file = _write_tensors(folder, tensors)
+        stored = {
+            "format_version": FORMAT_VERSION,
             "kind": kind,
             **manifest,
-            "tensors": {"file": path.name, "sha256": digest, "bytes": size},
+            "tensors": asdict(file),
         }
+        stored["checksum"] = checksum(stored)
         with replace_atomically(folder / MANIFEST_FILE) as temporary:
-            temporary.write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StoreError(f"cannot write {folder}: {reason}") from error
     for stale in folder.glob("tensors-*.safetensors"):
-        if stale != path:
+        if stale.name != file.file:
             stale.unlink()
-    return Entry(folder, complete)
+    return read_entry(folder, kind)
+
+
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> TensorsFile:
+    from safetensors.torch import save_file
+
+    incoming = folder / "incoming.safetensors"
+    with replace_atomically(incoming) as temporary:
+        # safetensors makes files only their owner can read; keep what the user's umask says.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.chmod(mode)
+        digest = sha256_of(temporary)
+        size = temporary.stat().st_size
+    name = f"tensors-{digest[:16]}.safetensors"
+    os.replace(incoming, folder / name)
+    return TensorsFile(name, digest, size)
 
 
 class Store:

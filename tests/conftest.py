@@ -104,7 +104,7 @@ def dial_model(dial_description: ModelDescription):  # type: ignore[no-untyped-d
 @pytest.fixture
 def dial_folder(dial_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
     """The tiny model with a dial as a folder that `--model` takes."""
-    from passionsr_cli.models.sources import save
+    from passionsr_cli.models.loading import save
 
     save(tmp_path / "tiny-dial", dial_model, {})
     return tmp_path / "tiny-dial"
@@ -113,7 +113,7 @@ def dial_folder(dial_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-
 @pytest.fixture
 def tiny_folder(tiny_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
     """The tiny model as a folder that `--model` takes."""
-    from passionsr_cli.models.sources import save
+    from passionsr_cli.models.loading import save
 
     save(tmp_path / "tiny", tiny_model, {})
     return tmp_path / "tiny"

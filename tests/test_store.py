@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import StoreError
-from passionsr_cli.store import Store, home, read_entry, write_entry
+from passionsr_cli.store import Store, checksum, home, read_entry, write_entry
 from passionsr_cli.system import files
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int8)}
@@ -112,7 +112,8 @@ def test_a_manifest_of_another_kind_or_version_is_refused(
 ) -> None:
     entry = write_entry(tmp_path / "one", "checkpoint", {}, TENSORS)
     path = entry.folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    stored = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({**stored, "checksum": checksum(stored)}))
     with pytest.raises(StoreError, match=message):
         read_entry(tmp_path / "one", "checkpoint")
 

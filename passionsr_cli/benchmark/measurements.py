@@ -10,7 +10,7 @@ from typing import Any
 from passionsr_cli.benchmark.variants import Case, Kind
 from passionsr_cli.conversion.kernels import Ran, is_integer_kernel, ran_from
 from passionsr_cli.models.costs import LayerCosts
-from passionsr_cli.quantization.convert import ATTENTION
+from passionsr_cli.quantization.schemes import ATTENTION
 
 Roofline = Mapping[str, Mapping[str, float | None]]
 

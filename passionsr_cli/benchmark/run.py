@@ -21,7 +21,7 @@ from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
 from passionsr_cli.inference.open import cache_folder
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import LayerCosts, layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
@@ -76,7 +76,7 @@ def benchmark(
 
 
 def _description(settings: BenchmarkSettings) -> ModelDescription:
-    known = sources.find(settings.model)
+    known = catalogue.find(settings.model)
     if known.folder is None and not settings.random_weights:
         raise ModelError(
             f"the weights of '{settings.model}' are not on this machine; speed does not depend on "

@@ -12,19 +12,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from passionsr_cli import methods
+from passionsr_cli import __version__, methods
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.calibration.layer_plans import check_names, quantize_model
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.manifest import (
+    CheckpointManifest,
+    ImagesRecord,
+    MethodRecord,
+    Origin,
+    created_now,
+    dump_manifest,
+)
+from passionsr_cli.checkpoints.tensors import pack_model
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import StoreError
 from passionsr_cli.methods.stages import LayerDesign
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
-from passionsr_cli.quantization.plans import State
-from passionsr_cli.store import write_entry
+from passionsr_cli.quantization.convert import quantized_layers, set_state
+from passionsr_cli.quantization.schemes import LayerRecord, State
+from passionsr_cli.store import CHECKPOINT, write_entry
 
 SEED = 0
 
@@ -32,32 +40,48 @@ SEED = 0
 def make_random_model(model: str, folder: str) -> None:
     """A known model with the weights its layers are born with, always the same, as a folder."""
     torch.manual_seed(SEED)
-    made = OneStepModel(sources.find(model).description)
+    made = OneStepModel(catalogue.find(model).description)
     # Zeros, which it is born with, would leave nothing to round in cross-attention.
     torch.nn.init.normal_(made.context)
-    sources.save(Path(folder), made, {})
+    loading.save(Path(folder), made, {})
 
 
 def make_checkpoint(model: str, bits: str, method: str, size: int, folder: str) -> None:
     """A checkpoint at these bits, with the layers that a method makes, which has learned nothing:
     its bounds are the smallest and largest values in one crop of this size."""
     settings = settings_for(bits, None, {"model": model, "method": method})
-    made = sources.load(model)
+    made = loading.load(model)
+    parameters = sum(p.numel() for p in made.parameters())
     check_names(made.description, settings)
     image = default_crops(made.description, size, 1)[0]
     rows = quantize_min_max(made, settings, methods.build(settings).design, image)
-    manifest = {
-        "model": {"name": model, "description": made.description.model_dump(mode="json")},
-        "bits": settings.bits_name,
-        "layers": [row.as_dict() for row in rows],
-    }
-    write_entry(Path(folder), checkpoints.KIND, manifest, checkpoints.pack_model(made))
+    known = catalogue.find_present(model)
+    manifest = CheckpointManifest(
+        created=created_now(),
+        model=Origin(
+            name=model,
+            sha256=catalogue.checksum(known),
+            parameters=parameters,
+            description=made.description,
+        ),
+        bits=settings.bits_name,
+        settings=settings.model_dump(mode="json"),
+        method=MethodRecord(name=method, settings={}),
+        images=ImagesRecord(source="one crop", count=1),
+        stages=(),
+        image_psnr=None,
+        seconds=0,
+        peak_memory_bytes=0,
+        layers=tuple(rows),
+        versions={"passionsr": __version__},
+    )
+    write_entry(Path(folder), CHECKPOINT, dump_manifest(manifest), pack_model(made))
 
 
 @torch.no_grad()
 def quantize_min_max(
     model: OneStepModel, settings: CalibrationSettings, design: LayerDesign, image: Tensor
-) -> list[LayerRow]:
+) -> list[LayerRecord]:
     """Quantize and freeze a model in place, its bounds the extremes in one image (B, 3, H, W).
 
     Speed does not depend on where bounds are, or on what a branch merged into a weight adds.
@@ -81,9 +105,9 @@ def make_nncf_graphs(model: str, size: int, images: int, folder: str) -> None:
     from passionsr_cli.conversion.graph_files import write_graphs
     from passionsr_cli.conversion.nncf_graphs import nncf_graph
 
-    inputs = default_crops(sources.find(model).description, size, images)
+    inputs = default_crops(catalogue.find(model).description, size, images)
     try:
         Path(folder).mkdir(parents=True)
-        write_graphs(sources.load(model), Path(folder), convert=partial(nncf_graph, images=inputs))
+        write_graphs(loading.load(model), Path(folder), convert=partial(nncf_graph, images=inputs))
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from enum import Enum
 from passionsr_cli import methods
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import check_origin, find_checkpoint
 from passionsr_cli.config import parse_bits, preset_names
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.system.devices import choose_device, choose_precision
@@ -106,7 +106,7 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         methods.build(settings_for(bits, None, {"method": method}))
         return Variant(name, Kind.BITS, around, bits, method)
     try:
-        entry = checkpoints.find(name)
+        entry = find_checkpoint(name)
     except StoreError:
         raise ConfigError(
             f"unknown variant '{name}'; use {', '.join(DEFAULT_VARIANTS)}, other bits such as "
@@ -117,7 +117,7 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         raise ConfigError(
             f"checkpoint '{name}' has weights of its own; leave out --random-weights, or use bits"
         )
-    checkpoints.check_origin(entry, settings.model)
+    check_origin(entry, settings.model)
     return Variant(name, Kind.CHECKPOINT, around)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,23 @@ from passionsr_cli.calibration import curves, preflight
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.calibration.layer_plans import check_design, check_names
 from passionsr_cli.calibration.progress import Listener
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.curve_file import write_curve
+from passionsr_cli.checkpoints.manifest import (
+    CheckpointManifest,
+    ImagesRecord,
+    MethodRecord,
+    Origin,
+    created_now,
+)
+from passionsr_cli.checkpoints.tensors import write_checkpoint
 from passionsr_cli.checkpoints.unfinished import SETTINGS_FILE, run_folder, saved_settings
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data import calibration_images
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.methods.stages import Method
-from passionsr_cli.models import sources
-from passionsr_cli.store import Entry, Store, home
+from passionsr_cli.models import catalogue, loading
+from passionsr_cli.store import CHECKPOINT, Store, home
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.memory import process_peak_bytes
 
@@ -40,17 +47,17 @@ def calibrate_model(
     resume: bool,
     accelerator: Accelerator,
     listener: Listener,
-) -> Entry:
+) -> Checkpoint:
     """Calibrate a model and write the checkpoint `name`.
 
     The unfinished run lives in the user's data directory under `calibration/NAME`; with `resume`
     it goes on from its last saved step.
     """
-    store, folder = Store(checkpoints.KIND), run_folder(name)
+    store, folder = Store(CHECKPOINT), run_folder(name)
     _check_claim(store, folder, name, settings, resume)
     # No process may find what another one has begun.
     accelerator.wait_for_everyone()
-    known = sources.find_present(settings.model)
+    known = catalogue.find_present(settings.model)
     check_names(known.description, settings)
     check_design(known.description, settings, method.design)
     chosen = calibration_images.gather(settings, known.description)
@@ -58,7 +65,7 @@ def calibrate_model(
         raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")
     preflight.check_disk(home(), known.description, settings)
     preflight.check_memory(known.description, settings, method, str(accelerator.device))
-    model = sources.load(settings.model)
+    model = loading.load(settings.model)
     with _clear_errors():
         run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
         if accelerator.is_main_process:
@@ -66,19 +73,18 @@ def calibrate_model(
                 temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
         run.run()
         if accelerator.is_main_process:
-            _write(store, name, run, _manifest(run, known, chosen))
+            _write(store.folder(name), run, _manifest(run, known, chosen))
             shutil.rmtree(folder)
     accelerator.wait_for_everyone()
-    return store.read(name)
+    return find_checkpoint(name)
 
 
-def _write(store: Store, name: str, run: Calibration, manifest: dict[str, Any]) -> None:
+def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None:
     """Curve and picture, then the checkpoint: until its manifest is there, there is none."""
-    folder = store.folder(name)
     write_curve(folder, run.curve.rows)
     picture = folder / curves.PICTURE_FILE
-    curves.draw_run(picture, name, run.curve.rows, manifest["stages"], run.study())
-    store.write(name, manifest, checkpoints.pack_model(run.model))
+    curves.draw_run(picture, folder.name, run.curve.rows, manifest.stages, run.study())
+    write_checkpoint(folder.name, manifest, run.model)
 
 
 def _check_claim(
@@ -116,47 +122,47 @@ def _comparable(settings: CalibrationSettings) -> dict[str, Any]:
 
 
 def _manifest(
-    run: Calibration, known: sources.KnownModel, chosen: calibration_images.CalibrationImages
-) -> dict[str, Any]:
+    run: Calibration, known: catalogue.KnownModel, chosen: calibration_images.CalibrationImages
+) -> CheckpointManifest:
     """Everything there is to know about a checkpoint but its tensors."""
     import accelerate
     import diffusers
 
     settings = run.settings
-    return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "model": {
-            "name": settings.model,
-            "sha256": sources.checksum(known),
-            "parameters": run.parameters,
-            "description": known.description.model_dump(mode="json"),
-        },
-        "bits": settings.bits_name,
-        "settings": settings.model_dump(mode="json", exclude={"method", "method_settings"}),
-        "method": {
-            "name": run.method.name,
-            "settings": run.method.settings,
-            "perceptual_loss": run.perceptual_name,
-        },
-        "images": {
-            "source": str(settings.images or "the sample: photographs"),
-            "kind": "lr" if chosen.hr is None else "hr, degraded",
-            "count": len(chosen),
-            "sha256": chosen.fingerprint(),
-        },
-        "stages": [vars(result) for result in run.results],
-        "image_psnr": run.results[-1].image_psnr,
-        "seconds": run.curve.seconds(),
-        "peak_memory_bytes": process_peak_bytes(),
-        "layers": [row.as_dict() for row in run.rows],
-        "bounds": {name: layer.nudged_bounds() for name, layer in run.layers.items()},
-        "versions": {
+    return CheckpointManifest(
+        created=created_now(),
+        model=Origin(
+            name=settings.model,
+            sha256=catalogue.checksum(known),
+            parameters=run.parameters,
+            description=known.description,
+        ),
+        bits=settings.bits_name,
+        settings=settings.model_dump(mode="json", exclude={"method", "method_settings"}),
+        method=MethodRecord(
+            name=run.method.name,
+            settings=run.method.settings,
+            perceptual_loss=run.perceptual_name,
+        ),
+        images=ImagesRecord(
+            source=str(settings.images or "the sample: photographs"),
+            kind="lr" if chosen.hr is None else "hr, degraded",
+            count=len(chosen),
+            sha256=chosen.fingerprint(),
+        ),
+        stages=tuple(run.results),
+        image_psnr=run.results[-1].image_psnr,
+        seconds=run.curve.seconds(),
+        peak_memory_bytes=process_peak_bytes(),
+        layers=tuple(run.rows),
+        bounds={name: layer.nudged_bounds() for name, layer in run.layers.items()},
+        versions={
             "passionsr": __version__,
             "torch": str(torch.__version__),
             "diffusers": diffusers.__version__,
             "accelerate": accelerate.__version__,
         },
-    }
+    )
 
 
 @contextlib.contextmanager

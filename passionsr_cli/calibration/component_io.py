@@ -13,7 +13,7 @@ from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.schemes import State
 
 Read = Callable[[Sequence[int]], Tensor]
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.curve_file import Row, read_curve
 from passionsr_cli.errors import OutputError
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -122,8 +122,8 @@ def compare(names: Sequence[str], picture: Path) -> None:
     """Draw several calibrations' curves over each other (PassionSR, figure 5)."""
     if picture.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise OutputError(f"{picture}: pictures are .png, .svg or .pdf")
-    entries = [checkpoints.find(name) for name in names]
-    drawn = [(e.name, read_curve(e.folder), e.manifest["stages"]) for e in entries]
+    entries = [find_checkpoint(name) for name in names]
+    drawn = [(e.name, read_curve(e.folder), e.manifest.stages) for e in entries]
     try:
         draw_comparison(picture, drawn)
     except OSError as error:
@@ -162,12 +162,12 @@ def _draw_losses(axes: Axes, rows: Sequence[Row], run: str = "") -> None:
 def _draw_quality(axes: Axes, runs: Sequence[tuple[str, Any]]) -> None:
     """PSNR of the whole model to the full-precision image after each stage."""
     for name, stages in runs:
-        ends = np.cumsum([stage["seconds"] for stage in stages])
-        values = [stage["image_psnr"] for stage in stages]
+        ends = np.cumsum([stage.seconds for stage in stages])
+        values = [np.nan if stage.image_psnr is None else stage.image_psnr for stage in stages]
         axes.plot(ends, values, marker="o", label=name)
         if len(runs) == 1:
             for stage, end, value in zip(stages, ends, values, strict=True):
-                axes.annotate(stage["name"], (end, value), fontsize=7)
+                axes.annotate(stage.name, (end, value), fontsize=7)
     axes.set(xlabel="seconds", ylabel="dB to the full-precision image")
     axes.grid(alpha=0.3)
     if len(runs) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,19 @@ from passionsr_cli.calibration.losses import StageLoss, relative_error
 from passionsr_cli.calibration.module_schedule import turns_of
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
-from passionsr_cli.calibration.progress import Curve, Listener, StageResult
+from passionsr_cli.calibration.progress import Curve, Listener
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.calibration.smoothing import search_exponents
+from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.fitting.loop import Batch, Progress, write_state
 from passionsr_cli.methods.stages import Method, Stage
 from passionsr_cli.models.components import COMPONENTS, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import LayerRow, quantized_layers, set_state
+from passionsr_cli.quantization.convert import quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import Part, State
+from passionsr_cli.quantization.schemes import LayerRecord, Learnable, State
 
 STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
 # What a stage does is measured on so many images.
@@ -65,7 +67,7 @@ class Calibration:
         self.images, self.folder = images, folder
         self.accelerator, self.listener = accelerator, listener
         self.curve, self.results = Curve(), list[StageResult]()
-        self.rows: list[LayerRow] = []
+        self.rows: list[LayerRecord] = []
         self.inputs = Inputs(model, images, folder, accelerator, listener.images)
         self.perceptual_name = ""
         model.to(accelerator.device).requires_grad_(False)
@@ -162,23 +164,23 @@ class Calibration:
         """Observe and start what the stage wants started; a second time if the first moved X."""
         design = self.method.design
         branches_scaled = design.branch_start == "scaled"
-        if Part.BRANCH in stage.starts and not branches_scaled:
+        if Learnable.BRANCH in stage.starts and not branches_scaled:
             for layer in layers.values():
                 layer.start_branch(scaled=False)
-        if Part.TRANSFORM in stage.starts:
+        if Learnable.TRANSFORM in stage.starts:
             self._observe(stage, layers)
             for layer in layers.values():
                 layer.start_transform(design.exponent)
             if design.exponents:
                 search_exponents(*self._head(stage), layers, design.exponents, branches_scaled)
-        if Part.BRANCH in stage.starts and branches_scaled:
+        if Learnable.BRANCH in stage.starts and branches_scaled:
             for layer in layers.values():
                 layer.start_branch(scaled=True)
-        if Part.BOUNDS in stage.starts:
+        if Learnable.BOUNDS in stage.starts:
             self._observe(stage, layers)
             for layer in layers.values():
                 layer.start_bounds()
-        if Part.ROUNDING in stage.starts and design.rounding == "gptq":
+        if Learnable.ROUNDING in stage.starts and design.rounding == "gptq":
             what, listen = f"{stage.name}: rounding", self.listener.images
             decide_roundings(*self._head(stage), layers, len(self.images), what, listen)
 
@@ -282,8 +284,9 @@ class Calibration:
         return self.inputs.target(stage.chain[-1])(numbers)
 
     @torch.no_grad()
-    def _image_psnr(self, stage: Stage) -> float:
-        """Mean PSNR (dB, RGB) of the model as far as it is calibrated to the teacher's images."""
+    def _image_psnr(self, stage: Stage) -> float | None:
+        """Mean PSNR (dB, RGB) of the model as far as it is calibrated to the teacher's images;
+        None if one is equal."""
         start = stage.components[0]
         rest = Chain(self.model, COMPONENTS[COMPONENTS.index(start) :])
         read, targets = self.inputs.now(start), self.inputs.target(COMPONENTS[-1])
@@ -292,7 +295,8 @@ class Calibration:
             wanted = targets([number]).clamp(0, 1)
             error = (rest(read([number])).clamp(0, 1) - wanted).square().mean()
             values.append(float(-10 * error.log10()))
-        return sum(values) / len(values)
+        mean = sum(values) / len(values)
+        return mean if math.isfinite(mean) else None
 
     def study(self) -> list[LayerStudy]:
         """What LET did to the layers whose inputs are rounded worst, on the first image."""

@@ -19,8 +19,8 @@ from passionsr_cli.fitting import loop
 from passionsr_cli.methods.stages import Parts, Stage
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import Part
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.schemes import Learnable
 
 OBJECTIVE = "error"
 # A loss this many times its lowest is a run that diverges, not one image harder than another.
@@ -64,7 +64,7 @@ def parameter_groups(
                 continue
             for module in modules:
                 own = module.scheme.num_bits if isinstance(module, Quantizer) else None
-                steps = 1.0 if part is Part.ROUNDING else 2.0 ** -(own or layer.most_bits())
+                steps = 1.0 if part is Learnable.ROUNDING else 2.0 ** -(own or layer.most_bits())
                 factor = steps * rates.get(part.value, 1.0)
                 groups.setdefault(factor, []).extend(module.parameters())
     return [

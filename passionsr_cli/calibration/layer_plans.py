@@ -13,10 +13,18 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.components import component_of, concatenations
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.affine import Scheme
-from passionsr_cli.quantization.convert import ATTENTION, LayerRow, Plan, convert, find_layers
+from passionsr_cli.quantization.convert import convert, find_layers
 from passionsr_cli.quantization.low_rank import check_rank
-from passionsr_cli.quantization.plans import EXCEPTION, FLOATING, AttentionPlan, LayerPlan
+from passionsr_cli.quantization.schemes import (
+    ATTENTION,
+    EXCEPTION,
+    FLOATING,
+    AttentionPlan,
+    LayerPlan,
+    LayerRecord,
+    Plan,
+    Scheme,
+)
 from passionsr_cli.registry import ModelDescription
 
 
@@ -47,7 +55,7 @@ def check_design(
 
 def quantize_model(
     model: OneStepModel, settings: CalibrationSettings, design: LayerDesign
-) -> list[LayerRow]:
+) -> list[LayerRecord]:
     """Convert a model as the settings say; a row for each of its layers."""
     return convert(model, _decider(settings, design, concatenations(model)))
 

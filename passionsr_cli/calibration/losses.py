@@ -15,8 +15,8 @@ from passionsr_cli.methods.stages import Losses
 from passionsr_cli.models.components import Chain
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
 from passionsr_cli.quantization.rounding import AdaptiveRounding
+from passionsr_cli.quantization.schemes import State
 
 # β of the rounding's regularizer falls from the first to the second, after a share of the steps
 # in which nothing is decided yet (AdaRound, arXiv 2004.10568, section 5).

@@ -11,7 +11,7 @@ from passionsr_cli.methods.stages import Parts, Stage
 from passionsr_cli.models.modules import Module, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, set_state
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.schemes import State
 
 
 @dataclass(frozen=True)

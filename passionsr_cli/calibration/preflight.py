@@ -15,7 +15,8 @@ from passionsr_cli.errors import DeviceError, StoreError
 from passionsr_cli.methods.stages import Method
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import ATTENTION, find_layers
+from passionsr_cli.quantization.convert import find_layers
+from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.registry import ModelDescription
 
 ADVICE = "lower crop_px, set gradient_checkpointing: true, or close other programs"

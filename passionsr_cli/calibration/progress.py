@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.fitting.loop import Progress
 
 
@@ -33,24 +33,6 @@ class Quiet:
     def step(self, progress: Progress) -> None: ...
 
     def stage(self, result: StageResult) -> None: ...
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """How a stage went.
-
-    The errors are what its fit lowers, over the same few images before and after it; if it made
-    them larger, the stage's start stays. `image_psnr` (dB) is the whole model's, with the
-    components that are still to come in floating point, to the full-precision image.
-    """
-
-    name: str
-    steps: int
-    start_error: float | None
-    end_error: float | None
-    fit_seconds: float
-    seconds: float
-    image_psnr: float
 
 
 class Curve:

@@ -12,8 +12,8 @@ from passionsr_cli.models.components import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
 from passionsr_cli.quantization.rows import decide_rounding, input_rows
+from passionsr_cli.quantization.schemes import State
 
 # Places of all images together whose inputs are kept of each layer of a module.
 ROWS = 8192

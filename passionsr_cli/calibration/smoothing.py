@@ -11,7 +11,7 @@ from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.models.components import Chain
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.schemes import State
 
 Read = Callable[[Sequence[int]], Tensor]
 

@@ -1,101 +1,145 @@
-"""The checkpoints of this machine: listing, describing, removing."""
+"""The checkpoints of this machine: finding, listing, describing, removing. Imports no torch."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.manifest import CheckpointManifest, load_manifest
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import FLOAT_BITS
-from passionsr_cli.errors import StoreError
-from passionsr_cli.quantization.affine import Scheme
-from passionsr_cli.quantization.convert import LayerRow
-from passionsr_cli.quantization.plans import LayerPlan
-from passionsr_cli.store import Entry, Store
+from passionsr_cli.errors import ModelError, StoreError
+from passionsr_cli.models.catalogue import checksum, find
+from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
+from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
 
 
-def summary(entry: Entry) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A calibrated model on disk: its folder's entry and its manifest."""
+
+    entry: Entry
+    manifest: CheckpointManifest
+
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def folder(self) -> Path:
+        return self.entry.folder
+
+    @property
+    def tensors_path(self) -> Path:
+        return self.entry.tensors_path
+
+
+def read_checkpoint(entry: Entry) -> Checkpoint:
+    """The checkpoint of a store entry. Raises `StoreError` if its manifest is damaged."""
+    return Checkpoint(entry, load_manifest(entry))
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint of this name, or in this folder."""
+    store = Store(CHECKPOINT)
+    if name in store.names():
+        return read_checkpoint(store.read(name))
+    if Path(name).is_dir():
+        return read_checkpoint(read_entry(Path(name), CHECKPOINT))
+    known = ", ".join(store.names()) or "none yet; `passionsr calibrate --bits w8a8` makes one"
+    raise StoreError(f"no checkpoint named '{name}'; there are: {known}")
+
+
+def check_origin(checkpoint: Checkpoint, model_name: str) -> None:
+    """Refuse a checkpoint unless it was made from exactly this model."""
+    known = find(model_name)
+    origin = checkpoint.manifest.model
+    if known.folder is None or checksum(known) != origin.sha256:
+        raise ModelError(
+            f"checkpoint '{checkpoint.name}' was made from '{origin.name}' with weights "
+            f"{origin.sha256[:12]}…, not from this '{model_name}'; leave out --model, or "
+            "calibrate that model"
+        )
+
+
+def summary(checkpoint: Checkpoint) -> dict[str, Any]:
     """What lists show of a checkpoint."""
-    manifest = entry.manifest
-    try:
-        size, parameters = manifest["tensors"]["bytes"], manifest["model"]["parameters"]
-        return {
-            "name": entry.name,
-            "model": manifest["model"]["name"],
-            "bits": manifest["bits"],
-            "method": manifest["method"]["name"],
-            "image_psnr": manifest["image_psnr"],
-            "bytes": size,
-            "share_of_32_bits": size / (4 * parameters),
-            "seconds": manifest["seconds"],
-            "created": manifest["created"],
-        }
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"the manifest of '{entry.name}' is damaged: {error!r}") from error
+    manifest, size = checkpoint.manifest, checkpoint.entry.tensors_file.bytes
+    return {
+        "name": checkpoint.name,
+        "model": manifest.model.name,
+        "bits": manifest.bits,
+        "method": manifest.method.name,
+        "image_psnr": manifest.image_psnr,
+        "bytes": size,
+        "share_of_32_bits": size / (4 * manifest.model.parameters),
+        "seconds": manifest.seconds,
+        "created": manifest.created,
+    }
 
 
 def listing() -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
     """Summaries of the checkpoints, damaged ones with the reason, and unfinished calibrations."""
-    store = Store(checkpoints.KIND)
+    store = Store(CHECKPOINT)
     found: list[dict[str, Any]] = []
     damaged: dict[str, str] = {}
     for name in store.names():
         try:
-            found.append(summary(store.read(name)))
+            found.append(summary(read_checkpoint(store.read(name))))
         except StoreError as error:
             damaged[name] = str(error)
     return found, damaged, unfinished()
 
 
-def describe(entry: Entry) -> dict[str, Any]:
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything there is to say about a checkpoint, for people and programs."""
-    _, rows = checkpoints.describe(entry)
-    manifest = entry.manifest
-    quantized = [row for row in rows if row.plan is not None]
+    manifest = checkpoint.manifest
+    quantized = [record for record in manifest.layers if record.plan is not None]
     return {
-        **summary(entry),
-        "folder": str(entry.folder),
-        "peak_memory_bytes": manifest["peak_memory_bytes"],
-        "stages": manifest["stages"],
-        "images": manifest["images"],
-        "settings": manifest["settings"],
-        "method_settings": manifest["method"]["settings"],
-        "versions": manifest["versions"],
+        **summary(checkpoint),
+        "folder": str(checkpoint.folder),
+        "peak_memory_bytes": manifest.peak_memory_bytes,
+        "stages": [asdict(stage) for stage in manifest.stages],
+        "images": manifest.images.model_dump(exclude_none=True),
+        "settings": manifest.settings,
+        "method_settings": manifest.method.settings,
+        "versions": manifest.versions,
         "quantized_layers": len(quantized),
-        "left_alone": len(rows) - len(quantized),
-        "layer_bits": dict(Counter(bits_of(row) for row in quantized).most_common()),
-        "layers": [_described(row) for row in rows],
+        "left_alone": len(manifest.layers) - len(quantized),
+        "layer_bits": dict(Counter(bits_of(record) for record in quantized).most_common()),
+        "layers": [_described(record) for record in manifest.layers],
     }
 
 
-def bits_of(row: LayerRow) -> str:
+def bits_of(record: LayerRecord) -> str:
     """'w6a6'; an attention, which has no weights, is 'a6'."""
-    activation = FLOAT_BITS if row.activation is None else row.activation.num_bits
-    if not isinstance(row.plan, LayerPlan):
+    activation = FLOAT_BITS if record.activation is None else record.activation.num_bits
+    if not isinstance(record.plan, LayerPlan):
         return f"a{activation}"
-    return f"w{FLOAT_BITS if row.weight is None else row.weight.num_bits}a{activation}"
+    return f"w{FLOAT_BITS if record.weight is None else record.weight.num_bits}a{activation}"
 
 
-def _described(row: LayerRow) -> dict[str, str]:
+def _described(record: LayerRecord) -> dict[str, str]:
     remarks = []
-    if isinstance(row.plan, LayerPlan):
+    if isinstance(record.plan, LayerPlan):
         parts = (
-            ("scale", row.plan.channel_scale),
-            ("shift", row.plan.channel_shift),
-            (f"split at {row.plan.split}", row.plan.split is not None),
+            ("scale", record.plan.channel_scale),
+            ("shift", record.plan.channel_shift),
+            (f"split at {record.plan.split}", record.plan.split is not None),
         )
         remarks = [text for text, there in parts if there]
-    elif row.plan is not None and row.plan.channel_scale:
+    elif record.plan is not None and record.plan.channel_scale:
         remarks = ["scale of q and k"]
     return {
-        "name": row.name,
-        "kind": row.kind,
-        "weights": _scheme(row.weight) if isinstance(row.plan, LayerPlan) else "",
-        "activations": _scheme(row.activation) if row.plan is not None else "",
+        "name": record.name,
+        "kind": record.kind,
+        "weights": _scheme(record.weight) if isinstance(record.plan, LayerPlan) else "",
+        "activations": _scheme(record.activation) if record.plan is not None else "",
         "transformation": ", ".join(remarks),
-        "reason": row.reason,
+        "reason": record.reason,
     }
 
 
@@ -109,17 +153,17 @@ def _scheme(scheme: Scheme | None) -> str:
 
 def what_is_named(name: str) -> str:
     """'checkpoint' or 'unfinished calibration'; refuses a name that is neither."""
-    if name in Store(checkpoints.KIND).names():
+    if name in Store(CHECKPOINT).names():
         return "checkpoint"
     if name in unfinished():
         return "unfinished calibration"
-    checkpoints.find(name)
+    find_checkpoint(name)
     raise StoreError(f"'{name}' is a folder outside the store; delete it yourself")
 
 
 def remove(name: str) -> None:
     """Delete a checkpoint, or else an unfinished calibration, of this name."""
     if what_is_named(name) == "checkpoint":
-        Store(checkpoints.KIND).remove(name)
+        Store(CHECKPOINT).remove(name)
     else:
         shutil.rmtree(run_folder(name))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.config import CalibrationSettings, validate
 from passionsr_cli.errors import StoreError
-from passionsr_cli.store import Store, home
+from passionsr_cli.store import CHECKPOINT, Store, home
 
 SETTINGS_FILE = "settings.json"
 
 
 def run_folder(name: str) -> Path:
     """Where the unfinished run of a checkpoint lives."""
-    return home() / "calibration" / Store(checkpoints.KIND).folder(name).name
+    return home() / "calibration" / Store(CHECKPOINT).folder(name).name
 
 
 def unfinished() -> list[str]:

@@ -10,6 +10,7 @@ import typer
 from passionsr_cli.cli.console import (
     EXIT_INTERRUPTED,
     command,
+    decibels,
     output,
     print_json,
     progress_console,
@@ -26,7 +27,7 @@ from passionsr_cli.cli.options import (
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-    from passionsr_cli.calibration.progress import StageResult
+    from passionsr_cli.checkpoints.manifest import StageResult
     from passionsr_cli.config import CalibrationSettings
     from passionsr_cli.fitting.loop import Progress
 
@@ -169,7 +170,7 @@ def show_result(shown: dict[str, Any]) -> None:
             str(stage["steps"] or ""),
             errors,
             f"{stage['seconds']:.0f}",
-            f"{stage['image_psnr']:.2f}",
+            decibels(stage["image_psnr"]),
         )
     output.print(table)
     output.print(f"{shown['quantized_layers']} layers: {describe_bits(shown['layer_bits'])}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_note
+from passionsr_cli.cli.console import EXIT_ERROR, command, decibels, output, print_json, show_note
 from passionsr_cli.cli.options import JsonOption
 
 app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
@@ -36,7 +36,7 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
             item["model"],
             item["bits"],
             item["method"],
-            "" if item["image_psnr"] is None else f"{item['image_psnr']:.2f}",
+            "" if item["image_psnr"] is None else decibels(item["image_psnr"]),
             f"{item['bytes'] / 1e6:.1f}",
             f"{item['share_of_32_bits']:.3f}",
         )
@@ -60,10 +60,10 @@ def show_checkpoint(
 ) -> None:
     """How a checkpoint was made and what it holds."""
     from passionsr_cli.checkpoints import catalogue
-    from passionsr_cli.checkpoints.checkpoints import find
+    from passionsr_cli.checkpoints.catalogue import find_checkpoint
     from passionsr_cli.cli.calibrate import show_result
 
-    shown = catalogue.describe(find(name))
+    shown = catalogue.describe(find_checkpoint(name))
     if as_json:
         print_json(shown)
         return

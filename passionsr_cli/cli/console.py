@@ -100,3 +100,8 @@ def print_json(value: object) -> None:
         return
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def decibels(psnr: float | None) -> str:
+    """PSNR for people; None, of equal images, is ∞."""
+    return "∞" if psnr is None else f"{psnr:.2f}"

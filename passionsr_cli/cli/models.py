@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     from rich.table import Table
 
-    from passionsr_cli.models.sources import known_models
+    from passionsr_cli.models.catalogue import known_models
 
     known = known_models()
     if as_json:
@@ -67,8 +68,8 @@ def show_model(
     """Parameters and operations of a model, and what quantizing it would save."""
     from rich.table import Table
 
+    from passionsr_cli.models.catalogue import find
     from passionsr_cli.models.costs import compression_rows, measure
-    from passionsr_cli.models.sources import find
 
     known = find(name)
     description = known.description
@@ -185,13 +186,14 @@ def pull_model(
 
 
 def _show_added(entry: Entry, as_json: bool) -> None:
-    manifest = entry.manifest
-    description = manifest["description"]
+    description = entry.manifest["description"]
     if as_json:
-        print_json({"name": entry.name, "folder": str(entry.folder), **manifest})
+        tensors = asdict(entry.tensors_file)
+        shown = {"name": entry.name, "folder": str(entry.folder), **entry.manifest}
+        print_json({**shown, "tensors": tensors})
         return
     output.print(
-        f"{entry.name}: {manifest['tensors']['bytes'] / 1e6:,.0f} MB in {entry.folder}",
+        f"{entry.name}: {entry.tensors_file.bytes / 1e6:,.0f} MB in {entry.folder}",
         soft_wrap=True,
         markup=False,
     )

@@ -18,12 +18,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from passionsr_cli.cli.console import printable, progress_console, show_note
+from passionsr_cli.cli.console import decibels, printable, progress_console, show_note
 from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.reproduction import listener as tables
 
 if TYPE_CHECKING:
-    from passionsr_cli.calibration.progress import StageResult
+    from passionsr_cli.checkpoints.manifest import StageResult
     from passionsr_cli.fitting.loop import Progress as Step
 
 S = TypeVar("S", bound="_Shown")
@@ -166,4 +166,5 @@ class TableProgress(_Shown, tables.Listener):
 
 def stage_line(result: StageResult) -> str:
     """'encoder: 44.21 dB to full precision, 60 s'."""
-    return f"{result.name}: {result.image_psnr:.2f} dB to full precision, {result.seconds:.0f} s"
+    quality = decibels(result.image_psnr)
+    return f"{result.name}: {quality} dB to full precision, {result.seconds:.0f} s"

@@ -22,7 +22,8 @@ from passionsr_cli.conversion.openvino_graph import ComponentGraph, component_gr
 from passionsr_cli.errors import DeviceError
 from passionsr_cli.models.components import COMPONENTS, Chain, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import ATTENTION, find_layers
+from passionsr_cli.quantization.convert import find_layers
+from passionsr_cli.quantization.schemes import ATTENTION
 
 _PREFIX = "__module.model."
 _PRODUCTS = ("Convolution", "MatMul")

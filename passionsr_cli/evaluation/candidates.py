@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from passionsr_cli import __version__
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.settings import Baseline, EvaluationSettings
 from passionsr_cli.inference.open import Source, source_of
-from passionsr_cli.models.sources import no_dial
+from passionsr_cli.models.catalogue import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
 
 Kind = Literal["model", "checkpoint", "baseline", "images"]
@@ -97,17 +97,17 @@ def _models(settings: EvaluationSettings) -> list[str]:
         return list(dict.fromkeys(settings.model))
     if settings.checkpoint:
         # The full precision a checkpoint was made from, where that is still here.
-        origins = (checkpoints.find(name).manifest["model"] for name in settings.checkpoint)
-        return [name for name in dict.fromkeys(str(o["name"]) for o in origins) if _is_here(name)]
+        origins = (find_checkpoint(name).manifest.model.name for name in settings.checkpoint)
+        return [name for name in dict.fromkeys(origins) if _is_here(name)]
     return [] if settings.images or settings.baseline else [EMBEDDED_MODEL]
 
 
 def _is_here(model: str) -> bool:
     from passionsr_cli.errors import PassionSRError
-    from passionsr_cli.models import sources
+    from passionsr_cli.models import catalogue
 
     try:
-        return sources.find(model).folder is not None
+        return catalogue.find(model).folder is not None
     except PassionSRError:
         return False
 

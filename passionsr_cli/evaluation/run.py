@@ -183,4 +183,4 @@ def _model_bytes(row: Row) -> int | None:
         return sum(path.stat().st_size for path in graphs) or None
     if row.source is None or row.source.entry is None:
         return None
-    return int(row.source.entry.manifest["tensors"]["bytes"])
+    return row.source.entry.tensors_file.bytes

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import read_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import Source
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import MANIFEST_FILE, ModelDescription
-from passionsr_cli.store import kind_of, read_entry
+from passionsr_cli.store import CHECKPOINT, MODEL, kind_of, read_entry
 
 TENSORRT = "tensorrt"
 
@@ -94,8 +95,8 @@ def _open_copy(folder: Path, description: ModelDescription) -> Executor:
     from passionsr_cli.inference.torch_executor import TorchExecutor
     from passionsr_cli.system.devices import accelerator
 
-    if kind_of(folder) == checkpoints.KIND:
-        model = checkpoints.load(read_entry(folder, checkpoints.KIND))
+    if kind_of(folder) == CHECKPOINT:
+        model = load_checkpoint(read_checkpoint(read_entry(folder, CHECKPOINT)))
     else:
-        model = sources.load_entry(read_entry(folder, sources.KIND), description)
+        model = loading.load_entry(read_entry(folder, MODEL), description)
     return TorchExecutor(model, accelerator("cpu", "fp32"))

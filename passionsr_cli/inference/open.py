@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passionsr_cli import __version__
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import check_origin, find_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
-from passionsr_cli.store import Entry, Store, kind_of
+from passionsr_cli.store import CHECKPOINT, Entry, Store, kind_of
 from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
 
 if TYPE_CHECKING:
@@ -52,32 +53,37 @@ def source_of(model: str | None, checkpoint: str | None) -> Source:
     """A model by name or folder, or a checkpoint, which then must be one of that model."""
     if checkpoint is None:
         name = model or EMBEDDED_MODEL
-        known = sources.find_present(name)
+        known = catalogue.find_present(name)
         # The same weights may be run at another timestep.
-        made_of = [sources.checksum(known), known.description.model_dump_json()]
+        made_of = [catalogue.checksum(known), known.description.model_dump_json()]
         return Source(
             known.description,
             hashlib.sha256("".join(made_of).encode()).hexdigest(),
             False,
-            lambda: sources.load(name),
-            sources.entry_of(known),
+            lambda: loading.load(name),
+            catalogue.entry_of(known),
         )
-    entry = checkpoints.find(checkpoint)
-    description, _ = checkpoints.describe(entry)
+    found = find_checkpoint(checkpoint)
     if model is not None:
-        checkpoints.check_origin(entry, model)
-    manifest = json.dumps(entry.manifest, sort_keys=True)
-    fingerprint = hashlib.sha256(manifest.encode()).hexdigest()
-    simulated = entry.manifest.get("numerics") == "released"
-    return Source(description, fingerprint, True, lambda: checkpoints.load(entry), entry, simulated)
+        check_origin(found, model)
+    stored = [found.entry.manifest, found.entry.tensors_file.sha256]
+    fingerprint = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+    return Source(
+        found.manifest.model.description,
+        fingerprint,
+        True,
+        lambda: load_checkpoint(found),
+        found.entry,
+        simulated=found.manifest.numerics == "released",
+    )
 
 
 def source_named(name: str) -> Source:
     """A checkpoint or else a model, by its name or folder."""
-    made = Store(checkpoints.KIND).names()
-    if name in made or kind_of(Path(name)) == checkpoints.KIND:
+    made = Store(CHECKPOINT).names()
+    if name in made or kind_of(Path(name)) == CHECKPOINT:
         return source_of(None, name)
-    models = [known.name for known in sources.known_models()]
+    models = [known.name for known in catalogue.known_models()]
     if name not in models and not Path(name).is_dir():
         raise StoreError(
             f"there is no checkpoint or model '{name}'; checkpoints: {', '.join(made) or 'none'}; "

@@ -18,10 +18,9 @@ from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import LBQ, LayerDesign, Offsets, Parts, Stages, component_stages
-from passionsr_cli.quantization.bounds_init import BoundsStart
-from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.schemes import BoundsStart, Learnable
 
-LEARNED: Parts = LBQ | {Part.MERGED}
+LEARNED: Parts = LBQ | {Learnable.MERGED}
 
 
 class EfficientDMSettings(Settings):

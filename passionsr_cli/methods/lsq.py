@@ -12,7 +12,7 @@ from __future__ import annotations
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import LBQ, LayerDesign, Offsets, Stage, Stages, component_stages
 from passionsr_cli.models.components import COMPONENTS
-from passionsr_cli.quantization.bounds_init import BoundsStart
+from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class LSQSettings(Settings):

@@ -9,7 +9,7 @@ from pydantic import Field
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import LBQ, LET, LayerDesign, Parts, ShiftPolicy, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS, DECODER
-from passionsr_cli.quantization.bounds_init import BoundsStart
+from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class PassionSRSettings(Settings):

@@ -12,10 +12,9 @@ from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import LBQ, LayerDesign, Losses, ModuleOrder, Parts, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
-from passionsr_cli.quantization.bounds_init import BoundsStart
-from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.schemes import BoundsStart, Learnable
 
-LEARNED: Parts = frozenset({Part.TRANSFORM, Part.BRANCH, Part.MERGED}) | LBQ
+LEARNED: Parts = frozenset({Learnable.TRANSFORM, Learnable.BRANCH, Learnable.MERGED}) | LBQ
 
 
 class QArtSRSettings(Settings):

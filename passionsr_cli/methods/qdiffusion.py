@@ -20,8 +20,7 @@ from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import LBQ, LayerDesign, Losses, ModuleOrder, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
-from passionsr_cli.quantization.bounds_init import BoundsStart
-from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.schemes import BoundsStart, Learnable
 
 
 class QDiffusionSettings(Settings):
@@ -55,8 +54,8 @@ def stages(settings: QDiffusionSettings) -> tuple[LayerDesign, Stages]:
         weights = Stage(
             f"{part} roundings",
             (part,),
-            starts=LBQ | {Part.ROUNDING},
-            learns=frozenset({Part.ROUNDING}),
+            starts=LBQ | {Learnable.ROUNDING},
+            learns=frozenset({Learnable.ROUNDING}),
             fit=settings.weights,
             losses=Losses(output=0, module=1, rounding=settings.regularizer),
             modules=order,
@@ -65,7 +64,7 @@ def stages(settings: QDiffusionSettings) -> tuple[LayerDesign, Stages]:
         activations = Stage(
             f"{part} activations",
             (part,),
-            learns=frozenset({Part.BOUNDS}),
+            learns=frozenset({Learnable.BOUNDS}),
             fit=settings.activations,
             losses=Losses(output=0, module=1),
             modules=order,

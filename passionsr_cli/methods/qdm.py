@@ -17,7 +17,7 @@ from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import LBQ, LET, LayerDesign, Offsets, Stages, component_stages
-from passionsr_cli.quantization.bounds_init import BoundsStart
+from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class QDMSettings(Settings):

@@ -9,18 +9,17 @@ from typing import Any, Literal
 from passionsr_cli.config import FitSettings
 from passionsr_cli.models.components import COMPONENTS, UNET
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
-from passionsr_cli.quantization.bounds_init import BoundsStart
-from passionsr_cli.quantization.plans import Part, Rounding, ScaleStart, State
+from passionsr_cli.quantization.schemes import BoundsStart, Learnable, Rounding, ScaleStart, State
 
 ShiftPolicy = Literal["none", "unpadded", "all"]
 Order = Literal["forwards", "backwards"]
 Offsets = Literal["none", "activations", "all"]
 Target = Literal["teacher", "noise", "hr"]
-Parts = frozenset[Part]
+Parts = frozenset[Learnable]
 
 NOTHING: Parts = frozenset()
-LET: Parts = frozenset({Part.TRANSFORM})
-LBQ: Parts = frozenset({Part.BOUNDS, Part.WEIGHT_BOUNDS})
+LET: Parts = frozenset({Learnable.TRANSFORM})
+LBQ: Parts = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
 
 
 @dataclass(frozen=True)

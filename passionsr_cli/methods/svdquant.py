@@ -19,8 +19,7 @@ from pydantic import Field
 from passionsr_cli.config import Settings
 from passionsr_cli.methods.stages import LBQ, LayerDesign, Stage, Stages
 from passionsr_cli.models.components import COMPONENTS
-from passionsr_cli.quantization.bounds_init import BoundsStart
-from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.schemes import BoundsStart, Learnable
 
 
 class SVDQuantSettings(Settings):
@@ -51,5 +50,5 @@ def stages(settings: SVDQuantSettings) -> tuple[LayerDesign, Stages]:
         bounds_start=settings.bounds_start,
         rounding=settings.rounding,
     )
-    starts = LBQ | {Part.TRANSFORM, Part.BRANCH, Part.ROUNDING}
+    starts = LBQ | {Learnable.TRANSFORM, Learnable.BRANCH, Learnable.ROUNDING}
     return design, tuple(Stage(part, (part,), starts=starts) for part in COMPONENTS)

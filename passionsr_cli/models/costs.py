@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import ATTENTION, find_layers
+from passionsr_cli.quantization.convert import find_layers
+from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.registry import ModelDescription
 
 OUTPUT_PX = 512

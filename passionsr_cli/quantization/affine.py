@@ -17,49 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from passionsr_cli.config import FEWEST_BITS, MOST_BITS
-from passionsr_cli.errors import ConfigError
+from passionsr_cli.quantization.schemes import Scheme
 from passionsr_cli.quantization.ste import round_through
 
 # Bounds closer together than this stand for a tensor that is constant zero.
 SMALLEST_RANGE = 1e-8
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """Which integers a tensor is quantized to.
-
-    `channel_axis` is the axis along which each slice has bounds of its own (0 for the output
-    channels of a weight), None for one pair per tensor. Without `offset` an asymmetric scheme's
-    zero point is not free: it stands in the middle, 2^(b−1), or at 0 where no value is negative
-    (the signed and unsigned integers of LSQ, arXiv 1902.08153).
-    """
-
-    num_bits: int
-    symmetric: bool = False
-    channel_axis: int | None = None
-    offset: bool = True
-
-    def __post_init__(self) -> None:
-        if not FEWEST_BITS <= self.num_bits <= MOST_BITS:
-            raise ConfigError(
-                f"{self.num_bits} bits cannot be quantized to; use {FEWEST_BITS} to {MOST_BITS}"
-            )
-
-    @property
-    def quant_min(self) -> int:
-        return -self.quant_max if self.symmetric else 0
-
-    @property
-    def quant_max(self) -> int:
-        return (1 << (self.num_bits - 1 if self.symmetric else self.num_bits)) - 1
-
-    def signed_limits(self, signed: bool) -> tuple[int, int]:
-        """How far integers reach below and above zero where both signs occur, or one does."""
-        if self.symmetric:
-            return self.quant_max, self.quant_max
-        half = 1 << (self.num_bits - 1)
-        return (half, half - 1) if signed else (0, self.quant_max)
 
 
 @dataclass(frozen=True)

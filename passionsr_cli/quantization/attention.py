@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
 from passionsr_cli.quantization.bounds_init import start_between
+from passionsr_cli.quantization.frozen import FrozenAttention
 from passionsr_cli.quantization.observers import (
     DeviationObserver,
     MinMaxObserver,
     Observer,
     SampleObserver,
 )
-from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.schemes import AttentionPlan, Learnable, State
 from passionsr_cli.quantization.transform import ChannelTransform, extent
 
 
@@ -63,11 +64,11 @@ class QuantizedAttention(nn.Module):
             for name, observer in group.items()
         }
 
-    def learnable(self) -> dict[Part, list[nn.Module]]:
+    def learnable(self) -> dict[Learnable, list[nn.Module]]:
         """The modules whose parameters are each part of what can be learned."""
         return {
-            Part.TRANSFORM: [] if self.transform is None else [self.transform],
-            Part.BOUNDS: list(self._quantizers().values()),
+            Learnable.TRANSFORM: [] if self.transform is None else [self.transform],
+            Learnable.BOUNDS: list(self._quantizers().values()),
         }
 
     def _quantizers(self) -> dict[str, Quantizer]:

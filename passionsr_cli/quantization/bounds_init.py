@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.observers import Bounds
 from passionsr_cli.quantization.quantizer import Quantizer
-
-BoundsStart = Literal["extremes", "lsq", "mse"]
+from passionsr_cli.quantization.schemes import BoundsStart, Scheme
 
 # What the search tries: so much of a bound is left.
 SHARES = tuple(1 - number / 20 for number in range(20))

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from passionsr_cli.quantization.affine import Grid, fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.bounds_init import start_between
+from passionsr_cli.quantization.frozen import FrozenLayer
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
-from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan, Part, State
 from passionsr_cli.quantization.quantizer import Quantizer, quantizer_on
+from passionsr_cli.quantization.schemes import LayerPlan, Learnable, State
 from passionsr_cli.quantization.transform import (
     Bounds,
     ChannelTransform,
@@ -47,15 +48,15 @@ class QuantizedLayer(QuantizedWeight):
         samples = {f"sample {number}": sample for number, sample in enumerate(self.samples)}
         return {"tensor": self.tensor_observer, "channel": self.channel_observer, **samples}
 
-    def learnable(self) -> dict[Part, list[nn.Module]]:
+    def learnable(self) -> dict[Learnable, list[nn.Module]]:
         """The modules whose parameters are each part of what can be learned."""
-        found: dict[Part, list[nn.Module | None]] = {
-            Part.TRANSFORM: [self.transform],
-            Part.BOUNDS: [self.split, self.input_quantizer],
-            Part.WEIGHT_BOUNDS: [self.weight_quantizer],
-            Part.BRANCH: [self.branch],
-            Part.MERGED: [self.merged],
-            Part.ROUNDING: [self.rounding],
+        found: dict[Learnable, list[nn.Module | None]] = {
+            Learnable.TRANSFORM: [self.transform],
+            Learnable.BOUNDS: [self.split, self.input_quantizer],
+            Learnable.WEIGHT_BOUNDS: [self.weight_quantizer],
+            Learnable.BRANCH: [self.branch],
+            Learnable.MERGED: [self.merged],
+            Learnable.ROUNDING: [self.rounding],
         }
         return {
             part: [module for module in modules if module is not None]

@@ -9,13 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
-from passionsr_cli.quantization.affine import (
-    SMALLEST_RANGE,
-    Grid,
-    Scheme,
-    fake_quantize,
-    grid_between,
-)
+from passionsr_cli.quantization.affine import SMALLEST_RANGE, Grid, fake_quantize, grid_between
+from passionsr_cli.quantization.schemes import Scheme
 
 
 class Quantizer(nn.Module):

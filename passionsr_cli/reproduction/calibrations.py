@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.config import CalibrationSettings, validate
 from passionsr_cli.errors import ConfigError, StoreError
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue
 from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.settings import ReproductionSettings
-from passionsr_cli.store import Entry, Store
+from passionsr_cli.store import CHECKPOINT, Store
 
 # What may differ between a checkpoint that is there and the one a row wants: the model is
 # compared by its weights, and the others change no number.
@@ -32,22 +32,22 @@ class Calibration:
     @property
     def state(self) -> Literal["there", "unfinished", "to do"]:
         """Raises `StoreError` if another checkpoint has the name."""
-        if Store(checkpoints.KIND).exists(self.name):
+        if Store(CHECKPOINT).exists(self.name):
             self.found()
             return "there"
         return "unfinished" if self.name in unfinished() else "to do"
 
-    def found(self) -> Entry:
+    def found(self) -> Checkpoint:
         """The checkpoint, which is in the store; refused if it was made otherwise."""
-        entry = checkpoints.find(self.name)
-        known = sources.find_present(self.settings.model)
-        if difference := _difference(entry, sources.checksum(known), self.settings):
+        checkpoint = find_checkpoint(self.name)
+        known = catalogue.find_present(self.settings.model)
+        if difference := _difference(checkpoint, catalogue.checksum(known), self.settings):
             raise StoreError(
                 f"the checkpoint '{self.name}' that is there {difference}; delete it with "
                 f"`passionsr checkpoints remove {self.name}`, or give these settings as a file "
                 "of another name by --config"
             )
-        return entry
+        return checkpoint
 
 
 def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibration:
@@ -65,17 +65,17 @@ def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibr
     return Calibration(name, chosen)
 
 
-def _difference(entry: Entry, weights: str, settings: CalibrationSettings) -> str:
+def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSettings) -> str:
     """How a checkpoint was made otherwise than a row wants it, or ''."""
-    manifest = entry.manifest
-    if manifest["model"]["sha256"] != weights:
+    manifest = checkpoint.manifest
+    if manifest.model.sha256 != weights:
         return f"is of another model than '{settings.model}'"
     try:
-        made = validate(manifest["settings"], CalibrationSettings, entry.name)
+        made = validate(manifest.settings, CalibrationSettings, checkpoint.name)
     except ConfigError:
         return "was made by another version"
     before, now = _settings_of(made), _settings_of(settings)
-    before |= manifest["method"]["settings"]
+    before |= manifest.method.settings
     now |= methods.build(settings).settings
     for key in {**before, **now}:
         if before.get(key) != now.get(key):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from passionsr_cli.evaluation import listener
 
 if TYPE_CHECKING:
-    from passionsr_cli.calibration.progress import StageResult
+    from passionsr_cli.checkpoints.manifest import StageResult
     from passionsr_cli.fitting.loop import Progress
 
 

@@ -12,13 +12,12 @@ import tempfile
 from typing import IO, Any
 
 from passionsr_cli.benchmark.processes import ending
-from passionsr_cli.calibration.progress import StageResult
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
+from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.errors import DeviceError, PassionSRError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.reproduction.calibrations import Calibration
 from passionsr_cli.reproduction.listener import Listener
-from passionsr_cli.store import Entry
 
 COMMAND = (sys.executable, "-m", "passionsr_cli.reproduction.worker")
 # After Ctrl-C, which the child hears too, a fit ends its step and saves.
@@ -26,7 +25,7 @@ SAVING_SECONDS = 10
 _log = logging.getLogger(__name__)
 
 
-def calibrate(calibration: Calibration, listener: Listener) -> Entry:
+def calibrate(calibration: Calibration, listener: Listener) -> Checkpoint:
     """Make a row's checkpoint, going on with an unfinished run of its name.
 
     Raises `PassionSRError` with what the calibration said, or with how its process ended.
@@ -56,7 +55,7 @@ def calibrate(calibration: Calibration, listener: Listener) -> Entry:
             process.kill()
             raise
         _give_up(code, error, messages)
-    return checkpoints.find(calibration.name)
+    return find_checkpoint(calibration.name)
 
 
 def _converse(process: subprocess.Popen[str], request: dict[str, Any], listener: Listener) -> str:

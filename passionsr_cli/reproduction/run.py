@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from passionsr_cli.checkpoints.catalogue import Checkpoint
 from passionsr_cli.config import CalibrationSettings, settings_from
 from passionsr_cli.data.pairs import find_dataset
 from passionsr_cli.errors import OutputError, PassionSRError
@@ -17,7 +18,7 @@ from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.run import Evaluation
 from passionsr_cli.metrics.catalogue import PROTOCOLS
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import measure
 from passionsr_cli.reproduction.calibrations import Calibration, calibration_of
 from passionsr_cli.reproduction.definitions import (
@@ -40,16 +41,15 @@ from passionsr_cli.reproduction.results import (
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
 from passionsr_cli.reproduction.writing import write_table
-from passionsr_cli.store import Entry
 
-Calibrate = Callable[[Calibration, Listener], Entry]
+Calibrate = Callable[[Calibration, Listener], Checkpoint]
 
 
 def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]:
     """Each row, its checkpoint's name, and whether that is there, unfinished or to do, or else
     why it cannot be made; both empty for rows that need none."""
     definition = read_table(settings.table)
-    sources.find_present(settings.model)
+    catalogue.find_present(settings.model)
     planned = []
     for row in definition.chosen_rows(settings.only):
         name, state = "", ""
@@ -81,7 +81,7 @@ def reproduce(
 def _sizes(
     settings: ReproductionSettings, definition: TableDefinition, rows: tuple[RowDefinition, ...]
 ) -> Table:
-    costs = measure(sources.find(settings.model).description)
+    costs = measure(catalogue.find(settings.model).description)
     published, columns = published_table(definition.published), definition.shown_columns(None)
     whose, lines = Path(settings.model).name, list[Line]()
     for row in rows:
@@ -160,8 +160,8 @@ class _Reproduction:
             values = self._evaluate(row_of_checkpoint(name, self.evaluated))
         except PassionSRError as error:
             return unfinished_line(row, self.whose, self.columns, name, str(error))
-        values["hours"] = manifest["seconds"] / 3600
-        values["memory_gb"] = manifest["peak_memory_bytes"] / 1e9
+        values["hours"] = manifest.seconds / 3600
+        values["memory_gb"] = manifest.peak_memory_bytes / 1e9
         return our_line(row, self.whose, self.columns, values, name)
 
     def _evaluate(self, row: Row) -> dict[str, float]:

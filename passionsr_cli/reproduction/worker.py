@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from passionsr_cli import methods
 from passionsr_cli.calibration.calibrate import calibrate_model
-from passionsr_cli.calibration.progress import StageResult
+from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import PassionSRError
 from passionsr_cli.fitting.loop import Progress

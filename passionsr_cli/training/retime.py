@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.models.catalogue import KnownModel, entry_of
+from passionsr_cli.models.loading import load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import rates
-from passionsr_cli.models.sources import KnownModel, entry_of, load_entry
 from passionsr_cli.registry import ModelDescription
 
 

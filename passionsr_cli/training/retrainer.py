@@ -16,9 +16,10 @@ from torch import Tensor
 from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
+from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, Chain, component_of
+from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import KnownModel, load
 from passionsr_cli.training import adapters
 from passionsr_cli.training.losses import as_model_input
 from passionsr_cli.training.retime import moved

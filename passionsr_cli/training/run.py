@@ -16,9 +16,10 @@ from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.planning import find_images
-from passionsr_cli.models.sources import KIND, checksum, find_present, save
+from passionsr_cli.models.catalogue import checksum, find_present
+from passionsr_cli.models.loading import save
 from passionsr_cli.registry import ModelDescription, model_names
-from passionsr_cli.store import Entry, Store, home, shortest
+from passionsr_cli.store import MODEL, Entry, Store, home, shortest
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.training.retime import described_at
 from passionsr_cli.training.retrainer import Agreement, Retrainer
@@ -42,7 +43,7 @@ def train_model(
     The unfinished run lives in the user's data directory under `training/NAME`; the same call
     takes it up again, a call with other settings is refused.
     """
-    store = Store(KIND)
+    store = Store(MODEL)
     _check_free(store, name)
     if not photos.is_dir():
         raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
@@ -75,7 +76,7 @@ def retrain_model(
 
     Learns from the `sample:` photographs unless there is a folder. Goes on like `train_model`.
     """
-    store = Store(KIND)
+    store = Store(MODEL)
     _check_free(store, name)
     known = find_present(settings.model)
     description = described_at(known.description, settings.timestep)

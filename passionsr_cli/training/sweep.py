@@ -24,10 +24,11 @@ from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
+from passionsr_cli.models.catalogue import KnownModel, entry_of, find_present
 from passionsr_cli.models.components import DECODER, ENCODER, UNET, Chain
+from passionsr_cli.models.loading import load, load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import signal_and_noise
-from passionsr_cli.models.sources import KnownModel, entry_of, find_present, load, load_entry
 from passionsr_cli.training.retime import described_at
 
 

@@ -16,9 +16,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, Stateful, cosine
+from passionsr_cli.models.catalogue import entry_of, find_present
 from passionsr_cli.models.components import component_of
+from passionsr_cli.models.loading import load_entry
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import entry_of, find_present, load_entry
 from passionsr_cli.training.batches import TrainingBatches
 from passionsr_cli.training.ends import Ends, natural_starts_as_faithful, silent_blocks_skipped
 from passionsr_cli.training.initialisation import start_as_interpolator

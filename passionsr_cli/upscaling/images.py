@@ -15,7 +15,7 @@ from passionsr_cli.imaging.planning import Job, Present, Refused
 from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.open import Source, open_executor, source_of
 from passionsr_cli.inference.tiled import TiledUpscaler
-from passionsr_cli.models.sources import check_dial
+from passionsr_cli.models.catalogue import check_dial
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes

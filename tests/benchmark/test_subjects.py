@@ -6,10 +6,11 @@ import torch
 
 from passionsr_cli.benchmark.subjects import make_checkpoint, make_random_model, quantize_min_max
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.methods.stages import PLAIN, LayerDesign
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -20,9 +21,9 @@ def test_random_weights_are_the_same_each_time(tiny_folder: Path, tmp_path: Path
     for name in ("one", "two"):
         torch.rand(3)
         make_random_model(str(tiny_folder), str(tmp_path / name))
-    one, two = (sources.find(str(tmp_path / name)) for name in ("one", "two"))
-    assert sources.checksum(one) == sources.checksum(two)
-    model = sources.load(str(tmp_path / "one"))
+    one, two = (catalogue.find(str(tmp_path / name)) for name in ("one", "two"))
+    assert catalogue.checksum(one) == catalogue.checksum(two)
+    model = loading.load(str(tmp_path / "one"))
     assert model.context.abs().min() > 0
     assert bool(model(torch.rand(1, 3, 32, 32)).isfinite().all())
 
@@ -56,11 +57,11 @@ def test_bounds_are_the_extremes_of_one_image(tiny_model: OneStepModel) -> None:
 
 def test_the_checkpoint_runs_like_any_other(tiny_folder: Path, tmp_path: Path) -> None:
     make_checkpoint(str(tiny_folder), "w4a8", "maxmin", 32, str(tmp_path / "w4a8"))
-    entry = checkpoints.find(str(tmp_path / "w4a8"))
-    _, rows = checkpoints.describe(entry)
+    entry = find_checkpoint(str(tmp_path / "w4a8"))
+    rows = entry.manifest.layers
     widths = {row.weight.num_bits for row in rows if row.weight is not None}
     assert widths == {4, 8}
-    assert bool(checkpoints.load(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())
+    assert bool(load_checkpoint(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())
 
 
 def test_a_method_gives_its_layers(tiny_model: OneStepModel) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from passionsr_cli.benchmark.timing import repeat, run_tile
 from passionsr_cli.errors import ModelError
 from passionsr_cli.inference.torch_executor import TorchExecutor
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.system.devices import accelerator
 
 
@@ -44,7 +44,7 @@ def test_the_warm_up_does_not_count() -> None:
 def test_both_layouts_are_what_they_say_and_agree(tiny_folder: Path) -> None:
     image, results = torch.rand(1, 3, 32, 32), []
     for layout in (torch.contiguous_format, torch.channels_last):
-        model = sources.load(str(tiny_folder))
+        model = loading.load(str(tiny_folder))
         strides: set[bool] = set()
 
         def look(layer, inputs, output, strides=strides, layout=layout):  # type: ignore[no-untyped-def]
@@ -61,7 +61,7 @@ def test_both_layouts_are_what_they_say_and_agree(tiny_folder: Path) -> None:
 
 
 def test_an_image_that_is_not_finite_is_no_result(tiny_folder: Path) -> None:
-    model = sources.load(str(tiny_folder))
+    model = loading.load(str(tiny_folder))
     nn.init.constant_(model.context, torch.nan)
     executor = TorchExecutor(model, accelerator("cpu", "fp32"))
     with pytest.raises(ModelError, match="not finite"):

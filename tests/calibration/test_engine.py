@@ -8,17 +8,19 @@ import pytest
 import torch
 
 from passionsr_cli import api
-from passionsr_cli.calibration.progress import Quiet, StageResult
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.calibration.progress import Quiet
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.manifest import StageResult
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, FitError, StoreError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.models.loading import load, save
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import load, save
-from passionsr_cli.quantization.plans import Part
+from passionsr_cli.quantization.schemes import Learnable
 
 STEPS = 6
 
@@ -64,19 +66,19 @@ class _KillAt(Quiet):
 
 
 def _tensors(name: str) -> dict[str, torch.Tensor]:
-    return checkpoints.find(name).tensors()
+    return find_checkpoint(name).tensors()
 
 
 def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
     plain = api.calibrate(_settings(tiny_folder, method="maxmin"), "plain")
     learned = api.calibrate(_settings(tiny_folder), "learned")
-    assert learned.manifest["image_psnr"] > plain.manifest["image_psnr"]
-    assert [stage["name"] for stage in learned.manifest["stages"]] == [
+    assert learned.manifest.image_psnr > plain.manifest.image_psnr
+    assert [stage.name for stage in learned.manifest.stages] == [
         "encoder",
         "unet",
         "decoder",
     ]
-    assert [stage["steps"] for stage in learned.manifest["stages"]] == [STEPS] * 3
+    assert [stage.steps for stage in learned.manifest.stages] == [STEPS] * 3
 
 
 @torch.no_grad()
@@ -85,10 +87,10 @@ def test_learning_the_noise_of_a_dial_helps_both_its_ends(dial_folder: Path) -> 
     values = {"vae": "fp", "crops": 6, "crop_px": 64, "method_settings": own}
     settings = [_settings(dial_folder, method=name, **values) for name in ("maxmin", "qdm")]
     entries = [api.calibrate(each, each.method) for each in settings]
-    (unet,) = entries[1].manifest["stages"]
-    assert unet["end_error"] < unet["start_error"]
+    (unet,) = entries[1].manifest.stages
+    assert unet.end_error < unet.start_error
     full = load(str(dial_folder))
-    plain, learned = (checkpoints.load(entry) for entry in entries)
+    plain, learned = (load_checkpoint(entry) for entry in entries)
     assert learned.description == full.description
     photographs = [samples.low_resolution(f"sample:{name}") for name in ("coffee", "astronaut")]
     small = [each[:, at : at + 16, at : at + 16] for each in photographs for at in (10, 50)]
@@ -108,9 +110,9 @@ def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:
     plain = api.calibrate(
         _settings(tiny_folder, passionsr={"component": {**wild, "learning_rate": 1e-9}}), "still"
     )
-    first = entry.manifest["stages"][0]
-    assert first["end_error"] > first["start_error"]
-    assert first["start_error"] == plain.manifest["stages"][0]["start_error"]
+    first = entry.manifest.stages[0]
+    assert first.end_error > first.start_error
+    assert first.start_error == plain.manifest.stages[0].start_error
     one, two = _tensors("wild"), _tensors("still")
     encoder = [name for name in one if name.startswith("vae.encoder")]
     assert all(torch.equal(one[name], two[name]) for name in encoder if name.endswith("weight"))
@@ -218,7 +220,7 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
         def step(self, progress: Progress) -> None:
             if progress.stage == "unet" and progress.step == 3:
                 layer = calibrations[0].layers["unet.mid_block.resnets.0.conv1"]
-                for parameter in layer.learnable()[Part.TRANSFORM][0].parameters():
+                for parameter in layer.learnable()[Learnable.TRANSFORM][0].parameters():
                     parameter.data.fill_(math.nan)
 
     calibrations: list[engine.Calibration] = []
@@ -261,24 +263,24 @@ def test_the_ablation_of_the_paper_is_configuration(tiny_folder: Path) -> None:
     bare = {"transformation": False, "distributed": False}
     for name, changes in (("let", joint), ("lbq", bare)):
         entry = api.calibrate(_settings(tiny_folder, passionsr=changes), name)
-        assert [stage["name"] for stage in entry.manifest["stages"]] == ["joint"]
+        assert [stage.name for stage in entry.manifest.stages] == ["joint"]
     transformed = [key for key in _tensors("let") if key.endswith("channel_scale")]
     assert len(transformed) > 50
     assert not [key for key in _tensors("lbq") if key.endswith("channel_scale")]
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(tiny_folder: Path) -> None:
-    one = api.calibrate(_settings(tiny_folder), "plain").manifest["stages"]
+    one = api.calibrate(_settings(tiny_folder), "plain").manifest.stages
     saving = _settings(tiny_folder, gradient_checkpointing=True)
-    two = api.calibrate(saving, "saving").manifest["stages"]
+    two = api.calibrate(saving, "saving").manifest.stages
     for plain, other in zip(one, two, strict=True):
-        assert plain["end_error"] == pytest.approx(other["end_error"], rel=1e-3)
+        assert plain.end_error == pytest.approx(other.end_error, rel=1e-3)
 
 
 def test_the_unet_alone_can_be_calibrated(tiny_folder: Path) -> None:
     entry = api.calibrate(_settings(tiny_folder, vae="fp"), "unet-only")
-    assert [stage["name"] for stage in entry.manifest["stages"]] == ["unet"]
-    assert entry.manifest["bits"] == "unet-w4a4-vae-fp"
+    assert [stage.name for stage in entry.manifest.stages] == ["unet"]
+    assert entry.manifest.bits == "unet-w4a4-vae-fp"
 
 
 def test_photographs_can_be_the_decoders_target(tiny_folder: Path, tmp_path: Path) -> None:
@@ -338,4 +340,4 @@ def test_a_layer_that_sees_only_zeros_is_no_obstacle(
     save(tmp_path / "zeros", tiny_model, {})
     settings = _settings(tmp_path / "zeros")
     entry = api.calibrate(settings, "zeros")
-    assert bool(checkpoints.load(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())
+    assert bool(load_checkpoint(entry)(torch.rand(1, 3, 32, 32)).isfinite().all())

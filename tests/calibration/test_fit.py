@@ -7,9 +7,8 @@ from torch import nn
 from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.config import FitSettings
 from passionsr_cli.methods.stages import LBQ, LET, Parts
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
-from passionsr_cli.quantization.plans import LayerPlan
+from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 
 
 @pytest.fixture

@@ -12,15 +12,14 @@ from passionsr_cli.checkpoints.catalogue import bits_of
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import PLAIN, LayerDesign
+from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import find_present
-from passionsr_cli.quantization.convert import LayerRow
-from passionsr_cli.quantization.plans import EXCEPTION, LayerPlan
+from passionsr_cli.quantization.schemes import EXCEPTION, LayerPlan, LayerRecord
 
 ALL = LayerDesign(True, "unpadded", split=True)
 
 
-def _rows(model: OneStepModel, **settings: object) -> dict[str, LayerRow]:
+def _rows(model: OneStepModel, **settings: object) -> dict[str, LayerRecord]:
     rows = quantize_model(model, CalibrationSettings(**settings), ALL)  # type: ignore[arg-type]
     return {row.name: row for row in rows}
 

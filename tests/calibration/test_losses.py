@@ -14,7 +14,7 @@ from passionsr_cli.models.components import Chain
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.schemes import State
 
 MODULE = "unet.down_blocks.1.resnets.0"
 ATTENTION = "unet.down_blocks.1.attentions.0"

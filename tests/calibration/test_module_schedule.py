@@ -8,7 +8,7 @@ from passionsr_cli.config import CalibrationSettings, FitSettings
 from passionsr_cli.methods.stages import PLAIN, ModuleOrder, Stage
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, quantized_layers
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.schemes import State
 
 STEPS = 3
 

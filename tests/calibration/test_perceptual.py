@@ -8,7 +8,7 @@ import torch
 
 from passionsr_cli import api
 from passionsr_cli.calibration.perceptual import FEATURES, EncoderFeatures, perceptual_distance
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
@@ -67,8 +67,8 @@ def test_a_manifest_says_what_was_used(tiny_folder: Path) -> None:
         }
     )
     entry = api.calibrate(settings, "used")
-    assert entry.manifest["method"]["perceptual_loss"] == FEATURES
-    assert checkpoints.find("used").manifest["method"]["perceptual_loss"] == FEATURES
+    assert entry.manifest.method.perceptual_loss == FEATURES
+    assert find_checkpoint("used").manifest.method.perceptual_loss == FEATURES
 
 
 def test_a_refusal_leaves_nothing_to_resume(calibrate: Callable[..., str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from passionsr_cli import api
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.config import CalibrationSettings
 
 
@@ -39,13 +39,13 @@ def test_two_processes_learn_what_one_does_from_their_batches_together(
     assert done.returncode == 0, done.stderr[-2000:]
     # One of them speaks.
     assert json.loads(done.stdout)["name"] == "two"
-    two = checkpoints.find("two").manifest["stages"]
+    two = find_checkpoint("two").manifest.stages
     one = api.calibrate(CalibrationSettings.model_validate({**values, "batch_size": 2}), "one")
     # The encoder's images are the same in both, and so is its start. Each process divides by the
     # target of its own image, so the steps are alike, not the same: Adam makes
     # full steps even of gradients that are noise.
-    first, other = one.manifest["stages"][0], two[0]
-    assert other["start_error"] == pytest.approx(first["start_error"], rel=1e-4)
-    assert other["end_error"] == pytest.approx(first["end_error"], rel=0.3)
-    assert other["end_error"] < 0.9 * other["start_error"]
-    assert [stage["name"] for stage in two] == ["encoder", "unet", "decoder"]
+    first, other = one.manifest.stages[0], two[0]
+    assert other.start_error == pytest.approx(first.start_error, rel=1e-4)
+    assert other.end_error == pytest.approx(first.end_error, rel=0.3)
+    assert other.end_error < 0.9 * other.start_error
+    assert [stage.name for stage in two] == ["encoder", "unet", "decoder"]

@@ -14,8 +14,8 @@ from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
 from passionsr_cli.quantization.rounding import DecidedRounding
+from passionsr_cli.quantization.schemes import State
 
 COUNT = 3
 

@@ -11,16 +11,18 @@ from safetensors.torch import load_file, save_file
 
 from passionsr_cli import api
 from passionsr_cli.calibration import curves
-from passionsr_cli.checkpoints import catalogue, checkpoints
-from passionsr_cli.checkpoints.checkpoints import check_origin, find, load
+from passionsr_cli.checkpoints import catalogue
+from passionsr_cli.checkpoints import tensors as packed
+from passionsr_cli.checkpoints.catalogue import Checkpoint, check_origin, find_checkpoint
 from passionsr_cli.checkpoints.curve_file import read_curve
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import save
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.store import Entry
+from passionsr_cli.store import checksum
 from passionsr_cli.system.files import sha256_of
 
 QUICK_QARTSR = {
@@ -32,7 +34,7 @@ QUICK_QARTSR = {
 }
 
 
-def _calibrate(model: Path, name: str, **changes: Any) -> Entry:
+def _calibrate(model: Path, name: str, **changes: Any) -> Checkpoint:
     fits = {
         key: {"steps": 2, "learning_rate": 0.01} for key in ("component", "let", "lbq", "joint")
     }
@@ -69,15 +71,13 @@ def test_a_loaded_checkpoint_computes_what_was_calibrated(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     made: list[OneStepModel] = []
-    plain = checkpoints.pack_model
-    monkeypatch.setattr(
-        checkpoints, "pack_model", lambda model: (made.append(model), plain(model))[1]
-    )
+    plain = packed.pack_model
+    monkeypatch.setattr(packed, "pack_model", lambda model: (made.append(model), plain(model))[1])
     entry = _calibrate(tiny_folder, "x", **changes)
-    loaded = load(find("x"))
+    loaded = load_checkpoint(find_checkpoint("x"))
     upscaled = torch.rand(1, 3, 32, 32)
     assert torch.equal(loaded(upscaled), made[0](upscaled))
-    again = load(find(str(entry.folder)))
+    again = load_checkpoint(find_checkpoint(str(entry.folder)))
     assert torch.equal(loaded(upscaled), again(upscaled))
 
 
@@ -99,7 +99,7 @@ def test_its_integers_can_be_read_from_the_documented_format(tiny_folder: Path) 
     codes = (bits.reshape(-1, 6) * 2 ** np.arange(6)).sum(1).reshape(16, 16, 3, 3)
     zero = tensors[f"{name}.weight_zero_point"].reshape(-1, 1, 1, 1)
     weight = (codes - zero) * tensors[f"{name}.weight_scale"].reshape(-1, 1, 1, 1)
-    layer = quantized_layers(load(entry))[name]
+    layer = quantized_layers(load_checkpoint(entry))[name]
     assert isinstance(layer, QuantizedLayer)
     np.testing.assert_allclose(layer.weight.numpy(), weight, rtol=1e-6)
 
@@ -147,11 +147,12 @@ def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> N
     path = entry.folder / "manifest.json"
     manifest = json.loads(path.read_text())
 
-    def rewrite(changed: dict[str, torch.Tensor]) -> Entry:
+    def rewrite(changed: dict[str, torch.Tensor]) -> Checkpoint:
         save_file(changed, entry.tensors_path)
         own = {**manifest["tensors"], "sha256": sha256_of(entry.tensors_path)}
-        path.write_text(json.dumps({**manifest, "tensors": own}))
-        return find("x")
+        stored = {**manifest, "tensors": own}
+        path.write_text(json.dumps({**stored, "checksum": checksum(stored)}))
+        return find_checkpoint("x")
 
     for key in (
         "unet.mid_block.resnets.0.conv1.weight",
@@ -159,9 +160,11 @@ def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> N
         "unet.conv_norm_out.weight",
     ):
         with pytest.raises(ModelError, match="does not fit the manifest of 'x'"):
-            load(rewrite({name: tensor for name, tensor in tensors.items() if name != key}))
+            load_checkpoint(
+                rewrite({name: tensor for name, tensor in tensors.items() if name != key})
+            )
     with pytest.raises(ModelError, match="unknown tensor"):
-        load(rewrite({**tensors, "unet.surplus": torch.zeros(1)}))
+        load_checkpoint(rewrite({**tensors, "unet.surplus": torch.zeros(1)}))
     short = {
         **tensors,
         "unet.mid_block.resnets.0.conv1.weight": tensors["unet.mid_block.resnets.0.conv1.weight"][
@@ -171,18 +174,14 @@ def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> N
     with pytest.raises(
         ModelError, match=r"unet\.mid_block\.resnets\.0\.conv1\.weight has 1727 bytes, not 1728"
     ):
-        load(rewrite(short))
+        load_checkpoint(rewrite(short))
     wide = {**tensors, "unet.conv_norm_out.weight": torch.ones(9)}
     with pytest.raises(ModelError, match="conv_norm_out"):
-        load(rewrite(wide))
-    assert load(rewrite(tensors)) is not None
+        load_checkpoint(rewrite(wide))
+    assert load_checkpoint(rewrite(tensors)) is not None
     entry.tensors_path.write_bytes(entry.tensors_path.read_bytes()[:-3] + b"abc")
     with pytest.raises(StoreError, match="is damaged: its SHA-256"):
-        load(find("x"))
-    del manifest["layers"]
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(StoreError, match="the manifest of 'x' is damaged"):
-        load(find("x"))
+        load_checkpoint(find_checkpoint("x"))
 
 
 def test_a_checkpoint_of_another_model_is_refused(

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from passionsr_cli import registry
 from passionsr_cli.cli.app import app
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store
 
@@ -26,7 +26,7 @@ def test_all_registered_models_are_listed() -> None:
 
 
 def test_a_dial_is_shown_with_its_default(dial_model: OneStepModel) -> None:
-    sources.save(Store("model").folder("mine"), dial_model, {})
+    loading.save(Store("model").folder("mine"), dial_model, {})
     rows = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)["models"]
     found = {row["name"]: row["realism"] for row in rows}
     assert (found["mine"], found["osediff"]) == (0.25, None)

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from passionsr_cli.conversion.openvino_graph import component_graph, layer_node
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
-from passionsr_cli.quantization.plans import LayerPlan, State
+from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 
 def _run(model: openvino.Model, x: Tensor) -> Tensor:

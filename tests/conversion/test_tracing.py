@@ -11,7 +11,7 @@ from passionsr_cli.models.components import COMPONENTS, DECODER, UNET, component
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import State
+from passionsr_cli.quantization.schemes import State
 
 
 @pytest.fixture

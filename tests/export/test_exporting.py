@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from passionsr_cli import api
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
 from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.files import sha256_of
 
@@ -88,7 +89,7 @@ def test_a_dial_is_exported_with_both_heads(
         "default": 0.25,
     }
     executor = formats.find_format(form, None).open(tmp_path / "out", dial_model.description)
-    definition = sources.load(str(dial_folder))
+    definition = loading.load(str(dial_folder))
     x = torch.rand(1, 3, 64, 64, generator=torch.manual_seed(0))
     with torch.no_grad():
         latent = definition.encode(x)
@@ -125,7 +126,7 @@ def test_without_a_size_any_image_goes(
     api.export(calibrate("w8a8"), "onnx", tmp_path / "out")
     form = formats.find_format("onnx", None)
     executor = form.open(tmp_path / "out", tiny_model.description)
-    definition = checkpoints.load(checkpoints.find("w8a8"))
+    definition = load_checkpoint(find_checkpoint("w8a8"))
     x = torch.rand(2, 3, 32, 48)
     with torch.no_grad():
         wanted = definition(x)
@@ -139,7 +140,7 @@ def test_what_is_packed_loads_as_a_checkpoint(
 ) -> None:
     name = calibrate("w3a5")
     api.export(name, "safetensors", tmp_path / "out", size=64)
-    one, other = (checkpoints.load(checkpoints.find(n)) for n in (name, str(tmp_path / "out")))
+    one, other = (load_checkpoint(find_checkpoint(n)) for n in (name, str(tmp_path / "out")))
     x = torch.rand(1, 3, 32, 32)
     assert torch.equal(one(x), other(x))
 

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from passionsr_cli.conversion.tracing import Component, Operation
 from passionsr_cli.export.onnx_graph import INPUT_NAME, program
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
-from passionsr_cli.quantization.plans import LayerPlan, State
+from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 
 class _Layers(nn.Module):

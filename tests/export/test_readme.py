@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from passionsr_cli import api
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.imaging import samples
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
 
@@ -34,7 +35,7 @@ def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_p
     names: dict[str, Any] = {}
     exec(_program("read packed weights"), names)
     read = names["read_weights"](tmp_path / "out")
-    model = checkpoints.load(checkpoints.find(bits))
+    model = load_checkpoint(find_checkpoint(bits))
     layers = {n: x for n, x in quantized_layers(model).items() if isinstance(x, QuantizedLayer)}
     assert read.keys() == layers.keys()
     for name, layer in layers.items():
@@ -69,6 +70,6 @@ def test_the_openvino_export_runs_alone(
     large = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
     x = torch.from_numpy(np.asarray(large, np.float32) / 255).permute(2, 0, 1)[None]
     with torch.no_grad():
-        wanted = sources.load(model)(x)[0].clamp(0, 1)
+        wanted = loading.load(model)(x)[0].clamp(0, 1)
     # The file rounds to 8 bits.
     assert np.abs(found.transpose(2, 0, 1) - wanted.numpy()).max() < 0.6 / 255

@@ -7,8 +7,8 @@ import pytest
 
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.open import open_executor, source_of
+from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import save
 
 
 def _silent(text: str) -> None:

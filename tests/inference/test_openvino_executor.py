@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import Source, open_executor, source_of
 from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
@@ -33,7 +33,7 @@ def test_quantized_layers_run_on_integers(
     ran = executor.ran()
     assert ran.on_integers
     assert ran.floating == ()
-    rows = checkpoints.describe(checkpoints.find(bits))[1]
+    rows = find_checkpoint(bits).manifest.layers
     weighted = {row.name for row in rows if row.plan is not None and row.kind != "attention"}
     assert set(ran.integer) | set(ran.folded) == weighted
     # The timestep and the context are the same for every image.

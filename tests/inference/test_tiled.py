@@ -8,8 +8,8 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.tiled import TiledUpscaler, upscaled_region
 from passionsr_cli.inference.torch_executor import TorchExecutor
+from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.sources import load
 from passionsr_cli.system.devices import accelerator
 
 

@@ -11,7 +11,7 @@ import torch
 
 from passionsr_cli import api
 from passionsr_cli.calibration.progress import Listener, Quiet
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.store import Entry
@@ -82,7 +82,7 @@ def goes_on(calibrated: Calibrate, monkeypatch: pytest.MonkeyPatch) -> Callable[
         with pytest.raises(Kill):
             calibrated("stopped", method, KillAt(where, number), **own)
         calibrated("stopped", method, resume=True, **own)
-        one, two = (checkpoints.find(name).tensors() for name in ("undisturbed", "stopped"))
+        one, two = (find_checkpoint(name).tensors() for name in ("undisturbed", "stopped"))
         return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
     return run

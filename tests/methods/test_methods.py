@@ -8,7 +8,7 @@ from passionsr_cli import methods
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import LBQ, LET
-from passionsr_cli.quantization.plans import Part, State
+from passionsr_cli.quantization.schemes import Learnable, State
 
 
 def _build(name: str = "passionsr", **settings: Any) -> Any:
@@ -85,7 +85,7 @@ def test_efficientdm_learns_adapters_with_their_steps() -> None:
     assert set(method.design.merged_ranks.values()) == {32}
     assert not method.design.ranks
     for stage in method.stages:
-        assert stage.learns == stage.starts == LBQ | {Part.MERGED}
+        assert stage.learns == stage.starts == LBQ | {Learnable.MERGED}
 
 
 def test_qdm_learns_steps_alone() -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from passionsr_cli import methods
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import Stage
-from passionsr_cli.quantization.plans import Part, State
+from passionsr_cli.quantization.schemes import Learnable, State
 from passionsr_cli.store import Entry
 
 FITS = {
@@ -25,7 +25,7 @@ def test_blocks_learn_roundings_and_then_activations() -> None:
     stages = _stages()
     for first, second in zip(stages[::2], stages[1::2], strict=True):
         assert first.components == second.components
-        assert (first.learns, second.learns) == ({Part.ROUNDING}, {Part.BOUNDS})
+        assert (first.learns, second.learns) == ({Learnable.ROUNDING}, {Learnable.BOUNDS})
         assert (first.state, second.state) == (State.QUANTIZING, State.QUANTIZING)
         for stage in (first, second):
             assert stage.modules is not None
@@ -40,7 +40,7 @@ def test_blocks_learn_roundings_and_then_activations() -> None:
 def test_it_comes_nearer_than_maxmin_and_goes_on_where_it_stopped(
     calibrated: Callable[..., Entry], goes_on: Callable[..., bool]
 ) -> None:
-    plain = calibrated("plain", "maxmin").manifest["image_psnr"]
+    plain = calibrated("plain", "maxmin").manifest.image_psnr
     # In mid-turn, where the blocks before are decided and the one in turn is not.
     assert goes_on("qdiffusion", "unet roundings", 7, **FITS)
-    assert checkpoints.find("undisturbed").manifest["image_psnr"] > plain
+    assert find_checkpoint("undisturbed").manifest.image_psnr > plain

@@ -11,7 +11,8 @@ import torch
 
 from passionsr_cli import api
 from passionsr_cli.calibration.progress import Quiet
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.fitting.loop import Progress
 
@@ -48,15 +49,15 @@ def run(tiny_folder: Path) -> Run:
 
 
 def test_all_come_nearer_than_maxmin(run: Run) -> None:
-    plain = run("maxmin", "plain").manifest["image_psnr"]
+    plain = run("maxmin", "plain").manifest.image_psnr
     for name in RIVALS:
         manifest = run(name, name).manifest
-        assert manifest["image_psnr"] > plain, name
-        assert any(stage["end_error"] < stage["start_error"] for stage in manifest["stages"])
+        assert manifest.image_psnr > plain, name
+        assert any(stage.end_error < stage.start_error for stage in manifest.stages)
         # Nothing of an adapter is left beside a layer.
-        found = checkpoints.find(name)
+        found = find_checkpoint(name)
         assert not [key for key in found.tensors() if "branch" in key]
-        assert bool(checkpoints.load(found)(torch.rand(1, 3, 32, 32)).isfinite().all())
+        assert bool(load_checkpoint(found)(torch.rand(1, 3, 32, 32)).isfinite().all())
 
 
 class _Kill(BaseException):
@@ -99,6 +100,6 @@ def test_a_kill_changes_no_integer(
     with pytest.raises(_Kill):
         run(method, "stopped", own, listener=_KillAt(where, number))
     run(method, "stopped", own, resume=True)
-    one, other = (checkpoints.find(name).tensors() for name in ("undisturbed", "stopped"))
+    one, other = (find_checkpoint(name).tensors() for name in ("undisturbed", "stopped"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.store import Entry
@@ -17,12 +17,12 @@ def test_branches_and_gptq_come_nearer_than_maxmin(
 ) -> None:
     plain = calibrated("plain", "maxmin", unet="w2a8").manifest
     nearest = calibrated("nearest", "svdquant", unet="w2a8", ranks=RANKS, rounding="nearest")
-    assert nearest.manifest["image_psnr"] > plain["image_psnr"]
+    assert nearest.manifest.image_psnr > plain.image_psnr
     # A kill among the roundings starts them over.
     assert goes_on("svdquant", "unet: rounding", 5, unet="w2a8", ranks=RANKS)
-    entry = checkpoints.find("undisturbed")
-    assert entry.manifest["image_psnr"] > nearest.manifest["image_psnr"]
-    assert [stage["steps"] for stage in entry.manifest["stages"]] == [0]
+    entry = find_checkpoint("undisturbed")
+    assert entry.manifest.image_psnr > nearest.manifest.image_psnr
+    assert [stage.steps for stage in entry.manifest.stages] == [0]
     branches = {key: x for key, x in entry.tensors().items() if "branch" in key}
     assert branches
     assert all(tensor.equal(tensor.bfloat16()) for tensor in branches.values())

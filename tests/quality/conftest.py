@@ -8,7 +8,7 @@ import torch
 
 from passionsr_cli.imaging.files import write_picture
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.models.sources import load
+from passionsr_cli.models.loading import load
 
 from . import measuring
 from .measuring import Scores, decoded, dial, latents, photographs, read, row_at

@@ -23,11 +23,12 @@ import torch
 
 def main(bits: str) -> None:
     from passionsr_cli import api
-    from passionsr_cli.calibration.progress import Quiet, StageResult
+    from passionsr_cli.calibration.progress import Quiet
     from passionsr_cli.checkpoints.catalogue import describe
+    from passionsr_cli.checkpoints.manifest import StageResult
     from passionsr_cli.config import CalibrationSettings, settings_from
+    from passionsr_cli.models.loading import save
     from passionsr_cli.models.one_step import OneStepModel
-    from passionsr_cli.models.sources import save
     from passionsr_cli.registry import describe as describe_model
 
     class Listener(Quiet):

@@ -22,7 +22,7 @@ from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.tiled import TiledUpscaler
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import EMBEDDED_MODEL
 
@@ -44,7 +44,7 @@ Scores = dict[str, dict[str, float]]
 
 def dial() -> list[float | None]:
     """Settings to measure at: faithful, the default, natural; one None for a model without."""
-    default = sources.find(MODEL).description.realism
+    default = catalogue.find(MODEL).description.realism
     return [None] if default is None else list(dict.fromkeys((0.0, default, 1.0)))
 
 

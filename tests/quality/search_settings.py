@@ -77,7 +77,7 @@ class Judge:
             checkpoint = UpscaleSettings(checkpoint=entry.name, precision="fp32", color_fix="none")
             found = self._results(checkpoint)
         difference = self._mean(found, self.photographs) - self.full_psnr
-        seconds = entry.manifest["seconds"]
+        seconds = entry.manifest.seconds
         return [f"{self._mean(found, self.full):.2f}", f"{difference:+.2f}", f"{seconds:.0f}"]
 
 

@@ -18,11 +18,11 @@ import torch
 import yaml
 from torch import nn
 
-from passionsr_cli.checkpoints import checkpoints
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published.prompts import read_context
-from passionsr_cli.models.sources import save
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.registry import ModelDescription, describe
 
@@ -59,13 +59,13 @@ def test_every_key_is_taken_and_every_layer_computes_the_published_formulas(
     for numerics in ("released", "standard"):
         # Raises unless every key has been taken and every layer found.
         entry = import_checkpoint([file], tmp_path / "x.yaml", str(folder), numerics, numerics)
-        loaded = checkpoints.load(entry)
+        loaded = load_checkpoint(entry)
         layers = {n: x for n, x in loaded.named_modules() if isinstance(x, QuantizedLayer)}
         assert len(layers) == LAYERS
         errors[numerics] = [_error(plain, name, layer, state) for name, layer in layers.items()]
         largest, mean = max(errors[numerics]), sum(errors[numerics]) / LAYERS
         print(f"\nW{bits}A{bits} {numerics}: relative difference to the published formulas at")
-        print(f"most {largest:.2e}, on average {mean:.2e}, {entry.manifest['tensors']['bytes']} B")
+        print(f"most {largest:.2e}, on average {mean:.2e}, {entry.entry.tensors_file.bytes} B")
         image = loaded(torch.rand(1, 3, 64, 64))
         assert torch.isfinite(image).all()
     assert max(errors["released"]) < 1e-5

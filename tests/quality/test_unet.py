@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from passionsr_cli import api
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.models.sources import load
+from passionsr_cli.models.loading import load
 
 from .measuring import (
     HALF_A_LEVEL_DB,

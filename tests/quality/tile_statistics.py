@@ -22,7 +22,7 @@ from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
-from passionsr_cli.models.sources import load
+from passionsr_cli.models.loading import load
 from passionsr_cli.system.devices import accelerator
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]

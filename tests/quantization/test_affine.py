@@ -7,13 +7,8 @@ import pytest
 import torch
 
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.quantization.affine import (
-    Scheme,
-    dequantize,
-    fake_quantize,
-    grid_between,
-    quantize,
-)
+from passionsr_cli.quantization.affine import dequantize, fake_quantize, grid_between, quantize
+from passionsr_cli.quantization.schemes import Scheme
 
 SCHEMES = [
     Scheme(bits, symmetric, axis)

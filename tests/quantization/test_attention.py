@@ -5,9 +5,8 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.plans import AttentionPlan, State
+from passionsr_cli.quantization.schemes import AttentionPlan, Scheme, State
 
 
 def _attention(kind: str) -> tuple[Attention, Tensor, Tensor | None]:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.schemes import Scheme
 
 
 def _values(signed: bool) -> Tensor:

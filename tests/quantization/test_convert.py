@@ -5,16 +5,14 @@ from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.affine import Scheme
-from passionsr_cli.quantization.convert import (
+from passionsr_cli.quantization.convert import apply, convert, quantized_layers
+from passionsr_cli.quantization.schemes import (
     ATTENTION,
+    AttentionPlan,
+    LayerPlan,
     Plan,
-    apply,
-    convert,
-    quantized_layers,
-    row_from,
+    Scheme,
 )
-from passionsr_cli.quantization.plans import AttentionPlan, LayerPlan
 
 
 def _decide(name: str, kind: str, layer: nn.Module) -> tuple[Plan | None, str]:
@@ -39,14 +37,6 @@ def test_every_product_of_a_model_is_converted(tiny_model: OneStepModel) -> None
         ("unet.conv_out", "left alone for this test")
     ]
     torch.testing.assert_close(tiny_model(upscaled), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_rows_survive_a_manifest(tiny_model: OneStepModel) -> None:
-    import json
-
-    rows = convert(tiny_model, _decide)
-    again = [row_from(json.loads(json.dumps(row.as_dict()))) for row in rows]
-    assert again == rows
 
 
 def test_what_cannot_be_quantized_says_why() -> None:

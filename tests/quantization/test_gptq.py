@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.quantization import gptq as module
-from passionsr_cli.quantization.affine import Grid, Scheme, dequantize, grid_between, quantize
+from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
 from passionsr_cli.quantization.gptq import gptq
 from passionsr_cli.quantization.layers import QuantizedConv2d
-from passionsr_cli.quantization.plans import LayerPlan, State
 from passionsr_cli.quantization.rows import decide_rounding, input_rows
+from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 
 def _weight(columns: int) -> tuple[Tensor, Grid]:

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.affine import Scheme, quantize
+from passionsr_cli.quantization.affine import quantize
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
-from passionsr_cli.quantization.plans import LayerPlan, State
+from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 CONVOLUTIONS = [
     {"kernel_size": 3, "padding": 1},

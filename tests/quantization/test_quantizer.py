@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import FitError
-from passionsr_cli.quantization.affine import Grid, Scheme
+from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.observers import (
     LARGEST_SAMPLE,
     DeviationObserver,
@@ -14,6 +14,7 @@ from passionsr_cli.quantization.observers import (
     SampleObserver,
 )
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.schemes import Scheme
 
 
 def _started(x: torch.Tensor, scheme: Scheme) -> Quantizer:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.affine import Grid, Scheme, dequantize, grid_between, quantize
+from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
-from passionsr_cli.quantization.plans import LayerPlan, Rounding, State
 from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding
+from passionsr_cli.quantization.schemes import LayerPlan, Rounding, Scheme, State
 
 
 def _weight() -> Tensor:

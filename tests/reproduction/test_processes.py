@@ -8,7 +8,7 @@ from io import StringIO
 
 import pytest
 
-from passionsr_cli.calibration.progress import StageResult
+from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.errors import DeviceError, PassionSRError
 from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.reproduction import processes
@@ -47,7 +47,7 @@ def test_it_tells_what_it_does_and_its_memory_is_its_own(settings: ReproductionS
     assert entry.name == "tiny-w6a6-passionsr-quick"
     for heard in ("encoder 2/2", "encoder", "decoder"):
         assert heard in listener.heard
-    assert 1e8 < entry.manifest["peak_memory_bytes"] < 1.4e9
+    assert 1e8 < entry.manifest.peak_memory_bytes < 1.4e9
 
 
 def test_its_error_is_ours(settings: ReproductionSettings, monkeypatch: pytest.MonkeyPatch) -> None:

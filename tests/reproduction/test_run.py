@@ -12,15 +12,14 @@ import pytest
 from calibrating import Making
 from PIL import Image
 
-from passionsr_cli.calibration.progress import StageResult
-from passionsr_cli.checkpoints import checkpoints
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
+from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.errors import FitError, PassionSRError
 from passionsr_cli.reproduction.calibrations import Calibration
 from passionsr_cli.reproduction.listener import Listener
 from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
-from passionsr_cli.store import Entry
 
 W8A8, W6A6 = "tiny-w8a8-maxmin-quick", "tiny-w6a6-maxmin-quick"
 PASSIONSR = "tiny-w6a6-passionsr-quick"
@@ -55,9 +54,9 @@ def test_our_numbers_stand_beside_the_published_ones(
     ]
     keys = ["psnr", "ssim", "to_fp_db", "hours", "memory_gb"]
     assert [column.key for column in table.columns] == keys
-    ours, manifest = table.lines[5], checkpoints.find(W6A6).manifest
-    assert ours.values["hours"] == pytest.approx(manifest["seconds"] / 3600)
-    assert ours.values["memory_gb"] == pytest.approx(manifest["peak_memory_bytes"] / 1e9)
+    ours, manifest = table.lines[5], find_checkpoint(W6A6).manifest
+    assert ours.values["hours"] == pytest.approx(manifest.seconds / 3600)
+    assert ours.values["memory_gb"] == pytest.approx(manifest.peak_memory_bytes / 1e9)
     assert ours.values["to_fp_db"] == pytest.approx(_psnr(settings, W6A6, "tiny"), abs=1e-4)
     assert ours.cells[2] == f"{_psnr(settings, W6A6, 'tiny'):.2f}"
     assert table.lines[6].cells == ("15.55", "0.2417", "", "", "")
@@ -81,7 +80,7 @@ def _psnr(settings: ReproductionSettings, one: str, other: str) -> float:
 def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice(
     settings: ReproductionSettings, making: Making
 ) -> None:
-    def stopped(calibration: Calibration, listener: Listener) -> Entry:
+    def stopped(calibration: Calibration, listener: Listener) -> Checkpoint:
         if making.asked:
             raise KeyboardInterrupt
         return making(calibration, listener)
@@ -133,7 +132,7 @@ def test_a_failed_row_says_why_and_the_others_go_on(
 ) -> None:
     """A fit diverges; then a method is not there, and a checkpoint was made otherwise."""
 
-    def diverging(calibration: Calibration, listener: Listener) -> Entry:
+    def diverging(calibration: Calibration, listener: Listener) -> Checkpoint:
         if calibration.settings.unet == "w8a8":
             raise FitError("the loss became nan")
         return making(calibration, listener)

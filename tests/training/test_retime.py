@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.training.retime import described_at, moved
 
@@ -25,8 +25,8 @@ def test_a_moved_model_predicts_what_it_did_times_a_factor(
     tiny_folder: Path, timestep: int
 ) -> None:
     (alpha, sigma), (new_alpha, new_sigma) = _rates(199), _rates(timestep)
-    known = sources.find(str(tiny_folder))
-    model, student = sources.load(str(tiny_folder)), moved(known, timestep)
+    known = catalogue.find(str(tiny_folder))
+    model, student = loading.load(str(tiny_folder)), moved(known, timestep)
     assert student.description.timestep == timestep
     latent = torch.randn(2, 4, 8, 8)
     expected = model.predict(latent) * sigma * new_alpha / (alpha * new_sigma)
@@ -37,7 +37,7 @@ def test_a_moved_model_predicts_what_it_did_times_a_factor(
 def test_both_heads_of_a_dial_are_moved_alike(dial_folder: Path) -> None:
     (alpha, sigma), (new_alpha, new_sigma) = _rates(199), _rates(49)
     factor = sigma * new_alpha / (alpha * new_sigma)
-    model, student = sources.load(str(dial_folder)), moved(sources.find(str(dial_folder)), 49)
+    model, student = loading.load(str(dial_folder)), moved(catalogue.find(str(dial_folder)), 49)
     latent = torch.randn(2, 4, 8, 8)
     for realism in (0, 0.25, 1):
         found, before = (each.predict(latent, realism) for each in (student, model))

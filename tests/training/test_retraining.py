@@ -13,7 +13,7 @@ from passionsr_cli.config import settings_from, validate
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
-from passionsr_cli.models import sources
+from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store, home
 from passionsr_cli.training.retime import moved
@@ -71,7 +71,7 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     values: dict[str, Any], tiny_folder: Path
 ) -> None:
     entry = api.retrain(_settings(values), None, "moved", "cpu", "fp32")
-    known = sources.find("moved")
+    known = catalogue.find("moved")
     assert (known.name, known.description.name, known.description.timestep) == (
         "moved",
         "moved",
@@ -80,12 +80,12 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     made_from = entry.manifest["made_from"]["model"]
     assert made_from == {
         "name": str(tiny_folder),
-        "sha256": sources.checksum(sources.find(str(tiny_folder))),
+        "sha256": catalogue.checksum(catalogue.find(str(tiny_folder))),
         "timestep": 199,
     }
     assert entry.manifest["retraining"]["lora_rank"] == 2
     # Nothing but the UNet was moved, and to float32, not to the halves of a trained model.
-    model, before = sources.load("moved"), sources.load(str(tiny_folder))
+    model, before = loading.load("moved"), loading.load(str(tiny_folder))
     for name, tensor in before.vae.state_dict().items():
         assert torch.equal(model.vae.state_dict()[name], tensor), name
     assert entry.tensors()["unet.conv_in.weight"].dtype == torch.float32
@@ -100,11 +100,11 @@ def test_it_comes_nearer_to_its_teacher(values: dict[str, Any]) -> None:
     stage = {**values["stages"][0], "steps": 60, "learning_rate": 3e-3}
     api.retrain(_settings(values, stages=[stage], lora_rank=4), None, "near", "cpu", "fp32")
     upscaled = bicubic(samples.low_resolution("sample:rocket")[None, :, :16, :16], (64, 64))
-    teacher, start = sources.load(values["model"]), moved(sources.find(values["model"]), 49)
+    teacher, start = loading.load(values["model"]), moved(catalogue.find(values["model"]), 49)
     wanted = _restored(teacher, upscaled)
     before, after = (
         (_restored(model, upscaled) - wanted).square().mean()
-        for model in (start, sources.load("near"))
+        for model in (start, loading.load("near"))
     )
     assert after < 0.7 * before
 
@@ -115,12 +115,12 @@ def test_a_dial_comes_nearer_at_both_its_ends(values: dict[str, Any], dial_folde
     settings = _settings(values, model=str(dial_folder), stages=[stage], lora_rank=4)
     api.retrain(settings, None, "near", "cpu", "fp32")
     upscaled = bicubic(samples.low_resolution("sample:rocket")[None, :, :16, :16], (64, 64))
-    teacher, start = sources.load(str(dial_folder)), moved(sources.find(str(dial_folder)), 49)
+    teacher, start = loading.load(str(dial_folder)), moved(catalogue.find(str(dial_folder)), 49)
     for realism in (0, 1):
         wanted = _restored(teacher, upscaled, realism)
         before, after = (
             (_restored(model, upscaled, realism) - wanted).square().mean()
-            for model in (start, sources.load("near"))
+            for model in (start, loading.load("near"))
         )
         assert after < 0.7 * before
 
@@ -135,8 +135,8 @@ def _restored(
 def test_photographs_can_be_the_teacher_and_the_encoder_can_learn(values: dict[str, Any]) -> None:
     changes = {"teacher": "hr", "components": ["encoder", "unet"], "stages": values["stages"][1:]}
     entry = api.retrain(_settings(values, **changes), None, "hr", "cpu", "fp32")
-    before = sources.load(values["model"]).vae.state_dict()
-    after = sources.load("hr").vae.state_dict()
+    before = loading.load(values["model"]).vae.state_dict()
+    after = loading.load("hr").vae.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any(name.startswith("encoder.") for name in changed)
     assert not any(name.startswith("decoder.") for name in changed)

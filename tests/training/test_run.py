@@ -13,7 +13,7 @@ from passionsr_cli.config import settings_from, validate
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, ModelError, StoreError
 from passionsr_cli.imaging import samples
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store, home
 from passionsr_cli.training.batches import TrainingBatches
@@ -99,7 +99,7 @@ def test_a_training_gives_a_model_that_can_be_used(
     ]
     assert len(entry.manifest["curve"]) == 4
     assert not (home() / "training" / "mine").exists()
-    model = sources.load("mine")
+    model = loading.load("mine")
     assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
     with pytest.raises(StoreError, match="'mine' exists already"):
         api.train(settings, photos, "mine", "cpu", "fp32")
@@ -124,7 +124,7 @@ def test_only_what_learns_changes(settings: TrainingSettings, photos: Path) -> N
 
 def test_the_natural_end_leaves_the_faithful_one(settings: TrainingSettings, photos: Path) -> None:
     api.train(settings, photos, "mine", "cpu", "fp32")
-    model = sources.load("mine")
+    model = loading.load("mine")
     upscaled = torch.rand(1, 3, 64, 64)
     latent = model.encode(upscaled)
     assert not torch.equal(model.predict(latent, 0.0), model.predict(latent, 1.0))

@@ -8,12 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.config import MOST_BITS
-from passionsr_cli.errors import ModelError
-from passionsr_cli.quantization.affine import Scheme, grid_between, quantize
-from passionsr_cli.quantization.packing import pack
-from passionsr_cli.quantization.plans import FrozenAttention, FrozenLayer, LayerPlan
-from passionsr_cli.quantization.released import (
+from passionsr_cli.checkpoints.released.arithmetic import (
     OPERANDS,
     Tensors,
     in_halves,
@@ -21,6 +16,12 @@ from passionsr_cli.quantization.released import (
     released_grid,
     released_round,
 )
+from passionsr_cli.config import MOST_BITS
+from passionsr_cli.errors import ModelError
+from passionsr_cli.quantization.affine import grid_between, quantize
+from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
+from passionsr_cli.quantization.packing import pack
+from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 from passionsr_cli.quantization.transform import Bounds
 
 Layer = nn.Conv2d | nn.Linear

@@ -8,6 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.checkpoints.released.arithmetic import (
+    ReleasedAttention,
+    ReleasedLayer,
+    build_released,
+)
 from passionsr_cli.checkpoints.released.files import ReleasedPart
 from passionsr_cli.checkpoints.released.layers import (
     Quantizers,
@@ -21,28 +26,25 @@ from passionsr_cli.checkpoints.released.layers import (
 from passionsr_cli.config import MOST_BITS
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.convert import ATTENTION, PARTS_SUFFIX, LayerRow, apply, find_layers
+from passionsr_cli.quantization.convert import PARTS_SUFFIX, apply, build_layer, find_layers
+from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.plans import (
+from passionsr_cli.quantization.schemes import (
+    ATTENTION,
     EXCEPTION,
     AttentionPlan,
-    FrozenAttention,
-    FrozenLayer,
     LayerPlan,
-)
-from passionsr_cli.quantization.released import (
-    ReleasedAttention,
+    LayerRecord,
     ReleasedAttentionPlan,
-    ReleasedLayer,
     ReleasedPlan,
+    Scheme,
 )
 
 Numerics = Literal["standard", "released"]
 # What a layer becomes: its rows, and what each of these layers takes up.
 Content = FrozenLayer | FrozenAttention | dict[str, Tensor]
-Converted = list[tuple[LayerRow, Content | None]]
+Converted = list[tuple[LayerRecord, Content | None]]
 
 # What the released code keeps at 8 bits; the preset `published-exceptions` names the same.
 EIGHT_BIT_LAYERS = (
@@ -64,7 +66,7 @@ def convert_model(
     parts: Mapping[str, ReleasedPart],
     numerics: Numerics,
     on_note: Callable[[str], None] = lambda text: None,
-) -> list[LayerRow]:
+) -> list[LayerRecord]:
     """Quantize a model in place by what the files hold; a row for each of its layers."""
     left = {name: tensors for part in parts.values() for name, tensors in part.modules.items()}
     converted: Converted = []
@@ -85,7 +87,7 @@ def convert_model(
     if left:
         raise ModelError(f"nothing takes {', '.join(list(left)[:3])} ({len(left)} in all)")
     rows = [row for row, _ in converted]
-    apply(model, rows)
+    apply(model, rows, build_released if numerics == "released" else build_layer)
     for row, content in converted:
         if content is not None:
             _fill(model.get_submodule(row.name), content)
@@ -124,7 +126,7 @@ def _layer(
         return [(_row(name, kind, layer, standard, _joined(remarks)), contents[0])]
     return [
         (
-            LayerRow(
+            LayerRecord(
                 f"{name}{PARTS_SUFFIX}{number}",
                 kind,
                 content.weight.numel() + (0 if number else _biases(layer)),
@@ -144,7 +146,7 @@ def _attention(
     tensors: Mapping[str, Tensor],
     part: ReleasedPart,
     numerics: Numerics,
-) -> tuple[LayerRow, Content]:
+) -> tuple[LayerRecord, Content]:
     scheme = Scheme(part.settings.act_quant_bits)
     if numerics == "released":
         released = ReleasedAttentionPlan(scheme, True)
@@ -172,11 +174,11 @@ def _halves(found: Quantizers) -> Literal["none", "channels", "tokens"]:
 
 def _row(
     name: str, kind: str, layer: nn.Module, plan: LayerPlan | AttentionPlan | None, reason: str
-) -> LayerRow:
+) -> LayerRecord:
     if not isinstance(layer, (nn.Conv2d, nn.Linear)):
-        return LayerRow(name, kind, 0, plan, reason)
+        return LayerRecord(name, kind, 0, plan, reason)
     count = layer.weight.numel() + _biases(layer)
-    return LayerRow(name, kind, count, plan, reason, tuple(layer.weight.shape))
+    return LayerRecord(name, kind, count, plan, reason, tuple(layer.weight.shape))
 
 
 def _biases(layer: nn.Conv2d | nn.Linear) -> int:

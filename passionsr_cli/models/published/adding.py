@@ -16,9 +16,8 @@ from passionsr_cli.models.published.legacy import Base, read_base
 from passionsr_cli.models.published.lora import Adapters, merge, read_adapters
 from passionsr_cli.models.published.prompts import empty_context, read_context
 from passionsr_cli.models.published.tensor_files import Tensors
-from passionsr_cli.models.sources import KIND
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
-from passionsr_cli.store import Entry, Store, shortest
+from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.files import sha256_of
 
 OnStep = Callable[[str], None]
@@ -46,7 +45,7 @@ def add_model(
 
     Nothing is left behind if anything is wrong with its files. `origin` is noted with it.
     """
-    store = Store(KIND)
+    store = Store(MODEL)
     check_name(name, overwrite)
     tensors, made_from = _put_together(parts, description, on_step)
     _check_space(store.root, tensors)
@@ -90,7 +89,7 @@ def _check_finite(tensors: Tensors, parts: Parts) -> None:
 
 def check_name(name: str, overwrite: bool) -> None:
     """Refuse a name a model cannot have."""
-    store = Store(KIND)
+    store = Store(MODEL)
     folder = store.folder(name)
     if name == EMBEDDED_MODEL:
         raise OutputError(f"'{name}' is the model inside the package; choose another name")

@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from passionsr_cli import api
-from passionsr_cli.checkpoints import catalogue, checkpoints
+from passionsr_cli.checkpoints import catalogue
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.released import importing
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.cli.app import app
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.inference.open import open_executor, source_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import ATTENTION, find_layers, quantized_layers
+from passionsr_cli.quantization.convert import find_layers, quantized_layers
+from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.store import Store
 
 BITS = 6
@@ -160,7 +163,7 @@ def test_released_numerics_compute_what_the_published_code_computes(
     tiny_model: OneStepModel, tiny_folder: Path, files: list[Path], config: Path
 ) -> None:
     import_checkpoint(files, config, str(tiny_folder), "x", "released")
-    loaded = checkpoints.load(checkpoints.find("x"))
+    loaded = load_checkpoint(find_checkpoint("x"))
     # What the model's file holds: its weights are stored in half precision.
     tiny_model.half().float()
     for name in LAYERS:
@@ -180,7 +183,7 @@ def test_released_attention_is_that_of_the_published_code(
 ) -> None:
     import_checkpoint(files, config, str(tiny_folder), "x", "released")
     name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
-    attention = checkpoints.load(checkpoints.find("x")).get_submodule(name)
+    attention = load_checkpoint(find_checkpoint("x")).get_submodule(name)
     heads, width = attention.heads, attention.to_q.weight.shape[0]
     prefix = foreign.ldm_name(f"{name}.to_q", tiny_model.description).removesuffix(".to_q")
     held = torch.load(files[0], weights_only=True)
@@ -220,7 +223,7 @@ def test_standard_numerics_stay_at_the_layer(
     wide = {"Unet": _settings(8, split=True), "Vae": _settings(8)}
     config.write_text(yaml.safe_dump({"quantize_config": wide}))
     import_checkpoint(files, config, str(tiny_folder), "x")
-    loaded = checkpoints.load(checkpoints.find("x"))
+    loaded = load_checkpoint(find_checkpoint("x"))
     for name in LAYERS:
         plain = tiny_model.get_submodule(name)
         x = _input(plain, name)
@@ -238,7 +241,7 @@ def test_an_import_is_a_checkpoint_like_others(
     shown = catalogue.describe(entry)
     assert shown["name"] == f"tiny-w6a6-{'imported' if numerics == 'standard' else numerics}"
     assert not notes
-    layers = quantized_layers(checkpoints.load(entry))
+    layers = quantized_layers(load_checkpoint(entry))
     halves = {name for name in layers if name.endswith((".parts.0", ".parts.1"))}
     assert bool(halves) == (numerics == "standard")
     settings = UpscaleSettings(checkpoint=shown["name"], output=tmp_path / "x.png")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from passionsr_cli.errors import ModelError, OutputError, StoreError
-from passionsr_cli.models import sources
+from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published import adding
 from passionsr_cli.models.published.adding import Parts, add_model
@@ -69,7 +69,7 @@ def test_both_layouts_become_the_same_model(
     assert "vae.decoder.conv_in.weight" in same
     assert "unet.conv_in.weight" not in same
     assert "vae.encoder.conv_in.weight" not in same
-    loaded = sources.load("one")
+    loaded = loading.load("one")
     assert torch.isfinite(loaded(torch.rand(1, 3, 32, 32))).all()
 
 
@@ -104,7 +104,7 @@ def test_a_merged_layer_computes_what_layer_and_adapter_do(
 ) -> None:
     """W x + 8/r · B(A x), the adapter run beside the layer as in training."""
     add_model("merged", tiny_model.description, Parts(ldm, pickle))
-    base, merged = _layer(tiny_model, name), _layer(sources.load("merged"), name)
+    base, merged = _layer(tiny_model, name), _layer(loading.load("merged"), name)
     part, _, inner = name.partition(".")
     state = torch.load(pickle, weights_only=True)[f"state_dict_{part}"]
     halves = {key: state[key] for key in state if key.startswith(f"{inner}.lora_")}
@@ -136,7 +136,7 @@ def test_passionsrs_file_is_osediffs_without_what_its_code_leaves_out(
     one = add_model("one", tiny_model.description, Parts(ldm, pickle))
     two = add_model("two", tiny_model.description, Parts(ldm, tmp_path / "osediff.ckpt"))
     assert two.manifest["made_from"]["adapters"]["unused"] == 1
-    assert one.manifest["tensors"]["sha256"] == two.manifest["tensors"]["sha256"]
+    assert one.tensors_file.sha256 == two.tensors_file.sha256
 
 
 def test_pisa_srs_two_adapters_of_a_layer_add_up(

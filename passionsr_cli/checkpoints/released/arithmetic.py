@@ -15,37 +15,21 @@ It differs from the definition elsewhere in this package (arXiv 2411.17106, its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.quantization.affine import SMALLEST_RANGE
 from passionsr_cli.quantization.attention import QuantizedAttention
+from passionsr_cli.quantization.convert import Quantized, attention_shape
+from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.packing import pack, unpack
-from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, FrozenLayer, LayerPlan
+from passionsr_cli.quantization.schemes import Plan, ReleasedAttentionPlan, ReleasedPlan
 
 Tensors = dict[str, Tensor]
 OPERANDS = ("query", "key", "probability", "value")
 _GRID_NAMES = ("weight_scale", "weight_zero_point", "input_scale", "input_zero_point")
-
-
-@dataclass(frozen=True)
-class ReleasedPlan(LayerPlan):
-    """How a layer is quantized by the released code; `halves` is what its grids split."""
-
-    halves: Literal["none", "channels", "tokens"] = "none"
-    numerics: Literal["released"] = "released"
-
-
-@dataclass(frozen=True)
-class ReleasedAttentionPlan(AttentionPlan):
-    """How the released code quantizes the products of an attention."""
-
-    numerics: Literal["released"] = "released"
 
 
 def round_away(x: Tensor) -> Tensor:
@@ -239,3 +223,14 @@ def in_halves(x: Tensor, count: int, axis: int) -> list[Tensor]:
         return [x]
     cut = x.shape[axis] // 2
     return [x.narrow(axis, 0, cut), x.narrow(axis, cut, x.shape[axis] - cut)]
+
+
+def build_released(layer: nn.Module, plan: Plan) -> Quantized:
+    """The layer that computes what the released code does; for `convert.apply`."""
+    if isinstance(plan, ReleasedAttentionPlan):
+        return ReleasedAttention(*attention_shape(layer), plan)
+    assert isinstance(plan, ReleasedPlan)
+    if isinstance(layer, nn.Conv2d):
+        return ReleasedConv2d(layer, plan)
+    assert isinstance(layer, nn.Linear)
+    return ReleasedLinear(layer, plan)

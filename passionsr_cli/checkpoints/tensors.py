@@ -14,8 +14,8 @@ Tensors of a layer L, as far as it has them:
                                           probability_…, value_…
 
 Layers with the released numerics (manifest: `"numerics": "released"`) have the tensors that
-`quantization/released.py` says. L is `NAME.parts.0` and `NAME.parts.1` where a layer runs as a sum
-over parts of its input channels.
+`checkpoints/released/arithmetic.py` says. L is `NAME.parts.0` and `NAME.parts.1` where a layer runs
+as a sum over parts of its input channels.
 
 Everything else of the model (norms, layers left alone, the context) stands under its own name.
 Floating-point tensors are float16 where that loses nothing, else float32.
@@ -25,43 +25,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.errors import ModelError, StoreError
-from passionsr_cli.models import sources
-from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.affine import Grid, Scheme
-from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.convert import (
-    LayerRow,
-    Quantized,
-    apply,
-    quantized_layers,
-    row_from,
+from passionsr_cli.checkpoints.catalogue import Checkpoint
+from passionsr_cli.checkpoints.manifest import CheckpointManifest, dump_manifest
+from passionsr_cli.checkpoints.released.arithmetic import (
+    ReleasedAttention,
+    ReleasedLayer,
+    build_released,
 )
+from passionsr_cli.errors import ModelError
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.quantization.attention import QuantizedAttention
+from passionsr_cli.quantization.convert import Quantized, apply, build_layer, quantized_layers
+from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.packing import pack, unpack
-from passionsr_cli.quantization.plans import AttentionPlan, FrozenAttention, FrozenLayer
-from passionsr_cli.quantization.released import ReleasedAttention, ReleasedLayer
-from passionsr_cli.registry import ModelDescription
-from passionsr_cli.store import Entry, Store, read_entry, shortest
+from passionsr_cli.quantization.schemes import AttentionPlan, LayerRecord, Scheme
+from passionsr_cli.store import CHECKPOINT, Store, shortest
 
-KIND = "checkpoint"
 Tensors = dict[str, Tensor]
 
 
-def find(name: str) -> Entry:
-    """The checkpoint of this name, or in this folder."""
-    store = Store(KIND)
-    if name in store.names():
-        return store.read(name)
-    if Path(name).is_dir():
-        return read_entry(Path(name), KIND)
-    known = ", ".join(store.names()) or "none yet; `passionsr calibrate --bits w8a8` makes one"
-    raise StoreError(f"no checkpoint named '{name}'; there are: {known}")
+def write_checkpoint(name: str, manifest: CheckpointManifest, model: OneStepModel) -> Checkpoint:
+    """Write a frozen model as a checkpoint of the store."""
+    entry = Store(CHECKPOINT).write(name, dump_manifest(manifest), pack_model(model))
+    return Checkpoint(entry, manifest)
 
 
 def pack_model(model: OneStepModel) -> Tensors:
@@ -118,56 +110,36 @@ def _grid_tensors(name: str, grid: Grid) -> Tensors:
     return tensors
 
 
-def describe(entry: Entry) -> tuple[ModelDescription, list[LayerRow]]:
-    """The model a checkpoint is of, and what became of each of its layers."""
-    try:
-        description = ModelDescription.model_validate(entry.manifest["model"]["description"])
-        return description, [row_from(row) for row in entry.manifest["layers"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"the manifest of '{entry.name}' is damaged: {error!r}") from error
-
-
-def load(entry: Entry) -> OneStepModel:
+def load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
     """The calibrated model of a checkpoint, ready to run; needs nothing but the checkpoint."""
-    description, rows = describe(entry)
-    tensors = entry.tensors()
+    manifest = checkpoint.manifest
+    tensors = checkpoint.entry.tensors()
     # Weights come from the checkpoint alone: none is allocated or drawn before.
     with torch.device("meta"):
-        model = OneStepModel(description)
-        apply(model, rows)
+        model = OneStepModel(manifest.model.description)
+        released = manifest.numerics == "released"
+        apply(model, manifest.layers, build_released if released else build_layer)
     try:
-        for row in rows:
-            if row.plan is not None:
-                _restore(model, row, tensors)
+        for record in manifest.layers:
+            if record.plan is not None:
+                _restore(model, record, tensors)
         rest = {name: tensor.float() for name, tensor in tensors.items()}
         _fill(model, rest)
     except (KeyError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{entry.tensors_path} does not fit the manifest of '{entry.name}': {error}"
+            f"{checkpoint.tensors_path} does not fit the manifest of '{checkpoint.name}': {error}"
         ) from error
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def check_origin(entry: Entry, model_name: str) -> None:
-    """Refuse a checkpoint unless it was made from exactly this model."""
-    known = sources.find(model_name)
-    origin = entry.manifest["model"]
-    if known.folder is None or sources.checksum(known) != origin["sha256"]:
-        raise ModelError(
-            f"checkpoint '{entry.name}' was made from '{origin['name']}' with weights "
-            f"{origin['sha256'][:12]}…, not from this '{model_name}'; leave out --model, or "
-            "calibrate that model"
-        )
-
-
-def _restore(model: OneStepModel, row: LayerRow, tensors: Tensors) -> None:
+def _restore(model: OneStepModel, record: LayerRecord, tensors: Tensors) -> None:
     """Give one layer its tensors; they leave `tensors`."""
     own = {
-        key.removeprefix(f"{row.name}."): tensors.pop(key)
-        for key in [key for key in tensors if key.rpartition(".")[0] == row.name]
+        key.removeprefix(f"{record.name}."): tensors.pop(key)
+        for key in [key for key in tensors if key.rpartition(".")[0] == record.name]
     }
-    layer = model.get_submodule(row.name)
-    if isinstance(row.plan, AttentionPlan):
+    layer = model.get_submodule(record.name)
+    if isinstance(record.plan, AttentionPlan):
         layer = layer.get_submodule("processor")
         assert isinstance(layer, QuantizedAttention)
         if isinstance(layer, ReleasedAttention):
@@ -189,23 +161,27 @@ def _restore(model: OneStepModel, row: LayerRow, tensors: Tensors) -> None:
         layer.take(own)
         return
     shape = tuple(layer.weight.shape)
-    if row.weight is not None:
-        expected = -(-math.prod(shape) * row.weight.num_bits // 8)
+    if record.weight is not None:
+        expected = -(-math.prod(shape) * record.weight.num_bits // 8)
         if own["weight"].numel() != expected:
-            raise ValueError(f"{row.name}.weight has {own['weight'].numel()} bytes, not {expected}")
-        codes = unpack(own["weight"], row.weight.num_bits, shape)
-        weight = codes.to(torch.int16) + row.weight.quant_min
+            raise ValueError(
+                f"{record.name}.weight has {own['weight'].numel()} bytes, not {expected}"
+            )
+        codes = unpack(own["weight"], record.weight.num_bits, shape)
+        weight = codes.to(torch.int16) + record.weight.quant_min
     else:
         weight = own["float_weight"].float()
     bias = own.get("bias")
     layer.adopt(
         FrozenLayer(
             weight=weight,
-            weight_grid=None if row.weight is None else _grid(own, "weight", row.weight),
+            weight_grid=None if record.weight is None else _grid(own, "weight", record.weight),
             bias=None if bias is None else bias.float(),
             channel_scale=own.get("channel_scale"),
             channel_shift=own.get("channel_shift"),
-            input_grid=None if row.activation is None else _grid(own, "input", row.activation),
+            input_grid=None
+            if record.activation is None
+            else _grid(own, "input", record.activation),
             branch=_branch(own) if layer.plan.rank else None,
         )
     )

@@ -1,15 +1,11 @@
-"""Finding and loading a model: the one inside the package, those of the store, any folder."""
+"""Find a model: the one inside the package, those of the store, any folder. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import (
     EMBEDDED_FOLDER,
     EMBEDDED_MODEL,
@@ -18,9 +14,7 @@ from passionsr_cli.registry import (
     model_names,
     read_description,
 )
-from passionsr_cli.store import Entry, Store, read_entry, write_entry
-
-KIND = "model"
+from passionsr_cli.store import MODEL, Entry, Store, read_entry
 
 
 @dataclass(frozen=True)
@@ -34,14 +28,14 @@ class KnownModel:
 
 def known_models() -> list[KnownModel]:
     """Registered models, then those that were trained or added on this machine."""
-    store = Store(KIND)
+    store = Store(MODEL)
     own = [name for name in store.names() if name not in model_names()]
     return [find(name) for name in (*model_names(), *own)]
 
 
 def find(name: str) -> KnownModel:
     """A model by its name, or by the folder that holds it; a known name goes before a folder."""
-    store = Store(KIND)
+    store = Store(MODEL)
     stored = store.names()
     if name == EMBEDDED_MODEL:
         return KnownModel(name, describe(name), EMBEDDED_FOLDER)
@@ -83,50 +77,12 @@ def no_dial(what: str) -> ConfigError:
     )
 
 
-def load(name: str) -> OneStepModel:
-    """A model with its weights in float32, ready to run, in channels-last layout."""
-    known = find_present(name)
-    return load_entry(entry_of(known), known.description)
-
-
 def entry_of(known: KnownModel) -> Entry:
     """The store entry of a present model."""
     assert known.folder is not None
-    return read_entry(known.folder, KIND)
+    return read_entry(known.folder, MODEL)
 
 
 def checksum(known: KnownModel) -> str:
     """SHA-256 of a present model's weights, as its manifest states it."""
-    return str(entry_of(known).manifest["tensors"]["sha256"])
-
-
-def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:
-    """The model of a store entry; every tensor must fit and none may be left over."""
-    # Its weights are those of the entry: none is allocated or drawn before.
-    with torch.device("meta"):
-        model = OneStepModel(description)
-    stored = entry.tensors()
-    # Copies: what was read points into the file, which would stay in memory beside them.
-    tensors = {name: stored.pop(name).float().clone() for name in list(stored)}
-    expected = model.state_dict()
-    missing, unknown = expected.keys() - tensors.keys(), tensors.keys() - expected.keys()
-    misshapen = [
-        name
-        for name in expected.keys() & tensors.keys()
-        if expected[name].shape != tensors[name].shape
-    ]
-    if missing or unknown or misshapen:
-        example = sorted([*missing, *unknown, *misshapen])[0]
-        raise ModelError(
-            f"{entry.tensors_path} does not fit its description: {len(missing)} tensors missing, "
-            f"{len(unknown)} unknown, {len(misshapen)} of another shape (first: {example})"
-        )
-    model.load_state_dict(tensors, assign=True)
-    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def save(folder: Path, model: OneStepModel, provenance: dict[str, Any]) -> Entry:
-    """Write a model in half precision, with what is known of its making, as a folder."""
-    tensors = {name: tensor.half().cpu() for name, tensor in model.state_dict().items()}
-    description = model.description.model_dump(mode="json")
-    return write_entry(folder, KIND, {"description": description, **provenance}, tensors)
+    return entry_of(known).tensors_file.sha256

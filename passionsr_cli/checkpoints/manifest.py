@@ -1,0 +1,139 @@
+"""The manifest of a checkpoint: everything there is to know about it but its tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from passionsr_cli.errors import StoreError
+from passionsr_cli.quantization.schemes import ATTENTION, AttentionPlan, LayerRecord
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.store import Entry
+
+
+class Record(BaseModel):
+    """Base of what a manifest consists of: no unknown key, no number that is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Origin(Record):
+    """The model a checkpoint was made from; `sha256` is of its weights."""
+
+    name: str
+    sha256: str
+    parameters: PositiveInt
+    description: ModelDescription
+
+
+class MethodRecord(Record):
+    """The method, with all it was told; `perceptual_loss` is what LPIPS or its substitute was."""
+
+    name: str
+    settings: dict[str, JsonValue]
+    perceptual_loss: str | None = None
+
+
+class ImagesRecord(Record):
+    """The images a checkpoint was calibrated on; of imported ones only the source is known."""
+
+    source: str
+    kind: str | None = None
+    count: PositiveInt | None = None
+    sha256: str | None = None
+
+
+class ImportedFile(Record):
+    """A file that a checkpoint was imported from."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How a stage went.
+
+    The errors are what its fit lowers, over the same few images before and after it; if it made
+    them larger, the stage's start stays. `image_psnr` (dB) is the whole model's, with the
+    components that are still to come in floating point, to the full-precision image; None if
+    they are equal.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: str
+    steps: int
+    start_error: float | None
+    end_error: float | None
+    fit_seconds: float
+    seconds: float
+    image_psnr: float | None
+
+
+class CheckpointManifest(Record):
+    """A checkpoint describes itself.
+
+    `created` is ISO 8601. `settings` are those of the calibration, or of the imported files.
+    `bounds` are the smallest and largest representable values by layer and operand, for people.
+    `versions` are of the packages that made it.
+    """
+
+    created: str
+    model: Origin
+    bits: str
+    numerics: str = "standard"
+    settings: dict[str, JsonValue]
+    method: MethodRecord
+    images: ImagesRecord
+    files: tuple[ImportedFile, ...] = ()
+    stages: tuple[StageResult, ...]
+    image_psnr: float | None
+    seconds: NonNegativeFloat
+    peak_memory_bytes: NonNegativeInt
+    layers: tuple[LayerRecord, ...]
+    bounds: dict[str, dict[str, tuple[float, float]]] = {}
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _plans_fit_their_layers(self) -> CheckpointManifest:
+        for record in self.layers:
+            of_attention = isinstance(record.plan, AttentionPlan)
+            if record.plan is not None and of_attention != (record.kind == ATTENTION):
+                raise ValueError(f"{record.name}, a {record.kind}, has another kind's plan")
+        return self
+
+
+def created_now() -> str:
+    """The moment, as manifests say it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def load_manifest(entry: Entry) -> CheckpointManifest:
+    """The manifest of a store entry. Raises `StoreError` that names what is wrong with it."""
+    try:
+        return CheckpointManifest.model_validate(entry.manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise StoreError(
+            f"the manifest of '{entry.name}' is damaged: {where}: {first['msg']}"
+        ) from None
+
+
+def dump_manifest(manifest: CheckpointManifest) -> dict[str, JsonValue]:
+    """What the store writes of a manifest."""
+    dumped: dict[str, JsonValue] = manifest.model_dump(mode="json")
+    return dumped
