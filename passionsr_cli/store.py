@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from passionsr_cli.errors import StoreError
 from passionsr_cli.registry import MANIFEST_FILE
 from passionsr_cli.system.files import replace_atomically, sha256_of
+from passionsr_cli.system.paths import home
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,16 +30,6 @@ FORMAT_VERSION = 2
 # The first one has no checksum of the manifest.
 READABLE_VERSIONS = (1, FORMAT_VERSION)
 ENVELOPE = ("format_version", "kind", "tensors", "checksum")
-
-
-def home() -> Path:
-    """Where entries and unfinished runs live: `PASSIONSR_HOME`, else the user's data directory."""
-    given = os.environ.get("PASSIONSR_HOME")
-    if given:
-        return Path(given).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("passionsr", appauthor=False)
 
 
 @dataclass(frozen=True)

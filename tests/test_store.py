@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from passionsr_cli.errors import StoreError
-from passionsr_cli.store import Store, checksum, home, read_entry, write_entry
+from passionsr_cli.store import Store, checksum, read_entry, write_entry
 from passionsr_cli.system import files
+from passionsr_cli.system.paths import home
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int8)}
 
 
 def test_home_is_where_the_variable_says(home: Path) -> None:
-    from passionsr_cli.store import home as found
+    from passionsr_cli.system.paths import home as found
 
     assert found() == home
 

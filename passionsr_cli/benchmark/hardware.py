@@ -20,6 +20,7 @@ from openvino import opset13 as ops
 from passionsr_cli import __version__
 from passionsr_cli.inference.open import cpu_name
 from passionsr_cli.inference.openvino_executor import DEVICE, core
+from passionsr_cli.system.cpu import instructions
 
 # Large enough for full speed, small enough for a second: four in a row, each 17 to 19 G operations.
 PRODUCTS = 4
@@ -40,7 +41,7 @@ def measure_machine() -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False),
         "threads": {"torch": torch.get_num_threads(), "openvino": _openvino_threads()},
         "memory_bytes": psutil.virtual_memory().total,
-        "instructions": _instructions(),
+        "instructions": list(instructions()),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "versions": {
             "passionsr": __version__,
@@ -56,18 +57,6 @@ def measure_machine() -> dict[str, Any]:
             for arithmetic in KERNELS
         },
     }
-
-
-def _instructions() -> list[str]:
-    """What the CPU has for such models, as far as torch tells."""
-    known = {
-        "avx2": torch.cpu._is_avx2_supported,
-        "avx512": torch.cpu._is_avx512_supported,
-        "avx512_vnni": torch.cpu._is_vnni_supported,
-        "avx512_bf16": torch.cpu._is_avx512_bf16_supported,
-        "amx": torch.cpu._is_amx_tile_supported,
-    }
-    return [name for name, supported in known.items() if supported()]
 
 
 def _version(package: str) -> str | None:

@@ -20,11 +20,11 @@ from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
-from passionsr_cli.inference.open import cache_folder
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import LayerCosts, layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.paths import cache_folder
 
 # NNCF's bounds matter for quality alone: random weights have none.
 NNCF_IMAGES, NNCF_IMAGES_FOR_RANDOM_WEIGHTS = 8, 1

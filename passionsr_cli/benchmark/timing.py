@@ -10,11 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import ModelError
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import Source, open_executor, source_of
 
@@ -71,12 +71,12 @@ def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
     }
 
 
-def run_tile(executor: Executor, tile: Tensor) -> float:
+def run_tile(executor: Executor, tile: Array) -> float:
     """Seconds for one tile (1, 3, H, W) through encoder, UNet, x₀ and decoder."""
     started = time.perf_counter()
     image = executor.decode(executor.restore_latent(tile))
     seconds = time.perf_counter() - started
-    if not bool(image.isfinite().all()):
+    if not np.isfinite(image).all():
         raise ModelError("the image is not finite; its time would mean nothing")
     return seconds
 
@@ -99,9 +99,9 @@ def _enough(seconds: list[float], repeats: int | None) -> bool:
     return len(seconds) >= FEWEST_RUNS and sum(seconds) >= LEAST_SECONDS
 
 
-def _first_tile(run: Run, notes: list[str]) -> tuple[float, Executor, Tensor]:
+def _first_tile(run: Run, notes: list[str]) -> tuple[float, Executor, Array]:
     source = source_of(run.model, run.checkpoint)
-    tile = default_crops(source.description, run.size, 1)[0]
+    tile = default_crops(source.description, run.size, 1)[0].numpy()
     started = time.perf_counter()
     executor = _open(run, source, notes)
     run_tile(executor, tile)
@@ -116,6 +116,8 @@ def _open(run: Run, source: Source, notes: list[str]) -> Executor:
         cache = GraphCache(Path(run.graphs), source.load, notes.append)
         return OpenVINOExecutor(source.description, cache, run.precision)
     if run.nchw:
+        import torch
+
         from passionsr_cli.inference.torch_executor import TorchExecutor
         from passionsr_cli.system.devices import accelerator
 

@@ -64,7 +64,7 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
     if names is None:
         names = (*DEFAULT_VARIANTS, NNCF) if has_nncf() else DEFAULT_VARIANTS
     wanted = [_on_backends(name, settings) for name in dict.fromkeys(names)]
-    device = str(choose_device(settings.device))
+    device = choose_device(settings.device)
     cases = [
         Case(variant, backend, device if backend == "torch" else "cpu")
         for variant, backends in wanted

@@ -32,9 +32,10 @@ from passionsr_cli.data import calibration_images
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.methods.stages import Method
 from passionsr_cli.models import catalogue, loading
-from passionsr_cli.store import CHECKPOINT, Store, home
+from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.memory import process_peak_bytes
+from passionsr_cli.system.paths import home
 
 # What may differ when a run is taken up again: where it runs, and rates that made it diverge.
 FREE_ON_RESUME = ("learning_rate", "final_learning_rate", "gradient_clip", "device")

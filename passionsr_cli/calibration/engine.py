@@ -28,7 +28,8 @@ from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.fitting.loop import Batch, Progress, write_state
 from passionsr_cli.methods.stages import Method, Stage
-from passionsr_cli.models.components import COMPONENTS, Chain, component_of
+from passionsr_cli.models.chain import Chain
+from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer

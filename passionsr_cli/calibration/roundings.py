@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.passes import OnImages, run_until
-from passionsr_cli.models.components import Chain
+from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.losses import relative_error
-from passionsr_cli.models.components import Chain
+from passionsr_cli.models.chain import Chain
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import State

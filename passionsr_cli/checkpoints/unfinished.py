@@ -7,7 +7,8 @@ from pathlib import Path
 
 from passionsr_cli.config import CalibrationSettings, validate
 from passionsr_cli.errors import StoreError
-from passionsr_cli.store import CHECKPOINT, Store, home
+from passionsr_cli.store import CHECKPOINT, Store
+from passionsr_cli.system.paths import home
 
 SETTINGS_FILE = "settings.json"
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import openvino
 
-from passionsr_cli.conversion.openvino_graph import BRANCH_SUFFIX
+from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX
 
 # How OpenVINO's IR files say that a layer must not be computed in 16 bits. From Python it can be
 # set there alone.

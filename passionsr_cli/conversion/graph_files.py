@@ -1,38 +1,23 @@
-"""OpenVINO graphs of a model's components in a folder, with a list that proves them whole."""
+"""Write a model's components as OpenVINO graphs into a folder."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import openvino
 
 from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_stream
 from passionsr_cli.conversion.graph_passes import fit_to_cpu
-from passionsr_cli.conversion.kernels import Ran
 from passionsr_cli.conversion.openvino_graph import ComponentGraph, component_graph
-from passionsr_cli.errors import StoreError
+from passionsr_cli.conversion.stored_graphs import GRAPHS_FILE
 from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.files import sha256_of
 
-GRAPHS_FILE = "graphs.json"
-
 Convert = Callable[[OneStepModel, str], ComponentGraph]
-
-
-@dataclass(frozen=True)
-class StoredGraph:
-    """A converted component on disk, and the names `ComponentGraph` has of its layers."""
-
-    path: Path
-    layers: tuple[str, ...]
-    folded: tuple[str, ...]
-    attentions: tuple[str, ...]
 
 
 def write_graphs(
@@ -69,41 +54,3 @@ def write_graphs(
 def component_side(description: ModelDescription, component: str, size_px: int) -> int:
     """A side of a component's input when the upscaled image has sides of `size_px`."""
     return size_px if component == ENCODER else size_px // description.latent_factor
-
-
-def read_graphs(folder: Path) -> dict[str, StoredGraph]:
-    """What `write_graphs` wrote. Raises `StoreError` if anything of it is missing or changed."""
-    try:
-        listing = json.loads((folder / GRAPHS_FILE).read_text(encoding="utf-8"))
-        for name, digest in listing["files"].items():
-            if sha256_of(folder / name) != digest:
-                raise StoreError(f"{folder} is damaged: {name} is not what was written")
-        return {
-            name: StoredGraph(
-                folder / f"{name}.xml",
-                tuple(entry["layers"]),
-                tuple(entry["folded"]),
-                tuple(entry["attentions"]),
-            )
-            for name, entry in listing["components"].items()
-        }
-    except FileNotFoundError as error:
-        raise StoreError(f"{folder} is incomplete: {error.filename} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{folder} is damaged: {error}") from error
-
-
-class GraphFolder:
-    """The graphs of a folder as an executor takes them; nothing compiled is kept."""
-
-    def __init__(self, folder: Path) -> None:
-        self._graphs = read_graphs(folder)
-
-    def graph(self, component: str) -> StoredGraph:
-        return self._graphs[component]
-
-    def compiled(self, name: str) -> None:
-        return None
-
-    def keep(self, name: str, compiled: Any, ran: Ran) -> None:
-        pass

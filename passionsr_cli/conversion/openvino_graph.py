@@ -19,6 +19,7 @@ from openvino import opset13 as ops
 from openvino.frontend.pytorch import ConversionExtension
 from torch import Tensor
 
+from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX
 from passionsr_cli.conversion.tracing import (
     OPERATION,
     Operation,
@@ -35,9 +36,6 @@ from passionsr_cli.quantization.quantizer import Quantizer
 # levels of the same step, which changes nothing but the kernel.
 DIRECT_LEVELS = (16, 255, 256)
 MOST_LEVELS = 256
-
-# Behind a layer's name: the products of its branch.
-BRANCH_SUFFIX = "/branch"
 
 Node = Any
 
@@ -78,12 +76,6 @@ def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
     # The UNet sees noise alone, and full precision has no grids whose codes could flip.
     precise = bool(traced.layers) and component != UNET
     return ComponentGraph(converted, traced.layers, traced.folded, traced.attentions, precise)
-
-
-def attention_products(name: str) -> tuple[str, str]:
-    """What OpenVINO calls q·kᵀ and the product with v of a quantized attention."""
-    product = f"__module.model.{name}.processor/aten::matmul/MatMul"
-    return product, f"{product}_1"
 
 
 def _operation_node(operation: Operation, x: Node) -> Node:

@@ -14,11 +14,13 @@ from torch import Generator, Tensor
 
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.crops import degraded_crop, random_region
+from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import read_rgb
 from passionsr_cli.imaging.planning import find_images
-from passionsr_cli.imaging.resampling import bicubic, pad_reflecting
+from passionsr_cli.imaging.resampling import pad_reflecting
 from passionsr_cli.registry import ModelDescription
 
 
@@ -126,14 +128,14 @@ def _degraded(
 
 def _photograph(source: str | Path, crop_px: int) -> Tensor:
     if not samples.is_sample(source):
-        return read_rgb(Path(source))
+        return torch.from_numpy(read_rgb(Path(source)))
     image = samples.high_resolution(str(source))
     height, width = (max(side, crop_px) for side in image.shape[1:])
-    return _eight_bits(pad_reflecting(image, height, width))
+    return torch.from_numpy(rounded_levels(pad_reflecting(image, height, width)))
 
 
 def _lr_crop(file: Path, side: int, generator: Generator) -> Tensor:
-    image = read_rgb(file)
+    image = torch.from_numpy(read_rgb(file))
     if min(image.shape[1:]) < side:
         raise ImageError(
             f"{file} is {image.shape[2]}×{image.shape[1]} px, low-resolution crops of "

@@ -15,6 +15,7 @@ from passionsr_cli.config import DegradationSettings
 from passionsr_cli.data.crops import degraded_crop
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import read_rgb
 
 CACHE_BYTES = 3 * 2**30
@@ -43,8 +44,8 @@ class Photographs(Sequence[Tensor]):
 
 def _read(source: Path | str) -> Tensor:
     if samples.is_sample(source):
-        return (samples.high_resolution(str(source)) * 255).round().to(torch.uint8)
-    return read_rgb(Path(source))
+        return torch.from_numpy(rounded_levels(samples.high_resolution(str(source))))
+    return torch.from_numpy(read_rgb(Path(source)))
 
 
 class CropBatches(Dataset[Batch]):

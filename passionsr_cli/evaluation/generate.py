@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.errors import ImageError
@@ -18,6 +16,7 @@ from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.files import read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.inference.open import open_executor, open_nncf
@@ -27,7 +26,7 @@ from passionsr_cli.system.processes import Processes
 
 FACTOR = 4
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
-Make = Callable[[Tensor], Tensor]
+Make = Callable[[Array], Array]
 
 
 def maker(row: Row, settings: EvaluationSettings, on_note: Callable[[str], None]) -> Make:
@@ -47,20 +46,20 @@ def maker(row: Row, settings: EvaluationSettings, on_note: Callable[[str], None]
     return lambda lr: upscaler.upscale(lr).rgb
 
 
-def _resized(lr: Tensor, resampling: Image.Resampling) -> Tensor:
+def _resized(lr: Array, resampling: Image.Resampling) -> Array:
     """By Pillow, on 8 bits per channel: what papers call bicubic in such tables."""
-    pixels = (lr * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = rounded_levels(lr).transpose(1, 2, 0)
     size = (pixels.shape[1] * FACTOR, pixels.shape[0] * FACTOR)
-    large = np.array(Image.fromarray(pixels).resize(size, resampling))
-    return torch.from_numpy(large).permute(2, 0, 1).float() / 255
+    large = np.asarray(Image.fromarray(pixels).resize(size, resampling)).transpose(2, 0, 1)
+    return large.astype(np.float32) / np.float32(255)
 
 
-def read_lr(source: str) -> Tensor:
+def read_lr(source: str) -> Array:
     """A low-resolution image (3, h, w) in [0, 1]."""
     return read_picture(source).rgb
 
 
-def read_reference(source: str) -> Tensor:
+def read_reference(source: str) -> Array:
     """A photograph (3, H, W) in [0, 1], of a file or a sample."""
     return samples.high_resolution(source) if samples.is_sample(source) else read_lr(source)
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.generate import FACTOR, read_lr, read_reference
 from passionsr_cli.evaluation.results import ImageResult, Results
+from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.files import read_picture
 
 MOST_PICTURES = 8
@@ -96,10 +97,11 @@ def _picture(name: str, pair: Pair, results: Results, files: dict[str, dict[str,
     return Picture(name, width, height, tuple(versions))
 
 
-def _place(images: Sequence[Tensor], reference: Tensor) -> tuple[int, int]:
+def _place(images: Sequence[Array], reference: Array) -> tuple[int, int]:
     """Top and left of the square in which the images differ most, from each other or else from
     the photograph; multiples of the factor."""
-    stacked = torch.stack([*images] if len(images) > 1 else [*images, reference])
+    compared = [*images] if len(images) > 1 else [*images, reference]
+    stacked = torch.from_numpy(np.stack(compared))
     spread = (stacked.amax(0) - stacked.amin(0)).mean(0)
     height, width = (min(SIDE_PX, side) for side in spread.shape)
     coarse = F.avg_pool2d(spread[None, None], FACTOR)
@@ -114,11 +116,11 @@ def _caption(image: ImageResult, results: Results) -> str:
     return ", ".join(f"{titles[key]} {value:.4g}" for key, value in image.scores.items())
 
 
-def _url(image: Tensor, top: int, left: int, height: int, width: int, shrunk: int = 1) -> str:
+def _url(image: Array, top: int, left: int, height: int, width: int, shrunk: int = 1) -> str:
     """A rectangle of an image, given in pixels of one that is `shrunk` times as large."""
     rows = slice(top // shrunk, (top + height) // shrunk)
     part = image[:, rows, left // shrunk : (left + width) // shrunk]
-    pixels = (part * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = rounded_levels(part).transpose(1, 2, 0)
     file = BytesIO()
     Image.fromarray(pixels).save(file, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -184,7 +184,8 @@ def _score(scored: Scored, folder: RowFolder, scorers: Sequence[Scorer]) -> None
 
 def read_both(scored: Scored) -> tuple[Tensor, Tensor]:
     """An image and its photograph, (3, H, W) each; refused if their sizes differ."""
-    image, reference = read_picture(scored.image).rgb, read_reference(scored.pair.hr)
+    image = torch.from_numpy(read_picture(scored.image).rgb)
+    reference = torch.from_numpy(read_reference(scored.pair.hr))
     if image.shape != reference.shape:
         (height, width), (high, wide) = image.shape[1:], reference.shape[1:]
         raise DataError(

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.resampling import pad_reflecting
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.tiled import TiledUpscaler
@@ -61,15 +63,15 @@ class Setting:
     without a dial `realism` is None."""
 
     realism: float | None
-    image: Tensor
+    image: Array
     psnr_to_itself: float | None
 
-    def compare(self, found: Tensor) -> Fidelity:
+    def compare(self, found: Array) -> Fidelity:
         """How near an exported model's image is."""
         least = [ENOUGH_DB]
         if self.psnr_to_itself is not None:
             least.append(self.psnr_to_itself - ALLOWANCE_DB)
-        difference = float((found - self.image).abs().max())
+        difference = float(np.abs(found - self.image).max())
         return Fidelity(psnr(found, self.image), difference, min(least), self.realism)
 
 
@@ -77,7 +79,7 @@ class Setting:
 class Definition:
     """What the definition makes of the photograph (3, h, w) at each setting that is compared."""
 
-    photograph: Tensor
+    photograph: Array
     settings: tuple[Setting, ...]
 
     def compare(self, executor: Executor) -> Fidelity:
@@ -124,7 +126,7 @@ def _nudged(model: OneStepModel) -> Iterator[None]:
             hook.remove()
 
 
-def lr_photograph(side: int) -> Tensor:
+def lr_photograph(side: int) -> Array:
     """The photograph as a square LR image (3, side, side), its middle or, reflected, more."""
     photograph = samples.low_resolution(PHOTOGRAPH)
     photograph = pad_reflecting(
@@ -134,13 +136,13 @@ def lr_photograph(side: int) -> Tensor:
     return photograph[:, top : top + side, left : left + side]
 
 
-def upscaled(executor: Executor, photograph: Tensor, realism: float | None = None) -> Tensor:
+def upscaled(executor: Executor, photograph: Array, realism: float | None = None) -> Array:
     """The image of a whole photograph in one tile, without a colour fix."""
     upscaler = TiledUpscaler(executor, tile_px=0, color_fix="none", realism=realism)
     return upscaler.upscale(photograph).rgb
 
 
-def psnr(first: Tensor, second: Tensor) -> float | None:
+def psnr(first: Array, second: Array) -> float | None:
     """PSNR in dB of images in [0, 1]; None if they are equal."""
-    error = float(torch.mean((first.double() - second.double()) ** 2))
+    error = float(np.mean((first.astype(np.float64) - second) ** 2))
     return None if error == 0 else -10 * math.log10(error)

@@ -50,7 +50,8 @@ def _nothing_to_check(model: OneStepModel) -> None:
 
 
 def _openvino(target: str | None) -> Format:
-    from passionsr_cli.conversion.graph_files import GraphFolder, write_graphs
+    from passionsr_cli.conversion.graph_files import write_graphs
+    from passionsr_cli.conversion.stored_graphs import GraphFolder
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     return Format(

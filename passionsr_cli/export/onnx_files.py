@@ -8,16 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
-import torch
-from torch import Tensor
 
 from passionsr_cli.conversion.graph_files import component_side
 from passionsr_cli.conversion.kernels import Ran
 from passionsr_cli.conversion.tracing import component_of_model
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
@@ -83,12 +83,12 @@ class OnnxExecutor:
         self._sessions: dict[str, Any] = {}
         self._rates = rates(description)
 
-    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
+    def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         latent = self._run(ENCODER, upscaled)
         noise = mix_heads(self._run(UNET, latent), self.description, realism)
         return predict_x0(latent, noise, *self._rates)
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)
 
     def ran(self) -> Ran:
@@ -110,12 +110,13 @@ class OnnxExecutor:
     def peak_memory_bytes(self) -> int:
         return process_peak_bytes()
 
-    def _run(self, component: str, x: Tensor) -> Tensor:
+    def _run(self, component: str, x: Array) -> Array:
         if component not in self._sessions:
             self._sessions[component] = self._session(component, None)
         session = self._sessions[component]
         name = session.get_inputs()[0].name
-        return torch.from_numpy(session.run(None, {name: x.float().contiguous().numpy()})[0])
+        result: Array = session.run(None, {name: np.ascontiguousarray(x)})[0]
+        return result
 
     def _session(self, component: str, optimized: Path | None) -> Any:
         options = onnxruntime.SessionOptions()

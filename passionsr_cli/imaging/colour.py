@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.strips import RowStream, spans
 
 WAVELET_LEVELS = 5
@@ -22,37 +21,40 @@ BAND_PX = 256
 class Moments:
     """Mean and standard deviation (3, 1, 1) of each channel of an image."""
 
-    mean: Tensor
-    deviation: Tensor
+    mean: Array
+    deviation: Array
 
 
-def moments(strips: Iterable[Tensor]) -> Moments:
+def moments(strips: Iterable[Array]) -> Moments:
     """Those of a whole image from its strips (C, h, W)."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    count, total, squares = 0, np.zeros(()), np.zeros(())
     for strip in strips:
         # float64: a float32 mean over 100 megapixels loses digits.
-        values = strip.double()
+        values = strip.astype(np.float64)
         count += values.shape[-1] * values.shape[-2]
-        total = total + values.sum((1, 2), keepdim=True)
-        squares = squares + values.square().sum((1, 2), keepdim=True)
+        total = total + values.sum((1, 2), keepdims=True)
+        squares = squares + np.square(values).sum((1, 2), keepdims=True)
     mean = total / count
-    variance = (squares - count * mean.square()) / max(1, count - 1)
-    return Moments(mean.float(), variance.clamp_min(0).sqrt().float())
+    variance = (squares - count * np.square(mean)) / max(1, count - 1)
+    deviation = np.sqrt(variance.clip(0))
+    return Moments(mean.astype(np.float32), deviation.astype(np.float32))
 
 
-def match_moments(image: Tensor, found: Moments, wanted: Moments) -> Tensor:
+def match_moments(image: Array, found: Moments, wanted: Moments) -> Array:
     """`image` (C, H, W), or a strip of one with the moments `found`, with those `wanted`.
 
     Adaptive instance normalisation (arXiv 1703.06868) on colours, as StableSR and OSEDiff
     use it. Moments are those of whole images, so the image must be there twice: it cannot be
     written while it is made.
     """
-    return (image - found.mean) * (wanted.deviation / found.deviation.clamp_min(1e-5)) + wanted.mean
+    factor = wanted.deviation / found.deviation.clip(np.float32(1e-5))
+    matched: Array = (image - found.mean) * factor + wanted.mean
+    return matched
 
 
 def replace_low_frequencies(
-    strips: Iterable[Tensor], height: int, reference: Callable[[tuple[int, int]], Tensor]
-) -> Iterator[Tensor]:
+    strips: Iterable[Array], height: int, reference: Callable[[tuple[int, int]], Array]
+) -> Iterator[Array]:
     """An image's fine wavelet levels on a reference's coarse rest, in strips (C, h, W).
 
     `strips` of any heights are the image of `height` rows; `reference` gives the rows (first,
@@ -68,13 +70,19 @@ def replace_low_frequencies(
         yield window[:, kept] + coarse[:, kept]
 
 
-def low_frequencies(image: Tensor) -> Tensor:
+def low_frequencies(image: Array) -> Array:
     """What remains of `image` (C, H, W) below five à-trous wavelet levels."""
-    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=image.dtype, device=image.device)
-    planes = image.unsqueeze(1)
     for level in range(WAVELET_LEVELS):
         step = 2**level
-        padded = F.pad(planes, (step,) * 4, mode="replicate")
-        planes = F.conv2d(padded, kernel.view(1, 1, 1, 3), dilation=step)
-        planes = F.conv2d(planes, kernel.view(1, 1, 3, 1), dilation=step)
-    return planes.squeeze(1)
+        padded = np.pad(image, ((0, 0), (step, step), (step, step)), mode="edge")
+        image = _binomial(_binomial(padded, step).swapaxes(1, 2), step).swapaxes(1, 2)
+    return image
+
+
+def _binomial(image: Array, step: int) -> Array:
+    """(1, 2, 1) / 4 along the last axis, whose `step` values at both ends are context."""
+    length = image.shape[-1] - 2 * step
+    left, middle, right = (image[..., k * step : k * step + length] for k in range(3))
+    quarter, half = np.float32(0.25), np.float32(0.5)
+    result: Array = left * quarter + middle * half + right * quarter
+    return result

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import encoding, profiles, samples
+from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode
 from passionsr_cli.imaging.encoding import Layout, check_output
 from passionsr_cli.imaging.finishing import finished
@@ -75,23 +75,23 @@ def read_picture(source: str | Path, largest_px: int = LARGEST_PX) -> Picture:
         raise ImageError(f"{source}: damaged or unreadable ({reason})") from None
 
 
-def read_rgb(path: Path) -> Tensor:
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     """A photograph as (3, H, W) uint8, for training: any transparency is dropped."""
-    return (read_picture(path).rgb * 255).round().to(torch.uint8)
+    return rounded_levels(read_picture(path).rgb)
 
 
 def _to_picture(decoded: Decoded) -> Picture:
-    planes = torch.from_numpy(np.ascontiguousarray(decoded.pixels.transpose(2, 0, 1)))
+    planes = np.ascontiguousarray(decoded.pixels.transpose(2, 0, 1))
     grey = len(planes) <= 2
-    rgb = planes[:1].expand(3, -1, -1).contiguous() if grey else planes[:3]
-    alpha = planes[-1:].clone() if len(planes) in (2, 4) else None
+    rgb = planes[:1].repeat(3, axis=0) if grey else planes[:3]
+    alpha = planes[-1:].copy() if len(planes) in (2, 4) else None
     if alpha is not None:
         rgb = spread_colours(rgb, alpha)
     profile, beyond = decoded.metadata.icc_profile, None
     if profile and not grey and profiles.needs_conversion(profile):
-        seen = profiles.to_srgb(rgb.numpy(), profile)
-        beyond = rgb - torch.from_numpy(profiles.from_srgb(seen, profile))
-        rgb = torch.from_numpy(np.ascontiguousarray(seen))
+        seen = profiles.to_srgb(rgb, profile)
+        beyond = rgb - profiles.from_srgb(seen, profile)
+        rgb = np.ascontiguousarray(seen)
     return Picture(rgb, alpha, grey, decoded.depth, decoded.metadata, beyond)
 
 
@@ -109,7 +109,7 @@ def layout_of(picture: Picture, size: tuple[int, int], depth: int | None = None)
 def write_upscaled(
     path: Path,
     picture: Picture,
-    strips: Iterable[Tensor],
+    strips: Iterable[Array],
     strips_size: tuple[int, int],
     size: tuple[int, int],
     depth: int | None = None,
@@ -121,5 +121,4 @@ def write_upscaled(
     if path.suffix.lower() in encoding.NO_METADATA:
         picture = picture.stripped()
     layout = layout_of(picture, size, depth)
-    rows = (strip.numpy() for strip in finished(strips, strips_size, picture, size))
-    encoding.write(path, layout, rows)
+    encoding.write(path, layout, finished(strips, strips_size, picture, size))

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from passionsr_cli.imaging import profiles
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.resampling import REACH_PX, resample_rows, resampled_rows, source_span
 from passionsr_cli.imaging.strips import RowStream, spans
 
-LUMA = (0.299, 0.587, 0.114)
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)[:, None, None]
 
 
 def finished(
-    strips: Iterable[Tensor],
+    strips: Iterable[Array],
     strips_size: tuple[int, int],
     picture: Picture,
     size: tuple[int, int],
-) -> Iterator[Tensor]:
+) -> Iterator[Array]:
     """The file's image of `size` (width, height), top to bottom in strips of `STRIP_PX` rows.
 
     `strips` (3, h, w) in [0, 1] of any heights are together `strips_size` large: `picture.rgb`,
@@ -36,16 +36,16 @@ def finished(
         rgb = _resampled(stream, strips_size, size, rows)
         if picture.beyond_srgb is not None and profile is not None:
             beyond = resampled_rows(picture.beyond_srgb, shape, rows, "bicubic")
-            rgb = torch.from_numpy(profiles.from_srgb(rgb.numpy(), profile)) + beyond
+            rgb = profiles.from_srgb(rgb, profile) + beyond
         planes = [_luma(rgb) if picture.grey else rgb]
         if picture.alpha is not None:
             planes.append(resampled_rows(picture.alpha, shape, rows, "bicubic"))
-        yield torch.cat(planes).clamp(0, 1)
+        yield np.concatenate(planes).clip(0, 1)
 
 
 def _resampled(
     stream: RowStream, source: tuple[int, int], size: tuple[int, int], rows: tuple[int, int]
-) -> Tensor:
+) -> Array:
     if source == size:
         return stream.window(*rows)
     span = source_span(rows, size[1], source[1], REACH_PX["lanczos"])
@@ -53,5 +53,6 @@ def _resampled(
     return resample_rows(window, span[0], source[1], (size[1], size[0]), rows, "lanczos")
 
 
-def _luma(rgb: Tensor) -> Tensor:
-    return (rgb * torch.tensor(LUMA).view(3, 1, 1)).sum(0, keepdim=True)
+def _luma(rgb: Array) -> Array:
+    luma: Array = (rgb * LUMA).sum(0, keepdims=True)
+    return luma

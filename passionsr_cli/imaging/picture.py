@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from torch import Tensor
-
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.metadata import Metadata
 
 
@@ -18,12 +17,12 @@ class Picture:
     the file's profile, lacks of them; None where that profile is sRGB or as good as it.
     """
 
-    rgb: Tensor
-    alpha: Tensor | None = None
+    rgb: Array
+    alpha: Array | None = None
     grey: bool = False
     depth: int = 8
     metadata: Metadata = field(default_factory=Metadata)
-    beyond_srgb: Tensor | None = None
+    beyond_srgb: Array | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from passionsr_cli.imaging.arrays import Array
 
 HELD_BYTES = 1 << 27
 
@@ -16,19 +18,19 @@ class PutAside:
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115 (closed by replay)
-        self._shapes: list[torch.Size] = []
+        self._shapes: list[tuple[int, ...]] = []
 
-    def passing(self, strips: Iterable[Tensor]) -> Iterator[Tensor]:
+    def passing(self, strips: Iterable[Array]) -> Iterator[Array]:
         """The same strips, each kept as it passes."""
         for strip in strips:
             self._shapes.append(strip.shape)
-            self._file.write(strip.contiguous().numpy().tobytes())
+            self._file.write(strip.tobytes())
             yield strip
 
-    def replay(self) -> Iterator[Tensor]:
+    def replay(self) -> Iterator[Array]:
         """All of them again, once."""
         self._file.seek(0)
         with self._file:
             for shape in self._shapes:
-                values = bytearray(self._file.read(4 * shape.numel()))
-                yield torch.frombuffer(values, dtype=torch.float32).view(shape)
+                values = bytearray(self._file.read(4 * math.prod(shape)))
+                yield np.frombuffer(values, np.float32).reshape(shape)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from passionsr_cli.errors import ImageError
+from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.resampling import bicubic
 
 PREFIX = "sample:"
@@ -27,30 +27,35 @@ def check(source: str) -> None:
         raise ImageError(f"{source}: unknown sample; there are {', '.join(NAMES)}")
 
 
-def high_resolution(source: str) -> Tensor:
+def high_resolution(source: str) -> Array:
     """The photograph of `sample:NAME` as (3, H, W) in [0, 1], cropped to multiples of 4."""
-    from skimage import data
-    from skimage.io import imread
+    from PIL import Image
 
     check(source)
     name = source.removeprefix(PREFIX)
-    files = sorted(Path(data.__file__).parent.glob(f"{name}.*"))
+    files = sorted(path for folder in _folders() for path in folder.glob(f"{name}.*"))
     images = [path for path in files if path.suffix in (".png", ".jpg")]
     if not images:
         raise ImageError(
             f"{source}: scikit-image's photographs are missing; reinstall scikit-image"
         )
-    pixels = np.asarray(imread(images[0]))
+    pixels = np.asarray(Image.open(images[0]))
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)
-    image = torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1).float() / 255
-    height, width = (side - side % SHRINK_FACTOR for side in image.shape[1:])
-    return image[:, :height, :width].contiguous()
+    height, width = (side - side % SHRINK_FACTOR for side in pixels.shape[:2])
+    image = pixels[:height, :width, :3].transpose(2, 0, 1).astype(np.float32)
+    return np.ascontiguousarray(image / np.float32(255))
 
 
-def low_resolution(source: str) -> Tensor:
+def low_resolution(source: str) -> Array:
     """The same photograph at a quarter of its size (bicubic, antialiased), 8 bits deep."""
     image = high_resolution(source)
     size = (image.shape[1] // SHRINK_FACTOR, image.shape[2] // SHRINK_FACTOR)
-    small = bicubic(image.unsqueeze(0), size).squeeze(0)
-    return (small * 255).round().clamp(0, 255) / 255
+    return rounded_levels(bicubic(image, size)).astype(np.float32) / np.float32(255)
+
+
+def _folders() -> list[Path]:
+    """Where scikit-image keeps its photographs, found without importing it."""
+    found = importlib.util.find_spec("skimage")
+    places = (found and found.submodule_search_locations) or []
+    return [Path(place) / "data" for place in places]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import numpy as np
+
+from passionsr_cli.imaging.arrays import Array
 
 STRIP_PX = 128
 
@@ -17,22 +17,20 @@ class RowStream:
     What lies above a window is forgotten: windows must not begin above earlier ones.
     """
 
-    def __init__(self, strips: Iterable[Tensor]) -> None:
+    def __init__(self, strips: Iterable[Array]) -> None:
         self._strips = iter(strips)
-        self._kept: list[Tensor] = []
+        self._kept: list[Array] = []
         self._first = self._last = 0
 
-    def window(self, first: int, last: int) -> Tensor:
+    def window(self, first: int, last: int) -> Array:
         """Rows `first` … `last` − 1."""
-        import torch
-
         while self._last < last:
             strip = next(self._strips)
             self._kept.append(strip)
             self._last += strip.shape[-2]
         while self._first + self._kept[0].shape[-2] <= first:
             self._first += self._kept.pop(0).shape[-2]
-        joined = self._kept[0] if len(self._kept) == 1 else torch.cat(self._kept, dim=-2)
+        joined = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept, axis=-2)
         return joined[:, first - self._first : last - self._first]
 
 
@@ -41,6 +39,6 @@ def spans(height: int, step: int = STRIP_PX) -> Iterator[tuple[int, int]]:
     return ((top, min(height, top + step)) for top in range(0, height, step))
 
 
-def strips_of(image: Tensor) -> Iterator[Tensor]:
+def strips_of(image: Array) -> Iterator[Array]:
     """A whole image (C, H, W) in strips; views."""
     return (image[:, top:bottom] for top, bottom in spans(image.shape[-2]))

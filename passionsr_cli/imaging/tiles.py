@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
+
+from passionsr_cli.imaging.arrays import Array
 
 # The outermost quarter of an overlap has seen the least context and is not used at all.
 UNUSED_SHARE = 0.25
@@ -28,7 +30,7 @@ class Axis:
 
     starts: tuple[int, ...]
     length: int
-    windows: tuple[Tensor, ...]
+    windows: tuple[Array, ...]
 
 
 def plan_axis(length: int, tile: int, overlap: int, unit: int) -> Axis:
@@ -54,25 +56,26 @@ def scaled(axis: Axis, overlap: int, divisor: int) -> Axis:
 
 
 def _with_windows(starts: tuple[int, ...], tile: int, length: int, overlap: int) -> Axis:
-    raised = torch.zeros(len(starts), length, dtype=torch.float64)
+    raised = np.zeros((len(starts), length))
     for index, start in enumerate(starts):
         ramp = _ramp(tile, overlap)
-        rising = torch.ones_like(ramp) if start == 0 else ramp
-        falling = torch.ones_like(ramp) if start + tile == length else ramp.flip(0)
-        raised[index, start : start + tile] = torch.minimum(rising, falling)
-    shares = (raised / raised.sum(0)).float()
-    windows = tuple(shares[i, s : s + tile].clone() for i, s in enumerate(starts))
+        rising = np.ones_like(ramp) if start == 0 else ramp
+        falling = np.ones_like(ramp) if start + tile == length else ramp[::-1]
+        raised[index, start : start + tile] = np.minimum(rising, falling)
+    shares = (raised / raised.sum(0)).astype(np.float32)
+    windows = tuple(shares[i, s : s + tile].copy() for i, s in enumerate(starts))
     return Axis(starts, tile, windows)
 
 
-def _ramp(tile: int, overlap: int) -> Tensor:
+def _ramp(tile: int, overlap: int) -> npt.NDArray[np.float64]:
     """0 near the start of a tile, rising smoothly to 1 across the overlap."""
     unused = UNUSED_SHARE * overlap
     rise = max(1.0, overlap - 2 * unused)
-    position = torch.arange(tile, dtype=torch.float64) + 0.5
-    t = ((position - unused) / rise).clamp(0, 1)
+    position = np.arange(tile) + 0.5
+    t = ((position - unused) / rise).clip(0, 1)
     # Never quite zero, so that rounded tile positions cannot leave a gap.
-    return (t * t * (3 - 2 * t)).clamp_min(1e-6)
+    ramp: npt.NDArray[np.float64] = np.maximum(t * t * (3 - 2 * t), 1e-6)
+    return ramp
 
 
 @dataclass(frozen=True)
@@ -81,16 +84,10 @@ class Tile:
 
     rows: slice
     columns: slice
-    weight: Tensor
+    weight: Array
 
 
-def tiles(rows: Axis, columns: Axis) -> Iterator[Tile]:
-    """All tiles of a plane, row by row."""
-    for top, down in zip(rows.starts, rows.windows, strict=True):
-        yield from _tiles_of_row(top, rows.length, down, columns)
-
-
-def _tiles_of_row(top: int, height: int, down: Tensor, columns: Axis) -> Iterator[Tile]:
+def _tiles_of_row(top: int, height: int, down: Array, columns: Axis) -> Iterator[Tile]:
     for left, across in zip(columns.starts, columns.windows, strict=True):
         yield Tile(
             slice(top, top + height),
@@ -100,8 +97,8 @@ def _tiles_of_row(top: int, height: int, down: Tensor, columns: Axis) -> Iterato
 
 
 def blended_strips(
-    rows: Axis, columns: Axis, channels: int, run: Callable[[list[Tile]], Iterator[Tensor]]
-) -> Iterator[Tensor]:
+    rows: Axis, columns: Axis, channels: int, run: Callable[[list[Tile]], Iterator[Array]]
+) -> Iterator[Array]:
     """The plane (channels, height, width) that is blended from its tiles, in strips of rows from
     top to bottom, each as soon as no tile to come touches it.
 
@@ -110,12 +107,12 @@ def blended_strips(
     """
     width = columns.starts[-1] + columns.length
     ends = (*rows.starts[1:], rows.starts[-1] + rows.length)
-    pending = torch.zeros(channels, rows.length, width)
+    pending = np.zeros((channels, rows.length, width), np.float32)
     for top, end, down in zip(rows.starts, ends, rows.windows, strict=True):
         row = list(_tiles_of_row(top, rows.length, down, columns))
         for tile, content in zip(row, run(row), strict=True):
             pending[:, :, tile.columns] += content * tile.weight
         finished = end - top
         yield pending[:, :finished]
-        empty = torch.zeros(channels, finished, width)
-        pending = torch.cat([pending[:, finished:], empty], 1)
+        empty = np.zeros((channels, finished, width), np.float32)
+        pending = np.concatenate([pending[:, finished:], empty], 1)

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from torch import Tensor
-
 from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.registry import ModelDescription
 
 
 class Executor(Protocol):
-    """Runs one model on one machine. All tensors that go in and out are float32 on the CPU."""
+    """Runs one model on one machine. What goes in and out are float32 arrays."""
 
     description: ModelDescription
     backend: str
     device: str
     precision: str
 
-    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
+    def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         """z_H (B, C, H/f, W/f) of upscaled LR tiles (B, 3, H, W) in [0, 1].
 
         `realism` in [0, 1] is for models with a dial; None: their default.
         """
         ...
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Array) -> Array:
         """Tiles (B, 3, H, W), close to [0, 1] but not clamped, of their z_H."""
         ...
 

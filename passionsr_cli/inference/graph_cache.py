@@ -10,13 +10,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from passionsr_cli.conversion.graph_files import Convert, StoredGraph, read_graphs, write_graphs
 from passionsr_cli.conversion.kernels import Ran, ran_from
-from passionsr_cli.conversion.openvino_graph import component_graph
+from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
-from passionsr_cli.models.one_step import OneStepModel
+
+if TYPE_CHECKING:
+    from passionsr_cli.conversion.graph_files import Convert
+    from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.files import replace_atomically, sha256_of
 
 COMPILED_FOLDER = "compiled"
@@ -28,8 +30,8 @@ class GraphCache:
     """The graphs of one model in one folder.
 
     `load` gives the model if it has to be converted, which `convert` does component by
-    component; `on_note` hears what takes long and why. Where the folder cannot be written, a
-    temporary one is used.
+    component, by default `component_graph`; `on_note` hears what takes long and why. Where the
+    folder cannot be written, a temporary one is used.
     """
 
     def __init__(
@@ -37,7 +39,7 @@ class GraphCache:
         folder: Path,
         load: Callable[[], OneStepModel],
         on_note: Callable[[str], None],
-        convert: Convert = component_graph,
+        convert: Convert | None = None,
     ) -> None:
         self.folder, self._load, self._note = folder, load, on_note
         self._convert = convert
@@ -68,9 +70,7 @@ class GraphCache:
             shutil.rmtree(self.folder, ignore_errors=True)
             unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
             try:
-                write_graphs(self._load(), unfinished, convert=self._convert)
-                # The model, which has references in circles, must go before graphs are compiled.
-                gc.collect()
+                self._write_into(unfinished)
                 os.replace(unfinished, self.folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -78,8 +78,16 @@ class GraphCache:
             self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
             self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
             self.folder = Path(self._temporary.name)
-            write_graphs(self._load(), self.folder, convert=self._convert)
+            self._write_into(self.folder)
         return read_graphs(self.folder)
+
+    def _write_into(self, folder: Path) -> None:
+        from passionsr_cli.conversion.graph_files import write_graphs
+        from passionsr_cli.conversion.openvino_graph import component_graph
+
+        write_graphs(self._load(), folder, convert=self._convert or component_graph)
+        # The model, which has references in circles, must go before graphs are compiled.
+        gc.collect()
 
     def compiled(self, name: str) -> tuple[Path, Ran] | None:
         """The file `keep` wrote under this name, or None if that is not there or not whole."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,22 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passionsr_cli import __version__
-from passionsr_cli.checkpoints.catalogue import check_origin, find_checkpoint
-from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.checkpoints.catalogue import Checkpoint, check_origin, find_checkpoint
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.models import catalogue, loading
-from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.models import catalogue
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.store import CHECKPOINT, Entry, Store, kind_of
+from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
+from passionsr_cli.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from passionsr_cli.conversion.openvino_graph import ComponentGraph
+    from passionsr_cli.models.one_step import OneStepModel
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
 GRAPH_VERSION = 4
@@ -60,7 +59,7 @@ def source_of(model: str | None, checkpoint: str | None) -> Source:
             known.description,
             hashlib.sha256("".join(made_of).encode()).hexdigest(),
             False,
-            lambda: loading.load(name),
+            lambda: _load_model(name),
             catalogue.entry_of(known),
         )
     found = find_checkpoint(checkpoint)
@@ -72,10 +71,22 @@ def source_of(model: str | None, checkpoint: str | None) -> Source:
         found.manifest.model.description,
         fingerprint,
         True,
-        lambda: load_checkpoint(found),
+        lambda: _load_checkpoint(found),
         found.entry,
         simulated=found.manifest.numerics == "released",
     )
+
+
+def _load_model(name: str) -> OneStepModel:
+    from passionsr_cli.models.loading import load
+
+    return load(name)
+
+
+def _load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
+    from passionsr_cli.checkpoints.tensors import load_checkpoint
+
+    return load_checkpoint(checkpoint)
 
 
 def source_named(name: str) -> Source:
@@ -110,11 +121,11 @@ def open_executor(
             raise ConfigError(f"{RELEASED_IS_SIMULATED}; use --backend torch")
         on_note(f"{RELEASED_IS_SIMULATED}; torch simulates it")
         backend = "torch"
-    if backend == "openvino" and chosen.type != "cpu":
+    if backend == "openvino" and chosen != "cpu":
         if device != "auto":
             raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")
         chosen = choose_device("cpu")
-    if chosen.type == "cpu" and backend != "torch":
+    if chosen == "cpu" and backend != "torch":
         try:
             return _open_openvino(source, choose_precision(precision, chosen), on_note)
         except ImportError as error:
@@ -126,7 +137,7 @@ def open_executor(
             on_note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
-    return TorchExecutor(source.load(), accelerator(str(chosen), precision))
+    return TorchExecutor(source.load(), accelerator(chosen, precision))
 
 
 def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None]) -> Executor:
@@ -138,7 +149,7 @@ def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None
     made_by = [source.fingerprint, __version__, GRAPH_VERSION, openvino.__version__, cpu_name()]
     key = _key(made_by)
     folder = cache_folder() / "openvino" / f"{source.description.name}-{key}"
-    if not has_integer_instructions():
+    if not cpu.has_integer_products():
         on_note("this CPU has no instructions for 8-bit products: integers run, but slowly")
     return OpenVINOExecutor(source.description, GraphCache(folder, source.load, on_note), precision)
 
@@ -149,6 +160,7 @@ def open_nncf(source: Source, precision: str, on_note: Callable[[str], None]) ->
     NNCF sees the crops a calibration sees by default; its graphs are cached like others.
     """
     from passionsr_cli.conversion.nncf_graphs import nncf_graph
+    from passionsr_cli.data.calibration_images import default_crops
     from passionsr_cli.inference.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
@@ -180,25 +192,8 @@ def _key(made_by: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]
 
 
-def cache_folder() -> Path:
-    """`PASSIONSR_CACHE`, else the user's cache directory. All in it can be deleted."""
-    given = os.environ.get("PASSIONSR_CACHE")
-    if given:
-        return Path(given).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("passionsr", appauthor=False)
-
-
 def cpu_name() -> str:
     """The CPU as OpenVINO calls it: compiled graphs fit only the kind they were made on."""
     from passionsr_cli.inference.openvino_executor import core
 
     return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
-
-
-def has_integer_instructions() -> bool:
-    """Whether the CPU multiplies 8-bit integers in hardware (VNNI or AMX)."""
-    import torch
-
-    return bool(torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported())

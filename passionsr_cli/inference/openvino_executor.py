@@ -11,15 +11,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import openvino
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from passionsr_cli.conversion.graph_files import StoredGraph
 from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
 from passionsr_cli.conversion.kernels import Ran, is_integer_kernel
-from passionsr_cli.conversion.openvino_graph import BRANCH_SUFFIX, attention_products
+from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX, StoredGraph, attention_products
 from passionsr_cli.errors import TileMemoryError
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
@@ -73,7 +70,7 @@ class OpenVINOExecutor:
         self._compiled: dict[str, _Compiled] = {}
         self._rates = rates(description)
 
-    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
+    def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         batch, _, height, width = upscaled.shape
         factor = self.description.latent_factor
         channels = int(self.description.unet["in_channels"])
@@ -83,7 +80,7 @@ class OpenVINOExecutor:
         noise = mix_heads(self._run(UNET, latent), self.description, realism)
         return predict_x0(latent, noise, *self._rates)
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)
 
     def ran(self) -> Ran:
@@ -107,18 +104,18 @@ class OpenVINOExecutor:
             self._compiled[name] = self._compile(component, name, shape)
         return self._compiled[name].request
 
-    def _run(self, component: str, x: Tensor) -> Tensor:
+    def _run(self, component: str, x: Array) -> Array:
         request = self._ready(component, tuple(x.shape))
         if component == ENCODER:
-            x = F.pixel_unshuffle(x, self.description.patch_size)
+            x = _unshuffled(x, self.description.patch_size)
         try:
-            request.infer([x.float().contiguous().numpy()])
+            request.infer([np.ascontiguousarray(x)])
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
                 raise
             raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
         # The request's own memory is written again by its next run.
-        output = torch.from_numpy(request.get_output_tensor(0).data.copy())
+        output: Array = request.get_output_tensor(0).data.copy()
         if component != UNET:
             # The autoencoder computes on the whole image: each half needs the other's memory.
             request.get_compiled_model().release_memory()
@@ -143,6 +140,14 @@ class OpenVINOExecutor:
         ran = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, ran)
         return _Compiled(compiled.create_infer_request(), ran)
+
+
+def _unshuffled(images: Array, factor: int) -> Array:
+    """Patches of factor × factor pixels as channels, as torch's `pixel_unshuffle` orders them."""
+    batch, channels, height, width = images.shape
+    shape = (batch, channels, height // factor, factor, width // factor, factor)
+    patches = images.reshape(shape).transpose(0, 1, 3, 5, 2, 4)
+    return patches.reshape(batch, channels * factor**2, height // factor, width // factor)
 
 
 def _import(path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from passionsr_cli.errors import ImageError, TileMemoryError
 from passionsr_cli.imaging import colour
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.replay import PutAside
 from passionsr_cli.imaging.resampling import bicubic, pad_reflecting, resampled_rows
 from passionsr_cli.imaging.strips import RowStream
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Upscaled:
     """An upscaled image (3, H, W) in [0, 1] and the number of tiles it took."""
 
-    rgb: Tensor
+    rgb: Array
     tiles: int
 
 
@@ -85,13 +85,11 @@ class TiledUpscaler:
         self.overlap_px = min(self._wanted_overlap_px, self.tile_px // 2)
         self._uncut_px = max(uncut_px, self.tile_px)
 
-    def upscale(
-        self, rgb: Tensor, on_tile: Callable[[float], None] = lambda done: None
-    ) -> Upscaled:
+    def upscale(self, rgb: Array, on_tile: Callable[[float], None] = lambda done: None) -> Upscaled:
         """Upscale an RGB image (3, h, w) in [0, 1]; `on_tile` hears the share done so far."""
 
         strips = self.within_memory(lambda: list(self.strips(rgb, on_tile)))
-        image = strips[0] if len(strips) == 1 else torch.cat(strips, 1)
+        image = strips[0] if len(strips) == 1 else np.concatenate(strips, 1)
         return Upscaled(image, self.count_tiles(rgb))
 
     def within_memory(self, work: Callable[[], T]) -> T:
@@ -111,14 +109,14 @@ class TiledUpscaler:
                     self.batch = 1
                 self._on_note(f"out of memory: again, with tiles of {self.tile_px} pixels")
 
-    def count_tiles(self, rgb: Tensor) -> int:
+    def count_tiles(self, rgb: Array) -> int:
         """How many tiles an image takes."""
         rows, columns = self._axes(rgb)
         return len(rows.starts) * len(columns.starts)
 
     def strips(
-        self, rgb: Tensor, on_tile: Callable[[float], None] = lambda done: None
-    ) -> Iterator[Tensor]:
+        self, rgb: Array, on_tile: Callable[[float], None] = lambda done: None
+    ) -> Iterator[Array]:
         """The upscaled image in strips (3, rows, W) from top to bottom, as they become ready.
 
         What is held in memory grows with the width of the image, not with its height. Raises
@@ -132,9 +130,9 @@ class TiledUpscaler:
             )
         height, width = height * self.factor, width * self.factor
         for strip in self._colours_fixed(self._cropped(rgb, height, width, on_tile), rgb):
-            yield strip.clamp_(0, 1)
+            yield strip.clip(0, 1)
 
-    def _axes(self, rgb: Tensor) -> tuple[Axis, Axis]:
+    def _axes(self, rgb: Array) -> tuple[Axis, Axis]:
         rows, columns = (self._axis(side * self.factor) for side in rgb.shape[-2:])
         return rows, columns
 
@@ -144,8 +142,8 @@ class TiledUpscaler:
         return plan_axis(length, self.tile_px if cut else length, self.overlap_px, self.unit_px)
 
     def _cropped(
-        self, rgb: Tensor, height: int, width: int, on_tile: Callable[[float], None]
-    ) -> Iterator[Tensor]:
+        self, rgb: Array, height: int, width: int, on_tile: Callable[[float], None]
+    ) -> Iterator[Array]:
         """The model's image without the padding."""
         left = height
         for strip in self._padded(rgb, on_tile):
@@ -153,7 +151,7 @@ class TiledUpscaler:
                 yield strip[:, :left, :width]
             left -= strip.shape[1]
 
-    def _padded(self, rgb: Tensor, on_tile: Callable[[float], None]) -> Iterator[Tensor]:
+    def _padded(self, rgb: Array, on_tile: Callable[[float], None]) -> Iterator[Array]:
         """Blended as latents first, then as pixels; a row of tiles is decoded as soon as all
         latents that it shows are there."""
         rows, columns = self._axes(rgb)
@@ -161,21 +159,21 @@ class TiledUpscaler:
         padded = pad_reflecting(rgb, *(_length(axis) // factor for axis in (rows, columns)))
         count, numbers = 2 * self.count_tiles(rgb), itertools.count(1)
 
-        def run(half: Callable[[Tensor], Tensor], parts: Iterator[Tensor]) -> Iterator[Tensor]:
+        def run(half: Callable[[Array], Array], parts: Iterator[Array]) -> Iterator[Array]:
             while batch := list(itertools.islice(parts, self.batch)):
                 with self._turn:
-                    results = half(torch.stack(batch))
+                    results = half(np.stack(batch))
                 for result in results:
                     on_tile(next(numbers) / count)
                     yield result
 
-        def restore(tiles: list[Tile]) -> Iterator[Tensor]:
+        def restore(tiles: list[Tile]) -> Iterator[Array]:
             places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
             regions = (upscaled_region(padded, factor, *place) for place in places)
             restored = partial(self.executor.restore_latent, realism=self.realism)
             return run(restored, regions)
 
-        def decode(tiles: list[Tile]) -> Iterator[Tensor]:
+        def decode(tiles: list[Tile]) -> Iterator[Array]:
             seen = _divided(tiles[0].rows, f)
             strip = latents.window(seen.start, seen.stop)
             parts = (strip[:, :, _divided(tile.columns, f)] for tile in tiles)
@@ -186,7 +184,7 @@ class TiledUpscaler:
         latents = RowStream(blended_strips(small[0], small[1], channels, restore))
         return blended_strips(rows, columns, 3, decode)
 
-    def _colours_fixed(self, strips: Iterator[Tensor], lr: Tensor) -> Iterator[Tensor]:
+    def _colours_fixed(self, strips: Iterator[Array], lr: Array) -> Iterator[Array]:
         if self.color_fix == "adain":
             return _with_moments_of(lr, strips)
         if self.color_fix == "wavelet":
@@ -197,7 +195,7 @@ class TiledUpscaler:
         return strips
 
 
-def _with_moments_of(lr: Tensor, strips: Iterator[Tensor]) -> Iterator[Tensor]:
+def _with_moments_of(lr: Array, strips: Iterator[Array]) -> Iterator[Array]:
     """None comes before the last one was seen."""
     aside = PutAside()
     found = colour.moments(aside.passing(strips))
@@ -217,22 +215,22 @@ def _divided(region: slice, divisor: int) -> slice:
     return slice(region.start // divisor, region.stop // divisor)
 
 
-def upscaled_region(lr: Tensor, factor: int, rows: slice, columns: slice) -> Tensor:
+def upscaled_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
     """What a bicubic upscale of the whole `lr` (3, h, w) shows in one region of the result.
 
     Clamped to [0, 1]: what a model was trained on came from files.
     """
-    return bicubic_region(lr, factor, rows, columns).clamp_(0, 1)
+    return bicubic_region(lr, factor, rows, columns).clip(0, 1)
 
 
-def bicubic_region(lr: Tensor, factor: int, rows: slice, columns: slice) -> Tensor:
+def bicubic_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
     """The same, unclamped."""
     top, bottom, above = _with_context(rows, factor, lr.shape[-2])
     left, right, before = _with_context(columns, factor, lr.shape[-1])
-    part = lr[:, top:bottom, left:right].unsqueeze(0)
+    part = lr[:, top:bottom, left:right]
     size = (part.shape[-2] * factor, part.shape[-1] * factor)
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    return bicubic(part, size)[0, :, above : above + height, before : before + width]
+    return bicubic(part, size)[:, above : above + height, before : before + width]
 
 
 def _with_context(region: slice, factor: int, lr_length: int) -> tuple[int, int, int]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import Ran
 from passionsr_cli.errors import TileMemoryError
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -42,16 +44,19 @@ class TorchExecutor:
         model.to(memory_format=memory_format)
         self._model = model.eval().to(accelerator.device)
 
-    def restore_latent(self, upscaled: Tensor, realism: float | None = None) -> Tensor:
+    def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
-            latent = self._model.encode(upscaled.to(self._accelerator.device))
+            latent = self._model.encode(self._tensor(upscaled))
             restored = self._model.to_x0(latent, self._model.predict(latent, realism))
-        return restored.float().cpu()
+        return _array(restored)
 
-    def decode(self, latent: Tensor) -> Tensor:
+    def decode(self, latent: Array) -> Array:
         with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
-            image = self._model.decode(latent.to(self._accelerator.device))
-        return image.float().cpu()
+            image = self._model.decode(self._tensor(latent))
+        return _array(image)
+
+    def _tensor(self, values: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._accelerator.device)
 
     def ran(self) -> Ran:
         """Quantized layers are simulated: their integers are computed in floating point."""
@@ -67,6 +72,11 @@ class TorchExecutor:
         if self._accelerator.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._accelerator.device))
         return process_peak_bytes()
+
+
+def _array(values: Tensor) -> Array:
+    array: Array = values.float().cpu().numpy()
+    return array
 
 
 def _store_weights_as(model: nn.Module, dtype: torch.dtype) -> None:

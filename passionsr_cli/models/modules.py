@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 from passionsr_cli.models.components import component_of
-from passionsr_cli.models.one_step import OneStepModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from passionsr_cli.models.one_step import OneStepModel
 
 # A residual block; a transformer (with its projections) or the attention of a VAE; a down- or
 # upsampler. Layers outside all of these are modules of their own.
@@ -62,8 +63,9 @@ def _types(kinds: Sequence[ModuleKind]) -> tuple[type[nn.Module], ...]:
     return tuple(kind for name in kinds for kind in types[name])
 
 
-@torch.no_grad()
 def _in_running_order(model: OneStepModel, names: Sequence[str]) -> list[str]:
+    import torch
+
     order: list[str] = []
     hooks = [
         model.get_submodule(name).register_forward_pre_hook(
@@ -74,7 +76,8 @@ def _in_running_order(model: OneStepModel, names: Sequence[str]) -> list[str]:
     side = 2 * model.description.size_multiple_px
     device = model.context.device
     try:
-        model(torch.zeros(1, 3, side, side, device=device))
+        with torch.no_grad():
+            model(torch.zeros(1, 3, side, side, device=device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -73,15 +73,18 @@ class OneStepModel(nn.Module):
 
     def predict(self, latent: Tensor, realism: float | None = None) -> Tensor:
         """The noise ε the UNet sees in z_L, mixed by `mix_heads` if the model has a dial."""
-        return mix_heads(self.predict_heads(latent), self.description, realism)
+        heads = self.predict_heads(latent)
+        if self.description.realism is not None:
+            heads = heads.float()
+        return mix_heads(heads, self.description, realism)
 
     def to_x0(self, latent: Tensor, noise: Tensor) -> Tensor:
         """The restored latent z_H, float32."""
-        return predict_x0(latent, noise, self.signal_rate, self.noise_rate)
+        return predict_x0(latent.float(), noise.float(), self.signal_rate, self.noise_rate)
 
     def to_noise(self, latent: Tensor, restored: Tensor) -> Tensor:
         """The noise ε that `to_x0` took from z_L to get z_H, float32."""
-        return noise_between(latent, restored, self.signal_rate, self.noise_rate)
+        return noise_between(latent.float(), restored.float(), self.signal_rate, self.noise_rate)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The image of a restored latent, float32, close to [0, 1] but not clamped."""

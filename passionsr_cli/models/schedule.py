@@ -1,21 +1,47 @@
-"""The only way from predicted noise to a clean latent, and back; and what noise a dial mixes."""
+"""The only way from predicted noise to a clean latent, and back; and what noise a dial mixes.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
+from passionsr_cli.imaging.arrays import Array, fused_add
 from passionsr_cli.registry import ModelDescription, Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Latent = TypeVar("Latent", "Tensor", Array)
 
 
 def signal_and_noise(schedule: Schedule, timestep: int) -> tuple[float, float]:
-    """α_t = √ᾱ_t and σ_t = √(1 − ᾱ_t) of the schedule at one timestep (diffusers' DDPM)."""
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    """α_t = √ᾱ_t and σ_t = √(1 − ᾱ_t) of the schedule at one timestep.
 
-    # Numbers, also while the model itself is built on the meta device.
-    with torch.device("cpu"):
-        alpha_bar = DDPMScheduler(**schedule.model_dump()).alphas_cumprod[timestep].double()
-    return float(alpha_bar.sqrt()), float((1 - alpha_bar).sqrt())
+    To the last bit those of diffusers' `DDPMScheduler`, which computes ᾱ in float32.
+    """
+    first, last = schedule.beta_start, schedule.beta_end
+    if schedule.beta_schedule == "scaled_linear":
+        betas = np.square(_evenly_spaced(first**0.5, last**0.5, schedule.num_train_timesteps))
+    else:
+        betas = _evenly_spaced(first, last, schedule.num_train_timesteps)
+    alphas = (np.float32(1) - betas)[: timestep + 1]
+    alpha_bar = float(np.float32(np.prod(alphas, dtype=np.float64)))
+    return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
+
+
+def _evenly_spaced(first: float, last: float, count: int) -> Array:
+    """`count` values from `first` to `last`, as torch's `linspace` finds them in float32."""
+    start, stop = np.float32(first), np.float32(last)
+    step = (stop - start) / np.float32(max(1, count - 1))
+    index = np.arange(count).astype(np.float32)
+    rising = fused_add(float(start), index, float(step))
+    falling = fused_add(float(stop), index[::-1], -float(step))
+    return np.where(index < count // 2, rising, falling)
 
 
 def rates(description: ModelDescription) -> tuple[float, float]:
@@ -29,8 +55,8 @@ def rates(description: ModelDescription) -> tuple[float, float]:
     return signal_and_noise(description.schedule, description.timestep)
 
 
-def mix_heads(heads: Tensor, description: ModelDescription, realism: float | None = None) -> Tensor:
-    """Mix a UNet's two heads: ε = (1 − r)·ε_faithful + r·ε_natural, in float32.
+def mix_heads(heads: Latent, description: ModelDescription, realism: float | None = None) -> Latent:
+    """Mix a UNet's two float32 heads: ε = (1 − r)·ε_faithful + r·ε_natural.
 
     `heads` (B, 2·C, H, W) holds ε_faithful in its first C channels and ε_natural in the others;
     `realism` r is in [0, 1], None the model's default. The heads (B, C, H, W) of a model without
@@ -41,21 +67,23 @@ def mix_heads(heads: Tensor, description: ModelDescription, realism: float | Non
         assert realism is None, f"'{description.name}' has no dial"
         return heads
     r = description.realism if realism is None else realism
-    faithful, natural = heads.float().chunk(2, dim=1)
+    half = heads.shape[1] // 2
+    faithful, natural = heads[:, :half], heads[:, half:]
     return (1 - r) * faithful + r * natural
 
 
-def predict_x0(latent: Tensor, noise: Tensor, signal_rate: float, noise_rate: float) -> Tensor:
-    """The clean latent z_H = (z_L − σ_t·ε) / α_t, in float32 (OSEDiff, arXiv 2406.08177).
+def predict_x0(latent: Latent, noise: Latent, signal_rate: float, noise_rate: float) -> Latent:
+    """The clean latent z_H = (z_L − σ_t·ε) / α_t of float32 latents (OSEDiff, arXiv 2406.08177).
 
     An error of ε reaches the result multiplied by σ_t/α_t, 14.6 at t = 999 of Stable
     Diffusion's schedule: half precision is not enough here.
     """
-    return (latent.float() - noise_rate * noise.float()) / signal_rate
+    # Arrays stay float32, whatever their types say.
+    return (latent - noise_rate * noise) / signal_rate  # type: ignore[return-value]
 
 
 def noise_between(
-    latent: Tensor, restored: Tensor, signal_rate: float, noise_rate: float
-) -> Tensor:
-    """The noise ε = (z_L − α_t·z_H) / σ_t, in float32: `predict_x0` solved for it."""
-    return (latent.float() - signal_rate * restored.float()) / noise_rate
+    latent: Latent, restored: Latent, signal_rate: float, noise_rate: float
+) -> Latent:
+    """The noise ε = (z_L − α_t·z_H) / σ_t of float32 latents: `predict_x0` solved for it."""
+    return (latent - signal_rate * restored) / noise_rate  # type: ignore[return-value]

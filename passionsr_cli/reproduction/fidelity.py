@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from passionsr_cli.evaluation.records import RowFolder
 from passionsr_cli.imaging.files import read_picture
 
@@ -25,7 +27,7 @@ def _psnr(row: RowFolder, full: RowFolder, name: str) -> float:
     key = f"to {full.read(name).image_sha256}"
     if key not in record.scores:
         image, wanted = (read_picture(folder.image(name)).rgb for folder in (row, full))
-        error = float((image - wanted).double().square().mean())
+        error = float(np.square((image - wanted).astype(np.float64)).mean())
         record.scores[key] = -10 * math.log10(max(error, SMALLEST_ERROR))
         row.write(name, record)
     return record.scores[key]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib.util
 import re
-
-import torch
-from accelerate import Accelerator
+import sys
+from typing import TYPE_CHECKING
 
 from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.system import cpu
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -19,19 +25,21 @@ def accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
     `precision` is auto, fp32, bf16 or fp16; auto takes bf16 where it is fast (CPUs with AMX or
     AVX512-BF16, CUDA from compute capability 8.0), fp16 on older CUDA devices, else fp32.
     """
-    from accelerate import DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
     chosen = choose_device(device)
     name = choose_precision(precision, chosen)
     # accelerate keeps its choices for the whole process; a new call may choose differently.
     AcceleratorState._reset_state(reset_partial_state=True)
-    if chosen.type == "cuda" and chosen.index is not None:
-        torch.cuda.set_device(chosen)
+    if chosen.startswith("cuda:"):
+        import torch
+
+        torch.cuda.set_device(torch.device(chosen))
     # Not everything that learns takes part in every loss.
     several = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
-        cpu=chosen.type == "cpu",
+        cpu=chosen == "cpu",
         mixed_precision=_ACCELERATE_NAMES[name],
         kwargs_handlers=[several],
     )
@@ -42,37 +50,52 @@ def precision_name(used: Accelerator) -> str:
     return {value: key for key, value in _ACCELERATE_NAMES.items()}[used.mixed_precision]
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device of this name, as `accelerator` describes it."""
+def choose_device(wanted: str) -> str:
+    """cpu, cuda, cuda:N or mps, as `accelerator` describes it.
+
+    Imports torch only where there may be a GPU, or one was asked for.
+    """
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
         raise ConfigError(f"unknown device '{wanted}'; use auto, cpu, cuda, cuda:N or mps")
+    if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
+        return "cpu"
+    import torch
+
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
     if wanted == "auto":
-        return torch.device("cuda" if gpus else "mps" if has_mps else "cpu")
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= gpus:
+        return "cuda" if gpus else "mps" if has_mps else "cpu"
+    if wanted.startswith("cuda") and int(wanted.partition(":")[2] or 0) >= gpus:
         found = f"{gpus} CUDA device{'s' if gpus != 1 else ''}"
         raise DeviceError(f"'{wanted}' was asked for, this machine has {found}; use --device auto")
-    if device.type == "mps" and not has_mps:
+    if wanted == "mps" and not has_mps:
         raise DeviceError("'mps' was asked for, this machine has none; use --device auto")
-    return device
-
-
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16 on this device, as `accelerator` describes it."""
-    if wanted not in ("auto", *_ACCELERATE_NAMES):
-        raise ConfigError(f"unknown precision '{wanted}'; use auto, fp32, bf16 or fp16")
-    if wanted == "auto":
-        if device.type == "cuda":
-            return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-        return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
-    if wanted == "fp16" and device.type == "cpu":
-        raise DeviceError("fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
     return wanted
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
-    # The public torch.cpu.get_capabilities() is too young for the torch we accept.
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+def _may_have_gpu() -> bool:
+    """Whether torch is here and so is a driver that it could use."""
+    if importlib.util.find_spec("torch") is None:
+        return False
+    if sys.platform == "darwin":
+        return True
+    for driver in ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll"):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(driver)
+            return True
+    return False
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """fp32, bf16 or fp16 on a device of `choose_device`, as `accelerator` describes it."""
+    if wanted not in ("auto", *_ACCELERATE_NAMES):
+        raise ConfigError(f"unknown precision '{wanted}'; use auto, fp32, bf16 or fp16")
+    if wanted == "auto":
+        if device.startswith("cuda"):
+            import torch
+
+            return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+        return "bf16" if device == "cpu" and cpu.has_bf16() else "fp32"
+    if wanted == "fp16" and device == "cpu":
+        raise DeviceError("fp16 needs a GPU; on a CPU use --precision bf16 or fp32")
+    return wanted

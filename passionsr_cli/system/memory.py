@@ -28,9 +28,10 @@ def process_peak_bytes() -> int:
 def free_bytes(device: str) -> int:
     """Memory that this process can still get: a GPU's, else the machine's or its container's."""
     import psutil
-    import torch
 
     if device.startswith("cuda"):
+        import torch
+
         return int(torch.cuda.mem_get_info(torch.device(device))[0])
     available = int(psutil.virtual_memory().available)
     return min(available, _left_in_container())

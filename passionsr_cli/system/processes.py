@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 T = TypeVar("T")
 
@@ -51,14 +51,14 @@ class Processes:
         rounds = zip_longest(*parts, fillvalue=None)
         return [item for each in rounds for item in each if item is not None]
 
-    def device(self, chosen: torch.device) -> str:
+    def device(self, chosen: str) -> str:
         """This process's device of a kind: of several GPUs each has its own."""
-        if self.count > 1 and chosen.type == "cuda" and chosen.index is None:
+        if self.count > 1 and chosen == "cuda":
             import torch
 
             local = int(os.environ.get("LOCAL_RANK", "0"))
             return f"cuda:{local % torch.cuda.device_count()}"
-        return str(chosen)
+        return chosen
 
     def wait(self) -> None:
         """Go on when all have come this far."""

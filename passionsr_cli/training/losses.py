@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.fitting.loop import Batch
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import Lite0Features, feature_distance, same_offset
 from passionsr_cli.training.settings import NaturalLosses, TrainingStage

@@ -17,7 +17,8 @@ from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
 from passionsr_cli.models.catalogue import KnownModel
-from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, Chain, component_of
+from passionsr_cli.models.chain import Chain
+from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, component_of
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.training import adapters

@@ -19,8 +19,9 @@ from passionsr_cli.imaging.planning import find_images
 from passionsr_cli.models.catalogue import checksum, find_present
 from passionsr_cli.models.loading import save
 from passionsr_cli.registry import ModelDescription, model_names
-from passionsr_cli.store import MODEL, Entry, Store, home, shortest
+from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.paths import home
 from passionsr_cli.training.retime import described_at
 from passionsr_cli.training.retrainer import Agreement, Retrainer
 from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings

@@ -25,7 +25,8 @@ from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
 from passionsr_cli.models.catalogue import KnownModel, entry_of, find_present
-from passionsr_cli.models.components import DECODER, ENCODER, UNET, Chain
+from passionsr_cli.models.chain import Chain
+from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.loading import load, load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import signal_and_noise

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from passionsr_cli.config import UpscaleSettings, validate
 from passionsr_cli.errors import ConfigError, ImageError
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.planning import Job
@@ -23,7 +23,10 @@ from passionsr_cli.imaging.transparency import spread_colours
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
 
-AnyImage = TypeVar("AnyImage", Image.Image, npt.NDArray[Any], Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AnyImage = TypeVar("AnyImage", "Image.Image", "npt.NDArray[Any]", "Tensor")
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 MODES = ("RGB", "RGBA", "L", "LA", "I;16")
 # Of Pillow's modes, those that it would cut at 255.
@@ -64,7 +67,7 @@ class Upscaler:
             return Image.fromarray(self._array(np.asarray(_plain(image))))
         if isinstance(image, np.ndarray):
             return self._array(image)
-        if isinstance(image, Tensor):
+        if _is_tensor(image):
             return self._tensor(image)
         raise ImageError(
             f"a {type(image).__name__}, expected an image of Pillow's, an array or a tensor"
@@ -100,12 +103,14 @@ class Upscaler:
         if planes.ndim != 3 or not 1 <= planes.shape[2] <= 4:
             raise ImageError(f"an array {image.shape}, expected (H, W) or (H, W, 1 to 4)")
         white = _white(image.dtype)
-        values = torch.from_numpy(np.ascontiguousarray(planes, np.float32)).permute(2, 0, 1)
-        large = (self._planes(values / white) * white).permute(1, 2, 0).numpy()
+        values = np.ascontiguousarray(planes, np.float32).transpose(2, 0, 1)
+        large = (self._planes(values / np.float32(white)) * np.float32(white)).transpose(1, 2, 0)
         rounded = large.round() if white > 1 else large
         return rounded.astype(image.dtype).reshape(*large.shape[:2], *image.shape[2:])
 
     def _tensor(self, image: Tensor) -> Tensor:
+        import torch
+
         if image.ndim == 4 and len(image):
             return torch.stack([self._tensor(each) for each in image])
         if image.ndim != 3 or not 1 <= image.shape[0] <= 4:
@@ -114,23 +119,24 @@ class Upscaler:
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise ImageError(f"a tensor of {image.dtype}, expected uint8, or floats in [0, 1]")
         white = 255 if image.dtype == torch.uint8 else 1
-        large = self._planes(image.detach().cpu().float() / white) * white
+        planes = image.detach().cpu().float() / white
+        large = torch.from_numpy(self._planes(planes.numpy())) * white
         return (large.round() if white > 1 else large).to(image.device, image.dtype)
 
-    def _planes(self, planes: Tensor) -> Tensor:
+    def _planes(self, planes: Array) -> Array:
         """(C, h, w) in [0, 1] to (C, H, W), where C is grey or RGB, then alpha if it is even."""
         upscaler = self._ready()
         _check_range(planes)
-        colours = planes[: len(planes) - 1 + len(planes) % 2].expand(3, -1, -1).contiguous()
+        shape = (3, *planes.shape[1:])
+        colours = np.broadcast_to(planes[: len(planes) - 1 + len(planes) % 2], shape)
         alpha = planes[-1:] if len(planes) % 2 == 0 else None
         if alpha is not None:
             colours = spread_colours(colours, alpha)
         picture = Picture(colours, alpha, grey=len(planes) <= 2)
         size = TargetSize.of(self._settings).of_input(picture.size, upscaler.factor)
         large = upscaler.upscale(colours).rgb
-        return torch.cat(
-            list(finished([large], (large.shape[2], large.shape[1]), picture, size)), 1
-        )
+        strips = finished([large], (large.shape[2], large.shape[1]), picture, size)
+        return np.concatenate(list(strips), 1)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -142,9 +148,15 @@ def _plain(image: Image.Image) -> Image.Image:
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
-def _check_range(planes: Tensor) -> None:
-    if planes.numel():
-        low, high = planes.aminmax()
+def _is_tensor(image: object) -> bool:
+    """Where torch was never imported there is no tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(image, torch.Tensor)
+
+
+def _check_range(planes: Array) -> None:
+    if planes.size:
+        low, high = planes.min(), planes.max()
         # Not a number is in no range.
         if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
             raise ImageError(f"values from {low:g} to {high:g}, expected floats in [0, 1]")

@@ -11,9 +11,9 @@ from passionsr_cli.api import bench
 from passionsr_cli.benchmark import run
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.inference.open import cache_folder
 from passionsr_cli.models.costs import measure
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.paths import cache_folder
 
 Asked = list[tuple[str, dict[str, Any]]]
 

@@ -9,7 +9,7 @@ from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import LayerDesign
-from passionsr_cli.models.components import Chain
+from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state

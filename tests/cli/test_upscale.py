@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from passionsr_cli.cli.app import app
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +33,8 @@ def _run(*arguments: object) -> Result:
 
 
 def _photograph(path: Path, mode: str = "RGB", side: int = 24) -> Path:
-    pixels = (samples.low_resolution("sample:coffee")[:, :side, : side + 8] * 255).byte()
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    pixels = rounded_levels(samples.low_resolution("sample:coffee")[:, :side, : side + 8])
+    image = Image.fromarray(pixels.transpose(1, 2, 0))
     if mode == "RGBA":
         image.putalpha(image.convert("L"))
     image.convert(mode).save(path)
@@ -44,7 +45,7 @@ def test_a_sample_is_upscaled_and_looks_like_the_photograph(working_folder: Path
     done = _run("upscale", "sample:rocket")
     assert done.exit_code == 0, done.output
     large = np.array(Image.open(working_folder / "rocket_x4.png")) / 255
-    original = samples.high_resolution("sample:rocket").permute(1, 2, 0).numpy()
+    original = samples.high_resolution("sample:rocket").transpose(1, 2, 0)
     assert large.shape == original.shape
     assert -10 * np.log10(((large - original) ** 2).mean()) > 25
 

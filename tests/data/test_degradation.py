@@ -14,7 +14,7 @@ SETTINGS = DegradationSettings()
 
 
 def _photograph() -> torch.Tensor:
-    return samples.high_resolution("sample:astronaut")[:, :128, :160]
+    return torch.from_numpy(samples.high_resolution("sample:astronaut")[:, :128, :160])
 
 
 def test_the_same_seed_gives_the_same_image() -> None:

@@ -16,6 +16,7 @@ from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.models import loading
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -62,7 +63,7 @@ def test_the_openvino_export_runs_alone(
     api.export(model, "openvino", folder, size=64)
     monkeypatch.chdir(tmp_path)
     small = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]
-    pixels = (small.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    pixels = rounded_levels(small).transpose(1, 2, 0)
     Image.fromarray(pixels).save("photo.png")
     exec(_program("run the OpenVINO export"), {})
     found = np.asarray(Image.open("photo_x4.png"), np.float32) / 255

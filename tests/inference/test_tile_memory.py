@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference import tile_memory
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
@@ -16,7 +17,7 @@ from passionsr_cli.system.devices import accelerator
 class Small(TorchExecutor):
     """Has no memory for tiles of more than 128 pixels."""
 
-    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+    def decode(self, latent: Array) -> Array:
         if latent.shape[-1] * self.description.latent_factor > 128:
             raise TileMemoryError("out of memory on one tile")
         return super().decode(latent)
@@ -57,7 +58,7 @@ def test_after_running_out_of_memory_tiles_are_smaller(tiny_model: OneStepModel)
         "out of memory: again, with tiles of 256 pixels",
         "out of memory: again, with tiles of 128 pixels",
     ]
-    assert torch.equal(found.rgb, TiledUpscaler(executor, 128, 32).upscale(lr).rgb)
+    assert np.array_equal(found.rgb, TiledUpscaler(executor, 128, 32).upscale(lr).rgb)
     # What was learned holds for the next image.
     upscaler.upscale(lr)
     assert len(notes) == 2
@@ -65,7 +66,7 @@ def test_after_running_out_of_memory_tiles_are_smaller(tiny_model: OneStepModel)
 
 def test_where_no_tile_fits_the_error_remains(tiny_model: OneStepModel) -> None:
     class Smallest(Small):
-        def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        def decode(self, latent: Array) -> Array:
             raise TileMemoryError("out of memory on one tile; choose a smaller --tile")
 
     upscaler = TiledUpscaler(Smallest(tiny_model, accelerator("cpu", "fp32")))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, signal_and_noise
 from passionsr_cli.registry import ModelDescription, Schedule
 
@@ -19,6 +20,18 @@ def _stable_diffusion_rates(timestep: int) -> tuple[float, float]:
 def test_rates_are_those_of_stable_diffusion(timestep: int) -> None:
     expected = _stable_diffusion_rates(timestep)
     assert signal_and_noise(Schedule(), timestep) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["scaled_linear", "linear"])
+def test_rates_are_those_of_diffusers_to_the_last_bit(kind: str) -> None:
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    schedule = Schedule.model_validate({"beta_schedule": kind})
+    wanted = DDPMScheduler(**schedule.model_dump()).alphas_cumprod.double()
+    for timestep in (0, 1, 2, 199, 499, 500, 501, 998, 999):
+        bar = wanted[timestep]
+        expected = (float(bar.sqrt()), float((1 - bar).sqrt()))
+        assert signal_and_noise(schedule, timestep) == expected
 
 
 @pytest.mark.parametrize(("timestep", "gain"), [(1, 0.041), (499, 1.61), (999, 14.6)])
@@ -55,7 +68,6 @@ def test_a_dial_mixes_two_heads_by_its_formula(
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
     if r in (0, 1):
         assert torch.equal(found, heads[:, :4] if r == 0 else heads[:, 4:])
-    assert mix_heads(heads.half(), dial_description, realism).dtype == torch.float32
 
 
 def test_without_a_dial_the_head_is_the_noise(tiny_description: ModelDescription) -> None:
@@ -63,9 +75,18 @@ def test_without_a_dial_the_head_is_the_noise(tiny_description: ModelDescription
     assert mix_heads(heads, tiny_description) is heads
 
 
-def test_x0_is_float32_under_autocast() -> None:
+def test_arrays_and_tensors_are_computed_alike() -> None:
+    latent, noise = np.random.default_rng(0).random((2, 4, 8, 8), np.float32)
+    found = predict_x0(latent, noise, 0.0683, 0.9977)
+    assert found.dtype == np.float32
+    wanted = predict_x0(torch.from_numpy(latent), torch.from_numpy(noise), 0.0683, 0.9977)
+    assert np.array_equal(found, wanted.numpy())
+
+
+@torch.no_grad()
+def test_x0_is_float32_under_autocast(tiny_model: OneStepModel) -> None:
     latent = torch.full((1, 4, 2, 2), 1.001)
     with torch.autocast("cpu", torch.bfloat16):
-        found = predict_x0(latent, torch.zeros_like(latent), 0.5, 0.5)
+        found = tiny_model.to_x0(latent, torch.zeros_like(latent).bfloat16())
     assert found.dtype == torch.float32
-    assert torch.equal(found, latent / 0.5)
+    assert torch.equal(found, latent / tiny_model.signal_rate)

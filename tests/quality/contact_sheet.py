@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measuring import DATA, DEGRADATIONS, RIVAL, dial, enlarged, read, upscaler
+import torch
+from measuring import DATA, DEGRADATIONS, RIVAL, dial, enlarged, read, upscaled, upscaler
 from PIL import Image, ImageDraw, ImageFont
 from rivals import compile_real_esrgan
 from torch import Tensor
@@ -46,7 +48,8 @@ class Photograph:
     def pair(self) -> tuple[Tensor, Tensor]:
         """(low resolution, photograph), both (3, H, W) in [0, 1]."""
         if samples.is_sample(self.source):
-            lr, hr = samples.low_resolution(self.source), samples.high_resolution(self.source)
+            made = (samples.low_resolution, samples.high_resolution)
+            lr, hr = (torch.from_numpy(make(self.source)) for make in made)
         else:
             files = (
                 Path(str(DATA)) / side / f"{self.source}.png" for side in ("test_LR", "test_HR")
@@ -81,7 +84,7 @@ def columns() -> dict[str, Upscale]:
     for realism in dial():
         tiled = upscaler(realism)
         label = "mini" if realism is None else f"mini, realism {realism:g}"
-        made[label] = lambda lr, tiled=tiled: tiled.upscale(lr).rgb  # type: ignore[misc]
+        made[label] = partial(upscaled, tiled)
     if RIVAL:
         made["Real-ESRGAN"] = compile_real_esrgan(Path(RIVAL))
     return made

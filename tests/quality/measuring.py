@@ -18,9 +18,9 @@ from torch import Tensor
 
 from passionsr_cli import api
 from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.one_step import OneStepModel
@@ -61,7 +61,7 @@ def photographs(step: int = 1) -> list[Path]:
 
 def read(path: str | Path) -> Tensor:
     """(3, H, W) in [0, 1]."""
-    return read_picture(path).rgb
+    return torch.from_numpy(read_picture(path).rgb)
 
 
 def enlarged(lr: Tensor) -> Tensor:
@@ -80,6 +80,11 @@ def upscaler(realism: float | None = None, **settings: object) -> TiledUpscaler:
     """The model in float32 without colour fix, unless the settings say otherwise."""
     values = {"model": MODEL, "precision": "fp32", "color_fix": "none", "realism": realism}
     return api.open_upscaler(UpscaleSettings.model_validate({**values, **settings}))
+
+
+def upscaled(tiled: TiledUpscaler, lr: Tensor) -> Tensor:
+    """The image (3, 4h, 4w) that an upscaler makes of (3, h, w)."""
+    return torch.from_numpy(tiled.upscale(lr.numpy()).rgb)
 
 
 def latents(model: OneStepModel, lr: Tensor, realism: float | None) -> tuple[Tensor, Tensor]:

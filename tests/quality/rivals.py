@@ -161,7 +161,7 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     upscale = compile_real_esrgan(given.weights)
     for source, target in _missing(given.lr, given.output):
-        write_picture(target, Picture(upscale(read_picture(source).rgb)))
+        write_picture(target, Picture(upscale(torch.from_numpy(read_picture(source).rgb)).numpy()))
         print(target, flush=True)
 
 

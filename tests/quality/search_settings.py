@@ -53,7 +53,7 @@ class Judge:
 
     def _results(self, settings: UpscaleSettings) -> list[torch.Tensor]:
         upscaler = api.open_upscaler(settings.model_copy(update={"backend": "torch"}))
-        return [upscaler.upscale(_read(file)).rgb.clamp(0, 1) for file in self.files]
+        return [torch.from_numpy(upscaler.upscale(_read(file).numpy()).rgb) for file in self.files]
 
     def _mean(self, ones: list[torch.Tensor], others: list[torch.Tensor]) -> float:
         pairs = zip(ones, others, strict=True)

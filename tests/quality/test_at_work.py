@@ -42,7 +42,7 @@ def _save(rgb: torch.Tensor, path: Path) -> Path:
 
 def _mosaic(width: int, height: int, seed: int = 0) -> torch.Tensor:
     """A photograph of any size, from parts of the samples."""
-    photograph = samples.high_resolution("sample:astronaut")
+    photograph = torch.from_numpy(samples.high_resolution("sample:astronaut"))
     across, down = -(-width // 512), -(-height // 512)
     rows = [
         torch.cat([photograph.roll((seed + 97 * i + 31 * j), (1,)) for i in range(across)], 2)
@@ -104,15 +104,15 @@ def _gradient() -> torch.Tensor:
 def _sky() -> torch.Tensor:
     """A clear sky above grass: the tiles above hold nothing of what those below hold."""
     sky = _gradient()
-    sky[:, 150:] = samples.high_resolution("sample:grass")[:, :106, :256]
+    sky[:, 150:] = torch.from_numpy(samples.high_resolution("sample:grass"))[:, :106, :256]
     return sky
 
 
 SCENES = {
     "gradient": _gradient(),
     "sky above grass": _sky(),
-    "rocket": samples.high_resolution("sample:rocket")[:, :256, 100:356],
-    "astronaut": samples.high_resolution("sample:astronaut")[:, 128:384, 128:384],
+    "rocket": torch.from_numpy(samples.high_resolution("sample:rocket"))[:, :256, 100:356],
+    "astronaut": torch.from_numpy(samples.high_resolution("sample:astronaut"))[:, 128:384, 128:384],
 }
 
 
@@ -131,8 +131,8 @@ def test_tiles_do_not_show() -> None:
     for tile_px in (416, 512):
         upscaler, ratios = TiledUpscaler(executor, tile_px), []
         for name, lr in SCENES.items():
-            whole = TiledUpscaler(executor, 0).upscale(lr).rgb
-            difference = (upscaler.upscale(lr).rgb - whole).abs()
+            whole = TiledUpscaler(executor, 0).upscale(lr.numpy()).rgb
+            difference = torch.from_numpy(upscaler.upscale(lr.numpy()).rgb - whole).abs()
             decibels = float(-10 * difference.square().mean().log10())
             near, plane = _borders(upscaler, 1024), difference.mean(0)
             ratios.append(float(plane[near].mean() / plane[~near].mean()))

@@ -47,7 +47,9 @@ def _outputs(checkpoint: str | None) -> dict[str, torch.Tensor]:
     settings = UpscaleSettings(checkpoint=checkpoint, precision="fp32", color_fix="none")
     upscaler = api.open_upscaler(settings)
     files = sorted(Path(str(DATA)).glob("test_LR/*.png"))
-    return {file.name: upscaler.upscale(_read(file)).rgb for file in files}
+    return {
+        file.name: torch.from_numpy(upscaler.upscale(_read(file).numpy()).rgb) for file in files
+    }
 
 
 def _scores(results: dict[str, torch.Tensor]) -> Scores:

@@ -61,12 +61,12 @@ def _upscale(
             }
         )
     )
-    upscaler.upscale(_read(files[0]))
+    upscaler.upscale(_read(files[0]).numpy())
     results, seconds = [], []
     for file in files:
         image = _read(file) * factor
         started = time.perf_counter()
-        results.append(upscaler.upscale(image).rgb)
+        results.append(torch.from_numpy(upscaler.upscale(image.numpy()).rgb))
         seconds.append(time.perf_counter() - started)
     if checkpoint is not None and backend == "openvino":
         ran = upscaler.executor.ran()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ from .measuring import (
     psnr,
     read,
     row_at,
+    upscaled,
     upscaler,
 )
 from .rivals import compile_real_esrgan
@@ -89,10 +91,10 @@ def test_degraded_images_are_restored(degradation: str) -> None:
     gains = []
     for name in samples.NAMES:
         source = f"{samples.PREFIX}{name}"
-        reference = samples.high_resolution(source)
-        lr = DEGRADATIONS[degradation](samples.low_resolution(source))
+        reference = torch.from_numpy(samples.high_resolution(source))
+        lr = DEGRADATIONS[degradation](torch.from_numpy(samples.low_resolution(source)))
         plain = psnr([enlarged(lr)], [reference])
-        gains.append(psnr([faithful.upscale(lr).rgb], [reference]) - plain)
+        gains.append(psnr([upscaled(faithful, lr)], [reference]) - plain)
         print(f"\n{degradation}, {name}: {plain:.2f} dB bicubic, {gains[-1]:+.2f} dB", end="")
     mean = sum(gains) / len(gains)
     print(f"\n{degradation}: {mean:+.3f} dB")
@@ -107,7 +109,7 @@ def _flat(colour: str, side: int) -> Tensor:
 def test_one_colour_comes_back(colour: str) -> None:
     errors = []
     for realism in dial():
-        image = upscaler(realism).upscale(_flat(colour, 128)).rgb * 255
+        image = upscaled(upscaler(realism), _flat(colour, 128)) * 255
         error = (image - _flat(colour, 512) * 255).abs()
         errors.append(float(error.max()))
         print(f"\n{colour} at {realism}: up to {errors[-1]:.3f} level, mean {error.mean():.3f}")
@@ -123,7 +125,7 @@ def _lines_in_grey(realism: float | None) -> Iterator[tuple[int, float, float]]:
     """Period, highest amplitude at its harmonics, and that of the spectrum around it, in levels."""
     tiled = upscaler(realism, tile=TILE_PX, overlap=OVERLAP_PX)
     side = TILE_PX + 3 * PERIOD_PX
-    image = tiled.upscale(_flat("grey", side // 4)).rgb.mean(0) * 255
+    image = upscaled(tiled, _flat("grey", side // 4)).mean(0) * 255
     # Three periods of the tiles, as far from the border as that allows.
     length, start = 3 * PERIOD_PX, TILE_PX // 2
     inner = image[start : start + length, start : start + length].double()
@@ -143,14 +145,14 @@ def test_speed_beside_real_esrgan() -> None:
     """128×128 to 512×512 at W8A8, both by OpenVINO, in turns."""
     settings = {"model": MODEL, "unet": "w8a8", "vae": "w8a8", "method": "maxmin", "crops": 4}
     api.calibrate(CalibrationSettings.model_validate(settings), "speed")
-    precision = choose_precision("auto", torch.device("cpu"))
+    precision = choose_precision("auto", "cpu")
     ours = upscaler(checkpoint="speed", model=None, backend="openvino", precision=precision)
     hint = {"fp32": "f32"}.get(precision, precision)
     rival = compile_real_esrgan(Path(str(RIVAL)), hint)
     lr = read(photographs()[0])
     seconds: dict[str, list[float]] = {"ours": [], "rival": []}
     for number in range(6):
-        for name, upscale in (("ours", ours.upscale), ("rival", rival)):
+        for name, upscale in (("ours", partial(upscaled, ours)), ("rival", rival)):
             started = time.perf_counter()
             upscale(lr)
             # The first run also compiles.

@@ -34,6 +34,7 @@ from .measuring import (
     psnr,
     read,
     row_at,
+    upscaled,
     upscaler,
 )
 
@@ -64,13 +65,13 @@ def test_bits_of_the_unet_count() -> None:
     """PSNR to full precision of maxmin on the UNet alone."""
     files = photographs(10)
     full = upscaler(backend="torch")
-    wanted = [full.upscale(read(file)).rgb for file in files]
+    wanted = [upscaled(full, read(file)) for file in files]
     found = {}
     for bits in ("w8a8", "w4a4"):
         settings = {"model": MODEL, "unet": bits, "vae": "fp", "method": "maxmin", "crops": 8}
         api.calibrate(CalibrationSettings.model_validate({**settings, "precision": "fp32"}), bits)
         quantized = upscaler(checkpoint=bits, model=None, backend="torch")
-        found[bits] = psnr([quantized.upscale(read(file)).rgb for file in files], wanted)
+        found[bits] = psnr([upscaled(quantized, read(file)) for file in files], wanted)
     print(f"\nthe UNet alone, to full precision: {found}")
     assert found["w8a8"] - found["w4a4"] >= 1
 

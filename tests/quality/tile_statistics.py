@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
@@ -54,11 +54,13 @@ class Watched:
 
 def _scenes(photographs: list[str]) -> dict[str, Tensor]:
     sky = torch.linspace(0.3, 0.8, 256).view(1, 256, 1).expand(3, 256, 256).clone()
-    sky[:, 150:] = samples.high_resolution("sample:grass")[:, :106, :256]
+    sky[:, 150:] = torch.from_numpy(samples.high_resolution("sample:grass")[:, :106, :256])
     return {
         "sky above grass": sky,
-        "rocket": samples.high_resolution("sample:rocket")[:, :256, 100:356],
-        "astronaut": samples.high_resolution("sample:astronaut")[:, 128:384, 128:384],
+        "rocket": torch.from_numpy(samples.high_resolution("sample:rocket")[:, :256, 100:356]),
+        "astronaut": torch.from_numpy(
+            samples.high_resolution("sample:astronaut")[:, 128:384, 128:384]
+        ),
         **{Path(path).name: read_picture(path).rgb[:, :256, :256] for path in photographs},
     }
 
@@ -71,14 +73,14 @@ def main() -> None:
     for name, lr in _scenes(sys.argv[1:]).items():
         watched.given = {}
         untiled = TiledUpscaler(executor, 0)
-        untiled.upscale(bicubic(lr[None], (128, 128))[0].clamp(0, 1))
+        untiled.upscale(bicubic(lr[None], (128, 128))[0].clamp(0, 1).numpy())
         half = dict(watched.seen)
-        whole = untiled.upscale(lr).rgb
+        whole = torch.from_numpy(untiled.upscale(lr.numpy()).rgb)
         exact = dict(watched.seen)
         decibels = []
         for given in ({}, exact, half):
             watched.given = given
-            tiled = TiledUpscaler(executor, 512, 64).upscale(lr).rgb
+            tiled = torch.from_numpy(TiledUpscaler(executor, 512, 64).upscale(lr.numpy()).rgb)
             decibels.append(float(-10 * (tiled - whole).square().mean().log10()))
         print(f"{name[:32]:32}", *(f"{value:6.1f}" for value in decibels))
 

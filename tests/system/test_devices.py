@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from passionsr_cli.errors import ConfigError, DeviceError
-from passionsr_cli.system import devices
+from passionsr_cli.system import cpu, devices
 
 
 def test_the_cpu_in_float32() -> None:
@@ -14,14 +16,15 @@ def test_the_cpu_in_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("amx", "avx512_bf16", "expected"),
-    [(True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")],
+    ("flags", "expected"),
+    [("amx_tile", "bf16"), ("avx2 avx512_bf16", "bf16"), ("avx2 avx512f", "fp32")],
 )
 def test_auto_takes_bf16_where_the_cpu_computes_it(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512_bf16: bool, expected: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, expected: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "instructions", cpu.instructions.__wrapped__)
     assert devices.precision_name(devices.accelerator("cpu", "auto")) == expected
 
 

@@ -19,7 +19,8 @@ def test_the_maps_lead_to_what_the_whole_network_says() -> None:
     from passionsr_cli.imaging import samples
 
     features = Lite0Features().train()
-    image = samples.high_resolution("sample:coffee")[None, :, :384, 100:484]
+    image = torch.from_numpy(samples.high_resolution("sample:coffee"))
+    image = image[None, :, :384, 100:484]
     maps = features(image)
     shapes = [(c, 384 // s, 384 // s) for c, s in zip(CHANNELS, (4, 8, 16, 32), strict=True)]
     assert [tuple(x.shape[1:]) for x in maps] == shapes

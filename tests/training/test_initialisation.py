@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from passionsr_cli.config import settings_from
+from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.training.initialisation import (
@@ -20,7 +20,7 @@ def test_an_untrained_model_returns_its_input() -> None:
     torch.manual_seed(0)
     model = OneStepModel(settings_from("train-mini", TrainingSettings).model)
     start_as_interpolator(model)
-    lr = samples.low_resolution("sample:rocket")[None, :, :32, :32]
+    lr = torch.from_numpy(samples.low_resolution("sample:rocket"))[None, :, :32, :32]
     upscaled = bicubic(lr, (128, 128)).clamp(0, 1)
     with torch.no_grad():
         error = (model(upscaled) - upscaled).pow(2).mean()

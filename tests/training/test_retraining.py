@@ -10,12 +10,13 @@ import torch
 
 from passionsr_cli import api
 from passionsr_cli.config import settings_from, validate
+from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.store import Store, home
+from passionsr_cli.store import Store
+from passionsr_cli.system.paths import home
 from passionsr_cli.training.retime import moved
 from passionsr_cli.training.settings import RetrainingSettings
 
@@ -99,7 +100,8 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
 def test_it_comes_nearer_to_its_teacher(values: dict[str, Any]) -> None:
     stage = {**values["stages"][0], "steps": 60, "learning_rate": 3e-3}
     api.retrain(_settings(values, stages=[stage], lora_rank=4), None, "near", "cpu", "fp32")
-    upscaled = bicubic(samples.low_resolution("sample:rocket")[None, :, :16, :16], (64, 64))
+    lr = torch.from_numpy(samples.low_resolution("sample:rocket"))
+    upscaled = bicubic(lr[None, :, :16, :16], (64, 64))
     teacher, start = loading.load(values["model"]), moved(catalogue.find(values["model"]), 49)
     wanted = _restored(teacher, upscaled)
     before, after = (

@@ -13,9 +13,11 @@ from passionsr_cli.config import settings_from, validate
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, ModelError, StoreError
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.store import Store, home
+from passionsr_cli.store import Store
+from passionsr_cli.system.paths import home
 from passionsr_cli.training.batches import TrainingBatches
 from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.settings import TrainingSettings
@@ -26,8 +28,8 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in ("astronaut", "coffee", "chelsea"):
-        pixels = (samples.high_resolution(f"sample:{name}")[:, :192, :192] * 255).byte()
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{name}.png")
+        pixels = rounded_levels(samples.high_resolution(f"sample:{name}")[:, :192, :192])
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / f"{name}.png")
     return folder
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.upscaling.images import open_upscaler
 
@@ -33,7 +34,7 @@ def upscaler(settings: UpscaleSettings) -> TiledUpscaler:
 def photographs(tmp_path: Path) -> Path:
     """A tree of eleven photographs and what else lies in such trees."""
     folder = tmp_path / "in"
-    pixels = (samples.low_resolution("sample:coffee") * 255).byte().permute(1, 2, 0).numpy()
+    pixels = rounded_levels(samples.low_resolution("sample:coffee")).transpose(1, 2, 0)
     for index in range(11):
         place = folder / ("", "summer", "summer/sea")[index % 3]
         place.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from passionsr_cli import Done, PassionSRError, Upscaler
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.arrays import rounded_levels
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -23,8 +24,8 @@ def upscaler(tiny_folder: Path) -> Iterator[Upscaler]:
 
 
 def _photograph(mode: str = "RGB") -> Image.Image:
-    pixels = (samples.low_resolution("sample:coffee")[:, :24, :32] * 255).byte()
-    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    pixels = rounded_levels(samples.low_resolution("sample:coffee")[:, :24, :32])
+    image = Image.fromarray(pixels.transpose(1, 2, 0))
     if mode in ("RGBA", "LA"):
         image.putalpha(image.convert("L").rotate(90))
     return image.convert(mode)

@@ -10,7 +10,8 @@ from passionsr_cli.models.published.adding import Parts, add_model, check_name
 from passionsr_cli.models.published.downloads import Downloader
 from passionsr_cli.models.published.recipes import recipe_names
 from passionsr_cli.registry import describe
-from passionsr_cli.store import Entry, home
+from passionsr_cli.store import Entry
+from passionsr_cli.system.paths import home
 
 
 class Listener(Protocol):

@@ -1,0 +1,27 @@
+"""Pictures as arrays: float32, (C, H, W), in [0, 1] unless said otherwise."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[np.float32]
+
+
+def rounded_levels(image: Array, white: int = 255) -> npt.NDArray[np.uint8]:
+    """The integers of an image of 8 bits, half to even, clipped to what there is."""
+    levels: npt.NDArray[np.uint8] = (
+        np.rint(image * np.float32(white)).clip(0, white).astype(np.uint8)
+    )
+    return levels
+
+
+def fused_add(total: Array | float, values: Array, weights: Array | float) -> Array:
+    """`total + values · weights`, rounded once to float32 as a fused multiply-add is.
+
+    Sums are then the same to the last bit as those of libraries whose kernels use it.
+    """
+    products = values.astype(np.float64) * weights
+    return (products + total).astype(np.float32)

@@ -1,0 +1,66 @@
+"""What a person waits for must not import what only learning needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli import Done, UpscaleSettings, upscale
+
+_PROGRAM = """
+import sys
+from passionsr_cli.cli.app import main
+
+heavy = {"torch", "diffusers", "accelerate", "transformers", "pyiqa"}
+try:
+    main()
+finally:
+    print("imported:", *sorted(heavy & set(sys.modules)))
+"""
+COMMANDS = (
+    *("upscale", "calibrate", "evaluate", "export", "bench", "reproduce", "train", "models"),
+    *("checkpoints", "sweep-timestep"),
+)
+
+
+def _imported(*arguments: object) -> str:
+    command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.rpartition("imported:")[2].strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    assert _imported(command, "--help") == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models",),
+        ("checkpoints",),
+        ("checkpoints", "show", "nobody"),
+        ("upscale", "sample:coffee", "--model", "nobody"),
+        ("upscale", "sample:nobody"),
+        ("upscale", "sample:coffee", "--checkpoint", "nobody"),
+        ("upscale", "sample:coffee", "--tile", "small"),
+    ],
+)
+def test_listing_and_refusing(arguments: tuple[str, ...]) -> None:
+    assert _imported(*arguments) == ""
+
+
+def test_upscaling_from_the_cache(
+    calibrate: Callable[..., str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    checkpoint = calibrate("w8a8")
+    settings = UpscaleSettings(checkpoint=checkpoint, output=tmp_path / "a.png", device="cpu")
+    (done,) = upscale(["sample:coffee"], settings)
+    assert isinstance(done, Done)
+    options = ("--checkpoint", checkpoint, "--output", tmp_path / "b.png")
+    assert _imported("upscale", "sample:coffee", *options) == ""
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
