@@ -116,7 +116,8 @@ def test_a_dial_comes_nearer_at_both_its_ends(values: dict[str, Any], dial_folde
     stage = {**values["stages"][0], "steps": 60, "learning_rate": 3e-3}
     settings = _settings(values, model=str(dial_folder), stages=[stage], lora_rank=4)
     api.retrain(settings, None, "near", "cpu", "fp32")
-    upscaled = bicubic(samples.low_resolution("sample:rocket")[None, :, :16, :16], (64, 64))
+    lr = torch.from_numpy(samples.low_resolution("sample:rocket"))
+    upscaled = bicubic(lr[None, :, :16, :16], (64, 64))
     teacher, start = loading.load(str(dial_folder)), moved(catalogue.find(str(dial_folder)), 49)
     for realism in (0, 1):
         wanted = _restored(teacher, upscaled, realism)
