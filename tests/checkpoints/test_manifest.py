@@ -31,8 +31,11 @@ def test_no_changed_digit_is_accepted(path: Path) -> None:
     text = path.read_text()
     places = [found.start() for found in re.finditer(r"\d", text)]
     for place in places[::41]:
-        other = str((int(text[place]) + 1) % 10)
-        path.write_text(text[:place] + other + text[place + 1 :])
+        changed = text[:place] + str((int(text[place]) + 5) % 10) + text[place + 1 :]
+        if json.loads(changed) == json.loads(text):
+            # The seventeenth digit of a number, which rounds to the same.
+            continue
+        path.write_text(changed)
         with pytest.raises(StoreError):
             find_checkpoint(path.parent.name)
     path.write_text(text)
