@@ -66,10 +66,13 @@ def upscale(
 
     Outcomes come in the order of the inputs. Several images overlap, and `on_tile`, which hears
     what share of an image is done, is called from their threads. Raises `PassionSRError` before
-    the first image if the model or the device cannot be had.
+    the first image if the model or the device cannot be had. With `engine` ray in the settings
+    the work is shared on a cluster, and outcomes come in no order.
     """
     settings = settings or UpscaleSettings()
     work = plan_upscale(inputs, settings)
+    if settings.engine == "ray":
+        return upscale_on_ray(settings, work)
     return upscale_planned(open_upscaler(settings), work, settings, on_tile=on_tile)
 
 

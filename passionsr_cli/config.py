@@ -237,16 +237,21 @@ def preset_names() -> list[str]:
 
 
 def settings_from(
-    configs: str | Sequence[str] | None, kind: type[S], options: dict[str, Any] | None = None
+    configs: str | Sequence[str | dict[str, Any]] | None,
+    kind: type[S],
+    options: dict[str, Any] | None = None,
 ) -> S:
-    """Settings from presets' names or YAML files, later ones on top, and options on top of all.
+    """Settings from presets' names, YAML files or values, later ones on top, and options on top
+    of all.
 
     Options that are None were not given.
     """
-    names = [configs] if isinstance(configs, str) else list(configs or ())
+    layers = [configs] if isinstance(configs, str) else list(configs or ())
     values: dict[str, Any] = {}
-    for name in names:
-        values = _merged(values, read_yaml(_config_path(name)))
+    for layer in layers:
+        own = layer if isinstance(layer, dict) else read_yaml(_config_path(layer))
+        values = _merged(values, own)
+    names = [layer for layer in layers if isinstance(layer, str)]
     given = {key: value for key, value in (options or {}).items() if value is not None}
     return validate({**values, **given}, kind, names[-1] if names else "options")
 

@@ -54,6 +54,13 @@ def test_listing_and_refusing(arguments: tuple[str, ...]) -> None:
     assert _imported(*arguments) == ""
 
 
+@pytest.mark.parametrize("module", ["methods", "reproduction.definitions", "checkpoints.manifest"])
+def test_what_only_describes(module: str) -> None:
+    program = f"import sys, passionsr_cli.{module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
 def test_upscaling_from_the_cache(
     calibrate: Callable[..., str], tiny_folder: Path, tmp_path: Path
 ) -> None:

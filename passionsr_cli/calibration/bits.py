@@ -11,15 +11,13 @@ from passionsr_cli.config import CalibrationSettings, preset_names, settings_fro
 def settings_for(
     bits: str | None, config: str | Sequence[str] | None, options: dict[str, Any]
 ) -> CalibrationSettings:
-    """Settings from the preset that `bits` names, if one does, then presets or files, later ones
-    on top, then the options.
+    """Settings from `bits`, then presets or files, later ones on top, then the options.
 
-    Options that are None were not given.
+    `bits` is a preset's name, or bit widths for the UNet and the VAE alike. Options that are None
+    were not given.
     """
-    presets = [bits] if bits in preset_names() else []
-    # A preset such as w8a8-unet says itself which parts it quantizes.
-    everywhere = bits if bits is not None and (not presets or "-" not in bits) else None
-    parts = {part: options.get(part) or everywhere for part in ("unet", "vae")}
     above = [config] if isinstance(config, str) else list(config or ())
-    configs = [*(preset for preset in presets if preset), *above]
-    return settings_from(configs, CalibrationSettings, {**options, **parts})
+    below: list[str | dict[str, Any]] = []
+    if bits is not None:
+        below = [bits if bits in preset_names() else {"unet": bits, "vae": bits}]
+    return settings_from([*below, *above], CalibrationSettings, options)

@@ -18,6 +18,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import find_layers
 from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.memory import free_bytes
 
 ADVICE = "lower crop_px, set gradient_checkpointing: true, or close other programs"
 # Measured on `mini` and on Stable Diffusion's architecture, float32: what the interpreter and
@@ -93,12 +94,7 @@ def check_memory(
     """Refuse a calibration that would be killed for its memory."""
     chains = [stage.chain for stage in method.stages if stage.fit]
     needed = needed_bytes(component_sizes(description, settings.crop_px), chains, settings)
-    if device.startswith("cuda"):
-        free = torch.cuda.mem_get_info(torch.device(device))[0]
-    else:
-        import psutil
-
-        free = psutil.virtual_memory().available
+    free = free_bytes(device)
     if needed > free:
         raise DeviceError(
             f"calibrating needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are "

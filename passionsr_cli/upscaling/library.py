@@ -31,6 +31,8 @@ WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 MODES = ("RGB", "RGBA", "L", "LA", "I;16")
 # Of Pillow's modes, those that it would cut at 255.
 DEEP_MODES = ("I", "F", "I;16B", "I;16L", "I;16N")
+# Fields of the settings that say which files are worked on, and where results go.
+OF_FILES = ("output", "name", "recursive", "overwrite", "skip_existing", "engine")
 # How far beyond [0, 1] resampling may overshoot; what is further off is on another scale.
 OVERSHOOT = 0.5
 
@@ -48,6 +50,12 @@ class Upscaler:
     """
 
     def __init__(self, on_note: Callable[[str], None] = lambda text: None, **options: Any) -> None:
+        of_files = [name for name in OF_FILES if name in options]
+        if of_files:
+            raise ConfigError(
+                f"Upscaler: {of_files[0]} is an option for folders of files; it makes single "
+                "images, use `passionsr_cli.upscale` instead"
+            )
         self._settings = validate(options, UpscaleSettings, "Upscaler")
         self._upscaler: TiledUpscaler | None = open_upscaler(self._settings, on_note)
 

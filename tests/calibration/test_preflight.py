@@ -12,6 +12,7 @@ from passionsr_cli.errors import DeviceError, StoreError
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system import memory
 
 
 def test_sizes_are_those_of_the_model(tiny_model: OneStepModel) -> None:
@@ -48,4 +49,19 @@ def test_too_little_room_is_refused(
     available = namedtuple("available", "available")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: available(500_000_000))
     with pytest.raises(DeviceError, match=r"needs about 1\.2 GB of memory, 0\.5 GB are free"):
+        preflight.check_memory(tiny_description, settings, methods.build(settings), "cpu")
+
+
+def test_a_containers_limit_counts(
+    tiny_description: ModelDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "memory.max": "700000000\n",
+        "memory.current": "300000000\n",
+        "memory.stat": "inactive_file 0\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    settings = CalibrationSettings(crop_px=64)
+    with pytest.raises(DeviceError, match=r"1\.2 GB of memory, 0\.4 GB are free"):
         preflight.check_memory(tiny_description, settings, methods.build(settings), "cpu")

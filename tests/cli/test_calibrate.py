@@ -90,6 +90,17 @@ def test_bits_of_the_parts(config: Path, arguments: list[str], unet: str, vae: s
     assert (printed["settings"]["unet"], printed["settings"]["vae"]) == (unet, vae)
 
 
+def test_a_file_goes_on_top_of_bits_and_options_on_top_of_it(config: Path) -> None:
+    config.write_text(config.read_text() + "unet: fp\n")
+    arguments = ["--config", config, "--method", "maxmin", "--json", "--bits"]
+    settings = [
+        json.loads(_run("calibrate", *arguments, *own).stdout)["settings"]
+        for own in (["w6a6"], ["w5a7"], ["w6a6", "--unet", "w4a4"])
+    ]
+    parts = [(each["unet"], each["vae"]) for each in settings]
+    assert parts == [("fp", "w6a6"), ("fp", "w5a7"), ("w4a4", "w6a6")]
+
+
 def test_json_is_one_object(config: Path) -> None:
     done = _run("calibrate", "--unet", "w4a8", "--config", config, "--json", "--method", "maxmin")
     printed = json.loads(done.stdout)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,12 @@ def test_a_closed_upscaler_says_so(upscaler: Upscaler) -> None:
     upscaler.close()
     with pytest.raises(PassionSRError, match="is closed"):
         upscaler.upscale(_photograph())
+
+
+@pytest.mark.parametrize("option", [{"output": "x"}, {"skip_existing": True}, {"engine": "ray"}])
+def test_options_of_folders_are_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(PassionSRError, match=f"{next(iter(option))} is an option for folders"):
+        Upscaler(**option)
 
 
 def test_mistaken_options_are_named() -> None:

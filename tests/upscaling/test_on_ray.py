@@ -15,7 +15,7 @@ def test_without_ray_the_error_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(ConfigError, match="pip install 'passionsr"):
-        next(api.upscale_on_ray(settings, api.plan_upscale([str(photographs)], settings)))
+        list(upscale([str(photographs)], settings.model_copy(update={"engine": "ray"})))
 
 
 @pytest.mark.filterwarnings("error:.*deprecated.*:FutureWarning")
