@@ -112,7 +112,7 @@ class CheckpointManifest(Record):
         for record in self.layers:
             of_attention = isinstance(record.plan, AttentionPlan)
             if record.plan is not None and of_attention != (record.kind == ATTENTION):
-                raise ValueError(f"{record.name}, a {record.kind}, has another kind's plan")
+                raise ValueError(f"{record.name} ({record.kind}) has the plan of another kind")
         return self
 
 

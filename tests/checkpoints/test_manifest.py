@@ -67,7 +67,7 @@ def test_the_first_format_is_read(path: Path) -> None:
         (lambda m: m["model"].update(parameters=0), r"model\.parameters: "),
         (
             lambda m: m["layers"][0].update(kind="attention"),
-            "an attention, has another kind's plan",
+            r"\(attention\) has the plan of another kind",
         ),
     ],
 )
