@@ -18,8 +18,8 @@ import torch
 from openvino import opset13 as ops
 
 from passionsr_cli import __version__
+from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.inference.open import cpu_name
-from passionsr_cli.inference.openvino_executor import DEVICE, core
 from passionsr_cli.system.cpu import instructions
 
 # Large enough for full speed, small enough for a second: four in a row, each 17 to 19 G operations.

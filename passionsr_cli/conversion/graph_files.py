@@ -45,6 +45,7 @@ def write_graphs(
             "layers": graph.layers,
             "folded": graph.folded,
             "attentions": graph.attentions,
+            "overflowing": graph.overflowing,
         }
     files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     listing = json.dumps({"components": components, "files": files}, indent=2)

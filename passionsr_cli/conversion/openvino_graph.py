@@ -19,6 +19,7 @@ from openvino import opset13 as ops
 from openvino.frontend.pytorch import ConversionExtension
 from torch import Tensor
 
+from passionsr_cli.conversion.saturation import overflowing
 from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX
 from passionsr_cli.conversion.tracing import (
     OPERATION,
@@ -33,8 +34,9 @@ from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
 
 # The numbers of levels for which there are integer kernels. Others are rounded once more, to 256
-# levels of the same step, which changes nothing but the kernel.
-DIRECT_LEVELS = (16, 255, 256)
+# levels of the same step, which changes nothing but the kernel. 255 levels before a convolution
+# come out half a step off, though its kernel is of integers.
+DIRECT_LEVELS = (16, 256)
 MOST_LEVELS = 256
 
 Node = Any
@@ -47,6 +49,8 @@ class ComponentGraph:
     `layers` are the quantized convolutions and linear layers in it by name; of these, `folded` do
     not depend on the image and became constants. `attentions` are the quantized attentions.
     `precise` says that residual streams stay float32 when all else around integers is bf16.
+    `overflowing` are the layers that compute in floating point because CPUs whose sums of products
+    saturate have no exact integers for them (see `saturation`).
     Inputs and outputs are those of `tracing.Component`.
     """
 
@@ -55,15 +59,24 @@ class ComponentGraph:
     folded: tuple[str, ...]
     attentions: tuple[str, ...]
     precise: bool = False
+    overflowing: tuple[str, ...] = ()
 
 
-def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
-    """Convert one component of a full-precision or a calibrated, frozen model."""
+def component_graph(
+    model: OneStepModel, component: str, saturating: bool = False
+) -> ComponentGraph:
+    """Convert one component of a full-precision or a calibrated, frozen model.
+
+    For a CPU whose sums of products are `saturating`, what could overflow them is in floating
+    point; such a graph is exact on every CPU.
+    """
     traced = component_of_model(model, component)
+    floating = overflowing(traced) if saturating else frozenset()
 
     def convert(context: Any) -> list[Any]:
         operation = traced.operations[int(context.get_values_from_const_input(1))]
-        return [_operation_node(operation, context.get_input(0)).output(0)]
+        on_integers = operation.name not in floating
+        return [operation_node(operation, context.get_input(0), on_integers).output(0)]
 
     shape = openvino.PartialShape([-1, traced.example.shape[1], -1, -1])
     with traced_as_operations(traced) as part:
@@ -75,19 +88,27 @@ def component_graph(model: OneStepModel, component: str) -> ComponentGraph:
         )
     # The UNet sees noise alone, and full precision has no grids whose codes could flip.
     precise = bool(traced.layers) and component != UNET
-    return ComponentGraph(converted, traced.layers, traced.folded, traced.attentions, precise)
+    layers = tuple(name for name in traced.layers if name in floating)
+    return ComponentGraph(
+        converted, traced.layers, traced.folded, traced.attentions, precise, layers
+    )
 
 
-def _operation_node(operation: Operation, x: Node) -> Node:
+def operation_node(operation: Operation, x: Node, on_integers: bool = True) -> Node:
+    """A quantized layer, or the rounding of one operand of an attention, of a float32 node."""
     if operation.constant is not None:
         return ops.constant(operation.constant.numpy())
     if isinstance(operation.module, Quantizer):
-        return _round(x, operation.module.grid())
-    return layer_node(operation.module, operation.name, x)
+        grid = operation.module.grid()
+        return _round(x, grid) if on_integers else _round_in_floats(x, grid)
+    return layer_node(operation.module, operation.name, x, on_integers)
 
 
-def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
-    """A frozen convolution or linear layer applied to a float32 node; its product gets the name."""
+def layer_node(layer: QuantizedLayer, name: str, x: Node, on_integers: bool = True) -> Node:
+    """A frozen convolution or linear layer applied to a float32 node; its product gets the name.
+
+    Without `on_integers` the product of the same rounded values is one of floats.
+    """
     frozen = layer.as_frozen()
     whole = x
     padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
@@ -99,7 +120,7 @@ def layer_node(layer: QuantizedLayer, name: str, x: Node) -> Node:
         x = _round_channels(layer, x, frozen.input_grid, frozen.channel_scale, frozen.channel_shift)
     else:
         x = _move(layer, x, frozen.channel_scale, frozen.channel_shift)
-    weight = _weight_node(frozen.weight, frozen.weight_grid)
+    weight = _weight_node(frozen.weight, frozen.weight_grid, on_integers)
     product = _product(layer, x, weight, padding)
     product.set_friendly_name(name)
     result = product
@@ -134,14 +155,14 @@ def _branch_node(layer: QuantizedLayer, name: str, x: Node, branch: tuple[Tensor
     return ops.convert(result, "f32")
 
 
-def _weight_node(weight: Tensor, grid: Grid | None) -> Node:
+def _weight_node(weight: Tensor, grid: Grid | None, on_integers: bool) -> Node:
     """Float weights, or q − zero_point as int8 times a scale for each output channel."""
     if grid is None:
         return ops.constant(weight.numpy())
     shape = [-1 if grid.scheme.channel_axis == 0 else 1, *[1] * (weight.dim() - 1)]
     integers = weight.float() - grid.zero_point.reshape(shape)
-    if integers.abs().max() > 127:
-        # Asymmetric 8 bits: no integer kernel takes them, the grid stays what it is.
+    if not on_integers or integers.abs().max() > 127:
+        # No integer kernel takes asymmetric 8 bits. The grid stays what it is.
         return ops.constant((integers * grid.scale.reshape(shape)).numpy())
     real = ops.convert(ops.constant(integers.to(torch.int8).numpy()), "f32")
     return ops.multiply(real, ops.constant(grid.scale.reshape(shape).numpy()))
@@ -151,6 +172,16 @@ def _round(x: Node, grid: Grid) -> Node:
     """`FakeQuantize` between the nudged bounds of a grid of a whole tensor."""
     lower, upper = (float(bound) for bound in grid.nudged_bounds())
     return _fake_quantize(x, (np.float32(lower), np.float32(upper)), grid)
+
+
+def _round_in_floats(x: Node, grid: Grid) -> Node:
+    """The same values as `_round`, by arithmetic that OpenVINO does not turn into integers."""
+    scale = np.float32(float(grid.scale))
+    lower, upper = (
+        bound - float(grid.zero_point) for bound in (grid.scheme.quant_min, grid.scheme.quant_max)
+    )
+    steps = ops.round(ops.divide(x, scale), "half_to_even")
+    return ops.multiply(ops.clamp(steps, lower, upper), scale)
 
 
 def _round_channels(

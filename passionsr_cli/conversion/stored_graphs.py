@@ -27,6 +27,7 @@ class StoredGraph:
     layers: tuple[str, ...]
     folded: tuple[str, ...]
     attentions: tuple[str, ...]
+    overflowing: tuple[str, ...] = ()
 
 
 def attention_products(name: str) -> tuple[str, str]:
@@ -48,6 +49,7 @@ def read_graphs(folder: Path) -> dict[str, StoredGraph]:
                 tuple(entry["layers"]),
                 tuple(entry["folded"]),
                 tuple(entry["attentions"]),
+                tuple(entry["overflowing"]),
             )
             for name, entry in listing["components"].items()
         }

@@ -52,13 +52,16 @@ def _nothing_to_check(model: OneStepModel) -> None:
 def _openvino(target: str | None) -> Format:
     from passionsr_cli.conversion.graph_files import write_graphs
     from passionsr_cli.conversion.stored_graphs import GraphFolder
+    from passionsr_cli.inference.arithmetic import graph_for_this_cpu
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     return Format(
         "openvino",
         target,
         _nothing_to_check,
-        lambda model, source, folder, size_px: write_graphs(model, folder, size_px),
+        lambda model, source, folder, size_px: write_graphs(
+            model, folder, size_px, graph_for_this_cpu
+        ),
         lambda folder, description: OpenVINOExecutor(description, GraphFolder(folder), "fp32"),
     )
 

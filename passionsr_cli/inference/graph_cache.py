@@ -30,7 +30,7 @@ class GraphCache:
     """The graphs of one model in one folder.
 
     `load` gives the model if it has to be converted, which `convert` does component by
-    component, by default `component_graph`; `on_note` hears what takes long and why. Where the
+    component, by default `graph_for_this_cpu`; `on_note` hears what takes long and why. Where the
     folder cannot be written, a temporary one is used.
     """
 
@@ -53,6 +53,7 @@ class GraphCache:
         if self._graphs is None:
             self._note("converting the model for OpenVINO, once; later runs start from the cache")
             self._graphs = self._write()
+            self._tell_of_overflow(self._graphs)
         return self._graphs[component]
 
     def _read(self) -> dict[str, StoredGraph] | None:
@@ -83,11 +84,21 @@ class GraphCache:
 
     def _write_into(self, folder: Path) -> None:
         from passionsr_cli.conversion.graph_files import write_graphs
-        from passionsr_cli.conversion.openvino_graph import component_graph
+        from passionsr_cli.inference.arithmetic import graph_for_this_cpu
 
-        write_graphs(self._load(), folder, convert=self._convert or component_graph)
+        write_graphs(self._load(), folder, convert=self._convert or graph_for_this_cpu)
         # The model, which has references in circles, must go before graphs are compiled.
         gc.collect()
+
+    def _tell_of_overflow(self, graphs: dict[str, StoredGraph]) -> None:
+        floating = sum(len(graph.overflowing) for graph in graphs.values())
+        if floating:
+            total = sum(len(graph.layers) - len(graph.folded) for graph in graphs.values())
+            self._note(
+                f"{floating} of {total} layers run in floating point: this CPU has no instructions "
+                "for products of 8-bit integers (VNNI or AMX); weights of up to 6 bits run on "
+                "integers here as well"
+            )
 
     def compiled(self, name: str) -> tuple[Path, Ran] | None:
         """The file `keep` wrote under this name, or None if that is not there or not whole."""

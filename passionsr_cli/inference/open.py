@@ -19,7 +19,6 @@ from passionsr_cli.inference.executor import Executor
 from passionsr_cli.models import catalogue
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.store import CHECKPOINT, Entry, Store, kind_of
-from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
 from passionsr_cli.system.paths import cache_folder
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from passionsr_cli.models.one_step import OneStepModel
 
 # Another number whenever graphs are built in another way: cached ones are then not used.
-GRAPH_VERSION = 4
+GRAPH_VERSION = 5
 RELEASED_IS_SIMULATED = "the released numerics have no form integer kernels take"
 
 
@@ -143,14 +142,15 @@ def open_executor(
 def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None]) -> Executor:
     import openvino
 
+    from passionsr_cli.inference.arithmetic import products_saturate
     from passionsr_cli.inference.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     made_by = [source.fingerprint, __version__, GRAPH_VERSION, openvino.__version__, cpu_name()]
+    if source.quantized and products_saturate():
+        made_by.append("saturating")
     key = _key(made_by)
     folder = cache_folder() / "openvino" / f"{source.description.name}-{key}"
-    if not cpu.has_integer_products():
-        on_note("this CPU has no instructions for 8-bit products: integers run, but slowly")
     return OpenVINOExecutor(source.description, GraphCache(folder, source.load, on_note), precision)
 
 
@@ -194,6 +194,6 @@ def _key(made_by: Sequence[object]) -> str:
 
 def cpu_name() -> str:
     """The CPU as OpenVINO calls it: compiled graphs fit only the kind they were made on."""
-    from passionsr_cli.inference.openvino_executor import core
+    from passionsr_cli.inference.core import core
 
     return str(core().get_property("CPU", "FULL_DEVICE_NAME"))

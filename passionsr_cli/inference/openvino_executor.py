@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,12 +16,13 @@ from passionsr_cli.conversion.kernels import Ran, is_integer_kernel
 from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX, StoredGraph, attention_products
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import process_peak_bytes
 
-DEVICE = "CPU"
+OVERFLOWS = "its sums of 8-bit products would overflow on this CPU"
 # How the execution graph's types of products begin.
 PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -35,17 +35,6 @@ class _Compiled:
     request: Any
     ran: Ran
     blob: Any = None
-
-
-@functools.cache
-def core() -> Any:
-    """OpenVINO, once for the whole process.
-
-    Its CPU plugin sets a stack for signals when it is loaded and the one before it when it is
-    unloaded: two that do not end in the opposite order of their beginning leave one that is no
-    longer there, and the next Ctrl-C ends the process.
-    """
-    return openvino.Core()
 
 
 class Graphs(Protocol):
@@ -172,6 +161,8 @@ def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
             continue
         if is_integer_kernel(kernel):
             integer.append(layer)
+        elif layer in graph.overflowing:
+            floating.append((layer, OVERFLOWS))
         else:
             reason = f"runs as {kernel}" if kernel else "OpenVINO does not say how it runs"
             floating.append((layer, reason))

@@ -10,6 +10,9 @@ from openvino import opset13 as ops
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.openvino_graph import component_graph, layer_node
+from passionsr_cli.conversion.saturation import overflows
+from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
@@ -66,7 +69,8 @@ def test_layers_compute_what_torch_defines(
     for layer, x in _layers(weight, activation):
         _calibrated(layer, x)
         source = ops.parameter(list(x.shape), np.float32)
-        model = openvino.Model([layer_node(layer, "layer", source)], [source])
+        on_integers = not (products_saturate() and overflows(layer))
+        model = openvino.Model([layer_node(layer, "layer", source, on_integers)], [source])
         with torch.no_grad():
             wanted = layer(x)
         far = (_run(model, x) - wanted).abs() > 1e-4 * wanted.abs().max()
@@ -98,7 +102,8 @@ def test_branches_run_in_bfloat16_beside_the_integers() -> None:
         assert (found - wanted).abs().max() < 2**-7 * branch.abs().max()
         assert (found - wanted).square().mean() < 2**-16 * branch.square().mean()
         kernels = _kernels(model, x)
-        assert sum("bf16" in kernel for kernel in kernels) >= 2
+        if "BF16" in core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"):
+            assert sum("bf16" in kernel for kernel in kernels) >= 2
         assert any("I8" in kernel or "i8" in kernel for kernel in kernels)
 
 

@@ -18,6 +18,8 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
 from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
+from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.inference.openvino_executor import OVERFLOWS
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.files import sha256_of
@@ -43,7 +45,8 @@ def test_a_checkpoint_is_exported_and_proven(
     layers = written["layers"]
     if form == "openvino":
         assert layers["integer"] > 0
-        assert layers["floating"] == {}
+        # Layers that read the image keep 8 bits.
+        assert set(layers["floating"].values()) <= ({OVERFLOWS} if products_saturate() else set())
     if form == "onnx":
         # onnxruntime's CPU kernels take some products to integers, convolutions not.
         assert layers["integer"] > 0
@@ -65,7 +68,7 @@ def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_pat
     if form == "openvino":
         layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
         assert layers["integer"] > 0
-        assert layers["floating"] == {}
+        assert set(layers["floating"].values()) <= ({OVERFLOWS} if products_saturate() else set())
 
 
 @pytest.mark.parametrize("form", FORMATS)

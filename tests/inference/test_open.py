@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.open import open_executor, source_of
@@ -53,11 +55,17 @@ def test_without_openvino_torch_does_the_work(
         open_executor(source, "openvino", "cpu", "fp32", _silent)
 
 
-def test_a_cpu_without_integer_instructions_says_so(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_graphs_for_cpus_that_saturate_are_others(
+    calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)
-    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
-    notes: list[str] = []
-    open_executor(source_of(str(tiny_folder), None), "auto", "cpu", "fp32", notes.append)
-    assert "integers run, but slowly" in notes[0]
+    source, image = source_of(None, calibrate("w8a8")), torch.rand(1, 3, 32, 32)
+    ran = []
+    for saturating in (True, False):
+        monkeypatch.setattr(
+            "passionsr_cli.inference.arithmetic.products_saturate", lambda answer=saturating: answer
+        )
+        executor = open_executor(source, "openvino", "cpu", "fp32", _silent)
+        executor.restore_latent(image)
+        ran.append(executor.ran())
+    assert ran[0].integer == ()
+    assert ran[1].on_integers

@@ -1,0 +1,72 @@
+"""Products that do not fit the 16 bits in which CPUs without VNNI or AMX sum them.
+
+Such CPUs multiply unsigned by signed 8-bit integers and add two neighbours in one instruction,
+whose result saturates at 16 bits (vpmaddubsw): 255·127 + 255·127 becomes 32767, and nobody is told.
+What could come to that is computed in floating point instead. Splitting a weight into two that fit
+is as exact, but as slow for convolutions and half as fast for linear layers.
+"""
+
+from __future__ import annotations
+
+from passionsr_cli.conversion.tracing import Component
+from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.quantizer import Quantizer
+
+LARGEST_SUM = 2**15 - 1
+# What is added to signed integers to make them unsigned.
+SIGNED_OFFSET = 128
+
+
+def overflowing(component: Component) -> frozenset[str]:
+    """Names of the operations whose products can exceed 16 bits when two of them are summed."""
+    modules = {operation.name: operation.module for operation in component.operations}
+    layers = [
+        name
+        for name, module in modules.items()
+        if isinstance(module, QuantizedLayer) and overflows(module)
+    ]
+    operands = []
+    for attention in component.attentions:
+        for pair in (("query", "key"), ("probability", "value")):
+            names = [f"{attention}.processor.{operand}" for operand in pair]
+            first, second = (_grid(modules[name]) for name in names)
+            if _exceeds(first, _largest_magnitude(second)):
+                operands += names
+    return frozenset([*layers, *operands])
+
+
+def overflows(layer: QuantizedLayer) -> bool:
+    """Whether a frozen layer's products can exceed 16 bits when two of them are summed."""
+    frozen = layer.as_frozen()
+    if frozen.input_grid is None or frozen.weight_grid is None:
+        return False
+    shape = [-1 if frozen.weight_grid.scheme.channel_axis == 0 else 1]
+    shape += [1] * (frozen.weight.dim() - 1)
+    integers = frozen.weight.float() - frozen.weight_grid.zero_point.reshape(shape)
+    return _exceeds(frozen.input_grid, float(integers.abs().max()))
+
+
+def _exceeds(grid: Grid, largest_magnitude: float) -> bool:
+    return 2 * _largest_unsigned(grid) * largest_magnitude > LARGEST_SUM
+
+
+def _largest_unsigned(grid: Grid) -> float:
+    """The largest integer a kernel may see: where values are negative, it may take them as signed
+    and move them up."""
+    largest = grid.scheme.quant_max - float(grid.zero_point)
+    return max(grid.scheme.quant_max, largest + SIGNED_OFFSET) if _has_negative(grid) else largest
+
+
+def _has_negative(grid: Grid) -> bool:
+    return float(grid.zero_point) > grid.scheme.quant_min
+
+
+def _largest_magnitude(grid: Grid) -> float:
+    zero_point = float(grid.zero_point)
+    return max(zero_point - grid.scheme.quant_min, grid.scheme.quant_max - zero_point)
+
+
+def _grid(module: QuantizedLayer | Quantizer) -> Grid:
+    assert isinstance(module, Quantizer)
+    return module.grid()

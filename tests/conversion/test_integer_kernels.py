@@ -1,0 +1,123 @@
+"""Every width of integers on every kind of layer, against a float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino
+import pytest
+import torch
+import torch.nn.functional as F
+from openvino import opset13 as ops
+from passionsr_cli.quantization.plans import LayerPlan, State
+from torch import Tensor, nn
+
+from passionsr_cli.conversion.openvino_graph import layer_node
+from passionsr_cli.conversion.saturation import overflows
+from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.inference.core import core
+from passionsr_cli.quantization.affine import Scheme
+from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+
+BITS = (2, 3, 4, 6, 7, 8)
+# No integer kernel takes asymmetric weights of 8 bits.
+WEIGHTS = [*((bits, False) for bits in BITS[:-1]), *((bits, True) for bits in BITS)]
+
+
+def _layers(weight: Scheme, activation: Scheme) -> list[tuple[QuantizedLayer, tuple[int, ...]]]:
+    """Layers and their inputs' shapes: odd ones, and ones that fill the widest instructions."""
+    plain = LayerPlan(weight, activation)
+    scaled = LayerPlan(weight, activation, channel_scale=True)
+    moved = LayerPlan(weight, activation, channel_scale=True, channel_shift=True)
+    return [
+        (QuantizedConv2d(nn.Conv2d(5, 6, 3, padding=1), scaled), (2, 5, 9, 8)),
+        (QuantizedConv2d(nn.Conv2d(64, 40, 3, padding=1), plain), (1, 64, 17, 15)),
+        (QuantizedConv2d(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved), (2, 5, 9, 8)),
+        (QuantizedConv2d(nn.Conv2d(32, 48, 3, stride=2, padding=1), scaled), (1, 32, 16, 19)),
+        (QuantizedConv2d(nn.Conv2d(7, 6, 1), plain), (2, 7, 9, 5)),
+        (QuantizedConv2d(nn.Conv2d(96, 64, 1), moved), (1, 96, 16, 16)),
+        (QuantizedLinear(nn.Linear(5, 6, bias=False), moved), (2, 7, 5)),
+        (QuantizedLinear(nn.Linear(96, 160), scaled), (1, 128, 96)),
+    ]
+
+
+def _frozen(layer: QuantizedLayer, shape: tuple[int, ...]) -> QuantizedLayer:
+    if layer.transform is not None:
+        layer.transform.log_scale.data.normal_(std=0.3)
+        if layer.transform.shift_ratio is not None:
+            layer.transform.shift_ratio.data.normal_(std=0.3)
+    layer.state = State.OBSERVING
+    layer(torch.randn(shape))
+    layer.start_bounds()
+    layer.freeze()
+    return layer
+
+
+def _input(layer: QuantizedLayer, shape: tuple[int, ...]) -> Tensor:
+    """Values on every level and beyond both ends, none of them midway between two levels."""
+    grid, scale, shift = _grid_of_input(layer)
+    lowest, highest = grid.scheme.quant_min - 2, grid.scheme.quant_max + 3
+    codes = torch.randint(lowest, highest, shape) + (torch.rand(shape) - 0.5) * 0.6
+    return (shift + scale * (codes - grid.zero_point) * grid.scale).float()
+
+
+def _reference(layer: QuantizedLayer, x: Tensor) -> Tensor:
+    frozen = layer.as_frozen()
+    grid, scale, shift = _grid_of_input(layer)
+    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
+    x = x.double()
+    if frozen.channel_shift is not None and any(padding):
+        x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
+    codes = torch.round((x - shift) / scale / grid.scale) + grid.zero_point
+    codes = codes.clamp(grid.scheme.quant_min, grid.scheme.quant_max) - grid.zero_point
+    assert frozen.weight_grid is not None
+    along = (-1, *[1] * (frozen.weight.dim() - 1))
+    weight = frozen.weight - frozen.weight_grid.zero_point.double().reshape(along)
+    bias = None if frozen.bias is None else frozen.bias.double()
+    values, weight = codes * grid.scale, weight * frozen.weight_grid.scale.double().reshape(along)
+    if isinstance(layer, QuantizedConv2d):
+        return F.conv2d(values, weight, bias, layer.stride, padding)
+    return F.linear(values, weight, bias)
+
+
+def _grid_of_input(layer: QuantizedLayer) -> tuple:  # type: ignore[type-arg]
+    """The grid, and scale and shift of each channel as they multiply and move an input."""
+    frozen = layer.as_frozen()
+    assert frozen.input_grid is not None
+    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+    scale, shift = (
+        torch.tensor(neutral) if values is None else values.double().reshape(shape)
+        for values, neutral in ((frozen.channel_scale, 1.0), (frozen.channel_shift, 0.0))
+    )
+    return frozen.input_grid, scale, shift
+
+
+def _check(layers: list[QuantizedLayer], inputs: list[Tensor], on_integers: list[bool]) -> None:
+    sources = [ops.parameter(list(x.shape), np.float32) for x in inputs]
+    nodes = [
+        layer_node(layer, f"layer{number}", source, integers)
+        for number, (layer, source, integers) in enumerate(
+            zip(layers, sources, on_integers, strict=True)
+        )
+    ]
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core().compile_model(openvino.Model(nodes, sources), "CPU", settings)
+    found = compiled([x.numpy() for x in inputs])
+    for number, (layer, x) in enumerate(zip(layers, inputs, strict=True)):
+        wanted = _reference(layer, x).numpy()
+        largest = float(np.abs(found[number] - wanted).max())
+        assert largest < 2e-5 * np.abs(wanted).max(), f"layer {number}: {layer.plan}"
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_layers_compute_what_their_integers_say(weight: tuple[int, bool], symmetric: bool) -> None:
+    """As this CPU runs them, and as one would whose sums of products saturate."""
+    for bits in BITS:
+        torch.manual_seed(bits)
+        cases = _layers(Scheme(*weight, 0), Scheme(bits, symmetric))
+        layers = [_frozen(layer, shape) for layer, shape in cases]
+        inputs = [_input(layer, shape) for layer, (_, shape) in zip(layers, cases, strict=True)]
+        safe = [not overflows(layer) for layer in layers]
+        _check(layers, inputs, safe)
+        if not all(safe) and not products_saturate():
+            _check(layers, inputs, [True] * len(layers))
