@@ -22,6 +22,7 @@ from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import process_peak_bytes
 
+UNSAID = "OpenVINO does not say how it runs"
 OVERFLOWS = "its sums of 8-bit products would overflow on this CPU"
 # How the execution graph's types of products begin.
 PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
@@ -164,7 +165,7 @@ def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
         elif layer in graph.overflowing:
             floating.append((layer, OVERFLOWS))
         else:
-            reason = f"runs as {kernel}" if kernel else "OpenVINO does not say how it runs"
+            reason = f"runs as {kernel}" if kernel else UNSAID
             floating.append((layer, reason))
     attentions = []
     for layer in graph.attentions:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,7 +67,7 @@ class _KillAt(Quiet):
 
 
 def _tensors(name: str) -> dict[str, torch.Tensor]:
-    return find_checkpoint(name).tensors()
+    return find_checkpoint(name).entry.tensors()
 
 
 def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
@@ -94,7 +95,7 @@ def test_learning_the_noise_of_a_dial_helps_both_its_ends(dial_folder: Path) -> 
     assert learned.description == full.description
     photographs = [samples.low_resolution(f"sample:{name}") for name in ("coffee", "astronaut")]
     small = [each[:, at : at + 16, at : at + 16] for each in photographs for at in (10, 50)]
-    latent = full.encode(bicubic(torch.stack(small), (64, 64)))
+    latent = full.encode(torch.from_numpy(bicubic(np.stack(small), (64, 64))))
     for realism in (0, 1):
         wanted = full.predict(latent, realism)
         before, after = (

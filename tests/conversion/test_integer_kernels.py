@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from openvino import opset13 as ops
-from passionsr_cli.quantization.plans import LayerPlan, State
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.openvino_graph import layer_node
@@ -17,6 +16,7 @@ from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.inference.core import core
 from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.quantization.schemes import LayerPlan, State
 
 BITS = (2, 3, 4, 6, 7, 8)
 # No integer kernel takes asymmetric weights of 8 bits.

@@ -5,7 +5,6 @@ import openvino
 import pytest
 import torch
 from openvino import opset13 as ops
-from passionsr_cli.quantization.plans import FrozenLayer, LayerPlan
 from torch import nn
 
 from passionsr_cli.conversion.openvino_graph import operation_node
@@ -13,8 +12,10 @@ from passionsr_cli.conversion.saturation import overflowing, overflows
 from passionsr_cli.conversion.tracing import Component, Operation
 from passionsr_cli.inference.core import core
 from passionsr_cli.quantization.affine import Grid, Scheme
+from passionsr_cli.quantization.frozen import FrozenLayer
 from passionsr_cli.quantization.layers import QuantizedConv2d
 from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.schemes import LayerPlan
 
 
 def _layer(activation: Scheme, input_zero_point: int, largest_weight: int) -> QuantizedConv2d:

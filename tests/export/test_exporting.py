@@ -19,7 +19,7 @@ from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreErr
 from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
 from passionsr_cli.inference.arithmetic import products_saturate
-from passionsr_cli.inference.openvino_executor import OVERFLOWS
+from passionsr_cli.inference.openvino_executor import OVERFLOWS, UNSAID
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.files import sha256_of
@@ -46,7 +46,9 @@ def test_a_checkpoint_is_exported_and_proven(
     if form == "openvino":
         assert layers["integer"] > 0
         # Layers that read the image keep 8 bits.
-        assert set(layers["floating"].values()) <= ({OVERFLOWS} if products_saturate() else set())
+        # Where products saturate, OpenVINO's older kernels also lose the names of some layers.
+        excused = {OVERFLOWS, UNSAID} if products_saturate() else set()
+        assert set(layers["floating"].values()) <= excused
     if form == "onnx":
         # onnxruntime's CPU kernels take some products to integers, convolutions not.
         assert layers["integer"] > 0

@@ -129,7 +129,7 @@ def _must_not_load() -> OneStepModel:
 
 
 def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path: Path) -> None:
-    source, notes = source_of(None, calibrate("w8a8")), list[str]()
+    source, notes = source_of(None, calibrate("w6a6")), list[str]()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     first = _executor(source, folder, notes)
     latent = first.restore_latent(image)

@@ -82,7 +82,7 @@ def goes_on(calibrated: Calibrate, monkeypatch: pytest.MonkeyPatch) -> Callable[
         with pytest.raises(Kill):
             calibrated("stopped", method, KillAt(where, number), **own)
         calibrated("stopped", method, resume=True, **own)
-        one, two = (find_checkpoint(name).tensors() for name in ("undisturbed", "stopped"))
+        one, two = (find_checkpoint(name).entry.tensors() for name in ("undisturbed", "stopped"))
         return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
     return run

@@ -56,7 +56,7 @@ def test_all_come_nearer_than_maxmin(run: Run) -> None:
         assert any(stage.end_error < stage.start_error for stage in manifest.stages)
         # Nothing of an adapter is left beside a layer.
         found = find_checkpoint(name)
-        assert not [key for key in found.tensors() if "branch" in key]
+        assert not [key for key in found.entry.tensors() if "branch" in key]
         assert bool(load_checkpoint(found)(torch.rand(1, 3, 32, 32)).isfinite().all())
 
 
@@ -100,6 +100,6 @@ def test_a_kill_changes_no_integer(
     with pytest.raises(_Kill):
         run(method, "stopped", own, listener=_KillAt(where, number))
     run(method, "stopped", own, resume=True)
-    one, other = (find_checkpoint(name).tensors() for name in ("undisturbed", "stopped"))
+    one, other = (find_checkpoint(name).entry.tensors() for name in ("undisturbed", "stopped"))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)

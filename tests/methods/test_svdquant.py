@@ -23,7 +23,7 @@ def test_branches_and_gptq_come_nearer_than_maxmin(
     entry = find_checkpoint("undisturbed")
     assert entry.manifest.image_psnr > nearest.manifest.image_psnr
     assert [stage.steps for stage in entry.manifest.stages] == [0]
-    branches = {key: x for key, x in entry.tensors().items() if "branch" in key}
+    branches = {key: x for key, x in entry.entry.tensors().items() if "branch" in key}
     assert branches
     assert all(tensor.equal(tensor.bfloat16()) for tensor in branches.values())
     assert all(4 in tensor.shape[:2] for tensor in branches.values())
