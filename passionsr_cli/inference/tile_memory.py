@@ -30,9 +30,18 @@ def tile_bytes(description: ModelDescription, tile_px: int) -> int:
         channels[min(level + 1, len(channels) - 1)] * (patch >> level) ** 2
         for level in range(len(channels))
     )
-    # The attention in the middle of the VAE sees every latent pixel, and so does the UNet's first.
-    attention = latent**4
+    attention = (latent >> _first_level_with_attention(description)) ** 4
     return 4 * (LIVE_MAPS * widest + attention)
+
+
+def _first_level_with_attention(description: ModelDescription) -> int:
+    """How often the latent is halved before attention sees all of its pixels."""
+    if description.vae.get("mid_block_add_attention", True):
+        return 0
+    kinds: list[str] = description.unet["down_block_types"]
+    levels = [level for level, kind in enumerate(kinds) if "CrossAttn" in kind]
+    # The UNet's middle has attention at the lowest level.
+    return min([*levels, len(kinds) - 1])
 
 
 def fitting_tile(description: ModelDescription, free: int) -> int:

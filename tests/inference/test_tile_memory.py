@@ -42,6 +42,15 @@ def test_a_large_model_needs_more_than_it_leaves_on_a_small_machine() -> None:
     assert tile_memory.fitting_tile(describe("mini"), 10**9) == 512
 
 
+def test_attention_counts_where_it_is() -> None:
+    """A map of every pair of pixels, in float32: 128² of them at 512 pixels and f = 4."""
+    deep = describe("mini")
+    vae = {**deep.vae, "mid_block_add_attention": True}
+    everywhere = deep.model_copy(update={"vae": vae})
+    more = tile_memory.tile_bytes(everywhere, 512) - tile_memory.tile_bytes(deep, 512)
+    assert more == 4 * (128**4 - 32**4)
+
+
 def test_only_gpus_get_several_tiles_at_once(tiny_description: ModelDescription) -> None:
     assert tile_memory.tiles_at_once(tiny_description, "cpu", 10**12, 512) == 1
     assert tile_memory.tiles_at_once(tiny_description, "cuda:0", 10**12, 512) == 8
