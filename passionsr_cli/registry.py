@@ -15,6 +15,9 @@ from passionsr_cli.errors import ModelError
 
 EMBEDDED_MODEL = "mini"
 EMBEDDED_FOLDER = Path(__file__).parent / "models" / EMBEDDED_MODEL
+# The embedded model on integers: what a CPU runs unless told otherwise.
+EMBEDDED_CHECKPOINT = f"{EMBEDDED_MODEL}-w8a8"
+EMBEDDED_CHECKPOINT_FOLDER = Path(__file__).parent / "models" / EMBEDDED_CHECKPOINT
 MANIFEST_FILE = "manifest.json"
 
 ColorFix = Literal["none", "adain", "wavelet"]

@@ -29,10 +29,10 @@ def test_full_size_models_have_the_published_geometry(name: str) -> None:
     assert description.sources
 
 
-def test_the_embedded_model_works_at_an_eighth_of_the_resolution() -> None:
+def test_the_embedded_model_works_at_the_resolution_of_its_input() -> None:
     description = describe("mini")
     assert description.patch_size > 1
-    assert description.latent_factor == 8
+    assert description.latent_factor == description.upscale_factor
     assert description.sources == ()
 
 

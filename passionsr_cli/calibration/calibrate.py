@@ -32,6 +32,7 @@ from passionsr_cli.data import calibration_images
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.methods.stages import Method
 from passionsr_cli.models import catalogue, loading
+from passionsr_cli.registry import EMBEDDED_CHECKPOINT
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.memory import process_peak_bytes
@@ -91,6 +92,8 @@ def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None
 def _check_claim(
     store: Store, folder: Path, name: str, settings: CalibrationSettings, resume: bool
 ) -> None:
+    if name == EMBEDDED_CHECKPOINT:
+        raise StoreError(f"'{name}' is the name of the embedded checkpoint; choose another --name")
     if store.exists(name):
         raise StoreError(
             f"a checkpoint named '{name}' exists already; choose another --name, or delete it "

@@ -14,6 +14,7 @@ from passionsr_cli.config import FLOAT_BITS
 from passionsr_cli.errors import ModelError, StoreError
 from passionsr_cli.models.catalogue import checksum, find
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
+from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
 from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
 
 
@@ -42,15 +43,21 @@ def read_checkpoint(entry: Entry) -> Checkpoint:
     return Checkpoint(entry, load_manifest(entry))
 
 
+def checkpoint_names() -> tuple[str, ...]:
+    """Names of all checkpoints of this machine, the embedded one first."""
+    return (EMBEDDED_CHECKPOINT, *Store(CHECKPOINT).names())
+
+
 def find_checkpoint(name: str) -> Checkpoint:
     """The checkpoint of this name, or in this folder."""
     store = Store(CHECKPOINT)
+    if name == EMBEDDED_CHECKPOINT:
+        return read_checkpoint(read_entry(EMBEDDED_CHECKPOINT_FOLDER, CHECKPOINT))
     if name in store.names():
         return read_checkpoint(store.read(name))
     if Path(name).is_dir():
         return read_checkpoint(read_entry(Path(name), CHECKPOINT))
-    known = ", ".join(store.names()) or "none yet; `passionsr calibrate --bits w8a8` makes one"
-    raise StoreError(f"no checkpoint named '{name}'; there are: {known}")
+    raise StoreError(f"no checkpoint named '{name}'; there are: {', '.join(checkpoint_names())}")
 
 
 def check_origin(checkpoint: Checkpoint, model_name: str) -> None:
@@ -83,12 +90,11 @@ def summary(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def listing() -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
     """Summaries of the checkpoints, damaged ones with the reason, and unfinished calibrations."""
-    store = Store(CHECKPOINT)
     found: list[dict[str, Any]] = []
     damaged: dict[str, str] = {}
-    for name in store.names():
+    for name in checkpoint_names():
         try:
-            found.append(summary(read_checkpoint(store.read(name))))
+            found.append(summary(find_checkpoint(name)))
         except StoreError as error:
             damaged[name] = str(error)
     return found, damaged, unfinished()
@@ -158,6 +164,8 @@ def what_is_named(name: str) -> str:
     if name in unfinished():
         return "unfinished calibration"
     find_checkpoint(name)
+    if name == EMBEDDED_CHECKPOINT:
+        raise StoreError(f"'{name}' is part of passionsr and stays")
     raise StoreError(f"'{name}' is a folder outside the store; delete it yourself")
 
 

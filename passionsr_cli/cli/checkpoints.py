@@ -45,8 +45,6 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
         output.print(f"{name}: damaged ({reason})", soft_wrap=True, markup=False)
     for name in unfinished:
         output.print(f"{name}: unfinished; go on with `calibrate --resume --name {name}`")
-    if not found and not unfinished:
-        output.print("none yet; make one with `passionsr calibrate --bits w6a6`")
 
 
 @app.command("show")

@@ -42,7 +42,7 @@ def report(
     upscaler: TiledUpscaler | None, settings: UpscaleSettings, outcomes: list[Outcome]
 ) -> dict[str, Any]:
     """What `--json` prints."""
-    from passionsr_cli.upscaling.images import Done, Failed, Skipped
+    from passionsr_cli.upscaling.images import Done, Failed, Skipped, checkpoint_for
 
     return {
         "images": [
@@ -68,7 +68,7 @@ def report(
             if isinstance(outcome, Failed)
         ],
         "model": settings.model,
-        "checkpoint": settings.checkpoint,
+        "checkpoint": checkpoint_for(settings),
         "realism": settings.realism if upscaler is None else upscaler.realism,
         **({} if upscaler is None else _machine(upscaler.executor, settings)),
     }

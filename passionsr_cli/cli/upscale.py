@@ -66,7 +66,11 @@ def upscale(
     model: ModelOption = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR", help="A calibrated model (see passionsr calibrate)."),
+        typer.Option(
+            metavar="NAME|DIR|none",
+            help="A calibrated model (see passionsr calibrate). Default: the embedded "
+            "model's own on CPUs with integer products; none is full precision.",
+        ),
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,

@@ -124,6 +124,8 @@ class OnnxExecutor:
         options.log_severity_level = 3
         # Where weights alone are quantized it would round inputs to 8 bits on its own.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+        # Else CPUs that have no VNNI or AMX sum two 8-bit products in 16 bits, which overflow.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
             # Weights apart: in one file with them a graph could not pass 2 GB.

@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passionsr_cli import __version__
-from passionsr_cli.checkpoints.catalogue import Checkpoint, check_origin, find_checkpoint
+from passionsr_cli.checkpoints.catalogue import (
+    Checkpoint,
+    check_origin,
+    checkpoint_names,
+    find_checkpoint,
+)
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.models import catalogue
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
-from passionsr_cli.store import CHECKPOINT, Entry, Store, kind_of
+from passionsr_cli.store import CHECKPOINT, Entry, kind_of
 from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
 from passionsr_cli.system.paths import cache_folder
 
@@ -90,13 +95,13 @@ def _load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
 
 def source_named(name: str) -> Source:
     """A checkpoint or else a model, by its name or folder."""
-    made = Store(CHECKPOINT).names()
+    made = checkpoint_names()
     if name in made or kind_of(Path(name)) == CHECKPOINT:
         return source_of(None, name)
     models = [known.name for known in catalogue.known_models()]
     if name not in models and not Path(name).is_dir():
         raise StoreError(
-            f"there is no checkpoint or model '{name}'; checkpoints: {', '.join(made) or 'none'}; "
+            f"there is no checkpoint or model '{name}'; checkpoints: {', '.join(made)}; "
             f"models: {', '.join(models)}"
         )
     return source_of(name, None)

@@ -16,6 +16,8 @@ from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.open import Source, open_executor, source_of
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models.catalogue import check_dial
+from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
+from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
@@ -23,6 +25,8 @@ from passionsr_cli.upscaling.journal import Journal
 
 # While it is decoded and converted, and the bytes of a result that is encoded as a whole.
 BYTES_PER_INPUT_PX = 128
+# Asks for full precision where a checkpoint is the default.
+NO_CHECKPOINT = "none"
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,22 @@ def open_upscaler(
 def source_for(settings: UpscaleSettings) -> Source:
     """The model or checkpoint that the settings name. Raises `ConfigError` if they set a dial that
     it does not have."""
-    source = source_of(settings.model, settings.checkpoint)
+    source = source_of(settings.model, checkpoint_for(settings))
     check_dial(source.description, settings.realism)
     return source
+
+
+def checkpoint_for(settings: UpscaleSettings) -> str | None:
+    """The checkpoint that the settings name or imply, None for full precision.
+
+    On a CPU that multiplies 8-bit integers (VNNI or AMX) the embedded model runs on them, unless
+    `checkpoint` is none or torch, which could only simulate them, was asked for.
+    """
+    if settings.checkpoint is not None:
+        return None if settings.checkpoint == NO_CHECKPOINT else settings.checkpoint
+    embedded = settings.model in (None, EMBEDDED_MODEL)
+    on_cpu = settings.backend != "torch" and choose_device(settings.device) == "cpu"
+    return EMBEDDED_CHECKPOINT if embedded and on_cpu and cpu.has_integer_products() else None
 
 
 def upscale_file(

@@ -198,10 +198,12 @@ def test_a_checkpoint_of_another_model_is_refused(
 
 def test_removing(tiny_folder: Path) -> None:
     entry = _calibrate(tiny_folder, "x")
-    assert [item["name"] for item in catalogue.listing()[0]] == ["x"]
+    assert [item["name"] for item in catalogue.listing()[0]] == ["mini-w8a8", "x"]
     with pytest.raises(StoreError, match="a folder outside the store"):
         catalogue.remove(str(entry.folder))
     catalogue.remove("x")
     assert not entry.folder.exists()
-    with pytest.raises(StoreError, match="no checkpoint named 'x'; there are: none yet"):
+    with pytest.raises(StoreError, match="no checkpoint named 'x'; there are: mini-w8a8"):
         catalogue.remove("x")
+    with pytest.raises(StoreError, match="'mini-w8a8' is part of passionsr and stays"):
+        catalogue.remove("mini-w8a8")

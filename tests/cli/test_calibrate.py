@@ -113,10 +113,10 @@ def test_json_is_one_object(config: Path) -> None:
 
 
 def test_checkpoints_are_listed_shown_and_removed(config: Path) -> None:
-    assert "none yet" in _run("checkpoints").output
+    assert "mini-w8a8" in _run("checkpoints").output
     _run("calibrate", "--bits", "w4a4", "--config", config, "--name", "mine", "--method", "maxmin")
     listed = json.loads(_run("checkpoints", "--json").stdout)
-    assert [item["name"] for item in listed["checkpoints"]] == ["mine"]
+    assert [item["name"] for item in listed["checkpoints"]] == ["mini-w8a8", "mine"]
     assert "mine" in _run("checkpoints").output
     shown = _line(_run("checkpoints", "show", "mine", "--layers"))
     assert "4 bits, asymmetric, per channel" in shown.replace("│ ", "") or "4 bits," in shown

@@ -50,7 +50,10 @@ def test_a_sample_is_upscaled_and_looks_like_the_photograph(working_folder: Path
     assert -10 * np.log10(((large - original) ** 2).mean()) > 25
 
 
-def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
+def test_json_is_one_object_and_nothing_else(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("passionsr_cli.system.cpu.has_integer_products", lambda: True)
     photograph = _photograph(working_folder / "a.png")
     done = _run("upscale", photograph, "missing.png", "--json", "--precision", "fp32")
     assert done.exit_code == 1
@@ -76,12 +79,20 @@ def test_json_is_one_object_and_nothing_else(working_folder: Path) -> None:
     assert image["tiles"] == 1
     assert image["seconds"] > 0
     assert found["failed"] == [{"input": "missing.png", "error": "missing.png: no such file"}]
-    assert (found["model"], found["checkpoint"], found["backend"]) == ("mini", None, "openvino")
+    assert found["checkpoint"] == "mini-w8a8"
+    assert (found["model"], found["backend"]) == ("mini", "openvino")
     assert (found["device"], found["precision"]) == ("cpu", "fp32")
-    # A full-precision model has no layers to run on integers.
-    assert found["integer"] is False
-    assert found["layers"] == {"integer": 0, "folded": 0, "floating": {}, "attentions": {}}
+    assert found["layers"]["integer"] + len(found["layers"]["floating"]) > 50
     assert found["peak_memory_bytes"] > 1e6
+
+
+def test_full_precision_is_there_for_the_asking(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    done = _run("upscale", photograph, "--json", "--precision", "fp32", "--checkpoint", "none")
+    found = json.loads(done.stdout)
+    assert (found["checkpoint"], found["integer"]) == (None, False)
+    # A full-precision model has no layers to run on integers.
+    assert found["layers"] == {"integer": 0, "folded": 0, "floating": {}, "attentions": {}}
 
 
 def test_json_says_where_the_dial_stood(working_folder: Path, dial_folder: Path) -> None:

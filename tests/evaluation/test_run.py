@@ -101,7 +101,7 @@ def test_rows_of_all_kinds_stand_in_one_table(
     tiny, bicubic, _ = first.rows
     manifest = json.loads((tiny_folder / "manifest.json").read_text())
     assert tiny.model_bytes == manifest["tensors"]["bytes"]
-    assert tiny.fingerprint == open.source_of(str(tiny_folder), None).fingerprint
+    assert tiny.fingerprint == opening.source_of(str(tiny_folder), None).fingerprint
     assert tiny.seconds_per_image is not None
     assert tiny.seconds_per_image > 0
     assert (bicubic.model_bytes, again.rows[0].seconds_per_image) == (None, None)

@@ -56,8 +56,10 @@ def test_the_embedded_model_has_every_kind_of_layer() -> None:
     model = loading.load("mini")
     names = [name for name, _ in model.named_modules()]
     for kind in (
-        "vae.encoder.mid_block.attentions.0.to_q",
-        "vae.decoder.mid_block.attentions.0.to_q",
+        "vae.encoder.conv_in",
+        "vae.decoder.mid_block.resnets.0.conv1",
+        "unet.down_blocks.0.downsamplers.0.conv",
+        "unet.up_blocks.0.upsamplers.0.conv",
         "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q",
         "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k",
         "unet.mid_block.attentions.0.proj_in",
