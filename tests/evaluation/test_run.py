@@ -380,7 +380,7 @@ def test_nncf_is_a_row(
         asked.append((size, count))
         return [torch.rand(1, 3, 32, 32)]
 
-    monkeypatch.setattr(opening, "default_crops", crops)
+    monkeypatch.setattr("passionsr_cli.data.calibration_images.default_crops", crops)
     monkeypatch.setattr(opening, "version", lambda name: "1")
     monkeypatch.setattr(
         nncf_graphs, "nncf_graph", lambda model, name, images: component_graph(model, name)
