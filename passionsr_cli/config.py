@@ -31,6 +31,8 @@ Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
 PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "rounding"]
 
+KERNEL_KINDS = {"isotropic": 0.45, "anisotropic": 0.25, "generalized": 0.12}
+KERNEL_KINDS |= {"plateau": 0.06, "disk": 0.08, "motion": 0.04}
 FEWEST_BITS, MOST_BITS = 2, 8
 FLOAT_BITS = 16
 
@@ -126,14 +128,7 @@ class DegradationSettings(Settings):
 
     blur_probability: float = 0.85
     blur_sigma_px: Range = (0.3, 2.4)
-    kernel_kinds: dict[str, float] = {
-        "isotropic": 0.45,
-        "anisotropic": 0.25,
-        "generalized": 0.12,
-        "plateau": 0.06,
-        "disk": 0.08,
-        "motion": 0.04,
-    }
+    kernel_kinds: dict[str, float] = KERNEL_KINDS
     second_order_probability: float = 0.25
     second_blur_sigma_px: Range = (0.2, 0.8)
     intermediate_scale: Range = (0.4, 1.0)
