@@ -9,7 +9,8 @@ Tensors of a layer L, as far as it has them:
     L.bias                with the shift's part W δ in it
     L.channel_scale       float32, LET with the split folded in
     L.channel_shift       float32
-    L.branch_down, L.branch_up            bfloat16's numbers, of a low-rank branch beside it
+    L.branch_down, L.branch_up            bfloat16 as the int16 of the same bits, of a low-rank
+                                          branch beside it (float16 or float32 in older ones)
     L.input_scale, L.input_zero_point     of the input; for attention query_…, key_…,
                                           probability_…, value_…
 
@@ -87,7 +88,7 @@ def _packed(layer: Quantized) -> Tensors:
         tensors["bias"] = shortest(frozen.bias.detach())
     if frozen.branch is not None:
         # numpy, which readers use, has no bfloat16.
-        down, up = (shortest(factor.float()) for factor in frozen.branch)
+        down, up = (factor.view(torch.int16) for factor in frozen.branch)
         tensors |= {"branch_down": down, "branch_up": up}
     if frozen.input_grid is not None:
         tensors |= _grid_tensors("input", frozen.input_grid)
@@ -188,7 +189,11 @@ def _restore(model: OneStepModel, record: LayerRecord, tensors: Tensors) -> None
 
 
 def _branch(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    return tensors["branch_down"].bfloat16(), tensors["branch_up"].bfloat16()
+    down, up = (
+        tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor.bfloat16()
+        for tensor in (tensors["branch_down"], tensors["branch_up"])
+    )
+    return down, up
 
 
 def _grid(tensors: Mapping[str, Tensor], name: str, scheme: Scheme) -> Grid:

@@ -22,7 +22,7 @@ from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.store import checksum
+from passionsr_cli.store import CHECKPOINT, checksum, write_entry
 from passionsr_cli.system.files import sha256_of
 
 QUICK_QARTSR = {
@@ -52,6 +52,23 @@ def _calibrate(model: Path, name: str, **changes: Any) -> Checkpoint:
         }
     )
     return api.calibrate(settings, name)
+
+
+@torch.no_grad()
+def test_branches_take_sixteen_bits(tiny_folder: Path) -> None:
+    """Older checkpoints, which hold their numbers as floats, are the same model."""
+    changes = {"method": "qartsr", "method_settings": {"qartsr": QUICK_QARTSR}}
+    made = _calibrate(tiny_folder, "x", **changes)
+    tensors = made.entry.tensors()
+    branches = [key for key in tensors if key.endswith((".branch_down", ".branch_up"))]
+    assert branches
+    assert {tensors[key].element_size() for key in branches} == {2}
+    floats = {key: tensors[key].view(torch.bfloat16).float() for key in branches}
+    folder = tiny_folder.parent / "older"
+    write_entry(folder, CHECKPOINT, made.entry.manifest, tensors | floats)
+    upscaled = torch.rand(1, 3, 32, 32)
+    older, newer = (load_checkpoint(find_checkpoint(name)) for name in (str(folder), "x"))
+    assert torch.equal(older(upscaled), newer(upscaled))
 
 
 @pytest.mark.parametrize(
