@@ -46,10 +46,12 @@ def grid_between(lower: Tensor, upper: Tensor, scheme: Scheme) -> Grid:
 
     Bounds that left l ≤ 0 ≤ u are brought back. A symmetric scheme uses `upper` alone.
     """
-    upper = upper.float().clamp_min(SMALLEST_RANGE)
+    upper = upper.float()
+    # Not clamp, which has no gradient where a bound lies at its limit.
+    upper = torch.where(upper < SMALLEST_RANGE, SMALLEST_RANGE, upper)
     if scheme.symmetric:
         return Grid(scheme, upper / scheme.quant_max, torch.zeros_like(upper))
-    lower = lower.float().clamp_max(0)
+    lower = torch.where(lower > 0, 0, lower.float())
     scale = (upper - lower) / scheme.quant_max
     # Without bounds that are numbers the scale is none, which is enough to spoil the result;
     # the kernels refuse such a zero point.
@@ -74,9 +76,11 @@ def fake_quantize(x: Tensor, grid: Grid, gradient_factor: float = 1.0) -> Tensor
 
     torch's fused kernels: straight-through inside the bounds, and where a value is clipped the
     gradient goes to the bound that clipped it (LSQ+, arXiv 2004.09576). The grid's gradient is
-    multiplied by `gradient_factor`.
+    multiplied by `gradient_factor`. Where any value of `x` is NaN or infinite, all become NaN.
     """
-    scheme, scale, zero_point = grid.scheme, grid.scale, grid.zero_point
+    scheme, zero_point = grid.scheme, grid.zero_point
+    # The kernels would make a finite number of NaN, and no loss could tell.
+    scale = grid.scale + 0 * x.detach().float().sum()
     limits = (scheme.quant_min, scheme.quant_max)
     fused: Tensor
     if scheme.channel_axis is None:

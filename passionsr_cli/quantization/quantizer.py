@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from passionsr_cli.errors import FitError
 from passionsr_cli.quantization.affine import SMALLEST_RANGE, Grid, fake_quantize, grid_between
 from passionsr_cli.quantization.schemes import Scheme
+from passionsr_cli.quantization.ste import clamp_returning
 
 
 class Quantizer(nn.Module):
@@ -80,11 +81,11 @@ class Quantizer(nn.Module):
             return self.grid().nudged_bounds()
         if not self.started:
             raise FitError("this quantizer has no bounds yet; start it with what was observed")
-        upper = self.upper * self.unit
+        upper = clamp_returning(self.upper * self.unit, SMALLEST_RANGE, math.inf)
         if self.mirror is not None:
             return -upper * self.mirror, upper
         assert self.lower is not None
-        return self.lower * self.unit, upper
+        return clamp_returning(self.lower * self.unit, -math.inf, 0.0), upper
 
     def grid(self) -> Grid:
         """The grid of the current bounds, whose gradients reach them, or the fixed one."""

@@ -1,4 +1,4 @@
-"""Rounding that lets gradients through."""
+"""Rounding and clamping that let gradients through."""
 
 from __future__ import annotations
 
@@ -25,3 +25,26 @@ def round_through(x: Tensor) -> Tensor:
     """
     rounded: Tensor = _RoundThrough.apply(x)
     return rounded
+
+
+class _ClampReturning(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lowest: float, highest: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits = (lowest, highest)
+        return x.clamp(lowest, highest)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,), (lowest, highest) = ctx.saved_tensors, ctx.limits
+        leaves = ((x < lowest) & (gradient > 0)) | ((x > highest) & (gradient < 0))
+        return gradient.masked_fill(leaves, 0), None, None
+
+
+def clamp_returning(x: Tensor, lowest: float, highest: float) -> Tensor:
+    """`x` clamped, with the gradient of the identity unless descending it leads further out.
+
+    A parameter at a limit, or beyond it, still learns its way back; torch's clamp stops it there.
+    """
+    clamped: Tensor = _ClampReturning.apply(x, lowest, highest)
+    return clamped

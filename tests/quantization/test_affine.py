@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,17 @@ def test_zero_is_exact_and_the_ends_are_the_nudged_bounds(scheme: Scheme) -> Non
     expected = torch.stack([low.reshape(-1), low.reshape(-1) * 0, high.reshape(-1)], -1)
     torch.testing.assert_close(found.reshape(expected.shape), expected)
     assert ((high - low) / grid.scale).round().eq(scheme.quant_max - scheme.quant_min).all()
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_stays_none(value: float, axis: int | None) -> None:
+    x = torch.randn(2, 5)
+    bound = torch.ones(() if axis is None else 2)
+    grid = grid_between(-bound, bound, Scheme(4, False, axis))
+    assert torch.isfinite(fake_quantize(x, grid)).all()
+    x[0, 3] = value
+    assert not torch.isfinite(fake_quantize(x, grid)[0]).any()
 
 
 def test_bounds_that_crossed_zero_are_brought_back() -> None:

@@ -149,6 +149,24 @@ def test_a_gradient_step_on_the_bounds_lowers_the_error(offset: bool) -> None:
     assert float(quantizer.bounds()[1]) < 12
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bound_that_starts_at_zero_learns(sign: int) -> None:
+    """After data of one sign comes data of both; pushed beyond zero, the bound comes back."""
+    x = sign * torch.rand(500, generator=torch.manual_seed(0))
+    quantizer = Quantizer(Scheme(4))
+    quantizer.start(x.amin().clamp_max(0), x.amax().clamp_min(0))
+    name = "lower" if sign == 1 else "upper"
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.02)
+    getattr(quantizer, name).data += sign * 0.01
+    both = torch.cat([x, -0.5 * x])
+    for _ in range(60):
+        optimizer.zero_grad()
+        (quantizer(both) - both).square().mean().backward()
+        optimizer.step()
+    learned = float(quantizer.bounds()[0 if sign == 1 else 1].detach())
+    assert -sign * learned > 0.25
+
+
 def test_a_symmetric_quantizer_learns_one_bound() -> None:
     assert [name for name, _ in Quantizer(Scheme(8, True)).named_parameters()] == ["upper"]
     names = {name for name, _ in Quantizer(Scheme(8)).named_parameters()}
