@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,18 +106,25 @@ def measure(description: ModelDescription, output_px: int = OUTPUT_PX) -> list[P
 def compression_rows(costs: Sequence[PartCosts]) -> list[CompressionRow]:
     """Full precision, then UNet only and everything at 8, 6 and 4 bits (PassionSR, Table 3)."""
     names = [part.name for part in costs]
-    rows = [compressed(costs, (), FULL_BITS)]
+    rows = [CompressionRow("none", f"W{FULL_BITS}A{FULL_BITS}", *compressed(costs, {}))]
     for quantized in (("unet",), tuple(names)):
-        rows += [compressed(costs, quantized, bits) for bits in (8, 6, 4)]
+        for bits in (8, 6, 4):
+            left = compressed(costs, dict.fromkeys(quantized, (bits, bits)))
+            rows.append(CompressionRow(" + ".join(quantized), f"W{bits}A{bits}", *left))
     return rows
 
 
-def compressed(costs: Sequence[PartCosts], quantized: Sequence[str], bits: int) -> CompressionRow:
-    """What is left when the parts of these names have so many bits."""
-    share = {part.name: bits / FULL_BITS if part.name in quantized else 1.0 for part in costs}
-    return CompressionRow(
-        " + ".join(quantized) or "none",
-        f"W{bits}A{bits}",
-        sum(part.parameters * share[part.name] for part in costs),
-        sum(part.operations * share[part.name] for part in costs),
-    )
+def compressed(
+    costs: Sequence[PartCosts], bits: Mapping[str, tuple[int, int]]
+) -> tuple[float, float]:
+    """Parameters and operations in 32-bit equivalents, at (weight, activation) bits of each part.
+
+    A part without bits is at full precision. An operation is as wide as the wider of its operands:
+    that is the arithmetic it takes.
+    """
+    parameters = operations = 0.0
+    for part in costs:
+        weight_bits, activation_bits = bits.get(part.name, (FULL_BITS, FULL_BITS))
+        parameters += part.parameters * weight_bits / FULL_BITS
+        operations += part.operations * max(weight_bits, activation_bits) / FULL_BITS
+    return parameters, operations

@@ -12,12 +12,16 @@ from passionsr_cli.reproduction.definitions import FULL_PRECISION, RowDefinition
 
 def sizes(row: RowDefinition, costs: Sequence[PartCosts]) -> dict[str, float]:
     """Parameters (10⁶, as 32-bit equivalents) and operations (10⁹) at the bits of a row."""
-    quantized: tuple[str, ...] = ()
-    weight_bits = FULL_BITS
+    bits: dict[str, tuple[int, int]] = {}
     if row.bits != FULL_PRECISION:
         settings = settings_for(row.bits, row.configs, {})
-        bits = {part: parse_bits(getattr(settings, part))[0] for part in ("unet", "vae")}
-        quantized = tuple(part for part, own in bits.items() if own != FLOAT_BITS)
-        weight_bits = min(bits.values())
-    left = compressed(costs, quantized, weight_bits)
-    return {"parameters_m": left.parameters / 1e6, "operations_g": left.operations / 1e9}
+        for part in ("unet", "vae"):
+            weight, activation = parse_bits(getattr(settings, part))
+            bits[part] = (_stored(weight), _stored(activation))
+    parameters, operations = compressed(costs, bits)
+    return {"parameters_m": parameters / 1e6, "operations_g": operations / 1e9}
+
+
+def _stored(bits: int) -> int:
+    """What stays in floating point stays at full precision."""
+    return FULL_BITS if bits == FLOAT_BITS else bits

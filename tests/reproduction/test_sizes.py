@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from passionsr_cli.models.costs import PartCosts
+from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.listener import Listener
 from passionsr_cli.reproduction.run import reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
+from passionsr_cli.reproduction.sizes import sizes
 
 
 def test_passionsr_fp_has_the_published_size_and_work(tmp_path: Path) -> None:
@@ -26,3 +29,26 @@ def test_passionsr_fp_has_the_published_size_and_work(tmp_path: Path) -> None:
     assert alone == ["DiffBIR (50 steps)", "OSEDiff"]
     text = (tmp_path / "out" / "table.md").read_text()
     assert "|  | DiffBIR (50 steps) | published only | 1618 | 49056 |" in text.replace("FP", "")
+
+
+@pytest.mark.parametrize(
+    ("configs", "parameters", "operations"),
+    [
+        ({"unet": "w4a8", "vae": "w8a8"}, 320 * 4 / 32 + 32 * 8 / 32, 640 * 8 / 32 + 64 * 8 / 32),
+        ({"unet": "w4a4", "vae": "w8a4"}, 320 * 4 / 32 + 32 * 8 / 32, 640 * 4 / 32 + 64 * 8 / 32),
+        ({"unet": "w4a16", "vae": "fp"}, 320 * 4 / 32 + 32, 640 + 64),
+    ],
+)
+def test_each_component_counts_at_its_own_bits(
+    configs: dict[str, str], parameters: float, operations: float, tmp_path: Path
+) -> None:
+    preset = tmp_path / "own.yaml"
+    preset.write_text("".join(f"{key}: {value}\n" for key, value in configs.items()))
+    costs = [
+        PartCosts("unet", 320_000_000, 640_000_000_000, 0),
+        PartCosts("vae", 32_000_000, 64_000_000_000, 0),
+    ]
+    row = RowDefinition(label="mixed", bits="w8a8-unet", configs=(str(preset),))
+    assert sizes(row, costs) == pytest.approx(
+        {"parameters_m": parameters, "operations_g": operations}
+    )
