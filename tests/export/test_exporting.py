@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from integers import on_integers_as_far_as_exact
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
@@ -18,15 +19,11 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
 from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
-from passionsr_cli.inference.arithmetic import products_saturate
-from passionsr_cli.inference.openvino_executor import OVERFLOWS, UNSAID
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.files import sha256_of
 
 FORMATS = ("openvino", "onnx", "safetensors")
-# Where products saturate, OpenVINO's older kernels also lose the names of some layers.
-EXCUSED = {OVERFLOWS, UNSAID} if products_saturate() else set()
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -47,8 +44,7 @@ def test_a_checkpoint_is_exported_and_proven(
     layers = written["layers"]
     if form == "openvino":
         assert layers["integer"] > 0
-        # Layers that read the image keep 8 bits.
-        assert set(layers["floating"].values()) <= EXCUSED
+        assert on_integers_as_far_as_exact(report.ran)
     if form == "onnx":
         # onnxruntime's CPU kernels take some products to integers, convolutions not.
         assert layers["integer"] > 0
@@ -70,7 +66,7 @@ def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_pat
     if form == "openvino":
         layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
         assert layers["integer"] > 0
-        assert set(layers["floating"].values()) <= EXCUSED
+        assert on_integers_as_far_as_exact(report.ran)
 
 
 @pytest.mark.parametrize("form", FORMATS)
