@@ -19,12 +19,17 @@ SIGNED_OFFSET = 128
 
 
 def overflowing(component: Component) -> frozenset[str]:
-    """Names of the operations whose products can exceed 16 bits when two of them are summed."""
+    """Names of the operations whose products can exceed 16 bits when two of them are summed.
+
+    Constants were multiplied before.
+    """
     modules = {operation.name: operation.module for operation in component.operations}
     layers = [
-        name
-        for name, module in modules.items()
-        if isinstance(module, QuantizedLayer) and overflows(module)
+        operation.name
+        for operation in component.operations
+        if operation.constant is None
+        and isinstance(operation.module, QuantizedLayer)
+        and overflows(operation.module)
     ]
     operands = []
     for attention in component.attentions:

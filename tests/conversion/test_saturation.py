@@ -50,6 +50,13 @@ def test_sums_of_two_products_are_held_against_16_bits(
     assert overflows(_layer(activation, zero_point, largest_weight)) == expected
 
 
+def test_constants_do_not_overflow() -> None:
+    layer = _layer(Scheme(8), 0, 127)
+    operations = (Operation("alone", layer, None), Operation("folded", layer, torch.zeros(1)))
+    component = Component(nn.Identity(), torch.zeros(1), operations, ())
+    assert overflowing(component) == {"alone"}
+
+
 def _operands(bits: int) -> dict[str, Quantizer]:
     operands = {}
     for name in ("query", "key", "probability", "value"):
