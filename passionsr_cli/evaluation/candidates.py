@@ -13,6 +13,7 @@ from passionsr_cli import __version__
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.settings import Baseline, EvaluationSettings
+from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.inference.open import Source, source_of
 from passionsr_cli.models.catalogue import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
@@ -59,7 +60,7 @@ def plan_rows(settings: EvaluationSettings) -> list[Row]:
         rows.append(Row(folder.resolve().name, "images", folder=folder))
     for plain in PLAIN:
         if plain in baselines:
-            rows.append(Row(plain, "baseline", fingerprint=_fingerprint(plain, __version__)))
+            rows.append(Row(plain, "baseline", fingerprint=_fingerprint(plain)))
     names = [row.name for row in rows]
     for name in names:
         if names.count(name) > 1:
@@ -125,7 +126,6 @@ def _of_source(
     source = source_of(model, checkpoint)
     fingerprint = _fingerprint(
         kind,
-        __version__,
         source.fingerprint,
         settings.color_fix or source.description.color_fix,
         settings.tile,
@@ -138,4 +138,5 @@ def _of_source(
 
 
 def _fingerprint(*made_of: object) -> str:
-    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+    made_by = [__version__, image_code("evaluation/generate.py"), *made_of]
+    return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]

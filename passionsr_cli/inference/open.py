@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passionsr_cli import __version__
 from passionsr_cli.checkpoints.catalogue import (
     Checkpoint,
     check_origin,
@@ -21,6 +20,7 @@ from passionsr_cli.checkpoints.catalogue import (
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.inference.executor import Executor
+from passionsr_cli.inference.made_by import graph_code
 from passionsr_cli.models import catalogue
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.store import CHECKPOINT, Entry, kind_of
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from passionsr_cli.conversion.openvino_graph import ComponentGraph
     from passionsr_cli.models.one_step import OneStepModel
 
-# Another number whenever graphs are built in another way: cached ones are then not used.
-GRAPH_VERSION = 5
 RELEASED_IS_SIMULATED = "the released numerics have no form integer kernels take"
 
 
@@ -151,7 +149,7 @@ def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None
     from passionsr_cli.inference.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
-    made_by = [source.fingerprint, __version__, GRAPH_VERSION, openvino.__version__, cpu_name()]
+    made_by = [source.fingerprint, graph_code(), openvino.__version__, cpu_name()]
     if source.quantized and products_saturate():
         made_by.append("saturating")
     key = _key(made_by)
@@ -189,7 +187,7 @@ def nncf_folder(source: Source) -> Path:
         versions = [version("nncf"), version("openvino")]
     except PackageNotFoundError as error:
         raise DeviceError(f"NNCF cannot be used: {error}; `pip install nncf` adds it") from error
-    key = _key([source.fingerprint, __version__, GRAPH_VERSION, *versions, cpu_name()])
+    key = _key([source.fingerprint, graph_code(), *versions, cpu_name()])
     return cache_folder() / "nncf" / f"{source.description.name}-{key}"
 
 

@@ -18,6 +18,7 @@ from passionsr_cli import __version__
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
 from passionsr_cli.imaging.sizing import TargetSize
+from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.inference.open import Source
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.system.processes import Processes
@@ -78,6 +79,7 @@ def _fingerprint(source: Source, settings: UpscaleSettings) -> str:
     made_by = {
         "weights": source.fingerprint,
         "version": __version__,
+        "code": image_code("upscaling"),
         "settings": settings.model_dump(mode="json", exclude=NOT_OF_THE_IMAGE),
     }
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:24]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError
 from passionsr_cli.imaging.planning import Job
 from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.run import plan_work
 
 
 @pytest.fixture
@@ -102,3 +104,20 @@ def test_names_that_are_not_utf8(job: Job, tmp_path: Path) -> None:
     named = Job(str(source), job.output.with_name(os.fsdecode(b"caf\xe9_x4.png")))
     _finish(_journal(job), named)
     assert _journal(job).holds(named.source, named.output)
+
+
+def test_a_journal_of_other_code_does_not_count(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    settings = UpscaleSettings(model=str(tiny_folder), output=tmp_path / "out", device="cpu")
+
+    def made_by() -> str:
+        journal = plan_work([str(tmp_path / "in")], settings).journal
+        assert journal is not None
+        return journal.made_by
+
+    before = made_by()
+    assert made_by() == before
+    monkeypatch.setattr("passionsr_cli.upscaling.run.image_code", lambda *places: "of others")
+    assert made_by() != before

@@ -1,0 +1,23 @@
+"""Which code decides what a graph and an image are: parts of the keys under which they are kept."""
+
+from __future__ import annotations
+
+from passionsr_cli.system.sources import sources_sha256
+
+# From a stored entry to a compiled graph.
+GRAPH_PLACES = (
+    *("registry.py", "store.py", "checkpoints", "models", "quantization", "conversion"),
+    "inference",
+)
+# From a file to the pixels of its result.
+IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "imaging")
+
+
+def graph_code() -> str:
+    """SHA-256 of the sources that decide a converted and compiled graph."""
+    return sources_sha256(*GRAPH_PLACES)
+
+
+def image_code(*places: str) -> str:
+    """SHA-256 of the sources that decide an upscaled image, those below `places` among them."""
+    return sources_sha256(*IMAGE_PLACES, *places)
