@@ -138,14 +138,14 @@ def _weight(weight: Tensor, grid: Grid | None) -> Value:
     shape = [1] * weight.dim()
     shape[axis] = zero_point.numel()
     integers = turned.to(torch.int64) - zero_point.reshape(shape)
+    scale = _constant(grid.scale.float())
     if integers.abs().max() <= 127:
-        # Asymmetric grids below 8 bits fit int8 once their zero point is taken off.
-        stored, zeros = integers.to(torch.int8), torch.zeros_like(zero_point, dtype=torch.int8)
-    else:
-        stored, zeros = turned.to(torch.uint8), zero_point.to(torch.uint8)
-    return op.DequantizeLinear(
-        _constant(stored), _constant(grid.scale.float()), _constant(zeros), axis=axis
-    )
+        # Asymmetric grids below 8 bits fit int8 once their zero point is taken off. A zero point of
+        # zero is not written: the exporter would share it among layers, which onnxruntime 1.32
+        # refuses where it turns int8 weights into uint8 (on CPUs without VNNI).
+        return op.DequantizeLinear(_constant(integers.to(torch.int8)), scale, axis=axis)
+    stored, zeros = turned.to(torch.uint8), zero_point.to(torch.uint8)
+    return op.DequantizeLinear(_constant(stored), scale, _constant(zeros), axis=axis)
 
 
 def _rounded(x: Value, grid: Grid) -> Value:

@@ -27,12 +27,20 @@ def _rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> str:
     return path.parent.name
 
 
+def _means_the_same(changed: str, text: str) -> bool:
+    try:
+        return bool(json.loads(changed) == json.loads(text))
+    except json.JSONDecodeError:
+        # Numbers do not begin with zeros.
+        return False
+
+
 def test_no_changed_digit_is_accepted(path: Path) -> None:
     text = path.read_text()
     places = [found.start() for found in re.finditer(r"\d", text)]
     for place in places[::41]:
         changed = text[:place] + str((int(text[place]) + 5) % 10) + text[place + 1 :]
-        if json.loads(changed) == json.loads(text):
+        if _means_the_same(changed, text):
             # The seventeenth digit of a number, which rounds to the same.
             continue
         path.write_text(changed)

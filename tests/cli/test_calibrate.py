@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.inference.arithmetic import products_saturate
 
 RUNNER = CliRunner()
 
@@ -53,8 +56,10 @@ def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path
     assert "use it: passionsr upscale photo.jpg --checkpoint mine" in done.output
     for word in ("encoder", "decoder", "of 32 bits"):
         assert word in done.output
-    target = tmp_path / "out.png"
-    arguments = ("upscale", "sample:coffee", "--checkpoint", "mine", "-o", target, "--tile", "256")
+    photo, target = tmp_path / "photo.png", tmp_path / "out.png"
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    Image.fromarray(noise).save(photo)
+    arguments = ("upscale", photo, "--checkpoint", "mine", "-o", target)
     done = _run(*arguments, "--json")
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
@@ -62,7 +67,9 @@ def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path
     assert printed["checkpoint"] == "mine"
     assert printed["precision"] == "fp32"
     assert printed["model"] == "tiny"
-    assert (printed["backend"], printed["integer"]) == ("openvino", True)
+    assert printed["backend"] == "openvino"
+    # Where 8-bit products saturate, the layers that would overflow run in floating point.
+    assert printed["integer"] or products_saturate()
     assert printed["layers"]["integer"] > 50
     done = _run(*arguments, "--overwrite", "--backend", "torch")
     assert "simulated: torch computes the checkpoint's integers in floating point" in _line(done)
@@ -156,7 +163,9 @@ def test_bad_inputs_are_one_line_each(config: Path, tmp_path: Path) -> None:
         assert (done.exit_code, message in _line(done)) == (code, True), done.output
         assert len(done.output.strip().splitlines()) == 1, done.output
     listed = json.loads(_run("checkpoints", "--json").stdout)
-    assert listed == {"checkpoints": [], "damaged": {}, "unfinished": []}
+    # Nothing but what comes with the package.
+    assert [entry["name"] for entry in listed["checkpoints"]] == ["mini-w8a8"]
+    assert (listed["damaged"], listed["unfinished"]) == ({}, [])
 
 
 def test_a_preset_with_a_layer_that_does_not_exist(config: Path) -> None:

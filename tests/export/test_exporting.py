@@ -155,13 +155,14 @@ def test_tensorrt_gets_zero_points_of_zero(calibrate: Callable[..., str], tmp_pa
     for component in ("encoder", "unet", "decoder"):
         graph = onnx.load(tmp_path / "out" / f"{component}.onnx").graph
         values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        points = [
-            values[node.input[2]]
-            for node in graph.node
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
-        ]
+        nodes = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        # Where none is given it is zero, of the integers' type.
+        points = [values[node.input[2]] for node in nodes if len(node.input) == 3]
         assert points
         assert all(point.dtype == np.int8 and not point.any() for point in points)
+        weights = [values[n.input[0]] for n in nodes if n.input[0] in values]
+        assert weights
+        assert all(weight.dtype == np.int8 for weight in weights)
 
 
 def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_without_openvino_torch_does_the_work(
 def test_graphs_for_cpus_that_saturate_are_others(
     calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, image = source_of(None, calibrate("w8a8")), torch.rand(1, 3, 32, 32)
+    source, image = source_of(None, calibrate("w8a8")), torch.rand(1, 3, 32, 32).numpy()
     ran = []
     for saturating in (True, False):
         monkeypatch.setattr(
