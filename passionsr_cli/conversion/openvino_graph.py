@@ -21,6 +21,7 @@ from torch import Tensor
 
 from passionsr_cli.conversion.saturation import overflowing
 from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX
+from passionsr_cli.conversion.torch_frontend import traced_graph
 from passionsr_cli.conversion.tracing import (
     OPERATION,
     Operation,
@@ -80,12 +81,8 @@ def component_graph(
 
     shape = openvino.PartialShape([-1, traced.example.shape[1], -1, -1])
     with traced_as_operations(traced) as part:
-        converted = openvino.convert_model(
-            part,
-            example_input=traced.example,
-            input=[(shape, openvino.Type.f32)],
-            extension=[ConversionExtension(OPERATION, convert)],
-        )
+        extensions = [ConversionExtension(OPERATION, convert)]
+        converted = traced_graph(part, traced.example, shape, extensions)
     # The UNet sees noise alone, and full precision has no grids whose codes could flip.
     precise = bool(traced.layers) and component != UNET
     layers = tuple(name for name in traced.layers if name in floating)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import openvino
+import pytest
+import torch
+from torch import nn
+
+from passionsr_cli.conversion.torch_frontend import traced_graph
+
+SHAPE = openvino.PartialShape([-1, 3, -1, -1])
+
+
+def _module() -> nn.Module:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3, padding=1, stride=2), nn.GroupNorm(2, 8), nn.SiLU())
+    return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 3, 9, 14)])
+def test_a_graph_computes_what_its_module_does(shape: tuple[int, ...]) -> None:
+    module, image = _module(), torch.rand(shape)
+    compiled = openvino.Core().compile_model(traced_graph(module, torch.rand(1, 3, 8, 8), SHAPE))
+    found = torch.from_numpy(compiled(image.numpy())[0])
+    assert torch.allclose(found, module(image), atol=1e-5)
+
+
+def test_nothing_is_reported_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino_telemetry = pytest.importorskip("openvino_telemetry")
+    sent: list[tuple[Any, ...]] = []
+    send = lambda self, *what, **_: sent.append(what)  # noqa: E731
+    monkeypatch.setattr(openvino_telemetry.Telemetry, "send_event", send)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *what, **_: sent.append(what))
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: sent.append(address))
+    traced_graph(_module(), torch.rand(1, 3, 8, 8), SHAPE)
+    assert sent == []
+    # The same watch sees what OpenVINO's own converter sends.
+    openvino.convert_model(_module(), example_input=torch.rand(1, 3, 8, 8))
+    assert sent
