@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,11 +16,9 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
 
-from passionsr_cli.errors import ConfigError
 from passionsr_cli.registry import ColorFix, Realism
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -216,105 +211,3 @@ class FitSettings(Settings):
     milestones: tuple[float, ...] = (0.5,)
     decay: float = 0.2
     gradient_clip: PositiveFloat = 1.0
-
-
-S = TypeVar("S", bound=BaseModel)
-
-
-def preset_folder() -> Path:
-    """Where the presets are: inside the installed package, or beside it in a checkout."""
-    installed = Path(__file__).parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
-
-
-def preset_names() -> list[str]:
-    return sorted(path.stem for path in preset_folder().glob("*.yaml"))
-
-
-def settings_from(
-    configs: str | Sequence[str | dict[str, Any]] | None,
-    kind: type[S],
-    options: dict[str, Any] | None = None,
-) -> S:
-    """Settings from presets' names, YAML files or values, later ones on top, and options on top
-    of all.
-
-    Options that are None were not given.
-    """
-    layers = [configs] if isinstance(configs, str) else list(configs or ())
-    values: dict[str, Any] = {}
-    for layer in layers:
-        own = layer if isinstance(layer, dict) else read_yaml(_config_path(layer))
-        values = _merged(values, own)
-    names = [layer for layer in layers if isinstance(layer, str)]
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    return validate({**values, **given}, kind, names[-1] if names else "options")
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Both, where `above` wins; mappings in both are merged in turn."""
-    both = {**below, **above}
-    for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            both[key] = _merged(below[key], above[key])
-    return both
-
-
-def _config_path(config: str) -> Path:
-    preset = preset_folder() / f"{config}.yaml"
-    path = preset if preset.is_file() else Path(config)
-    if not path.is_file():
-        raise ConfigError(
-            f"no configuration '{config}': neither a file nor one of the presets "
-            f"{', '.join(preset_names())}"
-        )
-    return path
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """What a YAML file of `key: value` lines holds. Raises `ConfigError`."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path} is not YAML: {error.problem}{line}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold 'key: value' lines, found a {type(values).__name__}")
-    return values
-
-
-def validate(values: dict[str, Any], kind: type[S], origin: str) -> S:
-    """`values` as settings of one kind; names the wrong key or value and the nearest known key."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            nearest = _nearest(first["loc"], kind)
-            raise ConfigError(f"{origin}: unknown key '{where}'{nearest}") from None
-        what = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(": ".join(part for part in (origin, where, what) if part)) from None
-
-
-def _nearest(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:
-    """', did you mean …?' for a mistyped key, looked up in the settings that hold it."""
-    owner: type[BaseModel] = kind
-    for part in location[:-1]:
-        if isinstance(part, str) and part in owner.model_fields:
-            owner = _settings_in(owner.model_fields[part].annotation) or owner
-    known = list(owner.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f", did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
-
-
-def _settings_in(annotation: Any) -> type[BaseModel] | None:
-    """The settings class of a field: itself, or the items of a tuple."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None

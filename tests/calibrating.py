@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from passionsr_cli import api
+from passionsr_cli.progress import Reporter
 from passionsr_cli.reproduction.calibrations import Calibration
-from passionsr_cli.reproduction.listener import Listener
 from passionsr_cli.store import Entry
 
 
@@ -14,8 +14,8 @@ class Making:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    def __call__(self, calibration: Calibration, listener: Listener) -> Entry:
+    def __call__(self, calibration: Calibration, reporter: Reporter) -> Entry:
         state = calibration.state
         self.asked.append((calibration.name, state))
         resume = state == "unfinished"
-        return api.calibrate(calibration.settings, calibration.name, resume, listener)
+        return api.calibrate(calibration.settings, calibration.name, resume, reporter)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from reporting import Heard
 
 import passionsr_cli
 from passionsr_cli import UpscaleSettings, upscale
@@ -17,19 +18,20 @@ def test_every_public_name_exists() -> None:
 
 
 def test_upscaling_from_python_reports_each_image(tmp_path: Path) -> None:
-    shares: list[float] = []
+    heard = Heard()
     found = list(
         upscale(
             ["sample:rocket", "missing.png"],
             UpscaleSettings(output=tmp_path, precision="fp32"),
-            lambda source, share: shares.append(share),
+            heard,
         )
     )
     assert isinstance(found[0], passionsr_cli.Done)
     assert found[0].output == tmp_path / "rocket_x4.png"
     assert found[0].output.stat().st_size > 1000
     assert found[1] == passionsr_cli.Failed("missing.png", "missing.png: no such file")
-    assert shares[-1] == 1.0
+    assert heard.places[-1] == ("sample:rocket", 1.0)
+    assert heard.results == found
 
 
 def test_a_wrong_model_raises_before_the_first_image() -> None:

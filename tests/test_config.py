@@ -6,16 +6,9 @@ import pytest
 
 from passionsr_cli import methods
 from passionsr_cli.checkpoints.released.model import EIGHT_BIT_LAYERS
-from passionsr_cli.config import (
-    CalibrationSettings,
-    UpscaleSettings,
-    parse_bits,
-    preset_folder,
-    preset_names,
-    settings_from,
-    validate,
-)
+from passionsr_cli.config import CalibrationSettings, UpscaleSettings, parse_bits
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.layering import preset_folder, preset_names, settings_from, validate
 from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 
 TRAINING = [name for name in preset_names() if name.startswith("train")]

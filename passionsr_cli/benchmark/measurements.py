@@ -48,6 +48,10 @@ class Row:
     simulated: bool = False
     error: str | None = None
 
+    def __str__(self) -> str:
+        came = "failed" if self.seconds is None else f"{self.seconds:.3f} s"
+        return f"{self.backend} {self.variant}: {came}"
+
 
 def measured_row(
     case: Case,

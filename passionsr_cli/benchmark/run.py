@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ import torch
 from filelock import FileLock, Timeout
 
 from passionsr_cli.benchmark.measurements import Row, higher, measured_row, roofline_share
-from passionsr_cli.benchmark.processes import run_task
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
@@ -23,7 +22,9 @@ from passionsr_cli.errors import ModelError, PassionSRError, StoreError
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import LayerCosts, layer_costs
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.children import run_child
 from passionsr_cli.system.paths import cache_folder
 
 # NNCF's bounds matter for quality alone: random weights have none.
@@ -43,29 +44,28 @@ class Report:
         return {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
 
 
-def benchmark(
-    settings: BenchmarkSettings,
-    on_note: Callable[[str], None] = lambda text: None,
-    on_row: Callable[[Row], None] = lambda row: None,
-) -> Report:
-    """Measure all rows; one that fails says so and the others go on.
+def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT) -> Report:
+    """Measure how fast a model runs here in each form and on each backend, each in its own process.
+
+    A row that fails says why and the others go on.
 
     Raises `PassionSRError` before any work for settings that cannot be. Up to four times the
     model's size in float32 lies in the cache's folder on the way, and is removed at the end.
     """
+    settings = settings or BenchmarkSettings()
     description = _description(settings)
     cases = plan(settings)
     unit_px = math.lcm(description.size_multiple_px, description.upscale_factor)
     size = -(-settings.size // unit_px) * unit_px
     if size != settings.size:
-        on_note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")
+        reporter.note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")
     with _temporary_folder() as folder:
-        bench = _Bench(settings, description, size, folder, on_note)
-        machine, rows = bench.measure_machine(), list[Row]()
+        measuring = _Bench(settings, description, size, folder, reporter)
+        machine, rows = measuring.measure_machine(), list[Row]()
         for case in cases:
-            rows.append(bench.row(case, last=case is _last_of(case.variant, cases)))
-            on_row(rows[-1])
-        again = bench.measure_machine()
+            rows.append(measuring.row(case, last=case is _last_of(case.variant, cases)))
+            reporter.done(rows[-1])
+        again = measuring.measure_machine()
     if not machine or not again:
         return Report({}, rows)
     roofline = higher(machine["roofline"], again["roofline"])
@@ -73,6 +73,12 @@ def benchmark(
         {**machine, "roofline": roofline},
         [replace(row, roofline_share=roofline_share(row, roofline)) for row in rows],
     )
+
+
+def run_task(name: str, cache: Path, **arguments: Any) -> Any:
+    """What a function of this room returns, from a new process with this folder as its cache."""
+    room = __name__.rpartition(".")[0]
+    return run_child(f"{room}.{name}", arguments, environment={"PASSIONSR_CACHE": str(cache)})
 
 
 def _description(settings: BenchmarkSettings) -> ModelDescription:
@@ -131,9 +137,9 @@ class _Bench:
         description: ModelDescription,
         size: int,
         folder: Path,
-        on_note: Callable[[str], None],
+        reporter: Reporter,
     ) -> None:
-        self.settings, self.size, self.folder, self.note = settings, size, folder, on_note
+        self.settings, self.size, self.folder, self.note = settings, size, folder, reporter.note
         self.model = settings.model
         self.layers = _layers(description, size)
         self.made: dict[str, Path | PassionSRError] = {}
@@ -142,7 +148,7 @@ class _Bench:
         """The machine and its roofline, or nothing if that cannot be measured."""
         self.note("measuring what this machine reaches")
         try:
-            machine: dict[str, Any] = run_task("machine", self.folder)
+            machine: dict[str, Any] = run_task("hardware:measure_machine", self.folder)
         except PassionSRError as error:
             self.note(f"this machine's roofline is unknown: {error}")
             return {}
@@ -173,8 +179,8 @@ class _Bench:
         try:
             cold = None
             if case.backend == "openvino":
-                cold = run_task("first tile", cache, run=run)["first_tile_seconds"]
-            measured = run_task("tiles", cache, run=run, repeats=self.settings.repeats)
+                cold = run_task("timing:first_tile", cache, run=run)["first_tile_seconds"]
+            measured = run_task("timing:time_tiles", cache, run=run, repeats=self.settings.repeats)
         finally:
             shutil.rmtree(cache, ignore_errors=True)
         for note in measured["notes"]:
@@ -187,14 +193,20 @@ class _Bench:
         model = self._model()
         checkpoint = graphs = None
         if variant.kind is Kind.BITS:
-            made_of = {"model": model, "bits": variant.bits, "method": variant.method}
-            checkpoint = self._make(variant.name, "checkpoint", **made_of, size=self.size)
+            made_of: dict[str, Any] = {
+                "model": model,
+                "bits": variant.bits,
+                "method": variant.method,
+            }
+            task = "subjects:make_checkpoint"
+            checkpoint = self._make(variant.name, task, **made_of, size=self.size)
         elif variant.kind is Kind.CHECKPOINT:
             checkpoint = variant.name
         elif variant.kind is Kind.NNCF:
             random = self.settings.random_weights
             images = NNCF_IMAGES_FOR_RANDOM_WEIGHTS if random else NNCF_IMAGES
-            graphs = self._make(variant.name, "nncf", model=model, size=self.size, images=images)
+            made_of = {"model": model, "size": self.size, "images": images}
+            graphs = self._make(variant.name, "subjects:make_nncf_graphs", **made_of)
         return Run(
             model=model if checkpoint is None else None,
             checkpoint=checkpoint,
@@ -210,7 +222,8 @@ class _Bench:
         """The model's name, or the folder of the one with random weights."""
         if not self.settings.random_weights:
             return self.settings.model
-        return self._make("random weights", "random model", model=self.settings.model)
+        task = "subjects:make_random_model"
+        return self._make("random weights", task, model=self.settings.model)
 
     def _make(self, name: str, task: str, **arguments: Any) -> str:
         """The folder that a task fills, once; if that failed, it is not tried again."""

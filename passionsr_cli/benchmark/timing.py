@@ -17,6 +17,7 @@ from passionsr_cli.errors import ModelError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import Source, open_executor, source_of
+from passionsr_cli.progress import SILENT, Notes, Reporter
 
 FEWEST_RUNS, FEWEST_SLOW_RUNS = 5, 3
 SLOW_SECONDS = 10.0
@@ -48,7 +49,7 @@ def first_tile(run: dict[str, Any]) -> dict[str, Any]:
     """
     opened = Run(**run)
     _import_libraries(opened.backend, loads=True)
-    return {"first_tile_seconds": _first_tile(opened, [])[0]}
+    return {"first_tile_seconds": _first_tile(opened, SILENT)[0]}
 
 
 def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
     The peak memory is that of this process: a backend that starts from a cache neither loads nor
     converts the model in it.
     """
-    opened, notes = Run(**run), list[str]()
+    opened, notes = Run(**run), Notes()
     _import_libraries(opened.backend, loads=opened.backend == "torch")
     first, executor, tile = _first_tile(opened, notes)
     seconds = repeat(lambda: run_tile(executor, tile), repeats)
@@ -67,7 +68,7 @@ def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
         "peak_memory_bytes": executor.peak_memory_bytes(),
         "ran": asdict(executor.ran()),
         "device": executor.device,
-        "notes": notes,
+        "notes": notes.texts,
     }
 
 
@@ -99,21 +100,21 @@ def _enough(seconds: list[float], repeats: int | None) -> bool:
     return len(seconds) >= FEWEST_RUNS and sum(seconds) >= LEAST_SECONDS
 
 
-def _first_tile(run: Run, notes: list[str]) -> tuple[float, Executor, Array]:
+def _first_tile(run: Run, reporter: Reporter) -> tuple[float, Executor, Array]:
     source = source_of(run.model, run.checkpoint)
     tile = default_crops(source.description, run.size, 1)[0].numpy()
     started = time.perf_counter()
-    executor = _open(run, source, notes)
+    executor = _open(run, source, reporter)
     run_tile(executor, tile)
     return time.perf_counter() - started, executor, tile
 
 
-def _open(run: Run, source: Source, notes: list[str]) -> Executor:
+def _open(run: Run, source: Source, reporter: Reporter) -> Executor:
     if run.graphs is not None:
         from passionsr_cli.inference.graph_cache import GraphCache
         from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
-        cache = GraphCache(Path(run.graphs), source.load, notes.append)
+        cache = GraphCache(Path(run.graphs), source.load, reporter)
         return OpenVINOExecutor(source.description, cache, run.precision)
     if run.nchw:
         import torch
@@ -123,7 +124,7 @@ def _open(run: Run, source: Source, notes: list[str]) -> Executor:
 
         used = accelerator(run.device, run.precision)
         return TorchExecutor(source.load(), used, torch.contiguous_format)
-    return open_executor(source, run.backend, run.device, run.precision, notes.append)
+    return open_executor(source, run.backend, run.device, run.precision, reporter)
 
 
 def _import_libraries(backend: str, loads: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from passionsr_cli.config import CalibrationSettings, preset_names, settings_from
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.layering import preset_names, settings_from
 
 
 def settings_for(

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 
-from passionsr_cli import __version__
+from passionsr_cli import __version__, methods
 from passionsr_cli.calibration import curves, preflight
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.calibration.layer_plans import check_design, check_names
-from passionsr_cli.calibration.progress import Listener
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.curve_file import write_curve
 from passionsr_cli.checkpoints.manifest import (
@@ -30,10 +28,11 @@ from passionsr_cli.checkpoints.unfinished import SETTINGS_FILE, run_folder, save
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data import calibration_images
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
-from passionsr_cli.methods.stages import Method
 from passionsr_cli.models import catalogue, loading
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT
 from passionsr_cli.store import CHECKPOINT, Store
+from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.memory import process_peak_bytes
 from passionsr_cli.system.paths import home
@@ -42,23 +41,25 @@ from passionsr_cli.system.paths import home
 FREE_ON_RESUME = ("learning_rate", "final_learning_rate", "gradient_clip", "device")
 
 
-def calibrate_model(
-    settings: CalibrationSettings,
-    method: Method,
-    name: str,
-    resume: bool,
-    accelerator: Accelerator,
-    listener: Listener,
+def calibrate(
+    settings: CalibrationSettings | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Checkpoint:
-    """Calibrate a model and write the checkpoint `name`.
+    """Quantize a model and write it as a checkpoint, by default named MODEL-BITS-METHOD.
 
-    The unfinished run lives in the user's data directory under `calibration/NAME`; with `resume`
-    it goes on from its last saved step.
+    The unfinished run lives in the user's data directory under `calibration/NAME`. With `resume`
+    it goes on from its last saved step and ends as it would have without the stop.
     """
+    settings = settings or CalibrationSettings()
+    name = name or settings.default_name
+    method = methods.build(settings)
+    used = accelerator(settings.device, settings.precision)
     store, folder = Store(CHECKPOINT), run_folder(name)
     _check_claim(store, folder, name, settings, resume)
     # No process may find what another one has begun.
-    accelerator.wait_for_everyone()
+    used.wait_for_everyone()
     known = catalogue.find_present(settings.model)
     check_names(known.description, settings)
     check_design(known.description, settings, method.design)
@@ -66,18 +67,18 @@ def calibrate_model(
     if chosen.hr is None and any(stage.target == "hr" for stage in method.stages):
         raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")
     preflight.check_disk(home(), known.description, settings)
-    preflight.check_memory(known.description, settings, method, str(accelerator.device))
+    preflight.check_memory(known.description, settings, method, str(used.device))
     model = loading.load(settings.model)
     with _clear_errors():
-        run = Calibration(model, settings, method, chosen, folder, accelerator, listener)
-        if accelerator.is_main_process:
+        run = Calibration(model, settings, method, chosen, folder, used, reporter)
+        if used.is_main_process:
             with replace_atomically(folder / SETTINGS_FILE) as temporary:
                 temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
         run.run()
-        if accelerator.is_main_process:
+        if used.is_main_process:
             _write(store.folder(name), run, _manifest(run, known, chosen))
             shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
+    used.wait_for_everyone()
     return find_checkpoint(name)
 
 

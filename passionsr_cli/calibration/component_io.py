@@ -8,11 +8,12 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch import Tensor
 
-from passionsr_cli.calibration.passes import OnImages, TensorFolder, fill
+from passionsr_cli.calibration.passes import TensorFolder, fill
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.schemes import State
 
@@ -31,10 +32,10 @@ class Inputs:
         images: CalibrationImages,
         folder: Path,
         accelerator: Accelerator,
-        report: OnImages,
+        reporter: Reporter,
     ) -> None:
         self.model, self.images, self.folder = model, images, folder
-        self.accelerator, self.report = accelerator, report
+        self.accelerator, self.reporter = accelerator, reporter
         self.layers: Mapping[str, Quantized] = {}
         self._filled: set[str] = set()
 
@@ -102,7 +103,7 @@ class Inputs:
     def _reader(self, folder: TensorFolder) -> Read:
         return lambda numbers: folder.read(numbers).to(self.accelerator.device)
 
-    def _fill(self, results: Sequence[tuple[Chain, TensorFolder]], inputs: Read, what: str) -> None:
+    def _fill(self, results: Sequence[tuple[Chain, TensorFolder]], inputs: Read, task: str) -> None:
         if self.accelerator.is_main_process:
-            fill(results, inputs, len(self.images), what, self.report)
+            fill(results, inputs, len(self.images), task, self.reporter)
         self.accelerator.wait_for_everyone()

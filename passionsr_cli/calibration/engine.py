@@ -14,23 +14,24 @@ from torch import Tensor
 
 from passionsr_cli.calibration import fit
 from passionsr_cli.calibration.component_io import Inputs, Read
+from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.curves import LayerStudy, study_layers
 from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import StageLoss, relative_error
 from passionsr_cli.calibration.module_schedule import turns_of
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
-from passionsr_cli.calibration.progress import Curve, Listener
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.calibration.smoothing import search_exponents
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
-from passionsr_cli.fitting.loop import Batch, Progress, write_state
+from passionsr_cli.fitting.loop import Batch, write_state
 from passionsr_cli.methods.stages import Method, Stage
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.convert import quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import LayerRecord, Learnable, State
@@ -62,14 +63,14 @@ class Calibration:
         images: CalibrationImages,
         folder: Path,
         accelerator: Accelerator,
-        listener: Listener,
+        reporter: Reporter,
     ) -> None:
         self.model, self.settings, self.method = model, settings, method
         self.images, self.folder = images, folder
-        self.accelerator, self.listener = accelerator, listener
+        self.accelerator, self.reporter = accelerator, reporter
         self.curve, self.results = Curve(), list[StageResult]()
         self.rows: list[LayerRecord] = []
-        self.inputs = Inputs(model, images, folder, accelerator, listener.images)
+        self.inputs = Inputs(model, images, folder, accelerator, reporter)
         self.perceptual_name = ""
         model.to(accelerator.device).requires_grad_(False)
         self.parameters = sum(p.numel() for p in model.parameters())
@@ -154,7 +155,7 @@ class Calibration:
         set_state(list(layers.values()), State.QUANTIZING)
         self._save()
         (self.folder / FIT_FILE).unlink(missing_ok=True)
-        self.listener.stage(self.results[-1])
+        self.reporter.done(self.results[-1])
 
     def _layers_of(self, components: Sequence[str]) -> fit.Learned:
         return {
@@ -182,8 +183,8 @@ class Calibration:
             for layer in layers.values():
                 layer.start_bounds()
         if Learnable.ROUNDING in stage.starts and design.rounding == "gptq":
-            what, listen = f"{stage.name}: rounding", self.listener.images
-            decide_roundings(*self._head(stage), layers, len(self.images), what, listen)
+            count, task = len(self.images), f"{stage.name}: rounding"
+            decide_roundings(*self._head(stage), layers, count, task, self.reporter)
 
     def _head(self, stage: Stage) -> tuple[Chain, Read]:
         """What starts in a stage, and what reaches it."""
@@ -203,9 +204,8 @@ class Calibration:
             batches,
             self.folder / OBSERVING_FILE,
             self.settings.save_every_seconds,
-            lambda done: self.listener.images(
-                f"{stage.name}: observing", min(done * size, count), count
-            ),
+            f"{stage.name}: observing",
+            self.reporter,
         )
 
     def _fit(self, stage: Stage, layers: fit.Learned) -> _Fitted:
@@ -223,7 +223,7 @@ class Calibration:
             layers,
             StageLoss(stage.losses, chain, self._layers_of(stage.chain), self.perceptual),
             turns,
-            {"curve": self.curve},
+            self.curve,
             self.accelerator,
             self.folder / FIT_FILE,
             self.settings.save_every_seconds,
@@ -234,7 +234,7 @@ class Calibration:
                 torch.load(self.folder / FIT_FILE, map_location=device, weights_only=True)
             )
         began = self.curve.seconds()
-        running.run(self._batches(stage, running.step), self._hear)
+        running.run(self._batches(stage, running.step), self.reporter)
         seconds = self.curve.seconds() - began
         self.model.requires_grad_(False)
         set_state(list(layers.values()), stage.state)
@@ -245,12 +245,6 @@ class Calibration:
 
     def _chain(self, stage: Stage) -> Chain:
         return Chain(self.model, stage.chain, to_noise=stage.target == "noise")
-
-    def _hear(self, progress: Progress) -> None:
-        loss = progress.losses[fit.OBJECTIVE]
-        row = (progress.stage, progress.step, self.curve.seconds(), loss, progress.learning_rate)
-        self.curve.rows.append(row)
-        self.listener.step(progress)
 
     def _batches(self, stage: Stage, step: int) -> Iterator[Batch]:
         size, processes = self.settings.batch_size, self.accelerator.num_processes

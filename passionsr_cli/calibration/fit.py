@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.losses import StageLoss
 from passionsr_cli.calibration.module_schedule import Turns
 from passionsr_cli.config import FitSettings
@@ -106,13 +107,13 @@ def build(
     layers: Learned,
     loss: StageLoss,
     turns: Turns | None,
-    tracked: dict[str, loop.Stateful],
+    curve: Curve,
     accelerator: Accelerator,
     file: Path,
     save_every_seconds: float,
 ) -> loop.Stage:
     """The optimisation of one stage, in which these layers of the chain learn, at once or in
-    turns. Batches hold what the loss reads."""
+    turns, and every step of which is noted in the curve. Batches hold what the loss reads."""
     assert stage.fit is not None
     steps_each = stage.fit.steps
     groups = parameter_groups(layers, stage.learns, stage.fit.rates)
@@ -121,12 +122,16 @@ def build(
         parameter.requires_grad_(True)
     prepared = accelerator.prepare(chain)
     optimizer = accelerator.prepare(optimizer_of(groups, stage.fit))
+    rate = learning_rate(stage.fit) if turns is None else turns.rate(learning_rate(stage.fit))
     last_batch: loop.Batch = {}
 
     def loss_of(batch: loop.Batch) -> Tensor:
         last_batch.update(batch)
         module = None if turns is None else turns.enter(running.step)
         return loss(prepared, batch, module, running.step % steps_each / steps_each)
+
+    def after_step(step: int) -> None:
+        curve.note(stage.name, step, running.losses[OBJECTIVE], rate(step - 1))
 
     def locate() -> str:
         return trouble(chain, layers, last_batch["x"])
@@ -136,17 +141,18 @@ def build(
         parameters,
         optimizer,
         loss_of,
-        learning_rate(stage.fit) if turns is None else turns.rate(learning_rate(stage.fit)),
+        rate,
         stage.fit.gradient_clip,
     )
     running = loop.Stage(
         name=stage.name,
         steps=stage.fit.steps if turns is None else turns.steps,
         objectives=[objective],
-        tracked={"layers": LearnedState(layers), **tracked},
+        tracked={"layers": LearnedState(layers), "curve": curve},
         accelerator=accelerator,
         file=file,
         save_every_seconds=save_every_seconds,
+        after_step=after_step,
         # From one module to the next losses jump.
         divergence=DIVERGENCE if turns is None else math.inf,
         locate=locate,

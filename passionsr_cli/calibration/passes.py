@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.fitting.loop import write_state
+from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.system.files import replace_atomically
-
-OnImages = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,11 @@ def fill(
     results: Sequence[tuple[nn.Module, TensorFolder]],
     inputs: Callable[[Sequence[int]], Tensor],
     count: int,
-    what: str,
-    report: OnImages,
+    task: str,
+    reporter: Reporter,
 ) -> None:
     """Run modules one after the other on each image and keep what each makes."""
+    reporter.started(task, count)
     for number in range(count):
         # An earlier run may have left some.
         if not all(folder.holds([number]) for _, folder in results):
@@ -70,7 +70,7 @@ def fill(
             for module, folder in results:
                 x = module(x)
                 folder.write([number], x)
-        report(what, number + 1, count)
+        reporter.step(task, number + 1)
 
 
 @torch.no_grad()
@@ -81,7 +81,8 @@ def observe(
     batches: Sequence[Sequence[int]],
     file: Path,
     save_every_seconds: float,
-    report: Callable[[int], None],
+    task: str,
+    reporter: Reporter,
 ) -> None:
     """Pass all images through observing layers; goes on from `file` if it is there.
 
@@ -93,6 +94,7 @@ def observe(
         done = saved["done"]
         load_observers(layers, saved["observers"])
     saved_at = time.monotonic()
+    reporter.started(task, sum(map(len, batches)))
     for batch in batches[done:]:
         for number in batch:
             chain(inputs([number]))
@@ -100,7 +102,7 @@ def observe(
             for observer in layer.observers().values():
                 observer.end_batch()
         done += 1
-        report(done)
+        reporter.step(task, sum(map(len, batches[:done])))
         if time.monotonic() - saved_at > save_every_seconds:
             write_state(file, {"done": done, "observers": observer_states(layers)})
             saved_at = time.monotonic()

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.calibration.passes import OnImages, run_until
+from passionsr_cli.calibration.passes import run_until
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
+from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.rows import decide_rounding, input_rows
@@ -23,15 +24,21 @@ Read = Callable[[Sequence[int]], Tensor]
 
 @torch.no_grad()
 def decide_roundings(
-    chain: Chain, read: Read, layers: Mapping[str, Quantized], count: int, what: str, on: OnImages
+    chain: Chain,
+    read: Read,
+    layers: Mapping[str, Quantized],
+    count: int,
+    task: str,
+    reporter: Reporter,
 ) -> None:
     """Round the weights of a chain's layers, module by module in running order.
 
     Each sees what those before it make once they are quantized, as they will be at work. Memory
-    holds the inputs of one module's layers. `on` hears what was done, and how much of it.
+    holds the inputs of one module's layers.
     """
     set_state(list(layers.values()), State.FLOAT)
     modules = modules_of(chain.model, list(layers), MODULE_KINDS)
+    reporter.started(task, len(modules))
     for number, module in enumerate(modules):
         members = [layers[name] for name in module.layers]
         weighted = [layer for layer in members if isinstance(layer, QuantizedLayer)]
@@ -39,7 +46,7 @@ def decide_roundings(
         for layer in weighted:
             decide_rounding(layer, torch.cat(rows.pop(layer)))
         set_state(members, State.QUANTIZING)
-        on(what, number + 1, len(modules))
+        reporter.step(task, number + 1)
 
 
 def _rows(

@@ -82,6 +82,10 @@ class StageResult:
     seconds: float
     image_psnr: float | None
 
+    def __str__(self) -> str:
+        quality = "∞" if self.image_psnr is None else f"{self.image_psnr:.2f}"
+        return f"{self.name}: {quality} dB to full precision, {self.seconds:.0f} s"
+
 
 class CheckpointManifest(Record):
     """A checkpoint describes itself.

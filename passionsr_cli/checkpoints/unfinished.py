@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from passionsr_cli.config import CalibrationSettings, validate
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import StoreError
+from passionsr_cli.layering import validate
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.paths import home
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_error, show_note
+from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_error
 from passionsr_cli.cli.options import DeviceOption, JsonOption, ModelOption
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def bench(
     one), or of the GPU.
     """
     from passionsr_cli.benchmark.settings import BenchmarkSettings
-    from passionsr_cli.config import settings_from
+    from passionsr_cli.layering import settings_from
 
     options: dict[str, Any] = {
         "model": model,
@@ -99,8 +99,9 @@ def bench(
     settings = settings_from(None, BenchmarkSettings, options)
 
     from passionsr_cli import api
+    from passionsr_cli.cli.progress import Lines
 
-    report = api.bench(settings, show_note, _note_row)
+    report = api.bench(settings, Lines())
     if as_json:
         print_json(report.as_dict())
     else:
@@ -114,11 +115,6 @@ def bench(
 
 def _listed(text: str | None) -> list[str] | None:
     return None if text is None else [item.strip() for item in text.split(",")]
-
-
-def _note_row(row: Row) -> None:
-    if row.seconds is not None:
-        show_note(f"{row.backend} {row.variant}: {row.seconds:.3f} s")
 
 
 def show_report(report: Report) -> None:

@@ -13,7 +13,6 @@ from passionsr_cli.cli.console import (
     decibels,
     output,
     print_json,
-    progress_console,
     show_error,
 )
 from passionsr_cli.cli.options import (
@@ -25,11 +24,7 @@ from passionsr_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-
-    from passionsr_cli.checkpoints.manifest import StageResult
     from passionsr_cli.config import CalibrationSettings
-    from passionsr_cli.fitting.loop import Progress
 
 
 @command
@@ -93,12 +88,12 @@ def calibrate(
 
     from passionsr_cli import api
     from passionsr_cli.checkpoints.catalogue import describe
-    from passionsr_cli.cli.progress import step_progress
+    from passionsr_cli.cli.progress import StepBars
 
     name = name or settings.default_name
     try:
-        with step_progress() as bars:
-            entry = api.calibrate(settings, name, resume, Listener(bars))
+        with StepBars() as bars:
+            entry = api.calibrate(settings, name, resume, bars)
     except KeyboardInterrupt:
         show_error(f"interrupted; go on with: passionsr calibrate --resume --name {name}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -125,32 +120,6 @@ def _settings(
 
         return saved_settings(resumed)
     return settings_for(bits, config, options)
-
-
-class Listener:
-    """Shows a calibration's progress: a line for each stage and pass."""
-
-    def __init__(self, bars: Bars) -> None:
-        self.bars = bars
-        self.tasks: dict[str, Any] = {}
-
-    def images(self, what: str, done: int, count: int) -> None:
-        self._update(what, done, count, "")
-
-    def step(self, progress: Progress) -> None:
-        losses = "  ".join(f"{key} {value:.2e}" for key, value in progress.losses.items())
-        details = f"{losses}  lr {progress.learning_rate:.1e}"
-        self._update(progress.stage, progress.step, progress.steps, details)
-
-    def stage(self, result: StageResult) -> None:
-        from passionsr_cli.cli.progress import stage_line
-
-        progress_console.print(stage_line(result))
-
-    def _update(self, name: str, done: int, count: int, details: str) -> None:
-        if name not in self.tasks:
-            self.tasks[name] = self.bars.add_task(name, total=count, details="")
-        self.bars.update(self.tasks[name], completed=done, details=details)
 
 
 def show_result(shown: dict[str, Any]) -> None:

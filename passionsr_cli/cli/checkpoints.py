@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.console import EXIT_ERROR, command, decibels, output, print_json, show_note
+from passionsr_cli.cli.console import EXIT_ERROR, command, decibels, output, print_json
 from passionsr_cli.cli.options import JsonOption
 
 app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
@@ -113,8 +113,9 @@ def import_checkpoint(
     from passionsr_cli import api
     from passionsr_cli.checkpoints import catalogue
     from passionsr_cli.cli.calibrate import show_result
+    from passionsr_cli.cli.progress import Lines
 
-    entry = api.import_checkpoint(files, config, model, name, numerics, show_note)
+    entry = api.import_checkpoint(files, config, model, name, numerics, Lines())
     shown = catalogue.describe(entry)
     if as_json:
         print_json(shown)

@@ -113,8 +113,8 @@ def evaluate(
     scored twice. `accelerate launch -m passionsr_cli evaluate` shares the work
     between processes.
     """
-    from passionsr_cli.config import settings_from
     from passionsr_cli.evaluation.settings import EvaluationSettings
+    from passionsr_cli.layering import settings_from
 
     options: dict[str, Any] = {
         "dataset": dataset,
@@ -139,10 +139,10 @@ def evaluate(
     settings = settings_from(config, EvaluationSettings, options)
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import EvaluationProgress
+    from passionsr_cli.cli.progress import CurrentBar
 
-    with EvaluationProgress() as listener:
-        results = api.evaluate(settings, listener)
+    with CurrentBar() as bar:
+        results = api.evaluate(settings, bar)
     if as_json:
         print_json(results.summary())
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, messages, output, print_json, printable, show_note
+from passionsr_cli.cli.console import command, output, print_json, printable, show_note
 from passionsr_cli.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ def export(
 ) -> None:
     """Write a checkpoint or a model for other runtimes, and prove that it computes the same."""
     from passionsr_cli import api
+    from passionsr_cli.cli.progress import CurrentBar
 
-    with messages.status("exporting") as status:
-        report = api.export(
-            name, format_name, output_path, size, target, on_step=status.update, on_note=show_note
-        )
+    with CurrentBar() as bar:
+        report = api.export(name, format_name, output_path, size, target, bar)
     if as_json:
         print_json(report.as_dict())
         return

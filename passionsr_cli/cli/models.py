@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, show_note
+from passionsr_cli.cli.console import command, output, print_json
 from passionsr_cli.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -153,8 +153,9 @@ def add_model(
 ) -> None:
     """Make a model of files that are on this machine."""
     from passionsr_cli import api
+    from passionsr_cli.cli.progress import Lines
 
-    entry = api.add_model(name, base, lora, context, recipe, overwrite, show_note)
+    entry = api.add_model(name, base, lora, context, recipe, overwrite, Lines())
     _show_added(entry, as_json)
 
 
@@ -177,11 +178,11 @@ def pull_model(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch what a model is made of, verify it and put it together."""
-    from passionsr_cli.cli.progress import DownloadProgress
-    from passionsr_cli.models.published.pulling import pull_model as pull
+    from passionsr_cli import api
+    from passionsr_cli.cli.progress import DownloadBars
 
-    with DownloadProgress() as listener:
-        entry = pull(model, name or model, source, lora, context, overwrite, listener)
+    with DownloadBars() as bars:
+        entry = api.pull_model(model, name, source, lora, context, overwrite, bars)
     _show_added(entry, as_json)
 
 

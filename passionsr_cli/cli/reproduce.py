@@ -94,7 +94,7 @@ def reproduce(
 
     --config is a file for all calibrations, on top of each row's own.
     """
-    from passionsr_cli.config import validate
+    from passionsr_cli.layering import validate
     from passionsr_cli.reproduction.settings import ReproductionSettings
 
     options: dict[str, Any] = {
@@ -123,11 +123,11 @@ def reproduce(
 
 def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import TableProgress
+    from passionsr_cli.cli.progress import CurrentBar
 
     try:
-        with TableProgress() as listener:
-            table = api.reproduce(settings, listener)
+        with CurrentBar() as bar:
+            table = api.reproduce(settings, bar)
     except KeyboardInterrupt:
         show_error("interrupted; go on with the same command")
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, show_note
+from passionsr_cli.cli.console import command, output, print_json
 from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
 from passionsr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from passionsr_cli.training.sweep import Sweep, SweepRow
+    from passionsr_cli.training.sweep import Sweep
 
 TIMESTEPS = "1,49,99,149,199,249,299,399,499,599,749,999"
 PICTURES = (".png", ".svg", ".pdf")
@@ -73,8 +73,9 @@ def sweep_timestep(
         raise ConfigError(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
 
     from passionsr_cli import api
+    from passionsr_cli.cli.progress import Lines
 
-    sweep = api.sweep_timesteps(settings, steps, retrained or (), path, _note)
+    sweep = api.sweep_timesteps(settings, steps, retrained or (), path, Lines())
     if as_json:
         print_json({**sweep.as_dict(), "picture": str(path)})
     else:
@@ -87,10 +88,6 @@ def _numbers(text: str) -> list[int]:
     if not all(part.isdecimal() for part in parts):
         raise ConfigError(f"--timesteps: '{text}' is no list of numbers such as 1,249,999")
     return sorted({int(part) for part in parts})
-
-
-def _note(row: SweepRow) -> None:
-    show_note(f"{row.model} at t = {row.timestep}: {row.image_psnr:.2f} dB")
 
 
 def show_sweep(sweep: Sweep) -> None:

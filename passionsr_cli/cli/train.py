@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passionsr_cli.cli.console import command, output, progress_console
+from passionsr_cli.cli.console import command, output
 from passionsr_cli.cli.options import DeviceOption, PrecisionOption
 from passionsr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rich.progress import Progress as Bars
-
-    from passionsr_cli.fitting.loop import Progress
     from passionsr_cli.store import Entry
-    from passionsr_cli.training.retrainer import Agreement
-    from passionsr_cli.training.settings import RetrainingStage, TrainingStage
-    from passionsr_cli.training.validation import Validation
 
 
 @command
@@ -83,25 +75,16 @@ def train(
 
 
 def _train(name: str, photos: Path, config: str, where: tuple[str, str]) -> Entry:
-    from passionsr_cli.config import settings_from
+    from passionsr_cli.layering import settings_from
     from passionsr_cli.training.settings import TrainingSettings
 
     settings = settings_from(config, TrainingSettings)
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import step_progress
+    from passionsr_cli.cli.progress import StepBars
 
-    def on_validation(scores: Validation) -> None:
-        natural = scores.natural_psnr
-        ends = "" if natural is None else f", natural {natural:.2f} dB"
-        progress_console.print(
-            f"{scores.stage} {scores.step}: {scores.psnr:.2f} dB on photographs not trained "
-            f"on{ends} (bicubic {scores.bicubic_psnr:.2f} dB), {scores.minutes:.0f} min"
-        )
-
-    with step_progress() as bars:
-        on_step = _shown(bars, settings.stages)
-        return api.train(settings, photos, name, *where, on_step, on_validation)
+    with StepBars() as bars:
+        return api.train(settings, photos, name, *where, bars)
 
 
 def _retrain(
@@ -111,46 +94,14 @@ def _retrain(
     options: dict[str, Any],
     where: tuple[str, str],
 ) -> Entry:
-    from passionsr_cli.config import settings_from
+    from passionsr_cli.layering import settings_from
     from passionsr_cli.training.settings import RetrainingSettings
 
     configs = ["retrain", *([config] if config else [])]
     settings = settings_from(configs, RetrainingSettings, options)
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import step_progress
+    from passionsr_cli.cli.progress import StepBars
 
-    def on_agreement(row: Agreement) -> None:
-        progress_console.print(
-            f"{row.stage} {row.step}: {row.image_psnr:.2f} dB to the model at its own timestep, "
-            f"{row.minutes:.1f} min"
-        )
-
-    with step_progress() as bars:
-        on_step = _shown(bars, settings.stages)
-        return api.retrain(settings, photos, name, *where, on_step, on_agreement)
-
-
-def _shown(
-    bars: Bars, stages: Sequence[TrainingStage | RetrainingStage]
-) -> Callable[[Progress], None]:
-    """A listener that moves a bar for each stage."""
-    batch_sizes = {stage.name: stage.batch_size for stage in stages}
-    tasks = {
-        stage.name: bars.add_task(stage.name, total=stage.steps, start=False, details="")
-        for stage in stages
-    }
-
-    def on_step(done: Progress) -> None:
-        task = tasks[done.stage]
-        if not bars.tasks[task].started:
-            bars.start_task(task)
-        losses = "  ".join(f"{key} {value:.4f}" for key, value in done.losses.items())
-        images = done.steps_per_second * batch_sizes[done.stage]
-        bars.update(
-            task,
-            completed=done.step,
-            details=f"{losses}  lr {done.learning_rate:.1e}  {images:.1f} images/s",
-        )
-
-    return on_step
+    with StepBars() as bars:
+        return api.retrain(settings, photos, name, *where, bars)

@@ -15,7 +15,6 @@ from passionsr_cli.cli.console import (
     output,
     printable,
     show_error,
-    show_note,
 )
 from passionsr_cli.cli.options import (
     ConfigOption,
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
     from passionsr_cli.inference.tiled import TiledUpscaler
     from passionsr_cli.system.processes import Processes
-    from passionsr_cli.upscaling.images import Done, Outcome
-    from passionsr_cli.upscaling.run import Outcomes, Work
+    from passionsr_cli.upscaling.images import Outcome
+    from passionsr_cli.upscaling.run import Work
 
 
 @command
@@ -147,7 +146,8 @@ def upscale(
     A run over many images that was stopped goes on with the same command.
     `accelerate launch -m passionsr_cli upscale` shares them between processes.
     """
-    from passionsr_cli.config import UpscaleSettings, settings_from
+    from passionsr_cli.config import UpscaleSettings
+    from passionsr_cli.layering import settings_from
 
     options: dict[str, Any] = {
         "model": model,
@@ -174,13 +174,14 @@ def upscale(
     }
     settings = settings_from(config, UpscaleSettings, options)
 
-    from passionsr_cli import api
     from passionsr_cli.cli.outcomes import summarise
+    from passionsr_cli.cli.progress import Lines
     from passionsr_cli.imaging.planning import Refused
     from passionsr_cli.system.processes import Processes
-    from passionsr_cli.upscaling.images import Failed
+    from passionsr_cli.upscaling.images import Failed, open_upscaler
+    from passionsr_cli.upscaling.run import plan_work
 
-    work = api.plan_upscale(inputs, settings)
+    work = plan_work(inputs, settings)
     refused = [item for item in work.planned if isinstance(item, Refused)]
     if not as_json and len(refused) == len(work.planned):
         # No need to load a model to say so.
@@ -192,7 +193,7 @@ def upscale(
     upscaler = None
     try:
         if settings.engine == "local":
-            upscaler = api.open_upscaler(settings, show_note, processes)
+            upscaler = open_upscaler(settings, Lines(), processes)
         _work(upscaler, settings, work, processes, outcomes, quiet=as_json)
         outcomes = processes.gather(outcomes)
     except KeyboardInterrupt:
@@ -217,38 +218,18 @@ def _work(
     quiet: bool,
 ) -> None:
     """Run all jobs under a progress bar, one line for each result."""
-    from passionsr_cli import api
-    from passionsr_cli.cli.progress import image_progress
+    from passionsr_cli.cli.progress import ImageBar
     from passionsr_cli.upscaling.images import Done
+    from passionsr_cli.upscaling.run import upscale_on_ray, upscale_planned
 
-    begun: dict[str, float] = {}
-    with image_progress() as progress:
-        share = processes.share(work.planned)
-        task = progress.add_task("upscaling", total=len(share))
-
-        def on_tile(source: str, done: float) -> None:
-            begun[source] = done
-            progress.update(task, completed=len(outcomes) + sum(list(begun.values())))
-
-        def results() -> Outcomes:
-            if upscaler is None:
-                return api.upscale_on_ray(settings, work)
-            return api.upscale_planned(upscaler, work, settings, processes, on_tile)
-
+    with ImageBar(len(processes.share(work.planned))) as bar:
+        if upscaler is None:
+            results = upscale_on_ray(work, settings, bar)
+        else:
+            results = upscale_planned(upscaler, work, settings, bar, processes)
         # However the loop ends, what is being worked on is dropped.
-        with closing(results()) as found:
+        with closing(results) as found:
             for outcome in found:
                 outcomes.append(outcome)
-                begun.pop(outcome.source, None)
-                progress.update(task, completed=len(outcomes))
                 if isinstance(outcome, Done) and not quiet:
-                    _print_result(outcome)
-
-
-def _print_result(done: Done) -> None:
-    width, height = done.output_size
-    output.print(
-        printable(f"{done.output}  {width}×{height}  {done.seconds:.1f} s"),
-        soft_wrap=True,
-        markup=False,
-    )
+                    output.print(printable(str(outcome)), soft_wrap=True, markup=False)

@@ -12,7 +12,6 @@ from PIL import Image
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.errors import ImageError
 from passionsr_cli.evaluation.candidates import Row
-from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
@@ -21,6 +20,7 @@ from passionsr_cli.imaging.files import read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.inference.open import open_executor, open_nncf
 from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.processes import Processes
 
@@ -29,16 +29,16 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LAN
 Make = Callable[[Array], Array]
 
 
-def maker(row: Row, settings: EvaluationSettings, on_note: Callable[[str], None]) -> Make:
+def maker(row: Row, settings: EvaluationSettings, reporter: Reporter) -> Make:
     """What turns a low-resolution image (3, h, w) into one four times as large, both in [0, 1]."""
     if row.source is None:
         resampling = _FILTERS[row.name]
         return lambda lr: _resized(lr, resampling)
     if row.of_nncf:
-        executor = open_nncf(row.source, settings.precision, on_note)
+        executor = open_nncf(row.source, settings.precision, reporter)
     else:
         executor = open_executor(
-            row.source, settings.backend, settings.device, settings.precision, on_note
+            row.source, settings.backend, settings.device, settings.precision, reporter
         )
     upscaler = TiledUpscaler(
         executor, settings.tile, settings.overlap, settings.color_fix, realism=row.realism
@@ -80,21 +80,22 @@ def make_images(
     folder: RowFolder,
     settings: EvaluationSettings,
     processes: Processes,
-    listener: Listener,
+    reporter: Reporter,
 ) -> None:
     """Make the images of a row that are not there yet, as PNG files with 8 bits per channel."""
     if processes.is_first:
         folder.keep_only(row.fingerprint)
     processes.wait()
     todo = [pair for pair in processes.share(pairs) if not _is_made(pair, row, folder)]
-    listener.start("upscaling", row.name, len(todo))
+    task = f"upscaling {row.name}"
+    reporter.started(task, len(todo))
     # The first process converts and compiles a model, the others find that in the cache.
     if not processes.is_first:
         processes.wait()
-    make = _warm(row, todo, settings, listener) if todo else None
+    make = _warm(row, todo, settings, reporter) if todo else None
     if processes.is_first:
         processes.wait()
-    for pair in todo:
+    for number, pair in enumerate(todo, 1):
         assert make is not None
         lr = read_lr(pair.lr)
         started = time.perf_counter()
@@ -102,7 +103,7 @@ def make_images(
         seconds = time.perf_counter() - started
         write_picture(folder.image(pair.name), Picture(image))
         folder.write(pair.name, Record(row.fingerprint, source_sha256(pair.lr), seconds))
-        listener.advance()
+        reporter.step(task, number)
     processes.wait()
 
 
@@ -112,9 +113,9 @@ def _is_made(pair: Pair, row: Row, folder: RowFolder) -> bool:
     return made_of == (row.fingerprint, source_sha256(pair.lr)) and folder.image(pair.name).exists()
 
 
-def _warm(row: Row, todo: Sequence[Pair], settings: EvaluationSettings, listener: Listener) -> Make:
+def _warm(row: Row, todo: Sequence[Pair], settings: EvaluationSettings, reporter: Reporter) -> Make:
     """A maker that has made an image already: the first one also compiles."""
-    make = maker(row, settings, listener.note)
+    make = maker(row, settings, reporter)
     make(read_lr(todo[0].lr))
     return make
 

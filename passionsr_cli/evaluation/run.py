@@ -12,7 +12,6 @@ from passionsr_cli.data.pairs import Dataset, Pair, find_dataset, finished_image
 from passionsr_cli.errors import DataError, OutputError
 from passionsr_cli.evaluation.candidates import Row, plan_rows
 from passionsr_cli.evaluation.generate import FACTOR, make_images, size_of
-from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.report import write_report
@@ -27,12 +26,19 @@ from passionsr_cli.evaluation.scoring import Metrics, Scored, open_metrics, scor
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.inference.open import nncf_folder
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.processes import Processes
 
 
-def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
-    """Evaluate all rows. What is missing or does not fit together is said before any work."""
-    evaluation = Evaluation(settings, listener)
+def evaluate(settings: EvaluationSettings | None = None, reporter: Reporter = SILENT) -> Results:
+    """Compare models, checkpoints and finished images on a data set, as rows of one table.
+
+    Writes images, results.json, results.csv and report.html into `settings.output`. What was
+    upscaled or scored there before, of the same files with the same settings, is not done again.
+    What is missing or does not fit together is said before any work.
+    """
+    settings = settings or EvaluationSettings()
+    evaluation = Evaluation(settings, reporter)
     rows = plan_rows(settings)
     evaluation.prepare(rows)
     for row in rows:
@@ -43,8 +49,8 @@ def evaluate(settings: EvaluationSettings, listener: Listener) -> Results:
 class Evaluation:
     """A data set, metrics and a folder, ready for rows: one after the other, then all together."""
 
-    def __init__(self, settings: EvaluationSettings, listener: Listener) -> None:
-        self.settings, self.listener = settings, listener
+    def __init__(self, settings: EvaluationSettings, reporter: Reporter) -> None:
+        self.settings, self.reporter = settings, reporter
         self.processes = Processes()
         self.dataset = find_dataset(settings.dataset, settings.data_root)
         self.pairs = self.dataset.pairs[: settings.limit]
@@ -57,7 +63,7 @@ class Evaluation:
             raise OutputError(f"{self.output}: a file, but --output names a folder")
         for row in rows:
             self.files[row.name] = _check_sizes(row, self.dataset, self.pairs)
-        self.metrics = open_metrics(self.settings, self.processes, self.listener)
+        self.metrics = open_metrics(self.settings, self.processes, self.reporter)
 
     def folder(self, row: str) -> RowFolder:
         """The images and records of the row of this name."""
@@ -68,7 +74,7 @@ class Evaluation:
         if row.folder is not None:
             return
         folder = self.folder(row.name)
-        make_images(row, self.pairs, folder, self.settings, self.processes, self.listener)
+        make_images(row, self.pairs, folder, self.settings, self.processes, self.reporter)
         self.files[row.name] = {pair.name: folder.image(pair.name) for pair in self.pairs}
 
     def score(self, row: Row) -> RowResult:
@@ -76,8 +82,7 @@ class Evaluation:
         folder, files = self.folder(row.name), self.files[row.name]
         work = [Scored(pair, files[pair.name]) for pair in self.pairs]
         share = self.processes.share(work)
-        self.listener.start("scoring", row.name, len(share))
-        score_images(share, folder, self.metrics, self.listener.advance)
+        score_images(share, folder, self.metrics, f"scoring {row.name}", self.reporter)
         self.processes.wait()
         if self.processes.is_first:
             score_set(work, folder, self.metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +16,6 @@ from torch import Tensor
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.errors import DataError, MetricError
 from passionsr_cli.evaluation.generate import read_reference, source_sha256
-from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
@@ -25,6 +24,7 @@ from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.metrics.catalogue import Metric, metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
+from passionsr_cli.progress import Reporter
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.processes import Processes
@@ -50,15 +50,15 @@ class Metrics:
         return [scorer for scorer in self.scorers if scorer.metric.of_sets]
 
 
-def open_metrics(settings: EvaluationSettings, processes: Processes, listener: Listener) -> Metrics:
+def open_metrics(settings: EvaluationSettings, processes: Processes, reporter: Reporter) -> Metrics:
     """All metrics of the settings. Raises `MetricError` if none can be computed, or not all and
     the settings are strict."""
     if not processes.is_first:
         # Only one downloads.
         processes.wait()
-    finder = WeightsFinder(settings.metric_weights, listener.note)
+    finder = WeightsFinder(settings.metric_weights, reporter)
     device = processes.device(choose_device(settings.device))
-    metrics = _opened(settings, finder, device, listener)
+    metrics = _opened(settings, finder, device, reporter)
     if processes.is_first:
         processes.wait()
     if metrics.missing and (settings.strict or not metrics.scorers):
@@ -70,7 +70,7 @@ def open_metrics(settings: EvaluationSettings, processes: Processes, listener: L
 
 
 def _opened(
-    settings: EvaluationSettings, finder: WeightsFinder, device: str, listener: Listener
+    settings: EvaluationSettings, finder: WeightsFinder, device: str, reporter: Reporter
 ) -> Metrics:
     columns, scorers, missing = list[Metric](), list[Scorer](), dict[str, str]()
 
@@ -92,7 +92,7 @@ def _opened(
             lack = add(other)
             reason += f"; {other.title} " + (f"could stand in, but {lack}" if lack else "stands in")
         missing[metric.key] = reason
-        listener.note(f"{metric.title} is missing: {reason}")
+        reporter.note(f"{metric.title} is missing: {reason}")
     return Metrics(tuple(columns), tuple(scorers), missing)
 
 
@@ -108,7 +108,8 @@ def score_images(
     work: Sequence[Scored],
     folder: RowFolder,
     metrics: Metrics,
-    on_image: Callable[[], None],
+    task: str,
+    reporter: Reporter,
 ) -> None:
     """Write the scores that are not there yet into the records of a row.
 
@@ -117,13 +118,15 @@ def score_images(
     cheap = [scorer for scorer in metrics.of_images if scorer.metric.cheap]
     networks = [scorer for scorer in metrics.of_images if not scorer.metric.cheap]
     threads = max(1, torch.get_num_threads())
+    reporter.started(task, len(work))
     with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(partial(_score, folder=folder, scorers=cheap), work):
+        done = pool.map(partial(_score, folder=folder, scorers=cheap), work)
+        for number, _ in enumerate(done, 1):
             if not networks:
-                on_image()
-    for scored in work if networks else ():
+                reporter.step(task, number)
+    for number, scored in enumerate(work if networks else (), 1):
         _score(scored, folder, networks)
-        on_image()
+        reporter.step(task, number)
 
 
 def score_set(work: Sequence[Scored], folder: RowFolder, metrics: Metrics) -> None:

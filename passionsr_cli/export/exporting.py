@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 from passionsr_cli.conversion.kernels import Ran
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
-from passionsr_cli.export.formats import Format
-from passionsr_cli.inference.open import RELEASED_IS_SIMULATED, Source
+from passionsr_cli.export.formats import Format, find_format
+from passionsr_cli.inference.open import RELEASED_IS_SIMULATED, Source, source_named
 from passionsr_cli.models.schedule import rates
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.memory import process_peak_bytes
@@ -67,13 +67,35 @@ class ExportReport:
         }
 
 
+def export(
+    name: str,
+    format: str,
+    output: Path | None = None,
+    size: int | None = None,
+    target: str | None = None,
+    reporter: Reporter = SILENT,
+) -> ExportReport:
+    """Write a checkpoint or a model for another runtime, run it there and compare.
+
+    `format` is openvino, onnx or safetensors; `output` a folder that does not exist yet, by
+    default NAME-FORMAT; `size` fixes the sides of the upscaled image in pixels, the next size that
+    the model takes.
+    """
+    form = find_format(format, target)
+    source = source_named(name)
+    folder = output or Path(f"{Path(name).name}-{format}")
+    if size is not None:
+        size = fitting_size(source.description, size, reporter)
+    return export_source(name, source, form, folder, size, reporter)
+
+
 def export_source(
     name: str,
     source: Source,
     form: Format,
     folder: Path,
     size_px: int | None,
-    on_step: Callable[[str], None],
+    reporter: Reporter,
 ) -> ExportReport:
     """Export a model or a checkpoint into a new folder.
 
@@ -91,7 +113,7 @@ def export_source(
         # mkdtemp makes folders only their owner can enter; keep what the user's umask says.
         unfinished.chmod(folder.parent.stat().st_mode)
         try:
-            fidelity, ran = _write_and_compare(source, form, unfinished, size_px, on_step)
+            fidelity, ran = _write_and_compare(source, form, unfinished, size_px, reporter)
             _describe(unfinished, name, source.description, form, size_px)
             size = sum(path.stat().st_size for path in unfinished.iterdir())
             seconds = time.perf_counter() - started
@@ -117,16 +139,14 @@ def export_source(
     return report
 
 
-def fitting_size(
-    description: ModelDescription, size_px: int, on_note: Callable[[str], None]
-) -> int:
-    """`size_px`, or the next size the model can take, of which `on_note` then hears."""
+def fitting_size(description: ModelDescription, size_px: int, reporter: Reporter) -> int:
+    """`size_px`, or the next size the model can take, of which `reporter` then hears."""
     unit = math.lcm(description.size_multiple_px, description.upscale_factor)
     if size_px <= 0:
         raise ConfigError(f"a size of {size_px} px cannot be; use a multiple of {unit}")
     fitting = -(-size_px // unit) * unit
     if fitting != size_px:
-        on_note(f"sizes of '{description.name}' are multiples of {unit}: {fitting} px it is")
+        reporter.note(f"sizes of '{description.name}' are multiples of {unit}: {fitting} px it is")
     return fitting
 
 
@@ -135,18 +155,18 @@ def _write_and_compare(
     form: Format,
     folder: Path,
     size_px: int | None,
-    on_step: Callable[[str], None],
+    reporter: Reporter,
 ) -> tuple[Fidelity, Ran]:
     model = source.load()
     form.check(model)
-    on_step(f"running the definition on {PHOTOGRAPH}")
+    reporter.started(f"running the definition on {PHOTOGRAPH}")
     definition = define(model, size_px or DEFAULT_SIZE_PX)
-    on_step(f"writing {form.name}, component by component")
+    reporter.started(f"writing {form.name}, component by component")
     form.write(model, source, folder, size_px)
     # The exported model gets the memory.
     del model
     gc.collect()
-    on_step("running what was written")
+    reporter.started("running what was written")
     executor = form.open(folder, source.description)
     fidelity = definition.compare(executor)
     if not fidelity.sufficient:

@@ -24,12 +24,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
+from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import replace_atomically
 
 LOSS_EMA = 0.98
 # A snapshot of the best state is at most this old when a run diverges.
 BEST_EVERY_STEPS = 10
 RATE_WINDOW_SECONDS = 20.0
+# What a fit reports beside its losses, which are exponential moving averages.
+LEARNING_RATE, STEPS_PER_SECOND = "lr", "steps/s"
 
 Batch = dict[str, Tensor]
 
@@ -56,18 +59,6 @@ class Objective:
     loss: Callable[[Batch], Tensor]
     learning_rate: Callable[[int], float]
     gradient_clip: float = math.inf
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop tells after each step. Losses are exponential moving averages."""
-
-    stage: str
-    step: int
-    steps: int
-    losses: Mapping[str, float]
-    learning_rate: float
-    steps_per_second: float
 
 
 @dataclass
@@ -120,7 +111,7 @@ class Stage:
         if self.accelerator.is_main_process:
             write_state(self.file, state)
 
-    def run(self, batches: Iterable[Batch], report: Callable[[Progress], None]) -> None:
+    def run(self, batches: Iterable[Batch], reporter: Reporter) -> None:
         """Go on to the last step. `batches` starts at the current step.
 
         Ctrl-C finishes the step, saves and raises `KeyboardInterrupt`; a second one does not
@@ -128,6 +119,7 @@ class Stage:
         """
         saved_at = time.monotonic()
         meter = _RateMeter()
+        reporter.started(self.name, self.steps)
         with torch.enable_grad(), _interrupts_after_steps() as interruption:
             for batch in batches:
                 if self.step >= self.steps:
@@ -136,8 +128,8 @@ class Stage:
                 self.step += 1
                 self.after_step(self.step)
                 self._keep_best()
-                losses = dict(self.losses)
-                report(Progress(self.name, self.step, self.steps, losses, rate, meter.tick()))
+                speed = {LEARNING_RATE: rate, STEPS_PER_SECOND: meter.tick()}
+                reporter.step(self.name, self.step, {**self.losses, **speed})
                 if interruption.is_set():
                     break
                 if time.monotonic() - saved_at > self.save_every_seconds:

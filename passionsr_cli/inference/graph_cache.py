@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from passionsr_cli.conversion.kernels import Ran, ran_from
 from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
+from passionsr_cli.progress import Reporter
+from passionsr_cli.system.files import replace_atomically, sha256_of
 
 if TYPE_CHECKING:
     from passionsr_cli.conversion.graph_files import Convert
     from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.system.files import replace_atomically, sha256_of
 
 COMPILED_FOLDER = "compiled"
 # Each size of a tile is compiled for itself; so many stay on disk for each component.
@@ -30,7 +31,7 @@ class GraphCache:
     """The graphs of one model in one folder.
 
     `load` gives the model if it has to be converted, which `convert` does component by
-    component, by default `graph_for_this_cpu`; `on_note` hears what takes long and why. Where the
+    component, by default `graph_for_this_cpu`; `reporter` hears what takes long and why. Where the
     folder cannot be written, a temporary one is used.
     """
 
@@ -38,10 +39,10 @@ class GraphCache:
         self,
         folder: Path,
         load: Callable[[], OneStepModel],
-        on_note: Callable[[str], None],
+        reporter: Reporter,
         convert: Convert | None = None,
     ) -> None:
-        self.folder, self._load, self._note = folder, load, on_note
+        self.folder, self._load, self._note = folder, load, reporter.note
         self._convert = convert
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._graphs: dict[str, StoredGraph] | None = None

@@ -22,6 +22,7 @@ from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.made_by import graph_code
 from passionsr_cli.models import catalogue
+from passionsr_cli.progress import Reporter
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.store import CHECKPOINT, Entry, kind_of
 from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
@@ -106,7 +107,7 @@ def source_named(name: str) -> Source:
 
 
 def open_executor(
-    source: Source, backend: str, device: str, precision: str, on_note: Callable[[str], None]
+    source: Source, backend: str, device: str, precision: str, reporter: Reporter
 ) -> Executor:
     """An executor of this backend; auto takes OpenVINO on a CPU and torch elsewhere.
 
@@ -121,7 +122,7 @@ def open_executor(
     if source.simulated and backend != "torch":
         if backend == "openvino":
             raise ConfigError(f"{RELEASED_IS_SIMULATED}; use --backend torch")
-        on_note(f"{RELEASED_IS_SIMULATED}; torch simulates it")
+        reporter.note(f"{RELEASED_IS_SIMULATED}; torch simulates it")
         backend = "torch"
     if backend == "openvino" and chosen != "cpu":
         if device != "auto":
@@ -129,20 +130,20 @@ def open_executor(
         chosen = choose_device("cpu")
     if chosen == "cpu" and backend != "torch":
         try:
-            return _open_openvino(source, choose_precision(precision, chosen), on_note)
+            return _open_openvino(source, choose_precision(precision, chosen), reporter)
         except ImportError as error:
             if backend == "openvino":
                 raise DeviceError(
                     f"OpenVINO cannot be used: {error}; install it with "
                     "`pip install --upgrade openvino`, or use --backend torch"
                 ) from error
-            on_note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
+            reporter.note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
     return TorchExecutor(source.load(), accelerator(chosen, precision))
 
 
-def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None]) -> Executor:
+def _open_openvino(source: Source, precision: str, reporter: Reporter) -> Executor:
     import openvino
 
     from passionsr_cli.inference.arithmetic import products_saturate
@@ -154,10 +155,12 @@ def _open_openvino(source: Source, precision: str, on_note: Callable[[str], None
         made_by.append("saturating")
     key = _key(made_by)
     folder = cache_folder() / "openvino" / f"{source.description.name}-{key}"
-    return OpenVINOExecutor(source.description, GraphCache(folder, source.load, on_note), precision)
+    return OpenVINOExecutor(
+        source.description, GraphCache(folder, source.load, reporter), precision
+    )
 
 
-def open_nncf(source: Source, precision: str, on_note: Callable[[str], None]) -> Executor:
+def open_nncf(source: Source, precision: str, reporter: Reporter) -> Executor:
     """A full-precision model as NNCF quantizes it by default (see `nncf_graphs`), on a CPU.
 
     NNCF sees the crops a calibration sees by default; its graphs are cached like others.
@@ -177,7 +180,7 @@ def open_nncf(source: Source, precision: str, on_note: Callable[[str], None]) ->
     def convert(model: OneStepModel, component: str) -> ComponentGraph:
         return nncf_graph(model, component, crops())
 
-    graphs = GraphCache(nncf_folder(source), source.load, on_note, convert)
+    graphs = GraphCache(nncf_folder(source), source.load, reporter, convert)
     return OpenVINOExecutor(source.description, graphs, chosen)
 
 

@@ -21,6 +21,7 @@ from passionsr_cli.imaging.strips import RowStream
 from passionsr_cli.imaging.tiles import Axis, Tile, blended_strips, plan_axis, scaled
 from passionsr_cli.inference import tile_memory
 from passionsr_cli.inference.executor import Executor
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ColorFix
 from passionsr_cli.system.memory import free_bytes
 
@@ -45,8 +46,7 @@ class TiledUpscaler:
     `tile_px` and `overlap_px` count pixels of the result; `tile_px` 0 means no tiling, "auto" the
     fastest tile that fits in the memory that is free now (see `memory`).
     `color_fix` and `realism` None mean what the model's description says; `realism` in [0, 1] is
-    for models with a dial. `on_note` hears what a person should know. Several threads may use one:
-    they take turns at the model.
+    for models with a dial. Several threads may use one: they take turns at the model.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TiledUpscaler:
         tile_px: int | Literal["auto"] = "auto",
         overlap_px: int = 64,
         color_fix: ColorFix | None = None,
-        on_note: Callable[[str], None] = lambda text: None,
+        reporter: Reporter = SILENT,
         realism: float | None = None,
     ) -> None:
         self.executor = executor
@@ -65,12 +65,12 @@ class TiledUpscaler:
         self.latent_factor = executor.description.latent_factor
         # Tiles begin where both an LR pixel and a latent pixel begin, and halve evenly.
         self.unit_px = math.lcm(executor.description.size_multiple_px, self.factor)
-        self._wanted_overlap_px, self._on_note = overlap_px, on_note
+        self._wanted_overlap_px, self._reporter = overlap_px, reporter
         free = free_bytes(executor.device)
         if tile_px == "auto":
             tile_px = tile_memory.fitting_tile(executor.description, free)
             if tile_px < tile_memory.LARGEST_TILE_PX:
-                on_note(f"{free / 1e9:.1f} GB of memory are free: tiles of {tile_px} pixels")
+                reporter.note(f"{free / 1e9:.1f} GB of memory are free: tiles of {tile_px} pixels")
             self._set_tile(min(tile_px, tile_memory.FASTEST_TILE_PX), tile_px)
         else:
             self._set_tile(tile_px, tile_px)
@@ -85,10 +85,9 @@ class TiledUpscaler:
         self.overlap_px = min(self._wanted_overlap_px, self.tile_px // 2)
         self._uncut_px = max(uncut_px, self.tile_px)
 
-    def upscale(self, rgb: Array, on_tile: Callable[[float], None] = lambda done: None) -> Upscaled:
-        """Upscale an RGB image (3, h, w) in [0, 1]; `on_tile` hears the share done so far."""
-
-        strips = self.within_memory(lambda: list(self.strips(rgb, on_tile)))
+    def upscale(self, rgb: Array) -> Upscaled:
+        """Upscale an RGB image (3, h, w) in [0, 1]."""
+        strips = self.within_memory(lambda: list(self.strips(rgb)))
         image = strips[0] if len(strips) == 1 else np.concatenate(strips, 1)
         return Upscaled(image, self.count_tiles(rgb))
 
@@ -107,20 +106,19 @@ class TiledUpscaler:
                 if self.tile_px == tile_px:
                     self._set_tile(smaller, smaller)
                     self.batch = 1
-                self._on_note(f"out of memory: again, with tiles of {self.tile_px} pixels")
+                self._reporter.note(f"out of memory: again, with tiles of {self.tile_px} pixels")
 
     def count_tiles(self, rgb: Array) -> int:
         """How many tiles an image takes."""
         rows, columns = self._axes(rgb)
         return len(rows.starts) * len(columns.starts)
 
-    def strips(
-        self, rgb: Array, on_tile: Callable[[float], None] = lambda done: None
-    ) -> Iterator[Array]:
+    def strips(self, rgb: Array, task: str = "", reporter: Reporter = SILENT) -> Iterator[Array]:
         """The upscaled image in strips (3, rows, W) from top to bottom, as they become ready.
 
-        What is held in memory grows with the width of the image, not with its height. Raises
-        `TileMemoryError` where a tile does not fit.
+        What is held in memory grows with the width of the image, not with its height. `reporter`
+        hears the share of the image that is done, as steps of `task`. Raises `TileMemoryError`
+        where a tile does not fit.
         """
         height, width = rgb.shape[-2:]
         if min(height, width) < SMALLEST_SIDE_PX:
@@ -128,6 +126,12 @@ class TiledUpscaler:
                 f"the image is {width}×{height} px, "
                 f"at least {SMALLEST_SIDE_PX}×{SMALLEST_SIDE_PX} are needed"
             )
+        reporter.started(task, 1.0)
+        count, numbers = 2 * self.count_tiles(rgb), itertools.count(1)
+
+        def on_tile() -> None:
+            reporter.step(task, next(numbers) / count)
+
         height, width = height * self.factor, width * self.factor
         for strip in self._colours_fixed(self._cropped(rgb, height, width, on_tile), rgb):
             yield strip.clip(0, 1)
@@ -142,7 +146,7 @@ class TiledUpscaler:
         return plan_axis(length, self.tile_px if cut else length, self.overlap_px, self.unit_px)
 
     def _cropped(
-        self, rgb: Array, height: int, width: int, on_tile: Callable[[float], None]
+        self, rgb: Array, height: int, width: int, on_tile: Callable[[], None]
     ) -> Iterator[Array]:
         """The model's image without the padding."""
         left = height
@@ -151,20 +155,19 @@ class TiledUpscaler:
                 yield strip[:, :left, :width]
             left -= strip.shape[1]
 
-    def _padded(self, rgb: Array, on_tile: Callable[[float], None]) -> Iterator[Array]:
+    def _padded(self, rgb: Array, on_tile: Callable[[], None]) -> Iterator[Array]:
         """Blended as latents first, then as pixels; a row of tiles is decoded as soon as all
         latents that it shows are there."""
         rows, columns = self._axes(rgb)
         factor, f = self.factor, self.latent_factor
         padded = pad_reflecting(rgb, *(_length(axis) // factor for axis in (rows, columns)))
-        count, numbers = 2 * self.count_tiles(rgb), itertools.count(1)
 
         def run(half: Callable[[Array], Array], parts: Iterator[Array]) -> Iterator[Array]:
             while batch := list(itertools.islice(parts, self.batch)):
                 with self._turn:
                     results = half(np.stack(batch))
                 for result in results:
-                    on_tile(next(numbers) / count)
+                    on_tile()
                     yield result
 
         def restore(tiles: list[Tile]) -> Iterator[Array]:

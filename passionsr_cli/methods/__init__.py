@@ -15,9 +15,9 @@ from passionsr_cli.config import (
     CalibrationSettings,
     Settings,
     parse_bits,
-    validate,
 )
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.layering import validate
 from passionsr_cli.methods import (
     efficientdm,
     lsq,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics.catalogue import Metric, PackagedFile, WeightsFile
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.files import sha256_of
 
 TIMEOUT_SECONDS = 20
@@ -22,18 +23,17 @@ class WeightsFinder:
     """Finds the files of metrics; what has to be downloaded is tried once.
 
     `folder` goes before the caches. `HF_HUB_OFFLINE`, or `downloads`, forbids downloads.
-    `on_note` hears of what takes long.
     """
 
     def __init__(
         self,
         folder: Path | None = None,
-        on_note: Callable[[str], None] = lambda text: None,
+        reporter: Reporter = SILENT,
         downloads: bool = True,
     ) -> None:
         if folder is not None and not folder.is_dir():
             raise MetricError(f"{folder}: no such folder; --metric-weights names one with weights")
-        self.folder, self._note, self._downloads = folder, on_note, downloads
+        self.folder, self._note, self._downloads = folder, reporter.note, downloads
         self._unreachable: dict[str, str] = {}
 
     def find(self, metric: Metric) -> Files:

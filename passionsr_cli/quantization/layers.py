@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.affine import Grid, fake_quantize, grid_between, quantize
+from passionsr_cli.quantization.affine import fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.frozen import FrozenLayer
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
-from passionsr_cli.quantization.quantizer import Quantizer, quantizer_on
+from passionsr_cli.quantization.quantizer import grid_of, quantizer_on
 from passionsr_cli.quantization.schemes import LayerPlan, Learnable, State
 from passionsr_cli.quantization.transform import (
     Bounds,
@@ -225,11 +225,11 @@ class QuantizedLayer(QuantizedWeight):
         self.adopt(
             FrozenLayer(
                 weight=self._rounded_weight(scale),
-                weight_grid=_grid(self.weight_quantizer),
+                weight_grid=grid_of(self.weight_quantizer),
                 bias=self._folded_bias(shift),
                 channel_scale=scale,
                 channel_shift=shift,
-                input_grid=_grid(self.input_quantizer),
+                input_grid=grid_of(self.input_quantizer),
                 branch=self.branch_factors(),
             )
         )
@@ -248,14 +248,14 @@ class QuantizedLayer(QuantizedWeight):
         """What `adopt` takes up."""
         assert self.frozen
         weight: Tensor = self.weight
-        weight_grid = _grid(self.weight_quantizer)
+        weight_grid = grid_of(self.weight_quantizer)
         return FrozenLayer(
             weight=weight if weight_grid is None else quantize(weight, weight_grid),
             weight_grid=weight_grid,
             bias=self.bias,
             channel_scale=self.channel_scale,
             channel_shift=self.channel_shift,
-            input_grid=_grid(self.input_quantizer),
+            input_grid=grid_of(self.input_quantizer),
             branch=self.branch_factors(),
         )
 
@@ -296,7 +296,3 @@ class QuantizedLinear(QuantizedLayer):
 
     def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
         return F.linear(F.linear(x.to(down.dtype), down), up)
-
-
-def _grid(quantizer: Quantizer | None) -> Grid | None:
-    return None if quantizer is None else quantizer.grid()

@@ -111,3 +111,8 @@ class Quantizer(nn.Module):
 def quantizer_on(scheme: Scheme | None, channels: int, scaled_gradient: bool) -> Quantizer | None:
     """A quantizer, or none for what stays in floating point."""
     return None if scheme is None else Quantizer(scheme, channels, scaled_gradient)
+
+
+def grid_of(quantizer: Quantizer | None) -> Grid | None:
+    """The grid of a quantizer, if there is one."""
+    return None if quantizer is None else quantizer.grid()

@@ -10,16 +10,21 @@ from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
-from passionsr_cli.config import CalibrationSettings, validate
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, StoreError
+from passionsr_cli.layering import validate
 from passionsr_cli.models import catalogue
+from passionsr_cli.progress import Reporter
 from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.store import CHECKPOINT, Store
+from passionsr_cli.system.children import run_child
 
 # What may differ between a checkpoint that is there and the one a row wants: the model is
 # compared by its weights, and the others change no number.
 FREE = ("model", "device", "save_every_seconds", "gradient_checkpointing")
+# After Ctrl-C a fit ends its step and saves.
+SAVING_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,28 @@ class Calibration:
                 "of another name by --config"
             )
         return checkpoint
+
+
+def calibrate_apart(calibration: Calibration, reporter: Reporter) -> Checkpoint:
+    """Make a row's checkpoint in a process of its own, going on with an unfinished run of its name.
+
+    Its peak memory is that of one calibration, and one that is killed for lack of memory does not
+    take the table with it.
+    """
+    arguments = {
+        "settings": calibration.settings.model_dump(mode="json"),
+        "name": calibration.name,
+        "resume": calibration.state == "unfinished",
+    }
+    run_child(f"{__name__}:calibrate_here", arguments, reporter, grace_seconds=SAVING_SECONDS)
+    return find_checkpoint(calibration.name)
+
+
+def calibrate_here(settings: dict[str, Any], name: str, resume: bool, reporter: Reporter) -> None:
+    """The work of that process, with the settings as JSON holds them."""
+    from passionsr_cli.calibration.calibrate import calibrate
+
+    calibrate(validate(settings, CalibrationSettings, name), name, resume, reporter)
 
 
 def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibration:

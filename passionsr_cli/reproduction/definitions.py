@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import model_validator
 
-from passionsr_cli.config import Settings, preset_folder, settings_from
+from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.published import COSTS
+from passionsr_cli.layering import preset_folder, settings_from
 from passionsr_cli.metrics.catalogue import PROTOCOLS, Protocol, metrics_of
 
 FULL_PRECISION = "fp"

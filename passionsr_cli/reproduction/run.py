@@ -10,17 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from passionsr_cli.checkpoints.catalogue import Checkpoint
-from passionsr_cli.config import CalibrationSettings, settings_from
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.pairs import find_dataset
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.evaluation.candidates import Row, row_of_checkpoint, row_of_model
 from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.run import Evaluation
+from passionsr_cli.layering import settings_from
 from passionsr_cli.metrics.catalogue import PROTOCOLS
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import measure
-from passionsr_cli.reproduction.calibrations import Calibration, calibration_of
+from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.reproduction.calibrations import Calibration, calibrate_apart, calibration_of
 from passionsr_cli.reproduction.definitions import (
     FULL_PRECISION,
     TO_FULL_PRECISION,
@@ -29,8 +31,6 @@ from passionsr_cli.reproduction.definitions import (
     read_table,
 )
 from passionsr_cli.reproduction.fidelity import psnr_to_full_precision
-from passionsr_cli.reproduction.listener import Listener
-from passionsr_cli.reproduction.processes import calibrate
 from passionsr_cli.reproduction.results import (
     Line,
     Table,
@@ -42,7 +42,7 @@ from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
 from passionsr_cli.reproduction.writing import write_table
 
-Calibrate = Callable[[Calibration, Listener], Checkpoint]
+Calibrate = Callable[[Calibration, Reporter], Checkpoint]
 
 
 def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]:
@@ -64,18 +64,20 @@ def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]
 
 
 def reproduce(
-    settings: ReproductionSettings, listener: Listener, make: Calibrate = calibrate
+    settings: ReproductionSettings, reporter: Reporter = SILENT, make: Calibrate = calibrate_apart
 ) -> Table:
-    """Everything a table needs, then the table; written as Markdown, CSV and HTML.
+    """Make a table of a paper, with our numbers beside the published ones.
 
-    A row whose calibration or evaluation fails says why, and the others go on. Raises
-    `PassionSRError` before any work for settings that cannot be.
+    Calibrates what is missing, each in a process of its own, evaluates, and writes table.md,
+    table.csv and table.html beside what an evaluation writes. What was done before is not done
+    again. A row that fails says why and the others go on. Raises `PassionSRError` before any work
+    for settings that cannot be.
     """
     definition = read_table(settings.table)
     rows = definition.chosen_rows(settings.only)
     if definition.of_sizes:
         return _sizes(settings, definition, rows)
-    return _Reproduction(settings, definition, rows, listener, make).run()
+    return _Reproduction(settings, definition, rows, reporter, make).run()
 
 
 def _sizes(
@@ -116,10 +118,10 @@ class _Reproduction:
         settings: ReproductionSettings,
         definition: TableDefinition,
         rows: tuple[RowDefinition, ...],
-        listener: Listener,
+        reporter: Reporter,
         make: Calibrate,
     ) -> None:
-        self.settings, self.rows, self.listener, self.make = settings, rows, listener, make
+        self.settings, self.rows, self.reporter, self.make = settings, rows, reporter, make
         self.definition = definition
         self.columns = definition.shown_columns(settings.metrics)
         self.whose = Path(settings.model).name
@@ -128,7 +130,7 @@ class _Reproduction:
         self.evaluated = settings.evaluation(definition.protocol, self.folder)
         self.model = row_of_model(settings.model, self.evaluated)
         settings_from(settings.config, CalibrationSettings)
-        self.evaluation = Evaluation(self.evaluated, listener)
+        self.evaluation = Evaluation(self.evaluated, reporter)
         self.published = published_table(definition.published)
         self.ours: dict[str, Line] = {}
         self.results: list[RowResult] = []
@@ -139,7 +141,7 @@ class _Reproduction:
         for number, row in enumerate(self.rows, 1):
             if row.published_only:
                 continue
-            self.listener.note(f"row {number} of {len(self.rows)}: {row.name}")
+            self.reporter.note(f"row {number} of {len(self.rows)}: {row.name}")
             if row.bits == FULL_PRECISION:
                 self.ours[row.name] = our_line(row, self.whose, self.columns, full)
             else:
@@ -155,7 +157,7 @@ class _Reproduction:
             calibration = calibration_of(row, self.settings)
             name = calibration.name
             if calibration.state != "there":
-                self.make(calibration, self.listener)
+                self.make(calibration, self.reporter)
             manifest = calibration.found().manifest
             values = self._evaluate(row_of_checkpoint(name, self.evaluated))
         except PassionSRError as error:

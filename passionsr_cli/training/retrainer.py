@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from torch import Tensor
 
 from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
-from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine
+from passionsr_cli.fitting.loop import Batch, Objective, Stage, cosine
 from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, component_of
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Reporter
 from passionsr_cli.training import adapters
 from passionsr_cli.training.losses import as_model_input
 from passionsr_cli.training.retime import moved
@@ -45,6 +45,12 @@ class Agreement:
     loss: float | None
     latent_error: float
     image_psnr: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stage} {self.step}: {self.image_psnr:.2f} dB to the model at its own timestep, "
+            f"{self.minutes:.1f} min"
+        )
 
 
 class Record:
@@ -97,18 +103,16 @@ class Retrainer:
         self.first = COMPONENTS.index(ENCODER if ENCODER in settings.components else UNET)
         self.record = Record()
 
-    def run(
-        self, report: Callable[[Progress], None], measured: Callable[[Agreement], None]
-    ) -> OneStepModel:
+    def run(self, reporter: Reporter) -> OneStepModel:
         """Train through all stages and return the student, its adapters merged."""
         saved = self._saved()
         names = [stage.name for stage in self.settings.stages]
         first = names.index(saved["stage"]) if saved else 0
         if not saved:
-            self._measure(START, 0, None, measured)
+            self._measure(START, 0, None, reporter)
         processes = self.accelerator.num_processes
         for index, settings in enumerate(self.settings.stages[first:], first):
-            stage = self._stage(settings, measured)
+            stage = self._stage(settings, reporter)
             if saved:
                 stage.resume(saved)
                 saved = None
@@ -117,7 +121,7 @@ class Retrainer:
             )
             start = stage.step * processes + self.accelerator.process_index
             stop = settings.steps * processes
-            stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
+            stage.run(stream(batches, start, stop, processes, self.settings.workers), reporter)
         adapters.merge(self.student)
         return self.student
 
@@ -132,10 +136,10 @@ class Retrainer:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
-    def _stage(self, settings: RetrainingStage, measured: Callable[[Agreement], None]) -> Stage:
+    def _stage(self, settings: RetrainingStage, reporter: Reporter) -> Stage:
         def after_step(step: int) -> None:
             if step % self.settings.validation_every_steps == 0 or step == settings.steps:
-                self._measure(settings.name, step, stage.losses[OBJECTIVE], measured)
+                self._measure(settings.name, step, stage.losses[OBJECTIVE], reporter)
 
         stage = Stage(
             name=settings.name,
@@ -195,7 +199,7 @@ class Retrainer:
         stage: str,
         step: int,
         loss: float | None,
-        measured: Callable[[Agreement], None],
+        reporter: Reporter,
     ) -> None:
         crop_px = max(stage.crop_px for stage in self.settings.stages)
         crops = self._batches(1, crop_px, VALIDATION_SEED)
@@ -212,4 +216,4 @@ class Retrainer:
         mean = sum(errors) / len(errors), sum(values) / len(values)
         row = Agreement(stage, step, self.record.minutes(), loss, *mean)
         self.record.rows.append(row)
-        measured(row)
+        reporter.done(row)

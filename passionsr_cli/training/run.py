@@ -4,55 +4,55 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 
 from passionsr_cli import __version__
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
-from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.planning import find_images
 from passionsr_cli.models.catalogue import checksum, find_present
 from passionsr_cli.models.loading import save
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription, model_names
 from passionsr_cli.store import MODEL, Entry, Store, shortest
+from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.paths import home
 from passionsr_cli.training.retime import described_at
-from passionsr_cli.training.retrainer import Agreement, Retrainer
+from passionsr_cli.training.retrainer import Retrainer
 from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 from passionsr_cli.training.trainer import CURVE_FILE, Trainer
-from passionsr_cli.training.validation import Validation, read_rows
+from passionsr_cli.training.validation import read_rows
 
 SETTINGS_FILE = "settings.json"
 
 
-def train_model(
+def train(
     settings: TrainingSettings,
     photos: Path,
     name: str,
-    accelerator: Accelerator,
-    on_step: Callable[[Progress], None],
-    on_validation: Callable[[Validation], None],
+    device: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter = SILENT,
 ) -> Entry:
     """Train on the photographs of a folder and write the result into the store as `name`.
 
     The unfinished run lives in the user's data directory under `training/NAME`; the same call
     takes it up again, a call with other settings is refused.
     """
+    used = accelerator(device, precision)
     store = Store(MODEL)
     _check_free(store, name)
     if not photos.is_dir():
         raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
     folder = home() / "training" / store.folder(name).name
-    trainer = Trainer(settings, find_images(photos), folder, accelerator)
+    trainer = Trainer(settings, find_images(photos), folder, used)
     _claim(folder, settings)
-    model = trainer.run(on_step, on_validation)
-    if accelerator.is_main_process:
+    model = trainer.run(reporter)
+    if used.is_main_process:
         provenance = {
             "training": settings.model_dump(mode="json", exclude={"model"}),
             "photographs": len(trainer.photographs),
@@ -61,22 +61,23 @@ def train_model(
         }
         save(store.folder(name), model, provenance)
         shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
+    used.wait_for_everyone()
     return store.read(name)
 
 
-def retrain_model(
+def retrain(
     settings: RetrainingSettings,
     photos: Path | None,
     name: str,
-    accelerator: Accelerator,
-    on_step: Callable[[Progress], None],
-    on_agreement: Callable[[Agreement], None],
+    device: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter = SILENT,
 ) -> Entry:
     """Move a model to another timestep (TRQ, QArtSR, arXiv 2503.05584) and store it as `name`.
 
-    Learns from the `sample:` photographs unless there is a folder. Goes on like `train_model`.
+    Learns from the `sample:` photographs unless there is a folder. Goes on like `train`.
     """
+    used = accelerator(device, precision)
     store = Store(MODEL)
     _check_free(store, name)
     known = find_present(settings.model)
@@ -85,9 +86,9 @@ def retrain_model(
     folder = home() / "training" / store.folder(name).name
     photographs = _photographs(photos)
     _claim(folder, settings)
-    trainer = Retrainer(settings, known, photographs, folder, accelerator)
-    model = trainer.run(on_step, on_agreement)
-    if accelerator.is_main_process:
+    trainer = Retrainer(settings, known, photographs, folder, used)
+    model = trainer.run(reporter)
+    if used.is_main_process:
         manifest = {
             "description": description.model_copy(update={"name": name, "sources": ()}).model_dump(
                 mode="json"
@@ -110,7 +111,7 @@ def retrain_model(
         tensors = {key: shortest(value).cpu() for key, value in model.state_dict().items()}
         store.write(name, manifest, tensors)
         shutil.rmtree(folder)
-    accelerator.wait_for_everyone()
+    used.wait_for_everyone()
     return store.read(name)
 
 

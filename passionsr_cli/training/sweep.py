@@ -9,7 +9,7 @@ An error of ε reaches z_H multiplied by σ/α. If instead ε has a relative err
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from passionsr_cli import methods
 from passionsr_cli.calibration.engine import Calibration
-from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
 from passionsr_cli.models.catalogue import KnownModel, entry_of, find_present
@@ -30,7 +29,10 @@ from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.loading import load, load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import signal_and_noise
+from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system.devices import accelerator
 from passionsr_cli.training.retime import described_at
+from passionsr_cli.training.sweep_picture import draw_sweep
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class SweepRow:
     unet_error: float
     latent_error: float
     image_psnr: float
+
+    def __str__(self) -> str:
+        return f"{self.model} at t = {self.timestep}: {self.image_psnr:.2f} dB"
 
 
 @dataclass(frozen=True)
@@ -76,30 +81,32 @@ class Sweep:
 def sweep_timesteps(
     settings: CalibrationSettings,
     timesteps: Sequence[int],
-    retrained: Sequence[str],
-    accelerator: Accelerator,
-    on_row: Callable[[SweepRow], None],
+    retrained: Sequence[str] = (),
+    picture: Path | None = None,
+    reporter: Reporter = SILENT,
 ) -> Sweep:
-    """Quantize a model at each of these timesteps as it is, and others at their own.
+    """Quantize a model at each of these timesteps as it is, and others at their own, each against
+    itself in full precision; drawn into `picture` (PNG, SVG or PDF) if one is named.
 
     `settings` say the model, bits and images. Raises `ModelError` for a model without a schedule,
     `ConfigError` for a timestep outside it.
     """
+    used = accelerator(settings.device, settings.precision)
     known = find_present(settings.model)
     descriptions = [described_at(known.description, timestep) for timestep in timesteps]
     others = [find_present(name) for name in retrained]
     for other in others:
         described_at(other.description, other.description.timestep)
     images = gather(settings, known.description)
-    meter = _Meter(settings, images, accelerator, load(settings.model))
+    meter = _Meter(settings, images, used, load(settings.model))
     rows, dots = [], []
     for description in descriptions:
         rows.append(meter.row(known, description.timestep))
-        on_row(rows[-1])
+        reporter.done(rows[-1])
     for other in others:
         dots.append(meter.row(other, other.description.timestep))
-        on_row(dots[-1])
-    return Sweep(
+        reporter.done(dots[-1])
+    sweep = Sweep(
         known.name,
         known.description.timestep,
         settings.bits_name,
@@ -108,6 +115,9 @@ def sweep_timesteps(
         absolute=_fit([(row.gain, row.unet_error) for row in rows]),
         relative=_fit([(row.distance, row.unet_error) for row in rows]),
     )
+    if picture is not None:
+        draw_sweep(picture, sweep)
+    return sweep
 
 
 class _Meter:
@@ -144,7 +154,7 @@ class _Meter:
                 self.images,
                 Path(folder),
                 self.accelerator,
-                Quiet(),
+                SILENT,
             ).run()
         alone = [self._run(model, (UNET,), z) for z in low]
         together = [self._run(model, (ENCODER, UNET), x) for x in self._inputs()]

@@ -15,11 +15,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
-from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, Stateful, cosine
+from passionsr_cli.fitting.loop import Batch, Objective, Stage, Stateful, cosine
 from passionsr_cli.models.catalogue import entry_of, find_present
 from passionsr_cli.models.components import component_of
 from passionsr_cli.models.loading import load_entry
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Reporter
 from passionsr_cli.training.batches import TrainingBatches
 from passionsr_cli.training.ends import Ends, natural_starts_as_faithful, silent_blocks_skipped
 from passionsr_cli.training.initialisation import start_as_interpolator
@@ -73,9 +74,7 @@ class Trainer:
             return None
         return Critics(settings.patch_critic_channels, settings.projected_critic_channels)
 
-    def run(
-        self, report: Callable[[Progress], None], validated: Callable[[Validation], None]
-    ) -> OneStepModel:
+    def run(self, reporter: Reporter) -> OneStepModel:
         """Train through all stages and return the model with its averaged weights."""
         saved = self._saved()
         names = [stage.name for stage in self.settings.stages]
@@ -86,7 +85,7 @@ class Trainer:
         for index, settings in enumerate(self.settings.stages[first:], first):
             if settings.natural:
                 self._start_natural_end()
-            stage = self._stage(settings, model, critics, validated)
+            stage = self._stage(settings, model, critics, reporter)
             if saved:
                 stage.resume(saved)
                 saved = None
@@ -95,7 +94,7 @@ class Trainer:
             stop = settings.steps * processes
             learned = stage.objectives[0].parameters
             with silent_blocks_skipped(self.model, learned):
-                stage.run(stream(batches, start, stop, processes, self.settings.workers), report)
+                stage.run(stream(batches, start, stop, processes, self.settings.workers), reporter)
         return cast(OneStepModel, self.averaged.module)
 
     def _start_natural_end(self) -> None:
@@ -136,7 +135,7 @@ class Trainer:
         settings: TrainingStage,
         model: nn.Module,
         critics: nn.Module | None,
-        validated: Callable[[Validation], None],
+        reporter: Reporter,
     ) -> Stage:
         average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged.multi_avg_fn = average
@@ -145,7 +144,7 @@ class Trainer:
             self.averaged.update_parameters(self.model)
             due = step % self.settings.validation_every_steps == 0 or step == settings.steps
             if due and len(self.validation.photographs):
-                validated(self._validate(settings, step))
+                reporter.done(self._validate(settings, step))
 
         tracked: dict[str, Stateful] = {
             "model": self.model,

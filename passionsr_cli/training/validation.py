@@ -29,6 +29,13 @@ class Validation:
     natural_psnr: float | None
     bicubic_psnr: float
 
+    def __str__(self) -> str:
+        natural = "" if self.natural_psnr is None else f", natural {self.natural_psnr:.2f} dB"
+        return (
+            f"{self.stage} {self.step}: {self.psnr:.2f} dB on photographs not trained on{natural} "
+            f"(bicubic {self.bicubic_psnr:.2f} dB), {self.minutes:.0f} min"
+        )
+
 
 @torch.no_grad()
 def mean_psnr(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.open import Source, open_executor, source_of
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models.catalogue import check_dial
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
 from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import choose_device
@@ -40,6 +40,10 @@ class Done:
     seconds: float
     tiles: int
 
+    def __str__(self) -> str:
+        width, height = self.output_size
+        return f"{self.output}  {width}×{height}  {self.seconds:.1f} s"
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -47,6 +51,9 @@ class Skipped:
 
     source: str
     output: Path
+
+    def __str__(self) -> str:
+        return f"{self.output} is there already"
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,19 @@ class Failed:
     source: str
     error: str
 
+    def __str__(self) -> str:
+        return self.error
+
 
 Outcome = Done | Skipped | Failed
 
 
 def open_upscaler(
     settings: UpscaleSettings,
-    on_note: Callable[[str], None] = lambda text: None,
+    reporter: Reporter = SILENT,
     processes: Processes | None = None,
 ) -> TiledUpscaler:
-    """A model or a checkpoint, ready for images; `on_note` hears what a person should know.
+    """A model or a checkpoint, ready for images.
 
     Of several GPUs each of the processes takes another.
     """
@@ -73,9 +83,9 @@ def open_upscaler(
     device = settings.device
     if processes is not None:
         device = processes.device(choose_device(device))
-    executor = open_executor(source, settings.backend, device, settings.precision, on_note)
+    executor = open_executor(source, settings.backend, device, settings.precision, reporter)
     return TiledUpscaler(
-        executor, settings.tile, settings.overlap, settings.color_fix, on_note, settings.realism
+        executor, settings.tile, settings.overlap, settings.color_fix, reporter, settings.realism
     )
 
 
@@ -104,7 +114,7 @@ def upscale_file(
     upscaler: TiledUpscaler,
     job: Job,
     settings: UpscaleSettings,
-    on_tile: Callable[[float], None] = lambda share: None,
+    reporter: Reporter = SILENT,
     journal: Journal | None = None,
 ) -> Done:
     """Upscale one image file; the result is written whole or not at all, and strip by strip while
@@ -123,7 +133,7 @@ def upscale_file(
     large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
 
     def write() -> None:
-        strips = upscaler.strips(picture.rgb, on_tile)
+        strips = upscaler.strips(picture.rgb, job.source, reporter)
         write_upscaled(place, picture, strips, large, size, depth)
 
     try:
@@ -147,12 +157,12 @@ def upscale_job(
     upscaler: TiledUpscaler,
     job: Job,
     settings: UpscaleSettings,
-    on_tile: Callable[[float], None] = lambda share: None,
+    reporter: Reporter = SILENT,
     journal: Journal | None = None,
 ) -> Done | Failed:
     """`upscale_file`, with errors that a person can cause or meet told, not raised."""
     try:
-        return upscale_file(upscaler, job, settings, on_tile, journal)
+        return upscale_file(upscaler, job, settings, reporter, journal)
     except PassionSRError as error:
         named = str(error) if job.source in str(error) else f"{job.source}: {error}"
         return Failed(job.source, named)

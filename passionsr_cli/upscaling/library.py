@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from passionsr_cli.config import UpscaleSettings, validate
+from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.finishing import finished
@@ -21,6 +20,8 @@ from passionsr_cli.imaging.planning import Job
 from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.imaging.transparency import spread_colours
 from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.layering import validate
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
 
 if TYPE_CHECKING:
@@ -45,11 +46,10 @@ class Upscaler:
 
     Options are the fields of `UpscaleSettings` that say how an image is made. Several threads may
     use one at a time: they take turns at the model, while other work, such as reading and writing,
-    overlaps. Raises `PassionSRError` where model, device or precision cannot be had. `on_note`
-    hears what a person should know.
+    overlaps. Raises `PassionSRError` where model, device or precision cannot be had.
     """
 
-    def __init__(self, on_note: Callable[[str], None] = lambda text: None, **options: Any) -> None:
+    def __init__(self, reporter: Reporter = SILENT, **options: Any) -> None:
         of_files = [name for name in OF_FILES if name in options]
         if of_files:
             raise ConfigError(
@@ -57,7 +57,7 @@ class Upscaler:
                 "images, use `passionsr_cli.upscale` instead"
             )
         self._settings = validate(options, UpscaleSettings, "Upscaler")
-        self._upscaler: TiledUpscaler | None = open_upscaler(self._settings, on_note)
+        self._upscaler: TiledUpscaler | None = open_upscaler(self._settings, reporter)
 
     def upscale(self, image: AnyImage) -> AnyImage:
         """The image, larger, as the same kind of object.

@@ -38,10 +38,13 @@ class Worker:
         return {"outcome": pickle.dumps(outcome)}
 
 
-def upscale_on_ray(
+def outcomes(
     settings: UpscaleSettings, planned: Sequence[Planned], journal: Journal | None
 ) -> Outcomes:
-    """Outcomes as they come, in no order. Every machine must see the files under the same names."""
+    """Outcomes of Ray as they come, in no order.
+
+    Every machine must see the files under the same names.
+    """
     try:
         import ray
         import ray.data
@@ -63,11 +66,11 @@ def upscale_on_ray(
     # A worker takes a GPU, or else all the cores of a machine as it needs them.
     machines = len(ray.nodes())
     workers = min(gpus or machines, len(jobs))
-    outcomes = ray.data.from_items(jobs).map(
+    results = ray.data.from_items(jobs).map(
         Worker,
         fn_constructor_args=(settings, journal and (journal.root, journal.made_by)),
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if gpus else 0,
     )
-    for row in outcomes.iter_rows():
+    for row in results.iter_rows():
         yield pickle.loads(row["outcome"])

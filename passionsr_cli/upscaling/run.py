@@ -7,7 +7,7 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,8 +21,15 @@ from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.inference.open import Source
 from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
 from passionsr_cli.system.processes import Processes
-from passionsr_cli.upscaling.images import Outcome, source_for, upscale_job, without_work
+from passionsr_cli.upscaling.images import (
+    Outcome,
+    open_upscaler,
+    source_for,
+    upscale_job,
+    without_work,
+)
 from passionsr_cli.upscaling.journal import Journal
 
 # While one image is computed, another is read or written.
@@ -44,6 +51,37 @@ class Work:
 
 class _StoppedError(Exception):
     """Nobody wants the image any more that is being worked on."""
+
+
+class _UntilStopped:
+    """Passes reports on until nobody wants the images any more that are being worked on."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.stopped = threading.Event()
+        self.started, self.note, self.done = reporter.started, reporter.note, reporter.done
+        self._step = reporter.step
+
+    def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+        if self.stopped.is_set():
+            raise _StoppedError
+        self._step(task, done, details)
+
+
+def upscale(
+    inputs: Sequence[str], settings: UpscaleSettings | None = None, reporter: Reporter = SILENT
+) -> Outcomes:
+    """Upscale the images that `inputs` (files, folders, patterns, `sample:NAME`) name.
+
+    Outcomes come in the order of the inputs; a failure is one of them, and the others go on.
+    Several images overlap: `reporter` hears of their tiles from several threads. Raises
+    `PassionSRError` before the first image if the model or the device cannot be had. With `engine`
+    ray in the settings the work is shared on a cluster, and outcomes come in no order.
+    """
+    settings = settings or UpscaleSettings()
+    work = plan_work(inputs, settings)
+    if settings.engine == "ray":
+        return upscale_on_ray(work, settings, reporter)
+    return upscale_planned(open_upscaler(settings, reporter), work, settings, reporter)
 
 
 def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
@@ -85,10 +123,34 @@ def _fingerprint(source: Source, settings: UpscaleSettings) -> str:
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def upscale_all(
+def upscale_planned(
+    upscaler: TiledUpscaler,
+    work: Work,
+    settings: UpscaleSettings,
+    reporter: Reporter = SILENT,
+    processes: Processes | None = None,
+) -> Outcomes:
+    """Work through what `plan_work` returned, or through this process's part of it."""
+
+    def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
+        return overlapped(upscaler, planned, settings, journal, reporter)
+
+    return _journaled(work, processes or Processes(), start, reporter)
+
+
+def upscale_on_ray(work: Work, settings: UpscaleSettings, reporter: Reporter = SILENT) -> Outcomes:
+    """Work through what `plan_work` returned on the Ray cluster that this machine belongs to, or
+    else on one of its own."""
+    from passionsr_cli.upscaling import on_ray
+
+    return _journaled(work, Processes(), partial(on_ray.outcomes, settings), reporter)
+
+
+def _journaled(
     work: Work,
     processes: Processes,
     start: Callable[[Sequence[Planned], Journal | None], Outcomes],
+    reporter: Reporter,
 ) -> Outcomes:
     """This process's part of the work, begun by `start` and kept in the journal.
 
@@ -101,7 +163,9 @@ def upscale_all(
         if journal is not None and processes.is_first:
             stack.enter_context(journal.opened())
         processes.wait()
-        yield from start(processes.share(work.planned), journal)
+        for outcome in start(processes.share(work.planned), journal):
+            reporter.done(outcome)
+            yield outcome
         processes.wait()
     if journal is not None and processes.is_first:
         journal.close()
@@ -112,22 +176,17 @@ def overlapped(
     planned: Sequence[Planned],
     settings: UpscaleSettings,
     journal: Journal | None = None,
-    on_tile: Callable[[str, float], None] = lambda source, share: None,
+    reporter: Reporter = SILENT,
 ) -> Outcomes:
-    """Outcomes in the order of the plan. `on_tile` is called from threads.
+    """Outcomes in the order of the plan; `reporter` is called from threads.
 
     Whoever stops asking for outcomes has the images that are being worked on dropped.
     """
-    stopped = threading.Event()
-
-    def hear(source: str, share: float) -> None:
-        if stopped.is_set():
-            raise _StoppedError
-        on_tile(source, share)
+    heard = _UntilStopped(reporter)
 
     def outcome(item: Planned) -> Outcome:
         if isinstance(item, Job):
-            return upscale_job(upscaler, item, settings, partial(hear, item.source), journal)
+            return upscale_job(upscaler, item, settings, heard, journal)
         return without_work(item)
 
     waiting: deque[Future[Outcome]] = deque()
@@ -140,5 +199,5 @@ def overlapped(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        stopped.set()
+        heard.stopped.set()
         pool.shutdown(cancel_futures=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from passionsr_cli.benchmark import run
-from passionsr_cli.benchmark.worker import perform
 from passionsr_cli.errors import PassionSRError
+from passionsr_cli.system.child import Teller, perform
 
 ROOFS = {"matmul_tops": 1e-3, "convolution_tops": 2e-3}
 MACHINE = {"cpu": "abacus", "threads": {"torch": 1, "openvino": 1}}
@@ -24,17 +25,19 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any
 
     def run_task(name: str, cache: Path, **arguments: Any) -> Any:
         asked.append((name, arguments))
-        if name == "machine":
+        if name == "hardware:measure_machine":
             return {**MACHINE, "roofline": dict.fromkeys(("int8", "bf16", "fp32"), ROOFS)}
         monkeypatch.setenv("PASSIONSR_CACHE", str(cache))
+        function, told = f"passionsr_cli.benchmark.{name}", StringIO()
+        request = {"function": function, "arguments": arguments, "reports": False}
         try:
-            request = json.dumps({"task": name, "arguments": arguments})
-            answer = json.loads(json.dumps(perform(json.loads(request))))
+            perform(json.loads(json.dumps(request)), Teller(told))
         finally:
             monkeypatch.setenv("PASSIONSR_CACHE", str(cache.parent.parent))
+        answer = json.loads(told.getvalue())
         if "error" in answer:
-            raise PassionSRError(answer["error"])
-        return answer["result"]
+            raise PassionSRError(*answer["error"])
+        return answer["result"][0]
 
     monkeypatch.setattr(run, "run_task", run_task)
     return asked

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from reporting import Heard
 
 from passionsr_cli.api import bench
 from passionsr_cli.benchmark import run
@@ -29,13 +30,15 @@ def test_a_benchmark_measures_each_form_once_on_each_backend(
     tiny_folder: Path,
     tiny_description: ModelDescription,
 ) -> None:
-    notes: list[str] = []
-    seen: list[str] = []
+    heard = Heard()
     settings = _settings(tiny_folder, variants=("fp32-nchw", "w6a6"), random_weights=True)
-    report = bench(settings, notes.append, lambda row: seen.append(row.variant))
-    assert notes[0] == "size 60 is no multiple of 8; measuring 64"
+    report = bench(settings, heard)
+    assert heard.texts[0] == "size 60 is no multiple of 8; measuring 64"
     rows = {(row.variant, row.backend): row for row in report.rows}
-    assert seen == [variant for variant, _ in rows] == ["fp32-nchw", "w6a6", "w6a6"]
+    assert [variant for variant, _ in rows] == ["fp32-nchw", "w6a6", "w6a6"]
+    assert [str(row).partition(" s")[0] for row in heard.results] == [
+        f"{row.backend} {row.variant}: {row.seconds:.3f}" for row in report.rows
+    ]
     operations = sum(p.operations + p.attention_operations for p in measure(tiny_description, 64))
     for row in report.rows:
         assert row.error is None
@@ -55,8 +58,8 @@ def test_a_benchmark_measures_each_form_once_on_each_backend(
     assert 0.8 < integers.integer_flop_share <= 1
     assert rows["w6a6", "torch"].integer_flop_share == 0
     assert [row.variant for row in report.rows if row.simulated] == ["w6a6"]
-    assert [name for name, _ in in_process].count("checkpoint") == 1
-    assert [name for name, _ in in_process].count("random model") == 1
+    assert [name for name, _ in in_process].count("subjects:make_checkpoint") == 1
+    assert [name for name, _ in in_process].count("subjects:make_random_model") == 1
     cold, cached = integers.startup_cold_seconds, integers.startup_cached_seconds
     assert cold is not None
     assert cached is not None

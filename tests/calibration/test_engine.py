@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from reporting import Heard, Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
-from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, FitError, StoreError
-from passionsr_cli.fitting.loop import Progress
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models.loading import load, save
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import NO_DETAILS
 from passionsr_cli.quantization.schemes import Learnable
 
 STEPS = 6
@@ -45,25 +45,6 @@ def _settings(model: Path, **changes: Any) -> CalibrationSettings:
         **changes,
     }
     return CalibrationSettings.model_validate(values)
-
-
-class _Kill(BaseException):
-    pass
-
-
-class _KillAt(Quiet):
-    """Ends the process's work at one step of one stage, or at one image of one pass."""
-
-    def __init__(self, where: str, number: int) -> None:
-        self.where, self.number = where, number
-
-    def step(self, progress: Progress) -> None:
-        if (progress.stage, progress.step) == (self.where, self.number):
-            raise _Kill
-
-    def images(self, what: str, done: int, count: int) -> None:
-        if (what, done) == (self.where, self.number):
-            raise _Kill
 
 
 def _tensors(name: str) -> dict[str, torch.Tensor]:
@@ -137,20 +118,16 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     # Save after every step and batch, as a slow machine would.
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
     api.calibrate(settings, "undisturbed")
-    with pytest.raises(_Kill):
-        api.calibrate(settings, "stopped", listener=_KillAt(where, number))
+    with pytest.raises(Kill):
+        api.calibrate(settings, "stopped", reporter=KillAt(where, number))
     assert unfinished() == ["stopped"]
     with pytest.raises(StoreError, match="go on with --resume"):
         api.calibrate(settings, "stopped")
-    heard: list[str] = []
-
-    class Hearing(Quiet):
-        def step(self, progress: Progress) -> None:
-            heard.append(f"{progress.stage} {progress.step}")
-
-    api.calibrate(settings, "stopped", resume=True, listener=Hearing())
+    heard = Heard()
+    api.calibrate(settings, "stopped", resume=True, reporter=heard)
+    fitted = [place for place, _, details in heard.steps if details]
     # It went on, it did not start over.
-    assert len(heard) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
+    assert len(fitted) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
     one, two = _tensors("undisturbed"), _tensors("stopped")
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -174,8 +151,8 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
     settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own})
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
     api.calibrate(settings, "undisturbed")
-    with pytest.raises(_Kill):
-        api.calibrate(settings, "stopped", listener=_KillAt(where, number))
+    with pytest.raises(Kill):
+        api.calibrate(settings, "stopped", reporter=KillAt(where, number))
     api.calibrate(settings, "stopped", resume=True)
     one, two = _tensors("undisturbed"), _tensors("stopped")
     assert one.keys() == two.keys()
@@ -194,8 +171,8 @@ class _Clock:
 
 
 def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
-    with pytest.raises(_Kill):
-        api.calibrate(_settings(tiny_folder), "mine", listener=_KillAt("encoder", 2))
+    with pytest.raises(Kill):
+        api.calibrate(_settings(tiny_folder), "mine", reporter=KillAt("encoder", 2))
     with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
         api.calibrate(_settings(tiny_folder, crops=7), "mine", resume=True)
     with pytest.raises(StoreError, match="no unfinished calibration 'other'; there are: mine"):
@@ -217,9 +194,9 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
 ) -> None:
     from passionsr_cli.calibration import engine
 
-    class Poison(Quiet):
-        def step(self, progress: Progress) -> None:
-            if progress.stage == "unet" and progress.step == 3:
+    class Poison(Heard):
+        def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+            if (task, done) == ("unet", 3):
                 layer = calibrations[0].layers["unet.mid_block.resnets.0.conv1"]
                 for parameter in layer.learnable()[Learnable.TRANSFORM][0].parameters():
                     parameter.data.fill_(math.nan)
@@ -233,7 +210,7 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
 
     monkeypatch.setattr(engine.Calibration, "__init__", remember)
     with pytest.raises(FitError) as caught:
-        api.calibrate(_settings(tiny_folder), "poisoned", listener=Poison())
+        api.calibrate(_settings(tiny_folder), "poisoned", reporter=Poison())
     assert "unet: the error loss became nan at step 4" in str(caught.value)
     assert "first in layer unet.mid_block.resnets.0.conv1" in str(caught.value)
     assert "keeps the best state" in str(caught.value)
@@ -296,41 +273,34 @@ def test_photographs_can_be_the_decoders_target(tiny_folder: Path, tmp_path: Pat
 
 
 def test_stages_are_reported(tiny_folder: Path) -> None:
-    heard: list[StageResult] = []
-
-    class Hearing(Quiet):
-        def stage(self, result: StageResult) -> None:
-            heard.append(result)
-
-    api.calibrate(_settings(tiny_folder), "heard", listener=Hearing())
-    assert len(heard) == 3
-    assert all(result.image_psnr > 10 for result in heard)
-    assert all(result.start_error and result.end_error for result in heard)
+    heard = Heard()
+    entry = api.calibrate(_settings(tiny_folder), "heard", reporter=heard)
+    assert tuple(heard.results) == entry.manifest.stages
+    assert len(heard.results) == 3
+    assert all(result.image_psnr > 10 for result in entry.manifest.stages)
+    assert all(result.start_error and result.end_error for result in entry.manifest.stages)
+    psnr = entry.manifest.stages[0].image_psnr
+    assert str(heard.results[0]).startswith(f"encoder: {psnr:.2f} dB to full precision, ")
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
     """Files may not grow beyond a limit, as on a disk that is full."""
     resource = pytest.importorskip("resource")
 
-    class FullDisk(Quiet):
-        def step(self, progress: Progress) -> None:
-            if progress.stage == "unet":
+    class FullDisk(Heard):
+        def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+            if task == "unet":
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(StoreError, match=r"cannot write under .*; make room and --resume"):
-            api.calibrate(_settings(tiny_folder), "full", listener=FullDisk())
+            api.calibrate(_settings(tiny_folder), "full", reporter=FullDisk())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    heard: list[str] = []
-
-    class Hearing(Quiet):
-        def step(self, progress: Progress) -> None:
-            heard.append(progress.stage)
-
-    api.calibrate(_settings(tiny_folder), "full", resume=True, listener=Hearing())
-    assert heard[0] == "unet"
+    heard = Heard()
+    api.calibrate(_settings(tiny_folder), "full", resume=True, reporter=heard)
+    assert next(task for task, _, details in heard.steps if details) == "unet"
 
 
 def test_a_layer_that_sees_only_zeros_is_no_obstacle(

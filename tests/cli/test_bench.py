@@ -13,7 +13,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from passionsr_cli.benchmark import run
-from passionsr_cli.benchmark.processes import run_task
 from passionsr_cli.cli.app import app
 
 ROOFS = {"matmul_tops": 0.5, "convolution_tops": 1.0}
@@ -32,8 +31,10 @@ def _run(*arguments: object) -> Result:
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Real processes, but a machine that need not be measured; the cache it uses."""
 
+    real = run.run_task
+
     def task(name: str, cache: Path, **arguments: object) -> object:
-        return MACHINE if name == "machine" else run_task(name, cache, **arguments)
+        return MACHINE if name == "hardware:measure_machine" else real(name, cache, **arguments)
 
     monkeypatch.setattr(run, "run_task", task)
     monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "cache"))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from passionsr_cli import api
 from passionsr_cli.cli.app import app
 
 
@@ -13,7 +12,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     def broken(*_: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr(api, "plan_upscale", broken)
+    monkeypatch.setattr("passionsr_cli.upscaling.run.plan_work", broken)
     done = CliRunner().invoke(app, ["upscale", "sample:rocket"])
     assert done.exit_code == 1
     assert "unexpected KeyError (see --debug): 'surprise'" in done.output

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -22,7 +22,6 @@ from passionsr_cli.conversion import nncf_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.errors import ConfigError, DataError, DeviceError, ImageError, MetricError
 from passionsr_cli.evaluation import generate
-from passionsr_cli.evaluation.listener import Listener
 from passionsr_cli.evaluation.results import Results
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.inference import open as opening
@@ -31,6 +30,7 @@ from passionsr_cli.metrics.catalogue import Metric, metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import NO_DETAILS, Silent
 
 NAMES = ("a", "b", "c")
 
@@ -63,17 +63,14 @@ def _evaluate(data: Path, output: Path, **changes: Any) -> Results:
     return api.evaluate(EvaluationSettings.model_validate(values), _counting)
 
 
-class _Counting(Listener):
+class _Counting(Silent):
     """How many images were upscaled and scored, by row."""
 
     def __init__(self) -> None:
-        self.done: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
-    def start(self, what: str, row: str, count: int) -> None:
-        self.what = f"{what} {row}"
-
-    def advance(self) -> None:
-        self.done[self.what] += 1
+    def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+        self.counts[task] += 1
 
 
 _counting = _Counting()
@@ -81,8 +78,8 @@ _counting = _Counting()
 
 @pytest.fixture(autouse=True)
 def counting() -> Counter[str]:
-    _counting.done.clear()
-    return _counting.done
+    _counting.counts.clear()
+    return _counting.counts
 
 
 def test_rows_of_all_kinds_stand_in_one_table(

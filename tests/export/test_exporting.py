@@ -21,6 +21,7 @@ from passionsr_cli.export import exporting, formats
 from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Notes
 from passionsr_cli.system.files import sha256_of
 
 FORMATS = ("openvino", "onnx", "safetensors")
@@ -205,13 +206,13 @@ def test_what_computes_something_else_is_not_handed_over(
 
 
 def test_sizes_are_rounded_up(tiny_model: OneStepModel) -> None:
-    notes: list[str] = []
-    assert exporting.fitting_size(tiny_model.description, 64, notes.append) == 64
-    assert notes == []
-    assert exporting.fitting_size(tiny_model.description, 65, notes.append) == 72
-    assert "multiples of 8" in notes[0]
+    notes = Notes()
+    assert exporting.fitting_size(tiny_model.description, 64, notes) == 64
+    assert notes.texts == []
+    assert exporting.fitting_size(tiny_model.description, 65, notes) == 72
+    assert "multiples of 8" in notes.texts[0]
     with pytest.raises(ConfigError, match="0 px"):
-        exporting.fitting_size(tiny_model.description, 0, notes.append)
+        exporting.fitting_size(tiny_model.description, 0, notes)
 
 
 def test_unknown_names_and_formats() -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from reporting import Heard, Kill, KillAt
 from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
-from passionsr_cli.fitting.loop import Batch, Objective, Progress, Stage, cosine, milestones
+from passionsr_cli.fitting.loop import Batch, Objective, Stage, cosine, milestones
+from passionsr_cli.progress import SILENT
 from passionsr_cli.system.devices import accelerator
 
 
@@ -50,16 +52,16 @@ def _stage(
 
 def test_the_loss_falls(cpu: Accelerator, tmp_path: Path) -> None:
     stage, _ = _stage(cpu, tmp_path / "run.pt", 300)
-    heard: list[Progress] = []
-    stage.run(_batches(0), heard.append)
-    assert [item.step for item in heard] == list(range(1, 301))
-    assert heard[-1].losses["fit"] < heard[0].losses["fit"] / 10
+    heard = Heard()
+    stage.run(_batches(0), heard)
+    assert heard.places == [("first", step) for step in range(1, 301)]
+    assert heard.steps[-1][2]["fit"] < heard.steps[0][2]["fit"] / 10
 
 
 def test_gradients_are_those_of_one_step_alone(cpu: Accelerator, tmp_path: Path) -> None:
     """The published calibration code accumulated them over an epoch."""
     stage, layer = _stage(cpu, tmp_path / "run.pt", 3)
-    stage.run(_batches(0), lambda progress: None)
+    stage.run(_batches(0), SILENT)
     assert layer.weight.grad is not None
     found = layer.weight.grad.clone()
     # The same three updates by hand, each from its own gradient.
@@ -75,28 +77,19 @@ def test_gradients_are_those_of_one_step_alone(cpu: Accelerator, tmp_path: Path)
     torch.testing.assert_close(found, plain.weight.grad)
 
 
-class _Kill(BaseException):
-    pass
-
-
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     cpu: Accelerator, tmp_path: Path
 ) -> None:
     undisturbed, expected = _stage(cpu, tmp_path / "one.pt")
-    undisturbed.run(_batches(0), lambda progress: None)
-
-    def killed(progress: Progress) -> None:
-        if progress.step == 13:
-            raise _Kill
-
+    undisturbed.run(_batches(0), SILENT)
     first, _ = _stage(cpu, tmp_path / "two.pt", seconds=0)
-    with pytest.raises(_Kill):
-        first.run(_batches(0), killed)
+    with pytest.raises(Kill):
+        first.run(_batches(0), KillAt("first", 13))
     saved = torch.load(tmp_path / "two.pt", weights_only=True)
     assert saved["step"] == 12
     second, found = _stage(cpu, tmp_path / "two.pt")
     second.resume(saved)
-    second.run(_batches(second.step), lambda progress: None)
+    second.run(_batches(second.step), SILENT)
     assert torch.equal(found.weight, expected.weight)
     assert second.losses == undisturbed.losses
 
@@ -113,7 +106,7 @@ def test_an_interruption_saves_first(cpu: Accelerator, tmp_path: Path) -> None:
 
     stage.objectives = [dataclasses.replace(stage.objectives[0], loss=interrupted)]
     with pytest.raises(KeyboardInterrupt):
-        stage.run(_batches(0), lambda progress: None)
+        stage.run(_batches(0), SILENT)
     # The step it came in was finished.
     assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 5
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -129,7 +122,7 @@ def test_a_second_interruption_does_not_wait(cpu: Accelerator, tmp_path: Path) -
 
     stage.objectives = [dataclasses.replace(stage.objectives[0], loss=impatient)]
     with pytest.raises(KeyboardInterrupt):
-        stage.run(_batches(0), lambda progress: None)
+        stage.run(_batches(0), SILENT)
     assert not (tmp_path / "run.pt").exists()
 
 
@@ -142,7 +135,7 @@ def test_a_loss_that_is_not_a_number_names_stage_and_step(cpu: Accelerator, tmp_
 
     stage.after_step = poison
     with pytest.raises(FitError, match="first: the fit loss became nan at step 5"):
-        stage.run(_batches(0), lambda progress: None)
+        stage.run(_batches(0), SILENT)
 
 
 def test_each_objective_moves_its_own_parameters_alone(cpu: Accelerator, tmp_path: Path) -> None:
@@ -167,9 +160,7 @@ def test_each_objective_moves_its_own_parameters_alone(cpu: Accelerator, tmp_pat
         )
         for name, layer in (("one", one), ("two", two))
     ]
-    Stage("both", 1, objectives, {}, cpu, tmp_path / "run.pt", 1e9).run(
-        _batches(0), lambda progress: None
-    )
+    Stage("both", 1, objectives, {}, cpu, tmp_path / "run.pt", 1e9).run(_batches(0), SILENT)
     assert frozen_during == [(True, False), (False, True)]
 
 

@@ -11,17 +11,14 @@ from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.open import open_executor, source_of
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
-
-
-def _silent(text: str) -> None:
-    pass
+from passionsr_cli.progress import SILENT, Notes
 
 
 def test_a_cpu_runs_openvino_unless_told_otherwise(tiny_folder: Path) -> None:
     source = source_of(str(tiny_folder), None)
-    assert open_executor(source, "auto", "cpu", "fp32", _silent).backend == "openvino"
-    assert open_executor(source, "openvino", "auto", "fp32", _silent).device == "cpu"
-    assert open_executor(source, "torch", "cpu", "fp32", _silent).backend == "torch"
+    assert open_executor(source, "auto", "cpu", "fp32", SILENT).backend == "openvino"
+    assert open_executor(source, "openvino", "auto", "fp32", SILENT).device == "cpu"
+    assert open_executor(source, "torch", "cpu", "fp32", SILENT).backend == "torch"
 
 
 def test_the_same_weights_at_another_timestep_are_another_model(
@@ -37,22 +34,22 @@ def test_the_same_weights_at_another_timestep_are_another_model(
 def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(str(tiny_folder), None)
     with pytest.raises(ConfigError, match="unknown backend 'tflite'; use auto, torch or openvino"):
-        open_executor(source, "tflite", "cpu", "fp32", _silent)
+        open_executor(source, "tflite", "cpu", "fp32", SILENT)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(ConfigError, match="OpenVINO runs on the CPU, not on 'cuda'"):
-        open_executor(source, "openvino", "cuda", "fp32", _silent)
+        open_executor(source, "openvino", "cuda", "fp32", SILENT)
 
 
 def test_without_openvino_torch_does_the_work(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    source, notes = source_of(str(tiny_folder), None), list[str]()
-    assert open_executor(source, "auto", "cpu", "fp32", notes.append).backend == "torch"
-    assert "torch does the work" in notes[0]
+    source, notes = source_of(str(tiny_folder), None), Notes()
+    assert open_executor(source, "auto", "cpu", "fp32", notes).backend == "torch"
+    assert "torch does the work" in notes.texts[0]
     with pytest.raises(DeviceError, match="pip install --upgrade openvino"):
-        open_executor(source, "openvino", "cpu", "fp32", _silent)
+        open_executor(source, "openvino", "cpu", "fp32", SILENT)
 
 
 def test_graphs_for_cpus_that_saturate_are_others(
@@ -64,7 +61,7 @@ def test_graphs_for_cpus_that_saturate_are_others(
         monkeypatch.setattr(
             "passionsr_cli.inference.arithmetic.products_saturate", lambda answer=saturating: answer
         )
-        executor = open_executor(source, "openvino", "cpu", "fp32", _silent)
+        executor = open_executor(source, "openvino", "cpu", "fp32", SILENT)
         executor.restore_latent(image)
         ran.append(executor.ran())
     assert ran[0].integer == ()

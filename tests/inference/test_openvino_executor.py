@@ -17,6 +17,7 @@ from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import Source, open_executor, source_of
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT, Notes
 
 
 def _random(*shape: int) -> Array:
@@ -24,10 +25,8 @@ def _random(*shape: int) -> Array:
     return image
 
 
-def _executor(source: Source, folder: Path, notes: list[str]) -> OpenVINOExecutor:
-    return OpenVINOExecutor(
-        source.description, GraphCache(folder, source.load, notes.append), "fp32"
-    )
+def _executor(source: Source, folder: Path, notes: Notes) -> OpenVINOExecutor:
+    return OpenVINOExecutor(source.description, GraphCache(folder, source.load, notes), "fp32")
 
 
 @pytest.mark.parametrize("bits", ["w8a8", "w6a6", "w2a2"])
@@ -52,7 +51,7 @@ def test_quantized_layers_run_on_integers(
     assert {name for name, _ in ran.attentions} == {
         row.name for row in rows if row.plan is not None and row.kind == "attention"
     }
-    definition = open_executor(source, "torch", "cpu", "fp32", lambda text: None)
+    definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     assert definition.ran().floating[0][1] == "simulated in fp32"
     assert not definition.ran().on_integers
     wanted = definition.decode(definition.restore_latent(image))
@@ -65,7 +64,7 @@ def test_what_would_overflow_is_computed_in_floats(
     calibrate: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("passionsr_cli.inference.arithmetic.products_saturate", lambda: True)
-    source, notes = source_of(None, calibrate("w8a8")), list[str]()
+    source, notes = source_of(None, calibrate("w8a8")), Notes()
     image = _random(1, 3, 32, 32)
     executor = _executor(source, tmp_path / "graphs", notes)
     latent = executor.restore_latent(image)
@@ -74,20 +73,22 @@ def test_what_would_overflow_is_computed_in_floats(
     assert not ran.on_integers
     assert {how for _, how in ran.floating} == {OVERFLOWS}
     assert all("i8" not in how.lower() for _, how in ran.attentions)
-    definition = open_executor(source, "torch", "cpu", "fp32", lambda text: None)
+    definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     wanted = definition.restore_latent(image)
     assert np.square(latent - wanted).mean() < 0.05 * wanted.var()
     # It is said once: when the graphs are made.
-    assert [note for note in notes if "layers run in floating point" in note] == notes[1:]
-    assert len(notes) == 2
+    assert [note for note in notes.texts if "layers run in floating point" in note] == notes.texts[
+        1:
+    ]
+    assert len(notes.texts) == 2
     _executor(source, tmp_path / "graphs", notes).restore_latent(image)
-    assert len(notes) == 2
+    assert len(notes.texts) == 2
 
 
 def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Path) -> None:
     source = source_of(str(tiny_folder), None)
     executor = _executor(source, tmp_path / "graphs", [])
-    definition = open_executor(source, "torch", "cpu", "fp32", lambda text: None)
+    definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     image = _random(2, 3, 32, 48)
     latent = definition.restore_latent(image)
     assert np.allclose(executor.restore_latent(image), latent, atol=1e-3)
@@ -129,25 +130,25 @@ def _must_not_load() -> OneStepModel:
 
 
 def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path: Path) -> None:
-    source, notes = source_of(None, calibrate("w6a6")), list[str]()
+    source, notes = source_of(None, calibrate("w6a6")), Notes()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     first = _executor(source, folder, notes)
     latent = first.restore_latent(image)
-    assert notes[0] == "converting the model for OpenVINO, once; later runs start from the cache"
-    told = len(notes)
-    again = OpenVINOExecutor(
-        source.description, GraphCache(folder, _must_not_load, notes.append), "fp32"
+    assert (
+        notes.texts[0] == "converting the model for OpenVINO, once; later runs start from the cache"
     )
+    told = len(notes.texts)
+    again = OpenVINOExecutor(source.description, GraphCache(folder, _must_not_load, notes), "fp32")
     assert np.array_equal(again.restore_latent(image), latent)
     assert again.ran() == first.ran()
-    assert len(notes) == told
+    assert len(notes.texts) == told
 
 
 @pytest.mark.parametrize(("file", "damage"), [("graphs.json", "cut"), ("unet.bin", "gone")])
 def test_a_damaged_cache_is_made_again(
     tiny_folder: Path, tmp_path: Path, file: str, damage: str
 ) -> None:
-    source, notes = source_of(str(tiny_folder), None), list[str]()
+    source, notes = source_of(str(tiny_folder), None), Notes()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     latent = _executor(source, folder, notes).restore_latent(image)
     if damage == "cut":
@@ -156,14 +157,14 @@ def test_a_damaged_cache_is_made_again(
     else:
         (folder / file).unlink()
     assert np.array_equal(_executor(source, folder, notes).restore_latent(image), latent)
-    assert len(notes) == 3
-    assert ("damaged" if damage == "cut" else "missing") in notes[1]
+    assert len(notes.texts) == 3
+    assert ("damaged" if damage == "cut" else "missing") in notes.texts[1]
     assert _executor(source, folder, notes).restore_latent(image).shape == latent.shape
-    assert len(notes) == 3
+    assert len(notes.texts) == 3
 
 
 def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, tmp_path: Path) -> None:
-    source, notes = source_of(str(tiny_folder), None), list[str]()
+    source, notes = source_of(str(tiny_folder), None), Notes()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     latent = _executor(source, folder, notes).restore_latent(image)
     for path in (folder / "compiled").glob("*.blob"):
@@ -171,8 +172,10 @@ def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, tmp_path:
     for path in (folder / "compiled").glob("unet*.json"):
         path.write_text(json.dumps({"sha256": 3}))
     assert np.array_equal(_executor(source, folder, notes).restore_latent(image), latent)
-    assert [note for note in notes if "is damaged, compiling again" in note] == notes[1:]
-    assert len(notes) == 3
+    assert [note for note in notes.texts if "is damaged, compiling again" in note] == notes.texts[
+        1:
+    ]
+    assert len(notes.texts) == 3
 
 
 def test_few_sizes_stay_on_disk(tiny_folder: Path, tmp_path: Path) -> None:
@@ -186,10 +189,10 @@ def test_few_sizes_stay_on_disk(tiny_folder: Path, tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_done_without(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    notes: list[str] = []
+    notes = Notes()
     executor = _executor(source_of(str(tiny_folder), None), tmp_path / "file" / "graphs", notes)
     assert executor.restore_latent(_random(1, 3, 16, 16)).shape == (1, 4, 4, 4)
-    assert "cannot cache under" in notes[-1]
+    assert "cannot cache under" in notes.texts[-1]
 
 
 _SEVERAL_EXECUTORS = """
@@ -199,11 +202,12 @@ from pathlib import Path
 from passionsr_cli.inference.open import source_of
 from passionsr_cli.inference.graph_cache import GraphCache
 from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
+from passionsr_cli.progress import SILENT
 
 source = source_of(sys.argv[1], None)
 executors = []
 for number in range(3):
-    graphs = GraphCache(Path(sys.argv[2]), source.load, print)
+    graphs = GraphCache(Path(sys.argv[2]), source.load, SILENT)
     executors.append(OpenVINOExecutor(source.description, graphs, "fp32"))
     executors[-1].restore_latent(np.zeros((1, 3, 32, 32), np.float32))
 while executors:

@@ -10,6 +10,7 @@ from passionsr_cli.inference import tile_memory
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Notes
 from passionsr_cli.registry import ModelDescription, describe
 from passionsr_cli.system.devices import accelerator
 
@@ -58,19 +59,19 @@ def test_only_gpus_get_several_tiles_at_once(tiny_description: ModelDescription)
 
 
 def test_after_running_out_of_memory_tiles_are_smaller(tiny_model: OneStepModel) -> None:
-    notes: list[str] = []
+    notes = Notes()
     executor = Small(tiny_model, accelerator("cpu", "fp32"))
-    upscaler = TiledUpscaler(executor, 512, 32, on_note=notes.append)
+    upscaler = TiledUpscaler(executor, 512, 32, reporter=notes)
     lr = samples.low_resolution("sample:coffee")[:, :80, :80]
     found = upscaler.upscale(lr)
-    assert notes == [
+    assert notes.texts == [
         "out of memory: again, with tiles of 256 pixels",
         "out of memory: again, with tiles of 128 pixels",
     ]
     assert np.array_equal(found.rgb, TiledUpscaler(executor, 128, 32).upscale(lr).rgb)
     # What was learned holds for the next image.
     upscaler.upscale(lr)
-    assert len(notes) == 2
+    assert len(notes.texts) == 2
 
 
 def test_where_no_tile_fits_the_error_remains(tiny_model: OneStepModel) -> None:

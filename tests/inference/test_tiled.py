@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from reporting import Heard
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import samples
@@ -58,12 +59,12 @@ def test_any_size_works(executor: TorchExecutor, height: int, width: int, tile_p
 
 
 def test_strips_are_the_image_and_come_before_its_last_tile(executor: TorchExecutor) -> None:
-    upscaler, shares = TiledUpscaler(executor, 64, 16), list[float]()
+    upscaler, heard = TiledUpscaler(executor, 64, 16), Heard()
     lr = _image(61, 37)
     whole = upscaler.upscale(lr).rgb
-    strips = upscaler.strips(lr, shares.append)
+    strips = upscaler.strips(lr, "image", heard)
     first = next(strips)
-    assert shares[-1] < 0.6
+    assert heard.places[-1] < ("image", 0.6)
     assert np.array_equal(np.concatenate([first, *strips], 1), whole)
 
 
@@ -87,11 +88,12 @@ def test_too_small_an_image_is_refused(executor: TorchExecutor) -> None:
 
 
 def test_progress_goes_up_to_the_end(executor: TorchExecutor) -> None:
-    heard: list[float] = []
-    count = TiledUpscaler(executor, 64, 16).upscale(_image(40, 40), heard.append).tiles
-    assert heard == sorted(heard)
-    assert heard[-1] == 1.0
-    assert len(heard) == 2 * count
+    upscaler, heard = TiledUpscaler(executor, 64, 16), Heard()
+    list(upscaler.strips(_image(40, 40), "image", heard))
+    shares = [share for _, share in heard.places]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) == 2 * upscaler.count_tiles(_image(40, 40))
 
 
 @pytest.mark.parametrize("fix", ["adain", "wavelet"])

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from reporting import Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.calibration.progress import Listener, Quiet
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.fitting.loop import Progress
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.store import Entry
 
 Calibrate = Callable[..., Entry]
@@ -26,7 +26,7 @@ def calibrated(tiny_folder: Path) -> Calibrate:
     def run(
         name: str,
         method: str,
-        listener: Listener | None = None,
+        reporter: Reporter = SILENT,
         resume: bool = False,
         unet: str = "w4a4",
         vae: str = "fp",
@@ -45,28 +45,9 @@ def calibrated(tiny_folder: Path) -> Calibrate:
             "save_every_seconds": 1,
         }
         settings = CalibrationSettings.model_validate(values)
-        return api.calibrate(settings, name, resume, listener or Quiet())
+        return api.calibrate(settings, name, resume, reporter)
 
     return run
-
-
-class Kill(BaseException):
-    """The process ends."""
-
-
-class KillAt(Quiet):
-    """Ends the work at one step of one stage, or at one image or module of one pass."""
-
-    def __init__(self, where: str, number: int) -> None:
-        self.where, self.number = where, number
-
-    def step(self, progress: Progress) -> None:
-        if (progress.stage, progress.step) == (self.where, self.number):
-            raise Kill
-
-    def images(self, what: str, done: int, count: int) -> None:
-        if (what, done) == (self.where, self.number):
-            raise Kill
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from reporting import Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.calibration.progress import Quiet
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.fitting.loop import Progress
 
 FIT = {"steps": 8, "learning_rate": 0.15}
 SHORT = {**FIT, "steps": 2}
@@ -60,23 +59,6 @@ def test_all_come_nearer_than_maxmin(run: Run) -> None:
         assert bool(load_checkpoint(found)(torch.rand(1, 3, 32, 32)).isfinite().all())
 
 
-class _Kill(BaseException):
-    pass
-
-
-class _KillAt(Quiet):
-    def __init__(self, stage: str, number: int) -> None:
-        self.where = stage, number
-
-    def step(self, progress: Progress) -> None:
-        if (progress.stage, progress.step) == self.where:
-            raise _Kill
-
-    def images(self, what: str, done: int, count: int) -> None:
-        if (what, done) == self.where:
-            raise _Kill
-
-
 @pytest.mark.parametrize(
     ("method", "where", "number", "own"),
     [
@@ -97,8 +79,8 @@ def test_a_kill_changes_no_integer(
     # Save after every step and batch, as a slow machine would.
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", lambda: next(moments))
     run(method, "undisturbed", own)
-    with pytest.raises(_Kill):
-        run(method, "stopped", own, listener=_KillAt(where, number))
+    with pytest.raises(Kill):
+        run(method, "stopped", own, reporter=KillAt(where, number))
     run(method, "stopped", own, resume=True)
     one, other = (find_checkpoint(name).entry.tensors() for name in ("undisturbed", "stopped"))
     assert one.keys() == other.keys()

@@ -12,6 +12,7 @@ from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics import weights
 from passionsr_cli.metrics.catalogue import PROTOCOLS
 from passionsr_cli.metrics.weights import WeightsFinder
+from passionsr_cli.progress import Notes
 
 METRICS = {metric.key: metric for metric in PROTOCOLS["osediff"]}
 
@@ -60,11 +61,11 @@ def test_a_download_lands_where_pyiqa_looks(
     (tmp_path / "there.mat").write_bytes(b"parameters")
     metric = METRICS["niqe"]
     file = replace(metric.weights[0], url=(tmp_path / "there.mat").as_uri())
-    notes: list[str] = []
-    found = WeightsFinder(on_note=notes.append).find(replace(metric, weights=(file,)))
+    notes = Notes()
+    found = WeightsFinder(reporter=notes).find(replace(metric, weights=(file,)))
     assert found[file] == hub / "pyiqa" / "there.mat"
     assert found[file].read_bytes() == b"parameters"
-    assert notes == ["downloading there.mat from "]
+    assert notes.texts == ["downloading there.mat from "]
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:

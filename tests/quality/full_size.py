@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,21 @@ import torch
 
 def main(bits: str) -> None:
     from passionsr_cli import api
-    from passionsr_cli.calibration.progress import Quiet
     from passionsr_cli.checkpoints.catalogue import describe
     from passionsr_cli.checkpoints.manifest import StageResult
-    from passionsr_cli.config import CalibrationSettings, settings_from
+    from passionsr_cli.config import CalibrationSettings
+    from passionsr_cli.layering import settings_from
     from passionsr_cli.models.loading import save
     from passionsr_cli.models.one_step import OneStepModel
+    from passionsr_cli.progress import NO_DETAILS, Silent
     from passionsr_cli.registry import describe as describe_model
 
-    class Listener(Quiet):
-        def images(self, what: str, done: int, count: int) -> None:
-            print(f"{what} {done}/{count}", flush=True)
+    class Printer(Silent):
+        def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+            print(f"{task} {done}", flush=True)
 
-        def stage(self, result: StageResult) -> None:
+        def done(self, result: object) -> None:
+            assert isinstance(result, StageResult)
             seconds = result.fit_seconds / result.steps
             print(f"{result.name}: {seconds:.1f} s a step, {result.seconds:.0f} s", flush=True)
 
@@ -53,7 +56,7 @@ def main(bits: str) -> None:
             "method_settings": {"passionsr": {"component": {"steps": 2, "learning_rate": 1.0}}},
         }
         settings = settings_from("low-memory-calibration", CalibrationSettings, options)
-        shown = describe(api.calibrate(settings, "full-size", listener=Listener()))
+        shown = describe(api.calibrate(settings, "full-size", reporter=Printer()))
         _report(bits, parameters, shown)
         for form in ("safetensors", "openvino", "onnx"):
             _export(form, folder)

@@ -25,6 +25,7 @@ from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import EMBEDDED_MODEL
+from passionsr_cli.upscaling.images import open_upscaler
 
 MODEL = os.environ.get("PASSIONSR_MODEL", EMBEDDED_MODEL)
 DATA, NIQE = os.environ.get("PASSIONSR_REALSR"), os.environ.get("PASSIONSR_NIQE")
@@ -79,7 +80,7 @@ def psnr(images: Sequence[Tensor], references: Sequence[Tensor]) -> float:
 def upscaler(realism: float | None = None, **settings: object) -> TiledUpscaler:
     """The model in float32 without colour fix, unless the settings say otherwise."""
     values = {"model": MODEL, "precision": "fp32", "color_fix": "none", "realism": realism}
-    return api.open_upscaler(UpscaleSettings.model_validate({**values, **settings}))
+    return open_upscaler(UpscaleSettings.model_validate({**values, **settings}))
 
 
 def upscaled(tiled: TiledUpscaler, lr: Tensor) -> Tensor:

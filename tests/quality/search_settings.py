@@ -28,6 +28,7 @@ from passionsr_cli import api
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import CalibrationSettings, UpscaleSettings
 from passionsr_cli.errors import FitError
+from passionsr_cli.upscaling.images import open_upscaler
 
 CROPS = {"crops": 8, "crop_px": 192}
 EVERY = 10
@@ -52,7 +53,7 @@ class Judge:
         self.full_psnr = self._mean(self.full, self.photographs)
 
     def _results(self, settings: UpscaleSettings) -> list[torch.Tensor]:
-        upscaler = api.open_upscaler(settings.model_copy(update={"backend": "torch"}))
+        upscaler = open_upscaler(settings.model_copy(update={"backend": "torch"}))
         return [torch.from_numpy(upscaler.upscale(_read(file).numpy()).rgb) for file in self.files]
 
     def _mean(self, ones: list[torch.Tensor], others: list[torch.Tensor]) -> float:

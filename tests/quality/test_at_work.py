@@ -21,12 +21,13 @@ import pytest
 import torch
 from PIL import Image
 
-from passionsr_cli import Done, UpscaleSettings, api
+from passionsr_cli import Done, UpscaleSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.planning import Job
 from passionsr_cli.inference.tiled import TiledUpscaler
-from passionsr_cli.upscaling.images import upscale_file
+from passionsr_cli.upscaling.images import open_upscaler, upscale_file
+from passionsr_cli.upscaling.run import plan_work, upscale_planned
 
 pytestmark = pytest.mark.skipif(
     "PASSIONSR_AT_WORK" not in os.environ, reason="set PASSIONSR_AT_WORK to measure"
@@ -75,7 +76,7 @@ def _measure(tmp_path: Path, width: int, height: int, repeats: int) -> tuple[flo
     """MB at the peak of a process of its own, and seconds once the model is loaded."""
     source = _save(_mosaic(width, height), tmp_path / f"{width}.png")
     settings = UpscaleSettings()
-    upscaler, job = api.open_upscaler(settings), Job(str(source), tmp_path / "again.png")
+    upscaler, job = open_upscaler(settings), Job(str(source), tmp_path / "again.png")
     # The first run converts, compiles and loads.
     runs = [upscale_file(upscaler, job, settings).seconds for _ in range(1 + repeats)]
     peak = _upscale(source)["peak_memory_bytes"] / 1e6
@@ -127,7 +128,7 @@ def _borders(upscaler: TiledUpscaler, side: int) -> torch.Tensor:
 def test_tiles_do_not_show() -> None:
     """Mean over the scenes of |tiled − untiled| along borders of tiles, relative to elsewhere:
     in a single one, what lies at the borders decides."""
-    executor = api.open_upscaler(UpscaleSettings(precision="fp32")).executor
+    executor = open_upscaler(UpscaleSettings(precision="fp32")).executor
     for tile_px in (416, 512):
         upscaler, ratios = TiledUpscaler(executor, tile_px), []
         for name, lr in SCENES.items():
@@ -144,7 +145,7 @@ def test_tiles_do_not_show() -> None:
 
 def test_a_folder_costs_little_more_than_its_computation(tmp_path: Path) -> None:
     folder = _small_images(tmp_path / "in", 200)
-    upscaler = api.open_upscaler(UpscaleSettings())
+    upscaler = open_upscaler(UpscaleSettings())
     images = [read_picture(path).rgb for path in sorted(folder.rglob("*.png"))]
     upscaler.upscale(images[0])
     started = time.perf_counter()
@@ -152,9 +153,9 @@ def test_a_folder_costs_little_more_than_its_computation(tmp_path: Path) -> None
         upscaler.upscale(image)
     alone = time.perf_counter() - started
     settings = UpscaleSettings(output=tmp_path / "out")
-    work = api.plan_upscale([str(folder)], settings)
+    work = plan_work([str(folder)], settings)
     started = time.perf_counter()
-    done = sum(isinstance(item, Done) for item in api.upscale_planned(upscaler, work, settings))
+    done = sum(isinstance(item, Done) for item in upscale_planned(upscaler, work, settings))
     folder_seconds = time.perf_counter() - started
     print(f"\n200 images: {alone:.1f} s of computing, {folder_seconds:.1f} s in all")
     print(f"{alone / folder_seconds:.3f} of the throughput")

@@ -24,8 +24,8 @@ import pytest
 import torch
 from PIL import Image
 
-from passionsr_cli import api
 from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.upscaling.images import open_upscaler
 
 DATA, NIQE = os.environ.get("PASSIONSR_REALSR"), os.environ.get("PASSIONSR_NIQE")
 KEPT = os.environ.get("PASSIONSR_CALIBRATIONS")
@@ -45,7 +45,7 @@ def _read(path: Path) -> torch.Tensor:
 def _outputs(checkpoint: str | None) -> dict[str, torch.Tensor]:
     """Results of all LR images in float32, without colour fix."""
     settings = UpscaleSettings(checkpoint=checkpoint, precision="fp32", color_fix="none")
-    upscaler = api.open_upscaler(settings)
+    upscaler = open_upscaler(settings)
     files = sorted(Path(str(DATA)).glob("test_LR/*.png"))
     return {
         file.name: torch.from_numpy(upscaler.upscale(_read(file).numpy()).rgb) for file in files

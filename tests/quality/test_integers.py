@@ -21,8 +21,8 @@ import torch
 from integers import on_integers_as_far_as_exact
 from PIL import Image
 
-from passionsr_cli import api
 from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.upscaling.images import open_upscaler
 
 DATA = os.environ.get("PASSIONSR_REALSR")
 CHECKPOINTS = [
@@ -51,7 +51,7 @@ def _upscale(
     files: list[Path], checkpoint: str | None, backend: str, precision: str, factor: float = 1.0
 ) -> tuple[Images, float]:
     """Results without colour fix, and the median seconds of an image."""
-    upscaler = api.open_upscaler(
+    upscaler = open_upscaler(
         UpscaleSettings.model_validate(
             {
                 "checkpoint": checkpoint,

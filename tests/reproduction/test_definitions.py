@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from passionsr_cli.config import preset_names
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.published import published_table
+from passionsr_cli.layering import preset_names
 from passionsr_cli.reproduction.definitions import read_table, table_names
 
 METHODS = {"maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "passionsr", "svdquant", "qartsr"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.errors import FitError, PassionSRError
+from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction.calibrations import Calibration
-from passionsr_cli.reproduction.listener import Listener
 from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
 
@@ -25,23 +26,20 @@ W8A8, W6A6 = "tiny-w8a8-maxmin-quick", "tiny-w6a6-maxmin-quick"
 PASSIONSR = "tiny-w6a6-passionsr-quick"
 
 
-class _Counting(Listener):
+class _Counting(Silent):
     """How many images were upscaled and scored."""
 
     def __init__(self) -> None:
-        self.done: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
-    def start(self, what: str, row: str, count: int) -> None:
-        self.what = what
-
-    def advance(self) -> None:
-        self.done[self.what] += 1
+    def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+        self.counts[task.partition(" ")[0]] += 1
 
 
 def test_our_numbers_stand_beside_the_published_ones(
     settings: ReproductionSettings, making: Making
 ) -> None:
-    table = reproduce(settings, Listener(), making)
+    table = reproduce(settings, SILENT, making)
     assert making.asked == [(W8A8, "to do"), (W6A6, "to do")]
     assert [(line.row, line.whose) for line in table.lines] == [
         ("OSEDiff", "published only"),
@@ -80,13 +78,13 @@ def _psnr(settings: ReproductionSettings, one: str, other: str) -> float:
 def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice(
     settings: ReproductionSettings, making: Making
 ) -> None:
-    def stopped(calibration: Calibration, listener: Listener) -> Checkpoint:
+    def stopped(calibration: Calibration, reporter: Reporter) -> Checkpoint:
         if making.asked:
             raise KeyboardInterrupt
-        return making(calibration, listener)
+        return making(calibration, reporter)
 
     with pytest.raises(KeyboardInterrupt):
-        reproduce(settings, Listener(), stopped)
+        reproduce(settings, SILENT, stopped)
     assert settings.output is not None
     lines = list(csv.DictReader((settings.output / "table.csv").open()))
     states = [line["state"] for line in lines if line["whose"] == "tiny"]
@@ -96,7 +94,7 @@ def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice
     listener = _Counting()
     table = reproduce(settings, listener, making)
     assert making.asked == [(W6A6, "to do")]
-    assert listener.done["upscaling"] == 2
+    assert listener.counts["upscaling"] == 2
     assert {line.state for line in table.lines} == {"done", "published", "published only"}
 
     written = {path.name: path.read_bytes() for path in settings.output.glob("table.*")}
@@ -104,14 +102,14 @@ def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice
     making.asked.clear()
     listener = _Counting()
     assert reproduce(settings, listener, making) == table
-    assert (making.asked, listener.done["upscaling"]) == ([], 0)
+    assert (making.asked, listener.counts["upscaling"]) == ([], 0)
     assert {path.name: path.read_bytes() for path in settings.output.glob("table.*")} == written
 
 
 def test_an_unfinished_calibration_goes_on(settings: ReproductionSettings, making: Making) -> None:
-    class Stop(Listener):
-        def stage(self, result: StageResult) -> None:
-            if result.name == "encoder":
+    class Stop(Silent):
+        def done(self, result: object) -> None:
+            if isinstance(result, StageResult) and result.name == "encoder":
                 raise KeyboardInterrupt
 
     learning = settings.model_copy(update={"only": ("passionsr w6a6",)})
@@ -119,7 +117,7 @@ def test_an_unfinished_calibration_goes_on(settings: ReproductionSettings, makin
         reproduce(learning, Stop(), making)
     assert unfinished() == [PASSIONSR]
     making.asked.clear()
-    table = reproduce(learning, Listener(), making)
+    table = reproduce(learning, SILENT, making)
     assert making.asked == [(PASSIONSR, "unfinished")]
     assert [(line.row, line.state) for line in table.lines] == [
         ("PassionSR W6A6", "done"),
@@ -132,17 +130,17 @@ def test_a_failed_row_says_why_and_the_others_go_on(
 ) -> None:
     """A fit diverges; then a method is not there, and a checkpoint was made otherwise."""
 
-    def diverging(calibration: Calibration, listener: Listener) -> Checkpoint:
+    def diverging(calibration: Calibration, reporter: Reporter) -> Checkpoint:
         if calibration.settings.unet == "w8a8":
             raise FitError("the loss became nan")
-        return making(calibration, listener)
+        return making(calibration, reporter)
 
     def replace(file: str, old: str, new: str) -> None:
         text = (tmp_path / file).read_text()
         assert old in text
         (tmp_path / file).write_text(text.replace(old, new))
 
-    table = reproduce(settings, Listener(), diverging)
+    table = reproduce(settings, SILENT, diverging)
     (failed,) = table.failed
     found = (failed.row, failed.error, failed.cells[0])
     assert found == ("MaxMin W8A8", "the loss became nan", "failed")
@@ -150,7 +148,7 @@ def test_a_failed_row_says_why_and_the_others_go_on(
     replace("small.yaml", "method: passionsr", "method: nobody")
     replace("quick.yaml", "crops: 2", "crops: 3")
     chosen = settings.model_copy(update={"only": ("w6a6",)})
-    errors = {line.row: line.error for line in reproduce(chosen, Listener(), making).failed}
+    errors = {line.row: line.error for line in reproduce(chosen, SILENT, making).failed}
     assert errors["PassionSR W6A6"].startswith("unknown method 'nobody'; known are maxmin, ")
     assert errors["MaxMin W6A6"].startswith(
         f"the checkpoint '{W6A6}' that is there was made with crops 2, not 3; delete it with"
@@ -174,7 +172,7 @@ def test_what_cannot_be_is_said_before_any_work(
     change: dict[str, object], message: str, settings: ReproductionSettings, making: Making
 ) -> None:
     with pytest.raises(PassionSRError) as error:
-        reproduce(settings.model_copy(update=change), Listener(), making)
+        reproduce(settings.model_copy(update=change), SILENT, making)
     assert message in str(error.value)
     assert making.asked == []
     assert settings.output is not None

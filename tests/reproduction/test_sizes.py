@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli.models.costs import PartCosts
+from passionsr_cli.progress import SILENT
 from passionsr_cli.reproduction.definitions import RowDefinition
-from passionsr_cli.reproduction.listener import Listener
 from passionsr_cli.reproduction.run import reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
@@ -17,7 +17,7 @@ def test_passionsr_fp_has_the_published_size_and_work(tmp_path: Path) -> None:
     settings = ReproductionSettings(
         table="passionsr-table3", model="passionsr-fp", output=tmp_path / "out"
     )
-    table = reproduce(settings, Listener())
+    table = reproduce(settings, SILENT)
     ours = {line.row: line.values for line in table.lines if line.whose == "passionsr-fp"}
     printed = {line.row: line.values for line in table.lines if line.state == "published"}
     assert set(ours) == set(printed)

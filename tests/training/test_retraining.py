@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from reporting import Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.config import settings_from, validate
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
+from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store
@@ -39,10 +40,6 @@ def _settings(values: dict[str, Any], **changes: Any) -> RetrainingSettings:
     return validate({**values, **changes}, RetrainingSettings, "test")
 
 
-class _Kill(BaseException):
-    pass
-
-
 def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,13 +48,8 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     # Save after every step, die in the middle of each stage.
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", iter(range(10**7)).__next__)
     for stage, step in (("first", 3), ("second", 2)):
-
-        def killed(progress: object, at: tuple[str, int] = (stage, step)) -> None:
-            if (progress.stage, progress.step) == at:  # type: ignore[attr-defined]
-                raise _Kill
-
-        with pytest.raises(_Kill):
-            api.retrain(settings, None, "broken", "cpu", "fp32", on_step=killed)
+        with pytest.raises(Kill):
+            api.retrain(settings, None, "broken", "cpu", "fp32", reporter=KillAt(stage, step))
     with pytest.raises(ConfigError, match="unfinished training with other settings"):
         api.retrain(_settings(values, timestep=99), None, "broken", "cpu", "fp32")
     entry = api.retrain(settings, None, "broken", "cpu", "fp32")

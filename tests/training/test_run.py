@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from reporting import Heard, Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.config import settings_from, validate
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, ModelError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store
@@ -52,10 +53,6 @@ def settings() -> TrainingSettings:
     return validate(preset, TrainingSettings, "test")
 
 
-class _Kill(BaseException):
-    pass
-
-
 def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     settings: TrainingSettings, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,23 +60,11 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     # Save after every step, die in the middle of each stage.
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", iter(range(10**6)).__next__)
     for stage, step in (("pixels", 3), ("both", 2)):
-
-        def killed(progress: object, at: tuple[str, int] = (stage, step)) -> None:
-            if (progress.stage, progress.step) == at:  # type: ignore[attr-defined]
-                raise _Kill
-
-        with pytest.raises(_Kill):
-            api.train(settings, photos, "broken", "cpu", "fp32", on_step=killed)
-    resumed: list[tuple[str, int]] = []
-    api.train(
-        settings,
-        photos,
-        "broken",
-        "cpu",
-        "fp32",
-        on_step=lambda progress: resumed.append((progress.stage, progress.step)),
-    )
-    assert resumed == [("both", 2), ("both", 3), ("both", 4)]
+        with pytest.raises(Kill):
+            api.train(settings, photos, "broken", "cpu", "fp32", reporter=KillAt(stage, step))
+    resumed = Heard()
+    api.train(settings, photos, "broken", "cpu", "fp32", resumed)
+    assert resumed.places == [("both", 2), ("both", 3), ("both", 4)]
     whole, broken = (Store("model").read(name).tensors() for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
@@ -87,12 +72,10 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
 def test_a_training_gives_a_model_that_can_be_used(
     settings: TrainingSettings, photos: Path
 ) -> None:
-    heard: list[str] = []
-    scores = []
-    entry = api.train(
-        settings, photos, "mine", "cpu", "fp32", lambda p: heard.append(p.stage), scores.append
-    )
-    assert heard == ["pixels"] * 4 + ["both"] * 4
+    heard = Heard()
+    entry = api.train(settings, photos, "mine", "cpu", "fp32", heard)
+    scores = heard.results
+    assert [task for task, _ in heard.places] == ["pixels"] * 4 + ["both"] * 4
     assert [(s.stage, s.step) for s in scores] == [
         ("pixels", 2),
         ("pixels", 4),
@@ -149,11 +132,8 @@ def test_a_training_goes_on_from_a_model(settings: TrainingSettings, photos: Pat
 def test_an_unfinished_run_is_not_mixed_with_other_settings(
     settings: TrainingSettings, photos: Path
 ) -> None:
-    def killed(progress: object) -> None:
-        raise _Kill
-
-    with pytest.raises(_Kill):
-        api.train(settings, photos, "mine", "cpu", "fp32", on_step=killed)
+    with pytest.raises(Kill):
+        api.train(settings, photos, "mine", "cpu", "fp32", KillAt("pixels", 1))
     other = settings.model_copy(update={"seed": 5})
     with pytest.raises(ConfigError, match="unfinished training with other settings"):
         api.train(other, photos, "mine", "cpu", "fp32")

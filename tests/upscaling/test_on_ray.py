@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from passionsr_cli import Done, Failed, UpscaleSettings, api, upscale
+from passionsr_cli import Done, Failed, UpscaleSettings, upscale
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.upscaling.run import plan_work, upscale_on_ray
 
 
 def test_without_ray_the_error_says_how_to_get_it(
@@ -28,7 +29,7 @@ def test_ray_makes_what_one_process_makes(
     here = settings.model_copy(update={"output": tmp_path / "here"})
     list(upscale([str(photographs)], here))
     try:
-        found = list(api.upscale_on_ray(settings, api.plan_upscale([str(photographs)], settings)))
+        found = list(upscale_on_ray(plan_work([str(photographs)], settings), settings))
     finally:
         ray.shutdown()
     assert sum(isinstance(item, Done) for item in found) == 10

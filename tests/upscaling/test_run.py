@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling import images
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, open_upscaler
-from passionsr_cli.upscaling.run import Outcomes, overlapped, plan_work, upscale_all
+from passionsr_cli.upscaling.run import Outcomes, plan_work, upscale_planned
 
 
 class OneOf(Processes):
@@ -34,10 +34,8 @@ def _run(
     settings: UpscaleSettings,
     processes: Processes | None = None,
 ) -> Outcomes:
-    def start(planned: Sequence[Any], journal: Any) -> Outcomes:
-        return overlapped(upscaler, planned, settings, journal)
-
-    return upscale_all(plan_work([str(folder)], settings), processes or OneOf(), start)
+    work = plan_work([str(folder)], settings)
+    return upscale_planned(upscaler, work, settings, processes=processes or OneOf())
 
 
 def _files(folder: Path) -> dict[str, bytes]:

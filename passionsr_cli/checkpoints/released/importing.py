@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -24,14 +24,14 @@ from passionsr_cli.checkpoints.released.model import Numerics, convert_model
 from passionsr_cli.checkpoints.tensors import write_checkpoint
 from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.models import catalogue, loading
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.memory import process_peak_bytes
 
 
-def checked_numerics(text: str) -> Numerics:
-    """`text` as one of the numerics. Raises `ConfigError` if it is none."""
+def _checked_numerics(text: str) -> Numerics:
     for known in get_args(Numerics):
         if text == known:
             return known  # type: ignore[no-any-return]
@@ -41,10 +41,10 @@ def checked_numerics(text: str) -> Numerics:
 def import_checkpoint(
     files: Sequence[Path],
     config: Path,
-    model_name: str,
+    model: str,
     name: str | None = None,
-    numerics: Numerics = "standard",
-    on_note: Callable[[str], None] = lambda text: None,
+    numerics: str = "standard",
+    reporter: Reporter = SILENT,
 ) -> Checkpoint:
     """A checkpoint of the store from released files of a UNet, a VAE or both.
 
@@ -54,31 +54,32 @@ def import_checkpoint(
     every layer of their parts be there, else `ModelError` names the first.
     """
     started = time.monotonic()
-    known = catalogue.find_present(model_name)
+    chosen = _checked_numerics(numerics)
+    known = catalogue.find_present(model)
     parts = _read_parts(files, config, known.description)
-    ending = "imported" if numerics == "standard" else numerics
-    name = name or f"{Path(model_name).name}-{_bits_name(parts)}-{ending}"
+    ending = "imported" if chosen == "standard" else chosen
+    name = name or f"{Path(model).name}-{_bits_name(parts)}-{ending}"
     store = Store(CHECKPOINT)
     if store.exists(name):
         raise StoreError(
             f"a checkpoint named '{name}' exists already; choose another --name, or delete it "
             f"with `passionsr checkpoints remove {name}`"
         )
-    model = loading.load(model_name)
-    parameters = sum(p.numel() for p in model.parameters())
-    rows = convert_model(model, parts, numerics, on_note)
+    loaded = loading.load(model)
+    parameters = sum(p.numel() for p in loaded.parameters())
+    rows = convert_model(loaded, parts, chosen, reporter)
     manifest = CheckpointManifest(
         created=created_now(),
         model=Origin(
-            name=model_name,
+            name=model,
             sha256=catalogue.checksum(known),
             parameters=parameters,
             description=known.description,
         ),
         bits=_bits_name(parts),
-        numerics=numerics,
+        numerics=chosen,
         settings={part.name: part.settings.model_dump(mode="json") for part in parts.values()},
-        method=MethodRecord(name="imported", settings={"numerics": numerics}),
+        method=MethodRecord(name="imported", settings={"numerics": chosen}),
         images=ImagesRecord(source="chosen by its authors"),
         files=tuple(
             ImportedFile(file=str(part.file), sha256=sha256_of(part.file))
@@ -91,7 +92,7 @@ def import_checkpoint(
         layers=tuple(rows),
         versions={"passionsr": __version__, "torch": str(torch.__version__)},
     )
-    return write_checkpoint(name, manifest, model)
+    return write_checkpoint(name, manifest, loaded)
 
 
 def _read_parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -26,6 +26,7 @@ from passionsr_cli.checkpoints.released.layers import (
 from passionsr_cli.config import MOST_BITS
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.quantization.attention import QuantizedAttention
 from passionsr_cli.quantization.convert import PARTS_SUFFIX, apply, build_layer, find_layers
 from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
@@ -65,7 +66,7 @@ def convert_model(
     model: OneStepModel,
     parts: Mapping[str, ReleasedPart],
     numerics: Numerics,
-    on_note: Callable[[str], None] = lambda text: None,
+    reporter: Reporter = SILENT,
 ) -> list[LayerRecord]:
     """Quantize a model in place by what the files hold; a row for each of its layers."""
     left = {name: tensors for part in parts.values() for name, tensors in part.modules.items()}
@@ -83,7 +84,7 @@ def convert_model(
         else:
             assert isinstance(layer, (nn.Conv2d, nn.Linear))
             converted += _layer(name, kind, layer, left.pop(name), part, numerics)
-    _take_norms(model, left, on_note)
+    _take_norms(model, left, reporter)
     if left:
         raise ModelError(f"nothing takes {', '.join(list(left)[:3])} ({len(left)} in all)")
     rows = [row for row, _ in converted]
@@ -205,7 +206,7 @@ def _fill(layer: nn.Module, content: Content) -> None:
 
 
 def _take_norms(
-    model: OneStepModel, left: dict[str, dict[str, Tensor]], on_note: Callable[[str], None]
+    model: OneStepModel, left: dict[str, dict[str, Tensor]], reporter: Reporter
 ) -> None:
     """Norms come with the files; where they are not the model's, it is told."""
     differing = 0
@@ -218,7 +219,7 @@ def _take_norms(
             differing += not torch.allclose(own, tensor, rtol=1e-3, atol=1e-5)
             own.copy_(tensor)
     if differing:
-        on_note(
+        reporter.note(
             f"{differing} tensors of norms are not those of the model: the file was calibrated on "
             "other weights"
         )

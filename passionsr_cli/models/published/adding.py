@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models.published.legacy import Base, read_base
 from passionsr_cli.models.published.lora import Adapters, merge, read_adapters
 from passionsr_cli.models.published.prompts import empty_context, read_context
+from passionsr_cli.models.published.recipes import find_recipe
 from passionsr_cli.models.published.tensor_files import Tensors
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.files import sha256_of
-
-OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,28 @@ class Parts:
 
 def add_model(
     name: str,
+    base: Path,
+    lora: Path | None = None,
+    context: Path | None = None,
+    recipe: str | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> Entry:
+    """Make a model of a base model's folder or file, with adapters merged into it.
+
+    `context` is the embedding of the prompt, by default of the empty one; `recipe` a registered
+    name or a YAML file.
+    """
+    parts = Parts(base, lora, context)
+    return put_together(name, find_recipe(recipe, name), parts, overwrite, reporter)
+
+
+def put_together(
+    name: str,
     description: ModelDescription,
     parts: Parts,
     overwrite: bool = False,
-    on_step: OnStep = lambda text: None,
+    reporter: Reporter = SILENT,
     origin: dict[str, Any] | None = None,
 ) -> Entry:
     """Put a model together, in float32, and keep it in the store under this name.
@@ -47,31 +65,31 @@ def add_model(
     """
     store = Store(MODEL)
     check_name(name, overwrite)
-    tensors, made_from = _put_together(parts, description, on_step)
+    tensors, made_from = _merged(parts, description, reporter)
     _check_space(store.root, tensors)
     manifest = {
         "description": description.model_copy(update={"name": name}).model_dump(mode="json"),
         "made_from": made_from,
         **(origin or {}),
     }
-    on_step("writing and reading again")
+    reporter.started("writing and reading again")
     return _write_verified(store, name, manifest, tensors)
 
 
-def _put_together(
-    parts: Parts, description: ModelDescription, on_step: OnStep
+def _merged(
+    parts: Parts, description: ModelDescription, reporter: Reporter
 ) -> tuple[Tensors, dict[str, Any]]:
     """All tensors of the model, and what they were made from. The files are no longer open."""
-    on_step(f"reading {parts.base}")
+    reporter.started(f"reading {parts.base}")
     base = read_base(parts.base, description)
-    on_step("embedding the prompt")
+    reporter.started("embedding the prompt")
     context = _context(base, parts, description)
     adapters = None if parts.adapters is None else read_adapters(parts.adapters)
     tensors = dict(base.tensors)
     if adapters is not None and parts.adapters is not None:
-        on_step(f"merging {parts.adapters}")
+        reporter.started(f"merging {parts.adapters}")
         tensors = merge(tensors, adapters, parts.adapters)
-    on_step("checksums of what it is made from")
+    reporter.started("checksums of what it is made from")
     made_from = _provenance(base, parts, adapters)
     # Copies: what was read points into files, all of which would stay in memory.
     made = {name: shortest(tensors.pop(name)).clone() for name in list(tensors)}

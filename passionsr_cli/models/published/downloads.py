@@ -7,12 +7,13 @@ import io
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from passionsr_cli.errors import ModelError
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription, Source
 from passionsr_cli.system.files import sha256_of
 
@@ -32,18 +33,13 @@ HUB_FILES = (
 BLOCK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
 
-OnNote = Callable[[str], None]
-# (file, bytes so far, bytes in all or 0 if unknown)
-OnBytes = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class Downloader:
     """Fetches files into `folder`, what comes from the hub into the cache it shares with others."""
 
     folder: Path
-    on_note: OnNote = lambda text: None
-    on_bytes: OnBytes = lambda name, done, size: None
+    reporter: Reporter = SILENT
 
     def base(self, description: ModelDescription, given: str | None) -> tuple[Path, str]:
         """The base model as a folder or file, and where it is from.
@@ -74,7 +70,7 @@ class Downloader:
             except Exception as error:
                 told = str(error).strip().split("\n")[0]
                 failures.append(f"{source.location}: {told or type(error).__name__}")
-                self.on_note(failures[-1])
+                self.reporter.note(failures[-1])
         raise ModelError(_advice(sources, failures, description))
 
     def _fetch(self, source: Source) -> Path:
@@ -99,10 +95,10 @@ class Downloader:
         paths = []
         for name in HUB_FILES:
             if not local_only:
-                self.on_note(f"{repository}/{name}")
+                self.reporter.note(f"{repository}/{name}")
             try:
                 found = hf_hub_download(
-                    repository, name, local_files_only=local_only, tqdm_class=_bars(self.on_bytes)
+                    repository, name, local_files_only=local_only, tqdm_class=_bars(self.reporter)
                 )
             except LocalEntryNotFoundError:
                 raise ModelError("cannot be reached, and is not whole in the hub's cache") from None
@@ -142,11 +138,12 @@ class Downloader:
                 # A server that cannot continue sends everything again.
                 start = start if answer.status == 206 else 0
                 size = start + int(answer.headers.get("Content-Length") or 0)
+                self.reporter.started(partial.stem, size or None)
                 with partial.open("r+b" if start else "wb") as file:
                     file.seek(start)
                     while block := answer.read(BLOCK_BYTES):
                         file.write(block)
-                        self.on_bytes(partial.stem, file.tell(), size)
+                        self.reporter.step(partial.stem, file.tell())
                 return size
         except urllib.error.HTTPError as error:
             if error.code == 416 and start:
@@ -157,17 +154,18 @@ class Downloader:
             raise ModelError(f"cannot be reached: {error.reason}") from error
 
 
-def _bars(on_bytes: OnBytes) -> type[tqdm[Any]]:
-    """What the hub takes for a progress bar, which shows nothing and tells `on_bytes`."""
+def _bars(reporter: Reporter) -> type[tqdm[Any]]:
+    """What the hub takes for a progress bar, which shows nothing and tells the reporter."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **settings: Any) -> None:
-            super().__init__(*args, **{**settings, "file": io.StringIO()})
+            super().__init__(*args, **{**settings, "file": io.StringIO(), "disable": False})
+            reporter.started(str(self.desc), self.total or None)
 
         def update(self, n: float | None = 1) -> bool | None:
             shown = super().update(n)
-            on_bytes(str(self.desc), int(self.n), int(self.total or 0))
+            reporter.step(str(self.desc), self.n)
             return shown
 
     return Bar

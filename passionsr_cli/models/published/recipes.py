@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import NonNegativeInt
 
-from passionsr_cli.config import Settings, settings_from, validate
+from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.registry import EMBEDDED_MODEL, ColorFix, ModelDescription, describe, model_names
 
 DEFAULT_RECIPE = "passionsr-fp"

@@ -27,6 +27,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.inference.open import open_executor, source_of
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Notes
 from passionsr_cli.quantization.convert import find_layers, quantized_layers
 from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.store import Store
@@ -237,11 +238,11 @@ def test_standard_numerics_stay_at_the_layer(
 def test_an_import_is_a_checkpoint_like_others(
     tiny_folder: Path, files: list[Path], config: Path, tmp_path: Path, numerics: Any
 ) -> None:
-    notes: list[str] = []
-    entry = import_checkpoint(files, config, str(tiny_folder), None, numerics, notes.append)
+    notes = Notes()
+    entry = import_checkpoint(files, config, str(tiny_folder), None, numerics, notes)
     shown = catalogue.describe(entry)
     assert shown["name"] == f"tiny-w6a6-{'imported' if numerics == 'standard' else numerics}"
-    assert not notes
+    assert not notes.texts
     layers = quantized_layers(load_checkpoint(entry))
     halves = {name for name in layers if name.endswith((".parts.0", ".parts.1"))}
     assert bool(halves) == (numerics == "standard")
@@ -265,11 +266,11 @@ def test_released_numerics_are_simulated_by_torch(
     tiny_folder: Path, files: list[Path], config: Path
 ) -> None:
     import_checkpoint(files, config, str(tiny_folder), "x", "released")
-    source, notes = source_of(None, "x"), []
-    assert open_executor(source, "auto", "cpu", "auto", notes.append).backend == "torch"
-    assert "torch simulates it" in notes[0]
+    source, notes = source_of(None, "x"), Notes()
+    assert open_executor(source, "auto", "cpu", "auto", notes).backend == "torch"
+    assert "torch simulates it" in notes.texts[0]
     with pytest.raises(ConfigError, match="use --backend torch"):
-        open_executor(source, "openvino", "cpu", "auto", notes.append)
+        open_executor(source, "openvino", "cpu", "auto", notes)
 
 
 def test_a_file_of_one_part_fills_that_part(
@@ -328,8 +329,8 @@ def test_other_norms_are_told(tiny_folder: Path, files: list[Path], config: Path
     vae = torch.load(files[1], weights_only=True)
     vae["model.encoder.norm_out.weight"] += 1
     torch.save(vae, files[1])
-    notes: list[str] = []
-    import_checkpoint([files[1]], config, str(tiny_folder), "x", on_note=notes.append)
-    assert notes == [
+    notes = Notes()
+    import_checkpoint([files[1]], config, str(tiny_folder), "x", reporter=notes)
+    assert notes.texts == [
         "1 tensors of norms are not those of the model: the file was calibrated on other weights"
     ]

@@ -19,6 +19,7 @@ from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published import pulling
 from passionsr_cli.models.published.downloads import Downloader
+from passionsr_cli.progress import Notes
 from passionsr_cli.registry import ModelDescription, Source
 from passionsr_cli.store import Store
 
@@ -205,29 +206,18 @@ def hub(server: Server, tiny_model: OneStepModel, tmp_path: Path) -> Server:
     return server
 
 
-class _Silent:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def bytes(self, name: str, done: int, size: int) -> None:
-        pass
-
-
 def test_a_model_comes_from_the_first_source_that_has_it(
     hub: Server, tiny_description: ModelDescription, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     sources = [Source(kind="hub", location=f"o/{name}") for name in ("gone", "mirror")]
     described = _described(tiny_description, *sources, _url(hub))
     monkeypatch.setitem(registry._FULL_SIZE, "tiny", described)
-    heard = _Silent()
+    heard = Notes()
     entry = pulling.pull_model("tiny", "mine", None, None, None, False, heard)
     assert entry.manifest["pulled_from"]["base"] == "o/mirror"
     assert entry.manifest["description"]["licence"] == "MIT"
-    assert "licence: MIT" in heard.notes[0]
-    assert any(note.startswith("o/gone: ") for note in heard.notes)
+    assert "licence: MIT" in heard.texts[0]
+    assert any(note.startswith("o/gone: ") for note in heard.texts)
     # From the cache that is shared with other tools, without network.
     asked = len(hub.ranges)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -245,9 +235,9 @@ def test_a_model_comes_from_the_first_source_that_has_it(
 
 def test_what_cannot_be_pulled(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="'mini' cannot be pulled; osediff, passionsr-fp"):
-        pulling.pull_model("mini", "x", None, None, None, False, _Silent())
+        pulling.pull_model("mini", "x", None, None, None, False, Notes())
     with pytest.raises(
         ModelError,
         match=r"pisa-sr' cannot be had \(there is no address.*csslc/PiSA-SR \(adapters \(pisa_sr",
     ):
-        pulling.pull_model("pisa-sr", "x", None, None, None, False, _Silent())
+        pulling.pull_model("pisa-sr", "x", None, None, None, False, Notes())
