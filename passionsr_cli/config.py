@@ -65,6 +65,17 @@ def _checked_tile(value: object) -> object:
     return text if text == "auto" else int(text)
 
 
+def listed(value: object) -> object:
+    """The items of 'one,two'; what is no text stays as it is."""
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+# What may be written as 'one,two'.
+Listed = BeforeValidator(listed)
 Tile = Annotated[int | Literal["auto"], BeforeValidator(_checked_tile)]
 Bits = Annotated[str, AfterValidator(_checked_bits)]
 
@@ -103,7 +114,7 @@ class UpscaleSettings(Settings):
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     fit: Fit = "contain"
-    depth: Literal["auto", 8, 16] = "auto"
+    depth: Annotated[Literal["auto", 8, 16], BeforeValidator(_number)] = "auto"
     strip_metadata: bool = False
 
     @model_validator(mode="after")

@@ -208,8 +208,7 @@ class _Bench:
             made_of = {"model": model, "size": self.size, "images": images}
             graphs = self._make(variant.name, "subjects:make_nncf_graphs", **made_of)
         return Run(
-            model=model if checkpoint is None else None,
-            checkpoint=checkpoint,
+            artifact=checkpoint or model,
             graphs=graphs,
             backend=case.backend,
             device=case.device,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from passionsr_cli.config import Settings
+from passionsr_cli.config import Listed, Settings
 from passionsr_cli.registry import EMBEDDED_MODEL
 
 
@@ -20,8 +20,8 @@ class BenchmarkSettings(Settings):
 
     model: str = EMBEDDED_MODEL
     random_weights: bool = False
-    variants: tuple[str, ...] | None = Field(default=None, min_length=1)
-    backend: tuple[Literal["torch", "openvino"], ...] = Field(
+    variants: Annotated[tuple[str, ...] | None, Listed] = Field(default=None, min_length=1)
+    backend: Annotated[tuple[Literal["torch", "openvino"], ...], Listed] = Field(
         default=("torch", "openvino"), min_length=1
     )
     size: PositiveInt = 512

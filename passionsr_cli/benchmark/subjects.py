@@ -60,7 +60,7 @@ def make_checkpoint(model: str, bits: str, method: str, size: int, folder: str) 
         created=created_now(),
         model=Origin(
             name=model,
-            sha256=catalogue.checksum(known),
+            sha256=known.sha256,
             parameters=parameters,
             description=made.description,
         ),

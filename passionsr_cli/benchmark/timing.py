@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import ModelError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.inference.open import Source, open_executor, source_of
+from passionsr_cli.inference.open import open_executor
 from passionsr_cli.progress import SILENT, Notes, Reporter
 
 FEWEST_RUNS, FEWEST_SLOW_RUNS = 5, 3
@@ -26,14 +27,13 @@ LEAST_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Run:
-    """What is opened: a model or a checkpoint by name or folder, how, and for which tile.
+    """What is opened: the model or checkpoint of a name or folder, how, and for which tile.
 
     `graphs` is a folder of converted graphs to use instead of the cache. `nchw` is torch's
     default layout, contiguous (N, C, H, W).
     """
 
-    model: str | None
-    checkpoint: str | None
+    artifact: str
     graphs: str | None
     backend: str
     device: str
@@ -101,21 +101,21 @@ def _enough(seconds: list[float], repeats: int | None) -> bool:
 
 
 def _first_tile(run: Run, reporter: Reporter) -> tuple[float, Executor, Array]:
-    source = source_of(run.model, run.checkpoint)
-    tile = default_crops(source.description, run.size, 1)[0].numpy()
+    artifact = resolve(run.artifact)
+    tile = default_crops(artifact.description, run.size, 1)[0].numpy()
     started = time.perf_counter()
-    executor = _open(run, source, reporter)
+    executor = _open(run, artifact, reporter)
     run_tile(executor, tile)
     return time.perf_counter() - started, executor, tile
 
 
-def _open(run: Run, source: Source, reporter: Reporter) -> Executor:
+def _open(run: Run, artifact: Artifact, reporter: Reporter) -> Executor:
     if run.graphs is not None:
         from passionsr_cli.inference.graph_cache import GraphCache
         from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
-        cache = GraphCache(Path(run.graphs), source.load, reporter)
-        return OpenVINOExecutor(source.description, cache, run.precision)
+        cache = GraphCache(Path(run.graphs), artifact.load, reporter)
+        return OpenVINOExecutor(artifact.description, cache, run.precision)
     if run.nchw:
         import torch
 
@@ -123,8 +123,8 @@ def _open(run: Run, source: Source, reporter: Reporter) -> Executor:
         from passionsr_cli.system.devices import accelerator
 
         used = accelerator(run.device, run.precision)
-        return TorchExecutor(source.load(), used, torch.contiguous_format)
-    return open_executor(source, run.backend, run.device, run.precision, reporter)
+        return TorchExecutor(artifact.load(), used, torch.contiguous_format)
+    return open_executor(artifact, run.backend, run.device, run.precision, reporter)
 
 
 def _import_libraries(backend: str, loads: bool) -> None:

@@ -107,7 +107,7 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         methods.build(settings_for(bits, None, {"method": method}))
         return Variant(name, Kind.BITS, around, bits, method)
     try:
-        entry = find_checkpoint(name)
+        find_checkpoint(name)
     except StoreError:
         raise ConfigError(
             f"unknown variant '{name}'; use {', '.join(DEFAULT_VARIANTS)}, other bits such as "
@@ -118,7 +118,7 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         raise ConfigError(
             f"checkpoint '{name}' has weights of its own; leave out --random-weights, or use bits"
         )
-    check_origin(entry, settings.model)
+    check_origin(name, settings.model)
     return Variant(name, Kind.CHECKPOINT, around)
 
 

@@ -138,7 +138,7 @@ def _manifest(
         created=created_now(),
         model=Origin(
             name=settings.model,
-            sha256=catalogue.checksum(known),
+            sha256=known.sha256,
             parameters=run.parameters,
             description=known.description,
         ),

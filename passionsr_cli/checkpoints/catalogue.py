@@ -12,7 +12,7 @@ from passionsr_cli.checkpoints.manifest import CheckpointManifest, load_manifest
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import FLOAT_BITS
 from passionsr_cli.errors import ModelError, StoreError
-from passionsr_cli.models.catalogue import checksum, find
+from passionsr_cli.models.catalogue import find
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
 from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
@@ -60,14 +60,13 @@ def find_checkpoint(name: str) -> Checkpoint:
     raise StoreError(f"no checkpoint named '{name}'; there are: {', '.join(checkpoint_names())}")
 
 
-def check_origin(checkpoint: Checkpoint, model_name: str) -> None:
+def check_origin(name: str, model: str) -> None:
     """Refuse a checkpoint unless it was made from exactly this model."""
-    known = find(model_name)
-    origin = checkpoint.manifest.model
-    if known.folder is None or checksum(known) != origin.sha256:
+    known, origin = find(model), find_checkpoint(name).manifest.model
+    if known.folder is None or known.sha256 != origin.sha256:
         raise ModelError(
-            f"checkpoint '{checkpoint.name}' was made from '{origin.name}' with weights "
-            f"{origin.sha256[:12]}…, not from this '{model_name}'; leave out --model, or "
+            f"checkpoint '{Path(name).name}' was made from '{origin.name}' with weights "
+            f"{origin.sha256[:12]}…, not from this '{model}'; leave out --model, or "
             "calibrate that model"
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_error
-from passionsr_cli.cli.options import DeviceOption, JsonOption, ModelOption
+from passionsr_cli.cli.options import DeviceOption, JsonOption, ModelOption, given
 
 if TYPE_CHECKING:
     from passionsr_cli.benchmark.measurements import Row
@@ -86,17 +86,7 @@ def bench(
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.layering import settings_from
 
-    options: dict[str, Any] = {
-        "model": model,
-        "random_weights": random_weights,
-        "variants": _listed(variants),
-        "backend": _listed(backend),
-        "size": size,
-        "precision": precision,
-        "device": device,
-        "repeats": repeats,
-    }
-    settings = settings_from(None, BenchmarkSettings, options)
+    settings = settings_from(None, BenchmarkSettings, given(locals(), BenchmarkSettings))
 
     from passionsr_cli import api
     from passionsr_cli.cli.progress import Lines
@@ -111,10 +101,6 @@ def bench(
         show_error(f"{row.backend} {row.variant}: {row.error}")
     if failed:
         raise typer.Exit(EXIT_ERROR)
-
-
-def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [item.strip() for item in text.split(",")]
 
 
 def show_report(report: Report) -> None:

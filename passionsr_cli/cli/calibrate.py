@@ -21,6 +21,7 @@ from passionsr_cli.cli.options import (
     JsonOption,
     ModelOption,
     PrecisionOption,
+    given,
 )
 
 if TYPE_CHECKING:
@@ -74,16 +75,9 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write it as a checkpoint."""
-    options: dict[str, Any] = {
-        "unet": unet,
-        "vae": vae,
-        "method": method,
-        "model": model,
-        "images": images,
-        "strict": strict,
-        "device": device,
-        "precision": precision,
-    }
+    from passionsr_cli.config import CalibrationSettings
+
+    options = given(locals(), CalibrationSettings)
     settings = _settings(bits, config, options, name if resume else None)
 
     from passionsr_cli import api
@@ -114,8 +108,7 @@ def _settings(
     """
     from passionsr_cli.calibration.bits import settings_for
 
-    given = any(value is not None for value in (bits, config, *options.values()))
-    if resumed is not None and not given:
+    if resumed is not None and bits is None and config is None and not options:
         from passionsr_cli.checkpoints.unfinished import saved_settings
 
         return saved_settings(resumed)

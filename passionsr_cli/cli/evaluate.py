@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from passionsr_cli.cli.options import (
     LimitOption,
     MetricWeightsOption,
     PrecisionOption,
+    given,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def evaluate(
             help="A row for each setting, of models with a dial. Default: the model's own setting.",
         ),
     ] = None,
-    output_folder: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
             "--output",
@@ -116,27 +117,7 @@ def evaluate(
     from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.layering import settings_from
 
-    options: dict[str, Any] = {
-        "dataset": dataset,
-        "data_root": data_root,
-        "model": model or None,
-        "checkpoint": checkpoint or None,
-        "images": images or None,
-        "baseline": [] if baseline == "none" else _listed(baseline),
-        "metrics": _listed(metrics),
-        "metric_weights": metric_weights,
-        "protocol": protocol,
-        "strict": strict,
-        "color_fix": color_fix,
-        "realism": _listed(realism),
-        "output": output_folder,
-        "limit": limit,
-        "published": published,
-        "device": device,
-        "precision": precision,
-        "backend": backend,
-    }
-    settings = settings_from(config, EvaluationSettings, options)
+    settings = settings_from(config, EvaluationSettings, given(locals(), EvaluationSettings))
 
     from passionsr_cli import api
     from passionsr_cli.cli.progress import CurrentBar
@@ -148,10 +129,6 @@ def evaluate(
     else:
         show_results(results)
     show_note(f"in {results.folder}: report.html, results.json, results.csv, images")
-
-
-def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [item.strip() for item in text.split(",")]
 
 
 def show_results(results: Results) -> None:

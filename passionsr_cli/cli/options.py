@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
 ]
@@ -36,3 +39,13 @@ MetricWeightsOption = Annotated[
     typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
 ]
 LimitOption = Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")]
+
+
+def given(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
+    """A command's arguments that are fields of its settings, by the names both share, as far as
+    they were given."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name in kind.model_fields and value is not None and value != []
+    }

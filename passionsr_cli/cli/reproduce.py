@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from passionsr_cli.cli.options import (
     LimitOption,
     MetricWeightsOption,
     ModelOption,
+    given,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def reproduce(
     ] = None,
     metric_weights: MetricWeightsOption = None,
     limit: LimitOption = None,
-    output_folder: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", metavar="DIR", help="Default: TABLE-MODEL-DATASET, in this folder."
@@ -97,24 +98,7 @@ def reproduce(
     from passionsr_cli.layering import validate
     from passionsr_cli.reproduction.settings import ReproductionSettings
 
-    options: dict[str, Any] = {
-        "table": table,
-        "model": model,
-        "dataset": dataset,
-        "data_root": data_root,
-        "only": only or None,
-        "images": images,
-        "metrics": None if metrics is None else [name.strip() for name in metrics.split(",")],
-        "metric_weights": metric_weights,
-        "limit": limit,
-        "output": output_folder,
-        "device": device,
-        "precision": precision,
-        "backend": backend,
-        "config": config,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
-    settings = validate(given, ReproductionSettings, "options")
+    settings = validate(given(locals(), ReproductionSettings), ReproductionSettings, "options")
     if dry_run:
         _show_plan(settings, as_json)
     else:

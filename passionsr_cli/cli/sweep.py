@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passionsr_cli.cli.console import command, output, print_json
-from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption
+from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption, given
 from passionsr_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,16 +56,9 @@ def sweep_timestep(
     one times the distance that is left to predict.
     """
     from passionsr_cli.calibration.bits import settings_for
+    from passionsr_cli.config import CalibrationSettings
 
-    options = {
-        "model": model,
-        "method": "maxmin",
-        "images": images,
-        "crops": crops,
-        "crop_px": crop_px,
-        "device": device,
-        "precision": precision,
-    }
+    options = given(locals(), CalibrationSettings) | {"method": "maxmin"}
     settings = settings_for(bits, config, options)
     steps = _numbers(timesteps)
     path = picture or Path(f"{Path(model).name}-{settings.bits_name}-timesteps.png")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from passionsr_cli.cli.options import (
     JsonOption,
     ModelOption,
     PrecisionOption,
+    given,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def upscale(
             metavar="INPUT...", help="Image files, folders, patterns ('in/**/*.jpg'), sample:NAME."
         ),
     ],
-    output_path: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
             "--output",
@@ -149,30 +150,7 @@ def upscale(
     from passionsr_cli.config import UpscaleSettings
     from passionsr_cli.layering import settings_from
 
-    options: dict[str, Any] = {
-        "model": model,
-        "checkpoint": checkpoint,
-        "output": output_path,
-        "name": name,
-        "recursive": recursive,
-        "device": device,
-        "precision": precision,
-        "backend": backend,
-        "tile": tile,
-        "overlap": overlap,
-        "color_fix": color_fix,
-        "realism": realism,
-        "scale": scale,
-        "width": width,
-        "height": height,
-        "fit": fit,
-        "depth": int(depth) if depth in ("8", "16") else depth,
-        "strip_metadata": strip_metadata,
-        "overwrite": overwrite,
-        "skip_existing": skip_existing,
-        "engine": engine,
-    }
-    settings = settings_from(config, UpscaleSettings, options)
+    settings = settings_from(config, UpscaleSettings, given(locals(), UpscaleSettings))
 
     from passionsr_cli.cli.outcomes import summarise
     from passionsr_cli.cli.progress import Lines

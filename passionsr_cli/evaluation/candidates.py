@@ -1,4 +1,4 @@
-"""The rows of the table: models, checkpoints, baselines and folders of finished images."""
+"""Candidates of a comparison: models, checkpoints, baselines and folders of finished images."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Literal
 
 from passionsr_cli import __version__
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.settings import Baseline, EvaluationSettings
 from passionsr_cli.inference.made_by import image_code
-from passionsr_cli.inference.open import Source, source_of
 from passionsr_cli.models.catalogue import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
+from passionsr_cli.store import CHECKPOINT, MODEL
 
 Kind = Literal["model", "checkpoint", "baseline", "images"]
 PLAIN: tuple[Baseline, ...] = ("bicubic", "lanczos")
 
 
 @dataclass(frozen=True)
-class Row:
+class Candidate:
     """One thing that is compared.
 
-    `source` is what makes the images, if a model does (NNCF's row has the model it quantizes),
+    `artifact` is what makes the images, if a model does (NNCF's has the model it quantizes),
     `folder` where they are if they are finished. `fingerprint` is another if the images could be
     others; it is empty for finished ones. `realism` is the setting of the model's dial, if it has
     one.
@@ -34,63 +35,63 @@ class Row:
 
     name: str
     kind: Kind
-    source: Source | None = None
+    artifact: Artifact | None = None
     folder: Path | None = None
     fingerprint: str = ""
     realism: float | None = None
 
     @property
     def of_nncf(self) -> bool:
-        return self.kind == "baseline" and self.source is not None
+        return self.kind == "baseline" and self.artifact is not None
 
 
-def plan_rows(settings: EvaluationSettings) -> list[Row]:
-    """The rows that the settings ask for. Raises `PassionSRError` for what is not there."""
+def plan_candidates(settings: EvaluationSettings) -> list[Candidate]:
+    """Candidates that the settings ask for. Raises `PassionSRError` for what is not there."""
     models, baselines = _models(settings), _baselines(settings)
-    rows = [row_of_model(name, settings) for name in models]
+    found = [model_candidate(name, settings) for name in models]
     if "nncf" in baselines:
         of = models[0] if models else EMBEDDED_MODEL
-        rows.append(_of_source("nncf", "baseline", of, None, settings))
-    rows += [row_of_checkpoint(name, settings) for name in settings.checkpoint]
+        found.append(_of_artifact("nncf", "baseline", resolve(of, MODEL), settings))
+    found += [checkpoint_candidate(name, settings) for name in settings.checkpoint]
     if settings.realism is not None:
-        if all(row.realism is None for row in rows):
+        if all(each.realism is None for each in found):
             raise no_dial("what is compared")
-        rows = [each for row in rows for each in _at_each(row, settings.realism)]
+        found = [each for one in found for each in _at_each(one, settings.realism)]
     for folder in settings.images:
-        rows.append(Row(folder.resolve().name, "images", folder=folder))
+        found.append(Candidate(folder.resolve().name, "images", folder=folder))
     for plain in PLAIN:
         if plain in baselines:
-            rows.append(Row(plain, "baseline", fingerprint=_fingerprint(plain)))
-    names = [row.name for row in rows]
+            found.append(Candidate(plain, "baseline", fingerprint=_fingerprint(plain)))
+    names = [each.name for each in found]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two rows would be called '{name}'; rename one of their folders")
-    return rows
+    return found
 
 
-def _at_each(row: Row, settings: Sequence[float]) -> list[Row]:
-    """The row, or one for each setting if its model has a dial."""
-    if row.realism is None:
-        return [row]
+def _at_each(candidate: Candidate, settings: Sequence[float]) -> list[Candidate]:
+    """The candidate, or one for each setting if its model has a dial."""
+    if candidate.realism is None:
+        return [candidate]
     return [
         replace(
-            row,
-            name=f"{row.name}@{realism:g}",
-            fingerprint=_fingerprint(row.fingerprint, realism),
+            candidate,
+            name=f"{candidate.name}@{realism:g}",
+            fingerprint=_fingerprint(candidate.fingerprint, realism),
             realism=realism,
         )
         for realism in dict.fromkeys(settings)
     ]
 
 
-def row_of_model(name: str, settings: EvaluationSettings) -> Row:
-    """The row of a model at full precision."""
-    return _of_source(Path(name).name, "model", name, None, settings)
+def model_candidate(name: str, settings: EvaluationSettings) -> Candidate:
+    """The candidate of a model at full precision."""
+    return _of_artifact(Path(name).name, "model", resolve(name, MODEL), settings)
 
 
-def row_of_checkpoint(name: str, settings: EvaluationSettings) -> Row:
-    """The row of a calibrated model."""
-    return _of_source(Path(name).name, "checkpoint", None, name, settings)
+def checkpoint_candidate(name: str, settings: EvaluationSettings) -> Candidate:
+    """The candidate of a calibrated model."""
+    return _of_artifact(Path(name).name, "checkpoint", resolve(name, CHECKPOINT), settings)
 
 
 def _models(settings: EvaluationSettings) -> list[str]:
@@ -120,21 +121,20 @@ def _baselines(settings: EvaluationSettings) -> tuple[Baseline, ...]:
     return () if only_finished else ("bicubic",)
 
 
-def _of_source(
-    name: str, kind: Kind, model: str | None, checkpoint: str | None, settings: EvaluationSettings
-) -> Row:
-    source = source_of(model, checkpoint)
+def _of_artifact(
+    name: str, kind: Kind, artifact: Artifact, settings: EvaluationSettings
+) -> Candidate:
     fingerprint = _fingerprint(
         kind,
-        source.fingerprint,
-        settings.color_fix or source.description.color_fix,
+        artifact.fingerprint,
+        settings.color_fix or artifact.description.color_fix,
         settings.tile,
         settings.overlap,
         settings.device,
         settings.precision,
         settings.backend,
     )
-    return Row(name, kind, source, None, fingerprint, source.description.realism)
+    return Candidate(name, kind, artifact, None, fingerprint, artifact.description.realism)
 
 
 def _fingerprint(*made_of: object) -> str:

@@ -1,4 +1,4 @@
-"""Making the images of a row, and how long that takes."""
+"""Making the images of a candidate, and how long that takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.errors import ImageError
-from passionsr_cli.evaluation.candidates import Row
+from passionsr_cli.evaluation.candidates import Candidate
 from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
@@ -29,19 +29,19 @@ _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LAN
 Make = Callable[[Array], Array]
 
 
-def maker(row: Row, settings: EvaluationSettings, reporter: Reporter) -> Make:
+def maker(candidate: Candidate, settings: EvaluationSettings, reporter: Reporter) -> Make:
     """What turns a low-resolution image (3, h, w) into one four times as large, both in [0, 1]."""
-    if row.source is None:
-        resampling = _FILTERS[row.name]
+    if candidate.artifact is None:
+        resampling = _FILTERS[candidate.name]
         return lambda lr: _resized(lr, resampling)
-    if row.of_nncf:
-        executor = open_nncf(row.source, settings.precision, reporter)
+    if candidate.of_nncf:
+        executor = open_nncf(candidate.artifact, settings.precision, reporter)
     else:
         executor = open_executor(
-            row.source, settings.backend, settings.device, settings.precision, reporter
+            candidate.artifact, settings.backend, settings.device, settings.precision, reporter
         )
     upscaler = TiledUpscaler(
-        executor, settings.tile, settings.overlap, settings.color_fix, realism=row.realism
+        executor, settings.tile, settings.overlap, settings.color_fix, realism=candidate.realism
     )
     return lambda lr: upscaler.upscale(lr).rgb
 
@@ -75,24 +75,24 @@ def size_of(source: str | Path) -> tuple[int, int]:
 
 
 def make_images(
-    row: Row,
+    candidate: Candidate,
     pairs: Sequence[Pair],
     folder: RowFolder,
     settings: EvaluationSettings,
     processes: Processes,
     reporter: Reporter,
 ) -> None:
-    """Make the images of a row that are not there yet, as PNG files with 8 bits per channel."""
+    """Make the images of a candidate that are not there yet: PNG, 8 bits per channel."""
     if processes.is_first:
-        folder.keep_only(row.fingerprint)
+        folder.keep_only(candidate.fingerprint)
     processes.wait()
-    todo = [pair for pair in processes.share(pairs) if not _is_made(pair, row, folder)]
-    task = f"upscaling {row.name}"
+    todo = [pair for pair in processes.share(pairs) if not _is_made(pair, candidate, folder)]
+    task = f"upscaling {candidate.name}"
     reporter.started(task, len(todo))
     # The first process converts and compiles a model, the others find that in the cache.
     if not processes.is_first:
         processes.wait()
-    make = _warm(row, todo, settings, reporter) if todo else None
+    make = _warm(candidate, todo, settings, reporter) if todo else None
     if processes.is_first:
         processes.wait()
     for number, pair in enumerate(todo, 1):
@@ -102,20 +102,25 @@ def make_images(
         image = make(lr)
         seconds = time.perf_counter() - started
         write_picture(folder.image(pair.name), Picture(image))
-        folder.write(pair.name, Record(row.fingerprint, source_sha256(pair.lr), seconds))
+        folder.write(pair.name, Record(candidate.fingerprint, source_sha256(pair.lr), seconds))
         reporter.step(task, number)
     processes.wait()
 
 
-def _is_made(pair: Pair, row: Row, folder: RowFolder) -> bool:
+def _is_made(pair: Pair, candidate: Candidate, folder: RowFolder) -> bool:
     record = folder.read(pair.name)
     made_of = (record.made_by, record.lr_sha256)
-    return made_of == (row.fingerprint, source_sha256(pair.lr)) and folder.image(pair.name).exists()
+    return (
+        made_of == (candidate.fingerprint, source_sha256(pair.lr))
+        and folder.image(pair.name).exists()
+    )
 
 
-def _warm(row: Row, todo: Sequence[Pair], settings: EvaluationSettings, reporter: Reporter) -> Make:
+def _warm(
+    candidate: Candidate, todo: Sequence[Pair], settings: EvaluationSettings, reporter: Reporter
+) -> Make:
     """A maker that has made an image already: the first one also compiles."""
-    make = maker(row, settings, reporter)
+    make = maker(candidate, settings, reporter)
     make(read_lr(todo[0].lr))
     return make
 

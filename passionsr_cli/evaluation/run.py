@@ -1,4 +1,4 @@
-"""One evaluation: pairs, rows, images, scores, means, files."""
+"""One evaluation: pairs, candidates, images, scores, means, files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from passionsr_cli import __version__
 from passionsr_cli.data.pairs import Dataset, Pair, find_dataset, finished_images, missing_images
 from passionsr_cli.errors import DataError, OutputError
-from passionsr_cli.evaluation.candidates import Row, plan_rows
+from passionsr_cli.evaluation.candidates import Candidate, plan_candidates
 from passionsr_cli.evaluation.generate import FACTOR, make_images, size_of
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
@@ -39,15 +39,15 @@ def evaluate(settings: EvaluationSettings | None = None, reporter: Reporter = SI
     """
     settings = settings or EvaluationSettings()
     evaluation = Evaluation(settings, reporter)
-    rows = plan_rows(settings)
-    evaluation.prepare(rows)
-    for row in rows:
-        evaluation.make(row)
-    return evaluation.finish([evaluation.score(row) for row in rows])
+    candidates = plan_candidates(settings)
+    evaluation.prepare(candidates)
+    for candidate in candidates:
+        evaluation.make(candidate)
+    return evaluation.finish([evaluation.score(candidate) for candidate in candidates])
 
 
 class Evaluation:
-    """A data set, metrics and a folder, ready for rows: one after the other, then all together."""
+    """A data set, metrics and a folder, ready for one candidate after the other, then for all."""
 
     def __init__(self, settings: EvaluationSettings, reporter: Reporter) -> None:
         self.settings, self.reporter = settings, reporter
@@ -57,37 +57,37 @@ class Evaluation:
         self.output = settings.output or Path(f"evaluation-{self.dataset.name.replace(',', '-')}")
         self.files: dict[str, dict[str, Path]] = {}
 
-    def prepare(self, rows: Sequence[Row]) -> None:
-        """Check what the rows need before any work, and open the metrics."""
+    def prepare(self, candidates: Sequence[Candidate]) -> None:
+        """Check what candidates need before any work, and open the metrics."""
         if self.output.exists() and not self.output.is_dir():
             raise OutputError(f"{self.output}: a file, but --output names a folder")
-        for row in rows:
-            self.files[row.name] = _check_sizes(row, self.dataset, self.pairs)
+        for candidate in candidates:
+            self.files[candidate.name] = _check_sizes(candidate, self.dataset, self.pairs)
         self.metrics = open_metrics(self.settings, self.processes, self.reporter)
 
-    def folder(self, row: str) -> RowFolder:
-        """The images and records of the row of this name."""
-        return RowFolder(self.output, row)
+    def folder(self, name: str) -> RowFolder:
+        """The images and records of the candidate of this name."""
+        return RowFolder(self.output, name)
 
-    def make(self, row: Row) -> None:
-        """Make the images of a row that are not there yet; finished ones are."""
-        if row.folder is not None:
+    def make(self, candidate: Candidate) -> None:
+        """Make the images of a candidate that are not there yet; finished ones are."""
+        if candidate.folder is not None:
             return
-        folder = self.folder(row.name)
-        make_images(row, self.pairs, folder, self.settings, self.processes, self.reporter)
-        self.files[row.name] = {pair.name: folder.image(pair.name) for pair in self.pairs}
+        folder = self.folder(candidate.name)
+        make_images(candidate, self.pairs, folder, self.settings, self.processes, self.reporter)
+        self.files[candidate.name] = {pair.name: folder.image(pair.name) for pair in self.pairs}
 
-    def score(self, row: Row) -> RowResult:
-        """Score the images of a row as far as they are not."""
-        folder, files = self.folder(row.name), self.files[row.name]
+    def score(self, candidate: Candidate) -> RowResult:
+        """Score the images of a candidate as far as they are not."""
+        folder, files = self.folder(candidate.name), self.files[candidate.name]
         work = [Scored(pair, files[pair.name]) for pair in self.pairs]
         share = self.processes.share(work)
-        score_images(share, folder, self.metrics, f"scoring {row.name}", self.reporter)
+        score_images(share, folder, self.metrics, f"scoring {candidate.name}", self.reporter)
         self.processes.wait()
         if self.processes.is_first:
             score_set(work, folder, self.metrics)
         self.processes.wait()
-        return _row(row, self.pairs, folder, self.metrics)
+        return _row(candidate, self.pairs, folder, self.metrics)
 
     def finish(self, rows: Sequence[RowResult]) -> Results:
         """All rows as one table, and its files."""
@@ -127,16 +127,16 @@ class Evaluation:
         )
 
 
-def _check_sizes(row: Row, dataset: Dataset, pairs: Sequence[Pair]) -> dict[str, Path]:
-    """The finished images of a row, if it has them. Sizes are compared by the files' headers."""
-    if row.folder is None:
+def _check_sizes(candidate: Candidate, dataset: Dataset, pairs: Sequence[Pair]) -> dict[str, Path]:
+    """The finished images of a candidate, if it has them; sizes are those of the files' headers."""
+    if candidate.folder is None:
         for pair in pairs:
             if not samples.is_sample(pair.lr):
                 (width, height), expected = size_of(pair.lr), size_of(pair.hr)
                 _same_size(pair.lr, (width * FACTOR, height * FACTOR), pair.hr, expected)
         return {}
-    found = finished_images(row.folder, dataset)
-    for lack in missing_images(found, row.folder, pairs):
+    found = finished_images(candidate.folder, dataset)
+    for lack in missing_images(found, candidate.folder, pairs):
         raise DataError(lack)
     for pair in pairs:
         if not samples.is_sample(pair.hr):
@@ -153,7 +153,9 @@ def _same_size(name: str, size: tuple[int, int], hr: str, expected: tuple[int, i
         )
 
 
-def _row(row: Row, pairs: Sequence[Pair], folder: RowFolder, metrics: Metrics) -> RowResult:
+def _row(
+    candidate: Candidate, pairs: Sequence[Pair], folder: RowFolder, metrics: Metrics
+) -> RowResult:
     images = []
     for pair in pairs:
         record = folder.read(pair.name)
@@ -162,30 +164,30 @@ def _row(row: Row, pairs: Sequence[Pair], folder: RowFolder, metrics: Metrics) -
             for scorer in metrics.of_images
             if scorer.fingerprint in record.scores
         }
-        # Who made finished images knows how long that took; a record may be of another row.
-        images.append(ImageResult(pair.name, scores, None if row.folder else record.seconds))
+        # Who made finished images knows how long that took; a record may be of another candidate.
+        images.append(ImageResult(pair.name, scores, None if candidate.folder else record.seconds))
     means = mean_scores(images, [scorer.metric.key for scorer in metrics.of_images])
     of_all = folder.read(OF_ALL).scores
     means |= {scorer.metric.key: of_all[scorer.fingerprint] for scorer in metrics.of_sets}
     seconds = [image.seconds for image in images if image.seconds is not None]
     return RowResult(
-        name=row.name,
-        kind=row.kind,
+        name=candidate.name,
+        kind=candidate.kind,
         metrics=means,
         missing=metrics.missing,
         seconds_per_image=statistics.median(seconds) if seconds else None,
-        model_bytes=_model_bytes(row),
-        fingerprint=None if row.source is None else row.source.fingerprint,
-        realism=row.realism,
+        model_bytes=_model_bytes(candidate),
+        fingerprint=None if candidate.artifact is None else candidate.artifact.fingerprint,
+        realism=candidate.realism,
         images=tuple(images),
     )
 
 
-def _model_bytes(row: Row) -> int | None:
-    if row.of_nncf and row.source is not None:
-        graphs = nncf_folder(row.source).glob("*.bin")
+def _model_bytes(candidate: Candidate) -> int | None:
+    if candidate.of_nncf and candidate.artifact is not None:
+        graphs = nncf_folder(candidate.artifact).glob("*.bin")
         # None where the cache cannot be written: the graphs are gone with the process.
         return sum(path.stat().st_size for path in graphs) or None
-    if row.source is None or row.source.entry is None:
+    if candidate.artifact is None:
         return None
-    return row.source.entry.tensors_file.bytes
+    return candidate.artifact.entry.tensors_file.bytes

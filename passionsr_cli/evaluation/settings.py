@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from passionsr_cli.config import Precision, Settings
+from passionsr_cli.config import Listed, Precision, Settings, listed
 from passionsr_cli.metrics.catalogue import Protocol, metrics_of
 from passionsr_cli.registry import ColorFix, Realism
 
 Baseline = Literal["bicubic", "lanczos", "nncf"]
+
+
+def _baselines(value: object) -> object:
+    return () if value == "none" else listed(value)
 
 
 class EvaluationSettings(Settings):
@@ -29,13 +33,13 @@ class EvaluationSettings(Settings):
     model: tuple[str, ...] = ()
     checkpoint: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
-    baseline: tuple[Baseline, ...] | None = None
-    metrics: tuple[str, ...] | None = Field(default=None, min_length=1)
+    baseline: Annotated[tuple[Baseline, ...] | None, BeforeValidator(_baselines)] = None
+    metrics: Annotated[tuple[str, ...] | None, Listed] = Field(default=None, min_length=1)
     metric_weights: Path | None = None
     protocol: Protocol = "osediff"
     strict: bool = False
     color_fix: ColorFix | None = None
-    realism: tuple[Realism, ...] | None = Field(default=None, min_length=1)
+    realism: Annotated[tuple[Realism, ...] | None, Listed] = Field(default=None, min_length=1)
     output: Path | None = None
     limit: PositiveInt | None = None
     published: bool = False

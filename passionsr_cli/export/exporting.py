@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.conversion.kernels import Ran
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format, find_format
-from passionsr_cli.inference.open import RELEASED_IS_SIMULATED, Source, source_named
+from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
@@ -82,16 +83,16 @@ def export(
     the model takes.
     """
     form = find_format(format, target)
-    source = source_named(name)
+    artifact = resolve(name)
     folder = output or Path(f"{Path(name).name}-{format}")
     if size is not None:
-        size = fitting_size(source.description, size, reporter)
-    return export_source(name, source, form, folder, size, reporter)
+        size = fitting_size(artifact.description, size, reporter)
+    return export_artifact(name, artifact, form, folder, size, reporter)
 
 
-def export_source(
+def export_artifact(
     name: str,
-    source: Source,
+    artifact: Artifact,
     form: Format,
     folder: Path,
     size_px: int | None,
@@ -103,7 +104,7 @@ def export_source(
     written does not compute what the definition does; nothing is left of it then.
     """
     started = time.perf_counter()
-    if source.simulated and form.name != "safetensors":
+    if artifact.simulated and form.name != "safetensors":
         raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
     if folder.exists():
         raise OutputError(f"{folder} exists already; choose another --output or delete it")
@@ -113,8 +114,8 @@ def export_source(
         # mkdtemp makes folders only their owner can enter; keep what the user's umask says.
         unfinished.chmod(folder.parent.stat().st_mode)
         try:
-            fidelity, ran = _write_and_compare(source, form, unfinished, size_px, reporter)
-            _describe(unfinished, name, source.description, form, size_px)
+            fidelity, ran = _write_and_compare(artifact, form, unfinished, size_px, reporter)
+            _describe(unfinished, name, artifact.description, form, size_px)
             size = sum(path.stat().st_size for path in unfinished.iterdir())
             seconds = time.perf_counter() - started
             report = ExportReport(
@@ -151,23 +152,23 @@ def fitting_size(description: ModelDescription, size_px: int, reporter: Reporter
 
 
 def _write_and_compare(
-    source: Source,
+    artifact: Artifact,
     form: Format,
     folder: Path,
     size_px: int | None,
     reporter: Reporter,
 ) -> tuple[Fidelity, Ran]:
-    model = source.load()
+    model = artifact.load()
     form.check(model)
     reporter.started(f"running the definition on {PHOTOGRAPH}")
     definition = define(model, size_px or DEFAULT_SIZE_PX)
     reporter.started(f"writing {form.name}, component by component")
-    form.write(model, source, folder, size_px)
+    form.write(model, artifact, folder, size_px)
     # The exported model gets the memory.
     del model
     gc.collect()
     reporter.started("running what was written")
-    executor = form.open(folder, source.description)
+    executor = form.open(folder, artifact.description)
     fidelity = definition.compare(executor)
     if not fidelity.sufficient:
         raise StoreError(

@@ -7,15 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from passionsr_cli.checkpoints.catalogue import read_checkpoint
-from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.inference.open import Source
-from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import MANIFEST_FILE, ModelDescription
-from passionsr_cli.store import CHECKPOINT, MODEL, kind_of, read_entry
 
 TENSORRT = "tensorrt"
 
@@ -31,7 +27,7 @@ class Format:
     name: str
     target: str | None
     check: Callable[[OneStepModel], None]
-    write: Callable[[OneStepModel, Source, Path, int | None], None]
+    write: Callable[[OneStepModel, Artifact, Path, int | None], None]
     open: Callable[[Path, ModelDescription], Executor]
 
 
@@ -87,10 +83,9 @@ def _safetensors(target: str | None) -> Format:
     return Format("safetensors", target, _nothing_to_check, _copy, _open_copy)
 
 
-def _copy(model: OneStepModel, source: Source, folder: Path, size_px: int | None) -> None:
+def _copy(model: OneStepModel, artifact: Artifact, folder: Path, size_px: int | None) -> None:
     """The store's own files: tensors packed to their bits, and the manifest that explains them."""
-    entry = source.entry
-    assert entry is not None
+    entry = artifact.entry
     shutil.copyfile(entry.tensors_path, folder / entry.tensors_path.name)
     shutil.copyfile(entry.folder / MANIFEST_FILE, folder / MANIFEST_FILE)
 
@@ -99,8 +94,4 @@ def _open_copy(folder: Path, description: ModelDescription) -> Executor:
     from passionsr_cli.inference.torch_executor import TorchExecutor
     from passionsr_cli.system.devices import accelerator
 
-    if kind_of(folder) == CHECKPOINT:
-        model = load_checkpoint(read_checkpoint(read_entry(folder, CHECKPOINT)))
-    else:
-        model = loading.load_entry(read_entry(folder, MODEL), description)
-    return TorchExecutor(model, accelerator("cpu", "fp32"))
+    return TorchExecutor(resolve(str(folder)).load(), accelerator("cpu", "fp32"))

@@ -25,6 +25,17 @@ class KnownModel:
     description: ModelDescription
     folder: Path | None
 
+    @property
+    def entry(self) -> Entry:
+        """The store entry of a present model."""
+        assert self.folder is not None
+        return read_entry(self.folder, MODEL)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of a present model's weights, as its manifest states it."""
+        return self.entry.tensors_file.sha256
+
 
 def known_models() -> list[KnownModel]:
     """Registered models, then those that were trained or added on this machine."""
@@ -75,14 +86,3 @@ def no_dial(what: str) -> ConfigError:
     return ConfigError(
         f"{what} has no dial for realism; models that have one: {', '.join(having) or 'none'}"
     )
-
-
-def entry_of(known: KnownModel) -> Entry:
-    """The store entry of a present model."""
-    assert known.folder is not None
-    return read_entry(known.folder, MODEL)
-
-
-def checksum(known: KnownModel) -> str:
-    """SHA-256 of a present model's weights, as its manifest states it."""
-    return entry_of(known).tensors_file.sha256

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.models.catalogue import entry_of, find_present
+from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import MODEL, Entry, write_entry
@@ -17,7 +17,7 @@ from passionsr_cli.store import MODEL, Entry, write_entry
 def load(name: str) -> OneStepModel:
     """A model with its weights in float32, ready to run, in channels-last layout."""
     known = find_present(name)
-    return load_entry(entry_of(known), known.description)
+    return load_entry(known.entry, known.description)
 
 
 def load_entry(entry: Entry, description: ModelDescription) -> OneStepModel:

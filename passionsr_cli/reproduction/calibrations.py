@@ -46,7 +46,7 @@ class Calibration:
         """The checkpoint, which is in the store; refused if it was made otherwise."""
         checkpoint = find_checkpoint(self.name)
         known = catalogue.find_present(self.settings.model)
-        if difference := _difference(checkpoint, catalogue.checksum(known), self.settings):
+        if difference := _difference(checkpoint, known.sha256, self.settings):
             raise StoreError(
                 f"the checkpoint '{self.name}' that is there {difference}; delete it with "
                 f"`passionsr checkpoints remove {self.name}`, or give these settings as a file "

@@ -13,7 +13,7 @@ from passionsr_cli.checkpoints.catalogue import Checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.pairs import find_dataset
 from passionsr_cli.errors import OutputError, PassionSRError
-from passionsr_cli.evaluation.candidates import Row, row_of_checkpoint, row_of_model
+from passionsr_cli.evaluation.candidates import Candidate, checkpoint_candidate, model_candidate
 from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.run import Evaluation
@@ -128,7 +128,7 @@ class _Reproduction:
         dataset = find_dataset(settings.dataset, settings.data_root)
         self.folder = _output_folder(settings, self.whose, dataset.name)
         self.evaluated = settings.evaluation(definition.protocol, self.folder)
-        self.model = row_of_model(settings.model, self.evaluated)
+        self.model = model_candidate(settings.model, self.evaluated)
         settings_from(settings.config, CalibrationSettings)
         self.evaluation = Evaluation(self.evaluated, reporter)
         self.published = published_table(definition.published)
@@ -159,14 +159,14 @@ class _Reproduction:
             if calibration.state != "there":
                 self.make(calibration, self.reporter)
             manifest = calibration.found().manifest
-            values = self._evaluate(row_of_checkpoint(name, self.evaluated))
+            values = self._evaluate(checkpoint_candidate(name, self.evaluated))
         except PassionSRError as error:
             return unfinished_line(row, self.whose, self.columns, name, str(error))
         values["hours"] = manifest.seconds / 3600
         values["memory_gb"] = manifest.peak_memory_bytes / 1e9
         return our_line(row, self.whose, self.columns, values, name)
 
-    def _evaluate(self, row: Row) -> dict[str, float]:
+    def _evaluate(self, row: Candidate) -> dict[str, float]:
         """The metrics of a row, and its PSNR to full precision unless it is that."""
         self.evaluation.make(row)
         found = self.evaluation.score(row)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import PositiveInt
 
-from passionsr_cli.config import Precision, Settings
+from passionsr_cli.config import Listed, Precision, Settings
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.metrics.catalogue import Protocol
 from passionsr_cli.registry import EMBEDDED_MODEL
@@ -30,7 +30,7 @@ class ReproductionSettings(Settings):
     only: tuple[str, ...] = ()
     config: str | None = None
     images: Path | None = None
-    metrics: tuple[str, ...] | None = None
+    metrics: Annotated[tuple[str, ...] | None, Listed] = None
     metric_weights: Path | None = None
     limit: PositiveInt | None = None
     output: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.models.catalogue import KnownModel, entry_of
+from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.loading import load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import rates
@@ -44,7 +44,7 @@ def moved(known: KnownModel, timestep: int) -> OneStepModel:
     second term has to be learned.
     """
     description = known.description
-    model = load_entry(entry_of(known), described_at(description, timestep))
+    model = load_entry(known.entry, described_at(description, timestep))
     alpha, sigma = rates(description)
     factor = (sigma * model.signal_rate) / (alpha * model.noise_rate)
     for parameter in model.unet.conv_out.parameters():

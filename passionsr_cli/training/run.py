@@ -13,7 +13,7 @@ from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.planning import find_images
-from passionsr_cli.models.catalogue import checksum, find_present
+from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.loading import save
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription, model_names
@@ -96,7 +96,7 @@ def retrain(
             "made_from": {
                 "model": {
                     "name": known.name,
-                    "sha256": checksum(known),
+                    "sha256": known.sha256,
                     "timestep": known.description.timestep,
                 }
             },

@@ -23,7 +23,7 @@ from passionsr_cli import methods
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
-from passionsr_cli.models.catalogue import KnownModel, entry_of, find_present
+from passionsr_cli.models.catalogue import KnownModel, find_present
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.loading import load, load_entry
@@ -142,7 +142,7 @@ class _Meter:
     def row(self, known: KnownModel, timestep: int) -> SweepRow:
         """A model at one timestep: in full precision, then quantized."""
         description = described_at(known.description, timestep)
-        model = load_entry(entry_of(known), description).to(self.accelerator.device)
+        model = load_entry(known.entry, description).to(self.accelerator.device)
         low = [self._run(model, (ENCODER,), x) for x in self._inputs()]
         high = [self._run(model, (UNET,), z) for z in low]
         images = [self._run(model, (DECODER,), z) for z in high]

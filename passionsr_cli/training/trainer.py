@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Batch, Objective, Stage, Stateful, cosine
-from passionsr_cli.models.catalogue import entry_of, find_present
+from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.components import component_of
 from passionsr_cli.models.loading import load_entry
 from passionsr_cli.models.one_step import OneStepModel
@@ -63,7 +63,7 @@ class Trainer:
         """The model before its first step."""
         settings = self.settings
         if settings.start_from is not None:
-            return load_entry(entry_of(find_present(settings.start_from)), settings.model)
+            return load_entry(find_present(settings.start_from).entry, settings.model)
         model = OneStepModel(settings.model)
         start_as_interpolator(model)
         return model

@@ -6,17 +6,20 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
+from passionsr_cli.checkpoints.catalogue import check_origin
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.planning import Job, Present, Refused
 from passionsr_cli.imaging.sizing import TargetSize
-from passionsr_cli.inference.open import Source, open_executor, source_of
+from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models.catalogue import check_dial
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
+from passionsr_cli.store import CHECKPOINT, MODEL
 from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.memory import free_bytes
@@ -79,22 +82,31 @@ def open_upscaler(
 
     Of several GPUs each of the processes takes another.
     """
-    source = source_for(settings)
+    artifact = artifact_for(settings)
     device = settings.device
     if processes is not None:
         device = processes.device(choose_device(device))
-    executor = open_executor(source, settings.backend, device, settings.precision, reporter)
+    executor = open_executor(artifact, settings.backend, device, settings.precision, reporter)
     return TiledUpscaler(
         executor, settings.tile, settings.overlap, settings.color_fix, reporter, settings.realism
     )
 
 
-def source_for(settings: UpscaleSettings) -> Source:
-    """The model or checkpoint that the settings name. Raises `ConfigError` if they set a dial that
-    it does not have."""
-    source = source_of(settings.model, checkpoint_for(settings))
-    check_dial(source.description, settings.realism)
-    return source
+def artifact_for(settings: UpscaleSettings) -> Artifact:
+    """The model or checkpoint that the settings name.
+
+    Raises `ModelError` for a checkpoint of another model than they name, `ConfigError` if they set
+    a dial that it does not have.
+    """
+    checkpoint = checkpoint_for(settings)
+    if checkpoint is None:
+        artifact = resolve(settings.model or EMBEDDED_MODEL, MODEL)
+    else:
+        artifact = resolve(checkpoint, CHECKPOINT)
+        if settings.model is not None:
+            check_origin(checkpoint, settings.model)
+    check_dial(artifact.description, settings.realism)
+    return artifact
 
 
 def checkpoint_for(settings: UpscaleSettings) -> str | None:

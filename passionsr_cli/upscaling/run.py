@@ -15,18 +15,18 @@ from functools import partial
 from pathlib import Path
 
 from passionsr_cli import __version__
+from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
 from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.made_by import image_code
-from passionsr_cli.inference.open import Source
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling.images import (
     Outcome,
+    artifact_for,
     open_upscaler,
-    source_for,
     upscale_job,
     without_work,
 )
@@ -86,16 +86,16 @@ def upscale(
 
 def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     """The images that `inputs` name, and where an interrupted run over them had come to."""
-    source = source_for(settings)
+    artifact = artifact_for(settings)
     root = _common_folder(inputs, settings)
-    journal = None if root is None else Journal(root, _fingerprint(source, settings))
+    journal = None if root is None else Journal(root, _fingerprint(artifact, settings))
 
     def keep(image: str, output: Path) -> bool:
         return settings.skip_existing or (journal is not None and journal.holds(image, output))
 
-    scale = TargetSize.of(settings).label(source.description.upscale_factor)
+    scale = TargetSize.of(settings).label(artifact.description.upscale_factor)
     naming = Naming(
-        settings.name.replace("{scale}", scale).replace("{model}", source.description.name),
+        settings.name.replace("{scale}", scale).replace("{model}", artifact.description.name),
         settings.recursive,
         settings.overwrite,
         keep,
@@ -112,10 +112,10 @@ def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | N
     return Path(inputs[0]) if len(inputs) == 1 and os.path.isdir(inputs[0]) else None
 
 
-def _fingerprint(source: Source, settings: UpscaleSettings) -> str:
+def _fingerprint(artifact: Artifact, settings: UpscaleSettings) -> str:
     """Another one wherever results would be others."""
     made_by = {
-        "weights": source.fingerprint,
+        "weights": artifact.fingerprint,
         "version": __version__,
         "code": image_code("upscaling"),
         "settings": settings.model_dump(mode="json", exclude=NOT_OF_THE_IMAGE),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.evaluation.candidates import plan_rows
+from passionsr_cli.evaluation.candidates import plan_candidates
 from passionsr_cli.evaluation.settings import EvaluationSettings
 
 
@@ -14,7 +14,7 @@ def test_images_of_other_code_are_others(
     settings = EvaluationSettings(model=(str(tiny_folder),), baseline=("bicubic",))
 
     def fingerprints() -> list[str]:
-        return [row.fingerprint for row in plan_rows(settings)]
+        return [row.fingerprint for row in plan_candidates(settings)]
 
     before = fingerprints()
     assert len(set(before)) == 2

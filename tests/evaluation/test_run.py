@@ -18,10 +18,11 @@ import torch
 from PIL import Image
 
 from passionsr_cli import api
+from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.conversion import nncf_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.errors import ConfigError, DataError, DeviceError, ImageError, MetricError
-from passionsr_cli.evaluation import generate
+from passionsr_cli.evaluation import candidates, generate
 from passionsr_cli.evaluation.results import Results
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.inference import open as opening
@@ -31,6 +32,7 @@ from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import NO_DETAILS, Silent
+from passionsr_cli.store import MODEL
 
 NAMES = ("a", "b", "c")
 
@@ -98,7 +100,7 @@ def test_rows_of_all_kinds_stand_in_one_table(
     tiny, bicubic, _ = first.rows
     manifest = json.loads((tiny_folder / "manifest.json").read_text())
     assert tiny.model_bytes == manifest["tensors"]["bytes"]
-    assert tiny.fingerprint == opening.source_of(str(tiny_folder), None).fingerprint
+    assert tiny.fingerprint == resolve(str(tiny_folder), MODEL).fingerprint
     assert tiny.seconds_per_image is not None
     assert tiny.seconds_per_image > 0
     assert (bicubic.model_bytes, again.rows[0].seconds_per_image) == (None, None)
@@ -193,7 +195,7 @@ def test_another_low_resolution_image_is_upscaled_again(
 def test_finished_images_need_no_model(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room, name in ((generate, "maker"), (opening, "source_of"), (OneStepModel, "__init__")):
+    for room, name in ((generate, "maker"), (candidates, "resolve"), (OneStepModel, "__init__")):
         monkeypatch.setattr(room, name, lambda *args, **kwargs: pytest.fail("a model was touched"))
     found = _evaluate(data, tmp_path / "out", images=[data / "test_HR"], metrics=["psnr"])
     # pyiqa's PSNR of an image to itself.

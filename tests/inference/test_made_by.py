@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 import passionsr_cli
+from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.inference import made_by
-from passionsr_cli.inference.open import nncf_folder, source_of
+from passionsr_cli.inference.open import nncf_folder
+from passionsr_cli.store import MODEL
 
 PACKAGE = Path(passionsr_cli.__file__).parent
 # Nothing that is computed depends on these: errors, files and memory, names of settings.
@@ -36,7 +38,7 @@ def test_every_place_exists() -> None:
 
 
 def test_other_code_means_other_graphs(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = source_of(str(tiny_folder), None)
+    source = resolve(str(tiny_folder), MODEL)
     monkeypatch.setattr("passionsr_cli.inference.open.version", lambda package: "1")
     before = nncf_folder(source)
     assert nncf_folder(source) == before

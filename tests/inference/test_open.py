@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.errors import ConfigError, DeviceError
-from passionsr_cli.inference.open import open_executor, source_of
+from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
+from passionsr_cli.store import CHECKPOINT, MODEL
 
 
 def test_a_cpu_runs_openvino_unless_told_otherwise(tiny_folder: Path) -> None:
-    source = source_of(str(tiny_folder), None)
+    source = resolve(str(tiny_folder), MODEL)
     assert open_executor(source, "auto", "cpu", "fp32", SILENT).backend == "openvino"
     assert open_executor(source, "openvino", "auto", "fp32", SILENT).device == "cpu"
     assert open_executor(source, "torch", "cpu", "fp32", SILENT).backend == "torch"
@@ -27,12 +29,12 @@ def test_the_same_weights_at_another_timestep_are_another_model(
     """Converted graphs, which are kept by fingerprint, hold the timestep as a constant."""
     tiny_model.description = tiny_model.description.model_copy(update={"timestep": 7})
     save(tmp_path / "other", tiny_model, {})
-    sources = [source_of(str(folder), None) for folder in (tiny_folder, tmp_path / "other")]
+    sources = [resolve(str(folder), MODEL) for folder in (tiny_folder, tmp_path / "other")]
     assert sources[0].fingerprint != sources[1].fingerprint
 
 
 def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = source_of(str(tiny_folder), None)
+    source = resolve(str(tiny_folder), MODEL)
     with pytest.raises(ConfigError, match="unknown backend 'tflite'; use auto, torch or openvino"):
         open_executor(source, "tflite", "cpu", "fp32", SILENT)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -45,7 +47,7 @@ def test_without_openvino_torch_does_the_work(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    source, notes = source_of(str(tiny_folder), None), Notes()
+    source, notes = resolve(str(tiny_folder), MODEL), Notes()
     assert open_executor(source, "auto", "cpu", "fp32", notes).backend == "torch"
     assert "torch does the work" in notes.texts[0]
     with pytest.raises(DeviceError, match="pip install --upgrade openvino"):
@@ -55,7 +57,7 @@ def test_without_openvino_torch_does_the_work(
 def test_graphs_for_cpus_that_saturate_are_others(
     calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, image = source_of(None, calibrate("w8a8")), torch.rand(1, 3, 32, 32).numpy()
+    source, image = resolve(calibrate("w8a8"), CHECKPOINT), torch.rand(1, 3, 32, 32).numpy()
     ran = []
     for saturating in (True, False):
         monkeypatch.setattr(

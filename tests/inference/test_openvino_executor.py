@@ -11,13 +11,15 @@ import pytest
 import torch
 from integers import on_integers_as_far_as_exact
 
+from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
-from passionsr_cli.inference.open import Source, open_executor, source_of
+from passionsr_cli.inference.open import Source, open_executor
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
+from passionsr_cli.store import CHECKPOINT, MODEL
 
 
 def _random(*shape: int) -> Array:
@@ -33,7 +35,7 @@ def _executor(source: Source, folder: Path, notes: Notes) -> OpenVINOExecutor:
 def test_quantized_layers_run_on_integers(
     calibrate: Callable[..., str], bits: str, tmp_path: Path
 ) -> None:
-    source = source_of(None, calibrate(bits))
+    source = resolve(calibrate(bits), CHECKPOINT)
     executor = _executor(source, tmp_path / "graphs", [])
     image = _random(1, 3, 32, 32)
     result = executor.decode(executor.restore_latent(image))
@@ -64,7 +66,7 @@ def test_what_would_overflow_is_computed_in_floats(
     calibrate: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("passionsr_cli.inference.arithmetic.products_saturate", lambda: True)
-    source, notes = source_of(None, calibrate("w8a8")), Notes()
+    source, notes = resolve(calibrate("w8a8"), CHECKPOINT), Notes()
     image = _random(1, 3, 32, 32)
     executor = _executor(source, tmp_path / "graphs", notes)
     latent = executor.restore_latent(image)
@@ -86,7 +88,7 @@ def test_what_would_overflow_is_computed_in_floats(
 
 
 def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Path) -> None:
-    source = source_of(str(tiny_folder), None)
+    source = resolve(str(tiny_folder), MODEL)
     executor = _executor(source, tmp_path / "graphs", [])
     definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     image = _random(2, 3, 32, 48)
@@ -97,7 +99,7 @@ def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Pat
 
 
 def test_a_dial_is_turned_behind_the_graphs(dial_folder: Path, tmp_path: Path) -> None:
-    source = source_of(str(dial_folder), None)
+    source = resolve(str(dial_folder), MODEL)
     executor = _executor(source, tmp_path / "graphs", [])
     definition = source.load()
     image = torch.rand(1, 3, 32, 48, generator=torch.manual_seed(0))
@@ -115,7 +117,7 @@ def test_a_dial_is_turned_behind_the_graphs(dial_folder: Path, tmp_path: Path) -
 def test_a_dial_leaves_the_integers_as_they_are(
     calibrate: Callable[..., str], dial_folder: Path, tmp_path: Path
 ) -> None:
-    source = source_of(None, calibrate("w4a6", model=str(dial_folder)))
+    source = resolve(calibrate("w4a6", model=str(dial_folder)), CHECKPOINT)
     executor = _executor(source, tmp_path / "graphs", [])
     image = _random(1, 3, 32, 32)
     faithful, between, natural = (executor.restore_latent(image, r) for r in (0, 0.3, 1))
@@ -130,7 +132,7 @@ def _must_not_load() -> OneStepModel:
 
 
 def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path: Path) -> None:
-    source, notes = source_of(None, calibrate("w6a6")), Notes()
+    source, notes = resolve(calibrate("w6a6"), CHECKPOINT), Notes()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     first = _executor(source, folder, notes)
     latent = first.restore_latent(image)
@@ -148,7 +150,7 @@ def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path
 def test_a_damaged_cache_is_made_again(
     tiny_folder: Path, tmp_path: Path, file: str, damage: str
 ) -> None:
-    source, notes = source_of(str(tiny_folder), None), Notes()
+    source, notes = resolve(str(tiny_folder), MODEL), Notes()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     latent = _executor(source, folder, notes).restore_latent(image)
     if damage == "cut":
@@ -164,7 +166,7 @@ def test_a_damaged_cache_is_made_again(
 
 
 def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, tmp_path: Path) -> None:
-    source, notes = source_of(str(tiny_folder), None), Notes()
+    source, notes = resolve(str(tiny_folder), MODEL), Notes()
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     latent = _executor(source, folder, notes).restore_latent(image)
     for path in (folder / "compiled").glob("*.blob"):
@@ -179,7 +181,7 @@ def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, tmp_path:
 
 
 def test_few_sizes_stay_on_disk(tiny_folder: Path, tmp_path: Path) -> None:
-    executor = _executor(source_of(str(tiny_folder), None), tmp_path / "graphs", [])
+    executor = _executor(resolve(str(tiny_folder), MODEL), tmp_path / "graphs", [])
     for side in range(KEPT_SIZES + 2):
         executor.decode(_random(1, 4, 4, 4 + 2 * side))
     names = [path.name for path in (tmp_path / "graphs" / "compiled").iterdir()]
@@ -190,7 +192,7 @@ def test_few_sizes_stay_on_disk(tiny_folder: Path, tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_done_without(tiny_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     notes = Notes()
-    executor = _executor(source_of(str(tiny_folder), None), tmp_path / "file" / "graphs", notes)
+    executor = _executor(resolve(str(tiny_folder), MODEL), tmp_path / "file" / "graphs", notes)
     assert executor.restore_latent(_random(1, 3, 16, 16)).shape == (1, 4, 4, 4)
     assert "cannot cache under" in notes.texts[-1]
 
@@ -199,12 +201,12 @@ _SEVERAL_EXECUTORS = """
 import gc, signal, sys
 import numpy as np
 from pathlib import Path
-from passionsr_cli.inference.open import source_of
+from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.inference.graph_cache import GraphCache
 from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 from passionsr_cli.progress import SILENT
 
-source = source_of(sys.argv[1], None)
+source = resolve(sys.argv[1])
 executors = []
 for number in range(3):
     graphs = GraphCache(Path(sys.argv[2]), source.load, SILENT)

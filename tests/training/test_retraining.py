@@ -73,7 +73,7 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     made_from = entry.manifest["made_from"]["model"]
     assert made_from == {
         "name": str(tiny_folder),
-        "sha256": catalogue.checksum(catalogue.find(str(tiny_folder))),
+        "sha256": catalogue.find(str(tiny_folder)).sha256,
         "timestep": 199,
     }
     assert entry.manifest["retraining"]["lora_rank"] == 2

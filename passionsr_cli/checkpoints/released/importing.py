@@ -72,7 +72,7 @@ def import_checkpoint(
         created=created_now(),
         model=Origin(
             name=model,
-            sha256=catalogue.checksum(known),
+            sha256=known.sha256,
             parameters=parameters,
             description=known.description,
         ),

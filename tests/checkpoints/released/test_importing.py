@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints import catalogue
+from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.released import importing
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
@@ -25,12 +26,12 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.cli.app import app
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.inference.open import open_executor, source_of
+from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
 from passionsr_cli.quantization.convert import find_layers, quantized_layers
 from passionsr_cli.quantization.schemes import ATTENTION
-from passionsr_cli.store import Store
+from passionsr_cli.store import CHECKPOINT, Store
 
 BITS = 6
 TOKENS = 16  # of the tiny UNet's attention in a result of 32 pixels
@@ -266,7 +267,7 @@ def test_released_numerics_are_simulated_by_torch(
     tiny_folder: Path, files: list[Path], config: Path
 ) -> None:
     import_checkpoint(files, config, str(tiny_folder), "x", "released")
-    source, notes = source_of(None, "x"), Notes()
+    source, notes = resolve("x", CHECKPOINT), Notes()
     assert open_executor(source, "auto", "cpu", "auto", notes).backend == "torch"
     assert "torch simulates it" in notes.texts[0]
     with pytest.raises(ConfigError, match="use --backend torch"):

@@ -1,0 +1,58 @@
+"""Models and checkpoints by name and by folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.errors import ModelError, PassionSRError, StoreError
+from passionsr_cli.registry import EMBEDDED_MODEL
+from passionsr_cli.store import CHECKPOINT, MODEL
+
+
+def test_names_and_folders_are_found(calibrate: Callable[..., str], tiny_folder: Path) -> None:
+    name = calibrate("w8a8")
+    model, checkpoint = resolve(str(tiny_folder)), resolve(name)
+    assert (model.quantized, model.entry.folder) == (False, tiny_folder)
+    assert (checkpoint.quantized, checkpoint.entry.name) == (True, name)
+    assert not checkpoint.simulated
+    assert checkpoint.description == model.description
+    assert resolve(str(checkpoint.entry.folder)).fingerprint == checkpoint.fingerprint
+    assert resolve(EMBEDDED_MODEL).description.name == EMBEDDED_MODEL
+
+
+def test_what_is_found_can_be_loaded(calibrate: Callable[..., str], tiny_folder: Path) -> None:
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        one, other = (resolve(name).load()(image) for name in (str(tiny_folder), calibrate("w8a8")))
+    assert 0 < float((one - other).abs().mean()) < 0.05
+
+
+def test_a_checkpoint_goes_before_a_model_of_its_name(
+    calibrate: Callable[..., str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = calibrate("w8a8")
+    monkeypatch.chdir(tiny_folder.parent)
+    shutil.copytree(tiny_folder, name)
+    assert resolve(name).quantized
+    assert not resolve(name, MODEL).quantized
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (None, StoreError, "there is no checkpoint or model 'nobody'; checkpoints: mini-w8a8"),
+        (MODEL, ModelError, "unknown model 'nobody'"),
+        (CHECKPOINT, StoreError, "no checkpoint named 'nobody'"),
+    ],
+)
+def test_what_is_not_here_is_refused(
+    kind: str | None, error: type[PassionSRError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        resolve("nobody", kind)
