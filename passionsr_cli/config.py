@@ -28,6 +28,15 @@ PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "
 
 KERNEL_KINDS = {"isotropic": 0.45, "anisotropic": 0.25, "generalized": 0.12}
 KERNEL_KINDS |= {"plateau": 0.06, "disk": 0.08, "motion": 0.04}
+# Those of PassionSR, and what reads the image and the latents, the only way into the network.
+EIGHT_BIT_LAYERS = (
+    *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
+    *("vae.quant_conv", "vae.post_quant_conv"),
+    *("vae.encoder.conv_in", "vae.encoder.conv_out"),
+    *("vae.decoder.conv_in", "vae.decoder.conv_out"),
+)
+# PassionSR's own, which the preset `published-exceptions` names.
+PUBLISHED_EIGHT_BIT_LAYERS = tuple(name for name in EIGHT_BIT_LAYERS if "conv_in" not in name)
 FEWEST_BITS, MOST_BITS = 2, 8
 FLOAT_BITS = 16
 
@@ -164,12 +173,7 @@ class CalibrationSettings(Settings):
     method_settings: dict[str, dict[str, Any]] = {}
     unet: Bits = "w8a8"
     vae: Bits = "w8a8"
-    eight_bit_layers: tuple[str, ...] = (
-        *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
-        *("vae.quant_conv", "vae.post_quant_conv"),
-        *("vae.encoder.conv_in", "vae.encoder.conv_out"),
-        *("vae.decoder.conv_in", "vae.decoder.conv_out"),
-    )
+    eight_bit_layers: tuple[str, ...] = EIGHT_BIT_LAYERS
     float_layers: tuple[str, ...] = ()
     weights: Literal["auto", "symmetric", "asymmetric"] = "auto"
     weight_grids: Literal["channel", "tensor"] = "channel"

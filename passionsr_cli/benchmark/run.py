@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -55,7 +54,7 @@ def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT
     settings = settings or BenchmarkSettings()
     description = _description(settings)
     cases = plan(settings)
-    unit_px = math.lcm(description.size_multiple_px, description.upscale_factor)
+    unit_px = description.unit_px
     size = -(-settings.size // unit_px) * unit_px
     if size != settings.size:
         reporter.note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")

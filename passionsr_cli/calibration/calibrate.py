@@ -34,7 +34,7 @@ from passionsr_cli.registry import EMBEDDED_CHECKPOINT
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
-from passionsr_cli.system.memory import process_peak_bytes
+from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
 from passionsr_cli.system.paths import home
 
 # What may differ when a run is taken up again: where it runs, and rates that made it diverge.
@@ -180,7 +180,6 @@ def _clear_errors() -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         raise StoreError(f"cannot write under {home()}: {error}; make room and --resume") from error
     except (MemoryError, RuntimeError) as error:
-        # On a CPU torch has no error class of its own for this.
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise DeviceError(f"out of memory: {preflight.ADVICE}; then --resume") from error

@@ -28,6 +28,7 @@ from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.fitting.loop import Batch, write_state
 from passionsr_cli.methods.stages import Method, Stage
+from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
@@ -288,8 +289,7 @@ class Calibration:
         values = []
         for number in range(min(COMPARED_IMAGES, len(self.images))):
             wanted = targets([number]).clamp(0, 1)
-            error = (rest(read([number])).clamp(0, 1) - wanted).square().mean()
-            values.append(float(-10 * error.log10()))
+            values.append(psnr(rest(read([number])).clamp(0, 1), wanted))
         mean = sum(values) / len(values)
         return mean if math.isfinite(mean) else None
 

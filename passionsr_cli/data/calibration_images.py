@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,7 @@ def gather(settings: CalibrationSettings, description: ModelDescription) -> Cali
     their border where they are smaller than a crop.
     """
     factor = description.upscale_factor
-    unit_px = math.lcm(description.size_multiple_px, factor)
+    unit_px = description.unit_px
     if settings.crop_px % unit_px:
         raise ConfigError(f"crop_px must be a multiple of {unit_px}, found {settings.crop_px}")
     if settings.images is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -142,7 +141,7 @@ def export_artifact(
 
 def fitting_size(description: ModelDescription, size_px: int, reporter: Reporter) -> int:
     """`size_px`, or the next size the model can take, of which `reporter` then hears."""
-    unit = math.lcm(description.size_multiple_px, description.upscale_factor)
+    unit = description.unit_px
     if size_px <= 0:
         raise ConfigError(f"a size of {size_px} px cannot be; use a multiple of {unit}")
     fitting = -(-size_px // unit) * unit

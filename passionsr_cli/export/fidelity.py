@@ -18,6 +18,7 @@ from passionsr_cli.imaging.resampling import pad_reflecting
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
+from passionsr_cli.metrics.psnr import decibels
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
@@ -145,4 +146,4 @@ def upscaled(executor: Executor, photograph: Array, realism: float | None = None
 def psnr(first: Array, second: Array) -> float | None:
     """PSNR in dB of images in [0, 1]; None if they are equal."""
     error = float(np.mean((first.astype(np.float64) - second) ** 2))
-    return None if error == 0 else -10 * math.log10(error)
+    return None if error == 0 else decibels(error)

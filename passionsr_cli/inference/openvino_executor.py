@@ -20,7 +20,7 @@ from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.system.memory import process_peak_bytes
+from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
 
 UNSAID = "OpenVINO does not say how it runs"
 OVERFLOWS = "its sums of 8-bit products would overflow on this CPU"
@@ -101,7 +101,7 @@ class OpenVINOExecutor:
         try:
             request.infer([np.ascontiguousarray(x)])
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "alloc" not in str(error).lower():
+            if not is_out_of_memory(error):
                 raise
             raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
         # The request's own memory is written again by its next run.

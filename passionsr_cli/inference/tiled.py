@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ class TiledUpscaler:
         self.color_fix = color_fix or executor.description.color_fix
         self.latent_factor = executor.description.latent_factor
         # Tiles begin where both an LR pixel and a latent pixel begin, and halve evenly.
-        self.unit_px = math.lcm(executor.description.size_multiple_px, self.factor)
+        self.unit_px = executor.description.unit_px
         self._wanted_overlap_px, self._reporter = overlap_px, reporter
         free = free_bytes(executor.device)
         if tile_px == "auto":

@@ -17,7 +17,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.system.devices import precision_name
-from passionsr_cli.system.memory import process_peak_bytes
+from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -92,7 +92,6 @@ def _memory_advice() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On a CPU torch has no error class of its own for this.
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlparse
 
-from passionsr_cli.errors import MetricError
+from passionsr_cli.errors import DamagedDownloadError, DownloadError, MetricError
 from passionsr_cli.metrics.catalogue import Metric, PackagedFile, WeightsFile
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system.downloads import download
 from passionsr_cli.system.files import sha256_of
 
-TIMEOUT_SECONDS = 20
 Files = dict[WeightsFile | PackagedFile, Path]
 
 
@@ -33,7 +30,7 @@ class WeightsFinder:
     ) -> None:
         if folder is not None and not folder.is_dir():
             raise MetricError(f"{folder}: no such folder; --metric-weights names one with weights")
-        self.folder, self._note, self._downloads = folder, reporter.note, downloads
+        self.folder, self._reporter, self._downloads = folder, reporter, downloads
         self._unreachable: dict[str, str] = {}
 
     def find(self, metric: Metric) -> Files:
@@ -63,14 +60,14 @@ class WeightsFinder:
             )
         host = urlparse(file.url).netloc
         if host not in self._unreachable:
-            self._note(f"downloading {file.name} from {host}")
+            self._reporter.note(f"downloading {file.name} from {host}")
             try:
-                _fetch(file, target)
+                download(file.url, target, self._reporter, file.sha256)
                 return
-            except (OSError, RuntimeError) as error:
-                # torch raises RuntimeError for a wrong checksum, which says nothing of the host.
-                if isinstance(error, RuntimeError):
-                    raise MetricError(f"{file.name} cannot be downloaded: {error}") from error
+            except DamagedDownloadError as error:
+                # Which says nothing of the host.
+                raise MetricError(f"{file.name} cannot be downloaded: {error}") from error
+            except (DownloadError, OSError) as error:
                 self._unreachable[host] = str(error)
         reason = self._unreachable[host]
         raise MetricError(
@@ -108,25 +105,3 @@ def _checked(path: Path, file: WeightsFile | PackagedFile) -> Path:
             f"get it again from {file.url}"
         )
     return path
-
-
-def _fetch(file: WeightsFile, target: Path) -> None:
-    import torch
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _patience(TIMEOUT_SECONDS):
-        # Writes beside the target, compares the checksum, then renames.
-        torch.hub.download_url_to_file(
-            file.url, str(target), hash_prefix=file.sha256 or None, progress=False
-        )
-
-
-@contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """A connection that says nothing for so long fails."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -9,6 +9,7 @@ import numpy as np
 
 from passionsr_cli.evaluation.records import RowFolder
 from passionsr_cli.imaging.files import read_picture
+from passionsr_cli.metrics.psnr import decibels
 
 # 100 dB, for images that are the same.
 SMALLEST_ERROR = 1e-10
@@ -28,6 +29,6 @@ def _psnr(row: RowFolder, full: RowFolder, name: str) -> float:
     if key not in record.scores:
         image, wanted = (read_picture(folder.image(name)).rgb for folder in (row, full))
         error = float(np.square((image - wanted).astype(np.float64)).mean())
-        record.scores[key] = -10 * math.log10(max(error, SMALLEST_ERROR))
+        record.scores[key] = decibels(max(error, SMALLEST_ERROR))
         row.write(name, record)
     return record.scores[key]

@@ -8,6 +8,14 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: torch, on a CPU, and OpenVINO have no class of
+    their own for it."""
+    text = str(error).lower()
+    said = "memory" in text or "alloc" in text
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
+
+
 def process_peak_bytes() -> int:
     """The largest resident size this process has had."""
     if sys.platform == "linux":

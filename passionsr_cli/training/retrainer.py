@@ -15,6 +15,7 @@ from torch import Tensor
 from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.fitting.loop import Batch, Objective, Stage, cosine
+from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, component_of
@@ -212,7 +213,7 @@ class Retrainer:
             ]
             errors.append(float(relative_error(latents[0], latents[1])))
             images = [self.teacher.decode(latent).clamp(0, 1) for latent in latents]
-            values.append(float(-10 * F.mse_loss(images[0], images[1]).log10()))
+            values.append(psnr(images[0], images[1]))
         mean = sum(errors) / len(errors), sum(values) / len(values)
         row = Agreement(stage, step, self.record.minutes(), loss, *mean)
         self.record.rows.append(row)

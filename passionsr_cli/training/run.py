@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 
@@ -133,7 +132,7 @@ def _photographs(photos: Path | None) -> Photographs:
 
 def _check_sizes(settings: RetrainingSettings, description: ModelDescription) -> None:
     """Refuse crops that the model does not take."""
-    unit_px = math.lcm(description.size_multiple_px, description.upscale_factor)
+    unit_px = description.unit_px
     for stage in settings.stages:
         if stage.crop_px % unit_px:
             raise ConfigError(

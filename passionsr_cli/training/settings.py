@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import (
@@ -94,7 +93,7 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _stages_fit_the_model(self) -> TrainingSettings:
-        unit_px = math.lcm(self.model.size_multiple_px, self.model.upscale_factor)
+        unit_px = self.model.unit_px
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, found {', '.join(names)}")

@@ -23,6 +23,7 @@ from passionsr_cli import methods
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
+from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.catalogue import KnownModel, find_present
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
@@ -167,7 +168,7 @@ class _Meter:
             _distance([z / alpha for z in self.low], self.high),
             _distance(alone, high),
             _distance(together, high),
-            sum(map(_psnr, results, images)) / len(images),
+            sum(map(_image_psnr, results, images)) / len(images),
         )
 
     @torch.no_grad()
@@ -182,8 +183,8 @@ def _distance(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     return float((sum(squares) / len(squares)) ** 0.5)
 
 
-def _psnr(image: Tensor, reference: Tensor) -> float:
-    return float(-10 * F.mse_loss(image.clamp(0, 1), reference.clamp(0, 1)).log10())
+def _image_psnr(image: Tensor, reference: Tensor) -> float:
+    return psnr(image.clamp(0, 1), reference.clamp(0, 1))
 
 
 def _fit(pairs: Sequence[tuple[float, float]]) -> float:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
-from torch import Tensor
 
 from passionsr_cli.data.photographs import CropBatches
+from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.training.ends import Ends
 from passionsr_cli.training.losses import as_model_input
@@ -52,13 +51,9 @@ def mean_psnr(
         with accelerator.autocast():
             faithful, realistic = ends(upscaled, natural)
         for values, image in zip(scores, (faithful, realistic, upscaled), strict=True):
-            values += [] if image is None else [_psnr(image.float(), hr)]
+            values += [] if image is None else [psnr(image.float().clamp(0, 1), hr)]
     ours, realism, plain = (sum(values) / max(len(values), 1) for values in scores)
     return ours, realism if natural else None, plain
-
-
-def _psnr(image: Tensor, reference: Tensor) -> float:
-    return float(-10 * F.mse_loss(image.clamp(0, 1), reference).log10())
 
 
 def append_row(path: Path, scores: Validation) -> None:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import urllib.error
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from passionsr_cli.errors import MetricError
+from passionsr_cli.errors import DownloadError, MetricError
 from passionsr_cli.metrics import weights
 from passionsr_cli.metrics.catalogue import PROTOCOLS
 from passionsr_cli.metrics.weights import WeightsFinder
@@ -42,11 +40,11 @@ def test_a_download_is_tried_once_for_each_host(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     tried: list[str] = []
 
-    def fail(file: Any, target: Path) -> None:
-        tried.append(file.name)
-        raise urllib.error.URLError("no route")
+    def fail(address: str, target: Path, *_: object) -> None:
+        tried.append(target.name)
+        raise DownloadError("no route")
 
-    monkeypatch.setattr(weights, "_fetch", fail)
+    monkeypatch.setattr(weights, "download", fail)
     finder = WeightsFinder()
     for key in ("niqe", "musiq", "fid", "clipiqa"):
         with pytest.raises(MetricError, match=r"cannot be downloaded .*no route.*--metric-weights"):

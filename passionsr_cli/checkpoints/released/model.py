@@ -23,7 +23,7 @@ from passionsr_cli.checkpoints.released.layers import (
     standard_parts,
     standard_weights,
 )
-from passionsr_cli.config import MOST_BITS
+from passionsr_cli.config import MOST_BITS, PUBLISHED_EIGHT_BIT_LAYERS
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
@@ -47,15 +47,6 @@ Numerics = Literal["standard", "released"]
 Content = FrozenLayer | FrozenAttention | dict[str, Tensor]
 Converted = list[tuple[LayerRecord, Content | None]]
 
-# What the released code keeps at 8 bits; the preset `published-exceptions` names the same.
-EIGHT_BIT_LAYERS = (
-    "unet.time_embedding.linear_1",
-    "unet.conv_out",
-    "vae.quant_conv",
-    "vae.post_quant_conv",
-    "vae.encoder.conv_out",
-    "vae.decoder.conv_out",
-)
 NOT_IN_FILES = "in floating point: no file quantizes it"
 SYMMETRIC = "8-bit weights made symmetric for integer kernels"
 HALVES = "one of two halves that are summed"
@@ -162,7 +153,7 @@ def _attention(
 
 
 def _layer_bits(name: str, part: ReleasedPart) -> tuple[int, int]:
-    if name in EIGHT_BIT_LAYERS:
+    if name in PUBLISHED_EIGHT_BIT_LAYERS:
         return MOST_BITS, MOST_BITS
     return part.settings.weight_quant_bits, part.settings.act_quant_bits
 

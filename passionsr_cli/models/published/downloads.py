@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ModelDescription, Source
-from passionsr_cli.system.files import sha256_of
+from passionsr_cli.registry import DownloadSource, ModelDescription
+from passionsr_cli.system.downloads import check_digest, download
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -30,8 +28,6 @@ HUB_FILES = (
     "text_encoder/model.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
 )
-BLOCK_BYTES = 1 << 20
-TIMEOUT_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,9 @@ class Downloader:
             return self._first(_of_part(description, "adapters"), description)
         return self._first([_source(given, "adapters")], description)
 
-    def _first(self, sources: Sequence[Source], description: ModelDescription) -> tuple[Path, str]:
+    def _first(
+        self, sources: Sequence[DownloadSource], description: ModelDescription
+    ) -> tuple[Path, str]:
         failures = []
         for source in sources:
             if source.kind == "page":
@@ -73,7 +71,7 @@ class Downloader:
                 self.reporter.note(failures[-1])
         raise ModelError(_advice(sources, failures, description))
 
-    def _fetch(self, source: Source) -> Path:
+    def _fetch(self, source: DownloadSource) -> Path:
         if Path(source.location).exists():
             return Path(source.location)
         _refuse_offline(source.location)
@@ -107,51 +105,13 @@ class Downloader:
             _check_blob(path)
         return paths[0].parents[1]
 
-    def _from_url(self, source: Source) -> Path:
+    def _from_url(self, source: DownloadSource) -> Path:
         """One file, continued where an earlier attempt stopped."""
         # What one address began to send, another must not go on with.
         key = hashlib.sha256(source.location.encode()).hexdigest()[:8]
         target = self.folder / f"{key}-{Path(source.location.partition('?')[0]).name}"
-        if target.is_file() and source.sha256 is not None and sha256_of(target) == source.sha256:
-            return target
-        partial = target.with_name(f"{target.name}.part")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        expected = self._receive(source.location, partial)
-        found = partial.stat().st_size
-        if found < expected:
-            raise ModelError(
-                f"the connection ended after {found:,} of {expected:,} bytes; the same command "
-                "goes on from there"
-            )
-        _check_file(partial, source)
-        partial.replace(target)
+        download(source.location, target, self.reporter, source.sha256 or "", source.bytes)
         return target
-
-    def _receive(self, address: str, partial: Path) -> int:
-        """Append what is missing of a file; the number of bytes it should have then."""
-        start = partial.stat().st_size if partial.is_file() else 0
-        request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"})
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-                if answer.headers.get_content_type() == "text/html":
-                    raise ModelError("answers with a web page, not with a file; open it yourself")
-                # A server that cannot continue sends everything again.
-                start = start if answer.status == 206 else 0
-                size = start + int(answer.headers.get("Content-Length") or 0)
-                self.reporter.started(partial.stem, size or None)
-                with partial.open("r+b" if start else "wb") as file:
-                    file.seek(start)
-                    while block := answer.read(BLOCK_BYTES):
-                        file.write(block)
-                        self.reporter.step(partial.stem, file.tell())
-                return size
-        except urllib.error.HTTPError as error:
-            if error.code == 416 and start:
-                # Nothing is missing.
-                return start
-            raise ModelError(f"answers {error.code} {error.reason}") from error
-        except urllib.error.URLError as error:
-            raise ModelError(f"cannot be reached: {error.reason}") from error
 
 
 def _bars(reporter: Reporter) -> type[tqdm[Any]]:
@@ -171,21 +131,21 @@ def _bars(reporter: Reporter) -> type[tqdm[Any]]:
     return Bar
 
 
-def _of_part(description: ModelDescription, part: str) -> list[Source]:
+def _of_part(description: ModelDescription, part: str) -> list[DownloadSource]:
     return [source for source in description.sources if source.part == part]
 
 
-def _source(given: str, part: Any) -> Source:
+def _source(given: str, part: Any) -> DownloadSource:
     if re.match(r"https?://", given):
-        return Source(kind="url", location=given, part=part)
+        return DownloadSource(kind="url", location=given, part=part)
     if not Path(given).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
-        return Source(kind="hub", location=given, part=part)
+        return DownloadSource(kind="hub", location=given, part=part)
     if not Path(given).exists():
         raise ModelError(
             f"there is no '{given}'; give a folder, a file, an address (https://…) or a "
             "repository of the hub (owner/name)"
         )
-    return Source(kind="url", location=given, part=part)
+    return DownloadSource(kind="url", location=given, part=part)
 
 
 def _refuse_offline(address: str) -> None:
@@ -199,30 +159,11 @@ def _check_blob(path: Path) -> None:
     """The hub's cache calls a large file by its SHA-256; one that is not that is removed."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        _check_digest(blob, blob.name, path)
-
-
-def _check_file(path: Path, source: Source) -> None:
-    size = path.stat().st_size
-    if source.bytes is not None and size != source.bytes:
-        path.unlink()
-        raise ModelError(f"has {size:,} bytes, expected {source.bytes:,}; what came was removed")
-    if source.sha256 is not None:
-        _check_digest(path, source.sha256, path)
-
-
-def _check_digest(path: Path, expected: str, shown: Path) -> None:
-    found = sha256_of(path)
-    if found != expected:
-        path.unlink()
-        raise ModelError(
-            f"{shown} has SHA-256 {found[:12]}…, expected {expected[:12]}…; it was removed, the "
-            "same command fetches it again"
-        )
+        check_digest(blob, blob.name, path)
 
 
 def _advice(
-    sources: Sequence[Source], failures: Sequence[str], description: ModelDescription
+    sources: Sequence[DownloadSource], failures: Sequence[str], description: ModelDescription
 ) -> str:
     """What was tried, and where a person finds the file and puts it."""
     part = sources[0].part if sources else "base"

@@ -20,7 +20,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published import pulling
 from passionsr_cli.models.published.downloads import Downloader
 from passionsr_cli.progress import Notes
-from passionsr_cli.registry import ModelDescription, Source
+from passionsr_cli.registry import DownloadSource, ModelDescription
 from passionsr_cli.store import Store
 
 COMMIT = "c" * 40
@@ -99,13 +99,13 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
     running.server_close()
 
 
-def _described(description: ModelDescription, *sources: Source) -> ModelDescription:
+def _described(description: ModelDescription, *sources: DownloadSource) -> ModelDescription:
     return description.model_copy(update={"sources": sources})
 
 
-def _url(server: Server, **known: object) -> Source:
+def _url(server: Server, **known: object) -> DownloadSource:
     values = {"kind": "url", "location": f"{server.address}/a.pkl", "part": "adapters", **known}
-    return Source.model_validate(values)
+    return DownloadSource.model_validate(values)
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(
@@ -158,7 +158,7 @@ def test_what_is_not_the_file_is_refused_and_removed(
     refuse(rf"has SHA-256 \w+…, expected {expected[:12]}…; it was removed", sha256=expected)
     refuse("has 14 bytes, expected 8; what came was removed", bytes=8)
     server.types["/a.pkl"] = "text/html"
-    page = Source(kind="page", location="https://x.org/a", note="a.pkl", part="adapters")
+    page = DownloadSource(kind="page", location="https://x.org/a", note="a.pkl", part="adapters")
     described = _described(tiny_description, _url(server), page)
     with pytest.raises(
         ModelError,
@@ -181,7 +181,7 @@ def test_offline_nothing_is_asked_for(
     with pytest.raises(ModelError, match=r"HF_HUB_OFFLINE is set, so http.* is not fetched"):
         fetch.adapters(_described(tiny_description, _url(server)), None)
     with pytest.raises(ModelError, match=r"cannot be had \(o/sd: HF_HUB_OFFLINE is set"):
-        fetch.base(_described(tiny_description, Source(kind="hub", location="o/sd")), None)
+        fetch.base(_described(tiny_description, DownloadSource(kind="hub", location="o/sd")), None)
     assert not server.ranges
     with pytest.raises(ModelError, match="there is no 'nowhere'; give a folder, a file, an addr"):
         fetch.base(tiny_description, "nowhere")
@@ -209,7 +209,7 @@ def hub(server: Server, tiny_model: OneStepModel, tmp_path: Path) -> Server:
 def test_a_model_comes_from_the_first_source_that_has_it(
     hub: Server, tiny_description: ModelDescription, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    sources = [Source(kind="hub", location=f"o/{name}") for name in ("gone", "mirror")]
+    sources = [DownloadSource(kind="hub", location=f"o/{name}") for name in ("gone", "mirror")]
     described = _described(tiny_description, *sources, _url(hub))
     monkeypatch.setitem(registry._FULL_SIZE, "tiny", described)
     heard = Notes()
