@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, UNSAID
 
 
-def on_integers_as_far_as_exact(ran: Ran) -> bool:
+def on_integers_as_far_as_exact(ran: KernelReport) -> bool:
     """Whether integer kernels computed every layer, but what overflows on a CPU that saturates.
 
     There OpenVINO's older kernels also lose the names of some layers.

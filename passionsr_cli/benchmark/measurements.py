@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from passionsr_cli.benchmark.variants import Case, Kind
-from passionsr_cli.conversion.kernels import Ran, is_integer_kernel, ran_from
+from passionsr_cli.conversion.kernels import KernelReport, is_integer_kernel, kernel_report
 from passionsr_cli.models.costs import LayerCosts
 from passionsr_cli.quantization.schemes import ATTENTION
 
@@ -16,7 +16,7 @@ Roofline = Mapping[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One case as measured; `error` says why nothing was, and the numbers are then None.
 
     `seconds` is the median of `runs` tiles of `size`² pixels; `startup_cold_seconds` the time from
@@ -53,14 +53,14 @@ class Row:
         return f"{self.backend} {self.variant}: {came}"
 
 
-def measured_row(
+def measurement_of(
     case: Case,
     model: str,
     size: int,
     cold: float | None,
     measured: Mapping[str, Any],
     layers: Sequence[LayerCosts],
-) -> Row:
+) -> Measurement:
     """The row of a case, without its share of the roof, from what `timing.time_tiles` returned.
 
     `cold` is the first tile's time in an earlier process that found no cache; without it the one
@@ -71,7 +71,7 @@ def measured_row(
     operations = sum(layer.operations for layer in layers)
     # What is left of a first tile after a slower median is nothing, not less.
     first = max(0.0, measured["first_tile_seconds"] - typical)
-    return Row(
+    return Measurement(
         model=model,
         backend=case.backend,
         variant=case.variant.name,
@@ -87,12 +87,12 @@ def measured_row(
         peak_memory_bytes=measured["peak_memory_bytes"],
         gflop=operations / 1e9,
         tops=operations / typical / 1e12,
-        integer_flop_share=integer_flop_share(layers, ran_from(measured["ran"])),
+        integer_flop_share=integer_flop_share(layers, kernel_report(measured["ran"])),
         simulated=case.variant.kind is not Kind.FLOATING and case.backend == "torch",
     )
 
 
-def integer_flop_share(layers: Sequence[LayerCosts], ran: Ran) -> float:
+def integer_flop_share(layers: Sequence[LayerCosts], ran: KernelReport) -> float:
     """Operations that ran on integer kernels, as a share of all that ran.
 
     Folded layers did not run. Of an attention's two equal products, those count whose kernel is
@@ -113,7 +113,7 @@ def integer_flop_share(layers: Sequence[LayerCosts], ran: Ran) -> float:
     return on_integers / executed
 
 
-def roofline_share(row: Row, roofline: Roofline) -> float | None:
+def roofline_share(row: Measurement, roofline: Roofline) -> float | None:
     """A row's TOPS as a share of the better of matmul and convolution in its main arithmetic.
 
     That is int8 where integers do most of its work. None for a GPU, whose roof is not measured.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from passionsr_cli.benchmark.measurements import Row, higher, measured_row, roofline_share
+from passionsr_cli.benchmark.measurements import Measurement, higher, measurement_of, roofline_share
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
@@ -36,7 +36,7 @@ class Report:
     """What was measured. `machine` is empty if it could not be."""
 
     machine: dict[str, Any]
-    rows: list[Row]
+    rows: list[Measurement]
 
     def as_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -60,7 +60,7 @@ def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT
         reporter.note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")
     with _temporary_folder() as folder:
         measuring = _Bench(settings, description, size, folder, reporter)
-        machine, rows = measuring.measure_machine(), list[Row]()
+        machine, rows = measuring.measure_machine(), list[Measurement]()
         for case in cases:
             rows.append(measuring.row(case, last=case is _last_of(case.variant, cases)))
             reporter.done(rows[-1])
@@ -153,12 +153,12 @@ class _Bench:
             return {}
         return machine
 
-    def row(self, case: Case, last: bool) -> Row:
+    def row(self, case: Case, last: bool) -> Measurement:
         """Measure one case; `last` is the last one of its variant, which nobody needs any more."""
         try:
             return self._measure(case)
         except PassionSRError as error:
-            return Row(
+            return Measurement(
                 model=self.settings.model,
                 backend=case.backend,
                 variant=case.variant.name,
@@ -172,7 +172,7 @@ class _Bench:
             if last and isinstance(made, Path):
                 shutil.rmtree(made, ignore_errors=True)
 
-    def _measure(self, case: Case) -> Row:
+    def _measure(self, case: Case) -> Measurement:
         run = asdict(self._run(case))
         cache = self.folder / "cache"
         try:
@@ -184,7 +184,7 @@ class _Bench:
             shutil.rmtree(cache, ignore_errors=True)
         for note in measured["notes"]:
             self.note(f"{case.backend} {case.variant.name}: {note}")
-        return measured_row(case, self.settings.model, self.size, cold, measured, self.layers)
+        return measurement_of(case, self.settings.model, self.size, cold, measured, self.layers)
 
     def _run(self, case: Case) -> Run:
         """What the case opens, made now if it is not there."""

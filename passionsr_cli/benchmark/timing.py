@@ -66,7 +66,7 @@ def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
         "first_tile_seconds": first,
         "seconds": seconds,
         "peak_memory_bytes": executor.peak_memory_bytes(),
-        "ran": asdict(executor.ran()),
+        "ran": asdict(executor.kernels()),
         "device": executor.device,
         "notes": notes.texts,
     }

@@ -18,7 +18,7 @@ from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.curves import LayerStudy, study_layers
 from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import StageLoss, relative_error
-from passionsr_cli.calibration.module_schedule import turns_of
+from passionsr_cli.calibration.module_schedule import schedule_modules
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
 from passionsr_cli.calibration.roundings import decide_roundings
@@ -215,15 +215,15 @@ class Calibration:
         layers = layers | self._layers_of(stage.through)
         learned = fit.LearnedState(layers)
         start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
-        chain, turns = self._chain(stage), None
+        chain, schedule = self._chain(stage), None
         if stage.modules is not None:
-            turns = turns_of(self.model, self.layers, stage)
+            schedule = schedule_modules(self.model, self.layers, stage)
         running = fit.build(
             stage,
             chain,
             layers,
             StageLoss(stage.losses, chain, self._layers_of(stage.chain), self.perceptual),
-            turns,
+            schedule,
             self.curve,
             self.accelerator,
             self.folder / FIT_FILE,

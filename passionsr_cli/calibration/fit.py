@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.losses import StageLoss
-from passionsr_cli.calibration.module_schedule import Turns
+from passionsr_cli.calibration.module_schedule import ModuleSchedule
 from passionsr_cli.config import FitSettings
 from passionsr_cli.fitting import loop
-from passionsr_cli.methods.stages import Parts, Stage
+from passionsr_cli.methods.stages import Learnables, Stage
 from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
@@ -50,12 +50,12 @@ class LearnedState:
 
 
 def parameter_groups(
-    layers: Learned, learns: Parts, rates: Mapping[Any, float]
+    layers: Learned, learns: Learnables, rates: Mapping[Any, float]
 ) -> list[dict[str, Any]]:
     """The parameters of some layers that a stage learns, as groups of an optimizer.
 
     Most are relative to where they started, so a grid of b bits has steps of about 2^-b of them:
-    each group's factor turns learning rates given in steps of its grid into the parameters'.
+    each group's factor schedule learning rates given in steps of its grid into the parameters'.
     Roundings are of one step as they are. `rates` multiplies those of single parts.
     """
     groups: dict[float, list[nn.Parameter]] = {}
@@ -106,12 +106,12 @@ def build(
     chain: nn.Module,
     layers: Learned,
     loss: StageLoss,
-    turns: Turns | None,
+    schedule: ModuleSchedule | None,
     curve: Curve,
     accelerator: Accelerator,
     file: Path,
     save_every_seconds: float,
-) -> loop.Stage:
+) -> loop.Fit:
     """The optimisation of one stage, in which these layers of the chain learn, at once or in
     turns, and every step of which is noted in the curve. Batches hold what the loss reads."""
     assert stage.fit is not None
@@ -122,12 +122,12 @@ def build(
         parameter.requires_grad_(True)
     prepared = accelerator.prepare(chain)
     optimizer = accelerator.prepare(optimizer_of(groups, stage.fit))
-    rate = learning_rate(stage.fit) if turns is None else turns.rate(learning_rate(stage.fit))
+    rate = learning_rate(stage.fit) if schedule is None else schedule.rate(learning_rate(stage.fit))
     last_batch: loop.Batch = {}
 
     def loss_of(batch: loop.Batch) -> Tensor:
         last_batch.update(batch)
-        module = None if turns is None else turns.enter(running.step)
+        module = None if schedule is None else schedule.enter(running.step)
         return loss(prepared, batch, module, running.step % steps_each / steps_each)
 
     def after_step(step: int) -> None:
@@ -144,9 +144,9 @@ def build(
         rate,
         stage.fit.gradient_clip,
     )
-    running = loop.Stage(
+    running = loop.Fit(
         name=stage.name,
-        steps=stage.fit.steps if turns is None else turns.steps,
+        steps=stage.fit.steps if schedule is None else schedule.steps,
         objectives=[objective],
         tracked={"layers": LearnedState(layers), "curve": curve},
         accelerator=accelerator,
@@ -154,7 +154,7 @@ def build(
         save_every_seconds=save_every_seconds,
         after_step=after_step,
         # From one module to the next losses jump.
-        divergence=DIVERGENCE if turns is None else math.inf,
+        divergence=DIVERGENCE if schedule is None else math.inf,
         locate=locate,
     )
     return running

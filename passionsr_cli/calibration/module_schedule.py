@@ -1,4 +1,4 @@
-"""Whose turn it is in a fit that goes module by module."""
+"""Module-wise schedule: which module of a fit learns at which step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from passionsr_cli.methods.stages import Parts, Stage
+from passionsr_cli.methods.stages import Learnables, Stage
 from passionsr_cli.models.modules import Module, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.convert import Quantized, set_state
@@ -15,7 +15,7 @@ from passionsr_cli.quantization.schemes import State
 
 
 @dataclass(frozen=True)
-class Turns:
+class ModuleSchedule:
     """Modules in the order in which they are quantized, each for the same number of steps.
 
     A module is in `state` from its turn on.
@@ -51,7 +51,9 @@ class Turns:
         return lambda step: schedule(step % self.steps_each)
 
 
-def turns_of(model: OneStepModel, layers: dict[str, Quantized], stage: Stage) -> Turns:
+def schedule_modules(
+    model: OneStepModel, layers: dict[str, Quantized], stage: Stage
+) -> ModuleSchedule:
     """The turns that the modules of a stage's components have in its fit: those that learn."""
     order = stage.modules
     assert order is not None
@@ -64,10 +66,10 @@ def turns_of(model: OneStepModel, layers: dict[str, Quantized], stage: Stage) ->
     ]
     if order.order == "backwards":
         found.reverse()
-    return Turns(model, tuple(found), layers, stage.fit.steps, order.learn_on, stage.state)
+    return ModuleSchedule(model, tuple(found), layers, stage.fit.steps, order.learn_on, stage.state)
 
 
-def _learns(module: Module, layers: dict[str, Quantized], learns: Parts) -> bool:
+def _learns(module: Module, layers: dict[str, Quantized], learns: Learnables) -> bool:
     """Not an attention that stands alone while only weights learn."""
     return any(
         modules

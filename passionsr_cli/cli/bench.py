@@ -10,7 +10,7 @@ from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, s
 from passionsr_cli.cli.options import DeviceOption, JsonOption, ModelOption, given
 
 if TYPE_CHECKING:
-    from passionsr_cli.benchmark.measurements import Row
+    from passionsr_cli.benchmark.measurements import Measurement
     from passionsr_cli.benchmark.run import Report
 
 
@@ -125,7 +125,7 @@ def show_report(report: Report) -> None:
     output.print(_machine_line(report.machine), soft_wrap=True, markup=False)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Measurement) -> list[str]:
     if row.seconds is None or row.seconds_min is None or row.seconds_max is None:
         return ["failed"]
     return [

@@ -51,20 +51,20 @@ def export(
 def _show(report: ExportReport) -> None:
     from rich.table import Table
 
-    fidelity, ran = report.fidelity, report.ran
+    fidelity, kernels = report.fidelity, report.kernels
     table = Table(show_header=False, box=None)
     near = "equal" if fidelity.psnr is None else f"{fidelity.psnr:.2f} dB"
     dial = "" if fidelity.realism is None else f" at realism {fidelity.realism:g}"
     table.add_row("to the definition", f"{near} ({report.photograph}{dial})")
     table.add_row("largest difference", f"{fidelity.largest_difference * 255:.3f} of 255")
-    total = len(ran.integer) + len(ran.folded) + len(ran.floating)
+    total = len(kernels.integer) + len(kernels.folded) + len(kernels.floating)
     packed = report.format == "safetensors"
     if total:
-        how = f"{len(ran.integer)} on integers, {len(ran.folded)} folded into constants"
+        how = f"{len(kernels.integer)} on integers, {len(kernels.folded)} folded into constants"
         table.add_row("quantized layers", f"{total}, {'packed to their bits' if packed else how}")
-    if ran.floating and not packed:
-        layer, reason = ran.floating[0]
-        table.add_row("in floating point", f"{len(ran.floating)}, such as {layer}: {reason}")
+    if kernels.floating and not packed:
+        layer, reason = kernels.floating[0]
+        table.add_row("in floating point", f"{len(kernels.floating)}, such as {layer}: {reason}")
     table.add_row("size", f"{report.bytes / 1e6:.1f} MB")
     output.print(printable(report.folder), soft_wrap=True, markup=False)
     output.print(table)

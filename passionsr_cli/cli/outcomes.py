@@ -75,7 +75,7 @@ def report(
 
 
 def _machine(executor: Executor, settings: UpscaleSettings) -> dict[str, Any]:
-    ran = executor.ran()
+    ran = executor.kernels()
     return {
         "model": settings.model or executor.description.name,
         "backend": executor.backend,
@@ -89,7 +89,7 @@ def _machine(executor: Executor, settings: UpscaleSettings) -> dict[str, Any]:
 
 def _note_what_ran(executor: Executor) -> None:
     """Say so where quantized layers did not run on integers."""
-    floating = executor.ran().floating
+    floating = executor.kernels().floating
     if floating and executor.backend == "torch":
         show_note("simulated: torch computes the checkpoint's integers in floating point")
     elif floating:

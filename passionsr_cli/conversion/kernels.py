@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Ran:
+class KernelReport:
     """How the quantized layers of a checkpoint were executed, by name.
 
     Convolutions and linear layers: `integer` ran on integer kernels, `folded` were constants,
@@ -35,13 +35,13 @@ class Ran:
         }
 
 
-def ran_from(values: dict[str, Any]) -> Ran:
-    """The `Ran` that `dataclasses.asdict` took apart, also after a way through JSON."""
+def kernel_report(values: dict[str, Any]) -> KernelReport:
+    """The `KernelReport` that `dataclasses.asdict` took apart, also after a way through JSON."""
     pairs = {
         key: tuple((str(name), str(how)) for name, how in values[key])
         for key in ("floating", "attentions")
     }
-    return Ran(tuple(values["integer"]), tuple(values["folded"]), **pairs)
+    return KernelReport(tuple(values["integer"]), tuple(values["folded"]), **pairs)
 
 
 def is_integer_kernel(kernel: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import StoreError
 from passionsr_cli.system.files import sha256_of
 
@@ -71,5 +71,5 @@ class GraphFolder:
     def compiled(self, name: str) -> None:
         return None
 
-    def keep(self, name: str, compiled: Any, ran: Ran) -> None:
+    def keep(self, name: str, compiled: Any, ran: KernelReport) -> None:
         pass

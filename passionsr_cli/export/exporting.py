@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format, find_format
@@ -42,7 +42,7 @@ class ExportReport:
     size_px: int | None
     fidelity: Fidelity
     photograph: str
-    ran: Ran
+    kernels: KernelReport
     bytes: int
     seconds: float
     peak_memory_bytes: int
@@ -60,7 +60,7 @@ class ExportReport:
             "psnr": self.fidelity.psnr,
             "required_psnr": self.fidelity.required_psnr,
             "largest_difference": self.fidelity.largest_difference,
-            "layers": self.ran.as_dict(),
+            "layers": self.kernels.as_dict(),
             "bytes": self.bytes,
             "seconds": round(self.seconds, 1),
             "peak_memory_bytes": self.peak_memory_bytes,
@@ -113,7 +113,7 @@ def export_artifact(
         # mkdtemp makes folders only their owner can enter; keep what the user's umask says.
         unfinished.chmod(folder.parent.stat().st_mode)
         try:
-            fidelity, ran = _write_and_compare(artifact, form, unfinished, size_px, reporter)
+            fidelity, kernels = _write_and_compare(artifact, form, unfinished, size_px, reporter)
             _describe(unfinished, name, artifact.description, form, size_px)
             size = sum(path.stat().st_size for path in unfinished.iterdir())
             seconds = time.perf_counter() - started
@@ -125,7 +125,7 @@ def export_artifact(
                 size_px,
                 fidelity,
                 PHOTOGRAPH,
-                ran,
+                kernels,
                 size,
                 seconds,
                 process_peak_bytes(),
@@ -156,7 +156,7 @@ def _write_and_compare(
     folder: Path,
     size_px: int | None,
     reporter: Reporter,
-) -> tuple[Fidelity, Ran]:
+) -> tuple[Fidelity, KernelReport]:
     model = artifact.load()
     form.check(model)
     reporter.started(f"running the definition on {PHOTOGRAPH}")
@@ -174,7 +174,7 @@ def _write_and_compare(
             f"the exported model comes to {fidelity.psnr:.1f} dB of its definition on "
             f"{PHOTOGRAPH}, {fidelity.required_psnr:.1f} dB were expected; nothing was written"
         )
-    return fidelity, executor.ran()
+    return fidelity, executor.kernels()
 
 
 def _describe(

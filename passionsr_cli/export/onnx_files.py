@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 
 from passionsr_cli.conversion.graph_files import component_side
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.conversion.tracing import component_of_model
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
@@ -91,7 +91,7 @@ class OnnxExecutor:
     def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)
 
-    def ran(self) -> Ran:
+    def kernels(self) -> KernelReport:
         """What onnxruntime made of the quantized layers, from the graphs it optimized."""
         listed = json.loads((self._folder / LAYERS_FILE).read_text(encoding="utf-8"))
         integer, folded, floating = [], [], []
@@ -105,7 +105,7 @@ class OnnxExecutor:
                     integer.append(name)
                 else:
                     floating.append((name, f"onnxruntime runs it as {kernel or 'something else'}"))
-        return Ran(tuple(integer), tuple(folded), tuple(floating))
+        return KernelReport(tuple(integer), tuple(folded), tuple(floating))
 
     def peak_memory_bytes(self) -> int:
         return process_peak_bytes()

@@ -62,7 +62,7 @@ class Objective:
 
 
 @dataclass
-class Stage:
+class Fit:
     """One optimisation, from its first step or from wherever its file left it.
 
     `tracked` are the modules and other objects saved beside the optimizers. `after_step` is

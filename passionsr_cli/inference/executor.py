@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.registry import ModelDescription
 
@@ -28,7 +28,7 @@ class Executor(Protocol):
         """Tiles (B, 3, H, W), close to [0, 1] but not clamped, of their z_H."""
         ...
 
-    def ran(self) -> Ran:
+    def kernels(self) -> KernelReport:
         """What really ran, as far as something ran already."""
         ...
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from passionsr_cli.conversion.kernels import Ran, ran_from
+from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
 from passionsr_cli.progress import Reporter
@@ -101,21 +101,21 @@ class GraphCache:
                 "integers here as well"
             )
 
-    def compiled(self, name: str) -> tuple[Path, Ran] | None:
+    def compiled(self, name: str) -> tuple[Path, KernelReport] | None:
         """The file `keep` wrote under this name, or None if that is not there or not whole."""
         path = self.folder / COMPILED_FOLDER / f"{name}.blob"
         try:
             notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
-            return path, ran_from(notes["ran"])
+            return path, kernel_report(notes["ran"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._note(f"{path} is damaged, compiling again: {error}")
             return None
 
-    def keep(self, name: str, compiled: Any, ran: Ran) -> None:
+    def keep(self, name: str, compiled: Any, ran: KernelReport) -> None:
         """Write a compiled graph; on a disk that is full it is just not kept."""
         path = self.folder / COMPILED_FOLDER / f"{name}.blob"
         try:

@@ -12,7 +12,7 @@ import numpy as np
 import openvino
 
 from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
-from passionsr_cli.conversion.kernels import Ran, is_integer_kernel
+from passionsr_cli.conversion.kernels import KernelReport, is_integer_kernel
 from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX, StoredGraph, attention_products
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
@@ -34,7 +34,7 @@ class _Compiled:
     """`blob` is the file an imported graph still points into."""
 
     request: Any
-    ran: Ran
+    kernels: KernelReport
     blob: Any = None
 
 
@@ -43,9 +43,9 @@ class Graphs(Protocol):
 
     def graph(self, component: str) -> StoredGraph: ...
 
-    def compiled(self, name: str) -> tuple[Path, Ran] | None: ...
+    def compiled(self, name: str) -> tuple[Path, KernelReport] | None: ...
 
-    def keep(self, name: str, compiled: Any, ran: Ran) -> None: ...
+    def keep(self, name: str, compiled: Any, kernels: KernelReport) -> None: ...
 
 
 class OpenVINOExecutor:
@@ -73,11 +73,11 @@ class OpenVINOExecutor:
     def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)
 
-    def ran(self) -> Ran:
+    def kernels(self) -> KernelReport:
         """What really ran; a layer that fell back for any size of a tile counts as floating."""
-        parts = [compiled.ran for compiled in self._compiled.values()]
+        parts = [compiled.kernels for compiled in self._compiled.values()]
         floating = dict(pair for part in parts for pair in part.floating)
-        return Ran(
+        return KernelReport(
             _unique(name for part in parts for name in part.integer if name not in floating),
             _unique(name for part in parts for name in part.folded),
             tuple(floating.items()),
@@ -119,17 +119,17 @@ class OpenVINOExecutor:
         }
         kept = self._graphs.compiled(name)
         if kept is not None:
-            path, ran = kept
-            return _import(path, settings, ran)
+            path, kernels = kept
+            return _import(path, settings, kernels)
         model = core().read_model(graph.path)
         model.reshape(list(shape))
         fit_to_cpu(model)
         if component == ENCODER:
             begin_behind_moves(model)
         compiled = core().compile_model(model, DEVICE, settings)
-        ran = what_ran(compiled.get_runtime_model(), graph)
-        self._graphs.keep(name, compiled, ran)
-        return _Compiled(compiled.create_infer_request(), ran)
+        kernels = what_ran(compiled.get_runtime_model(), graph)
+        self._graphs.keep(name, compiled, kernels)
+        return _Compiled(compiled.create_infer_request(), kernels)
 
 
 def _unshuffled(images: Array, factor: int) -> Array:
@@ -140,7 +140,7 @@ def _unshuffled(images: Array, factor: int) -> Array:
     return patches.reshape(batch, channels * factor**2, height // factor, width // factor)
 
 
-def _import(path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:
+def _import(path: Path, settings: dict[str, str], kernels: KernelReport) -> _Compiled:
     """A kept graph. Its file is mapped, not read: kernels make copies of the weights in a layout
     of their own, and the file's pages need not stay in memory beside them."""
     with path.open("rb") as file:
@@ -149,10 +149,10 @@ def _import(path: Path, settings: dict[str, str], ran: Ran) -> _Compiled:
     request = core().import_model(blob, DEVICE, settings).create_infer_request()
     if hasattr(mapped, "madvise"):
         mapped.madvise(mmap.MADV_DONTNEED)
-    return _Compiled(request, ran, blob)
+    return _Compiled(request, kernels, blob)
 
 
-def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
+def what_ran(runtime_model: Any, graph: StoredGraph) -> KernelReport:
     """How OpenVINO executes the quantized layers of a graph, from its own execution graph."""
     kernels = _kernels(runtime_model, graph)
     integer, floating = [], []
@@ -172,7 +172,7 @@ def what_ran(runtime_model: Any, graph: StoredGraph) -> Ran:
         # OpenVINO may fuse both products into one kernel.
         found = _unique(kernels[name] for name in attention_products(layer) if name in kernels)
         attentions.append((layer, " and ".join(found)))
-    return Ran(tuple(integer), graph.folded, tuple(floating), tuple(attentions))
+    return KernelReport(tuple(integer), graph.folded, tuple(floating), tuple(attentions))
 
 
 def _kernels(runtime_model: Any, graph: StoredGraph) -> dict[str, str]:

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.models.one_step import OneStepModel
@@ -58,12 +58,12 @@ class TorchExecutor:
     def _tensor(self, values: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._accelerator.device)
 
-    def ran(self) -> Ran:
+    def kernels(self) -> KernelReport:
         """Quantized layers are simulated: their integers are computed in floating point."""
         reason = f"simulated in {self.precision}"
         layers = quantized_layers(self._model)
         weighted = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)]
-        return Ran(
+        return KernelReport(
             floating=tuple((name, reason) for name in weighted),
             attentions=tuple((name, reason) for name in layers if name not in weighted),
         )

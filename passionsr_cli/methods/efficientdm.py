@@ -17,10 +17,17 @@ from typing import Literal
 from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.methods.stages import LBQ, LayerDesign, Offsets, Parts, Stages, component_stages
+from passionsr_cli.methods.stages import (
+    LBQ,
+    LayerDesign,
+    Learnables,
+    Offsets,
+    Stages,
+    component_stages,
+)
 from passionsr_cli.quantization.schemes import BoundsStart, Learnable
 
-LEARNED: Parts = LBQ | {Learnable.MERGED}
+LEARNED: Learnables = LBQ | {Learnable.MERGED}
 
 
 class EfficientDMSettings(Settings):

@@ -7,7 +7,15 @@ from typing import Literal
 from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.methods.stages import LBQ, LET, LayerDesign, Parts, ShiftPolicy, Stage, Stages
+from passionsr_cli.methods.stages import (
+    LBQ,
+    LET,
+    LayerDesign,
+    Learnables,
+    ShiftPolicy,
+    Stage,
+    Stages,
+)
 from passionsr_cli.models.components import COMPONENTS, DECODER
 from passionsr_cli.quantization.schemes import BoundsStart
 
@@ -64,7 +72,7 @@ def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
 def _component(component: str, settings: PassionSRSettings) -> list[Stage]:
     """DQC (section 3.4): LET and LBQ of one component, together or one after the other."""
 
-    def stage(name: str, parts: Parts, fit: FitSettings) -> Stage:
+    def stage(name: str, parts: Learnables, fit: FitSettings) -> Stage:
         target = settings.decoder_target if component == DECODER else "teacher"
         return Stage(name, (component,), starts=parts, learns=parts, fit=fit, target=target)
 

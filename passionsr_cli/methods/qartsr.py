@@ -9,12 +9,20 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeInt
 
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.methods.stages import LBQ, LayerDesign, Losses, ModuleOrder, Parts, Stage, Stages
+from passionsr_cli.methods.stages import (
+    LBQ,
+    LayerDesign,
+    Learnables,
+    Losses,
+    ModuleOrder,
+    Stage,
+    Stages,
+)
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
 from passionsr_cli.quantization.schemes import BoundsStart, Learnable
 
-LEARNED: Parts = frozenset({Learnable.TRANSFORM, Learnable.BRANCH, Learnable.MERGED}) | LBQ
+LEARNED: Learnables = frozenset({Learnable.TRANSFORM, Learnable.BRANCH, Learnable.MERGED}) | LBQ
 
 
 class QArtSRSettings(Settings):

@@ -15,11 +15,11 @@ ShiftPolicy = Literal["none", "unpadded", "all"]
 Order = Literal["forwards", "backwards"]
 Offsets = Literal["none", "activations", "all"]
 Target = Literal["teacher", "noise", "hr"]
-Parts = frozenset[Learnable]
+Learnables = frozenset[Learnable]
 
-NOTHING: Parts = frozenset()
-LET: Parts = frozenset({Learnable.TRANSFORM})
-LBQ: Parts = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
+NOTHING: Learnables = frozenset()
+LET: Learnables = frozenset({Learnable.TRANSFORM})
+LBQ: Learnables = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Stage:
 
     name: str
     components: tuple[str, ...]
-    starts: Parts = NOTHING
-    learns: Parts = LBQ
+    starts: Learnables = NOTHING
+    learns: Learnables = LBQ
     fit: FitSettings | None = None
     losses: Losses = Losses()
     target: Target = "teacher"
@@ -135,7 +135,7 @@ Stages = tuple[Stage, ...]
 
 
 def component_stages(
-    starts: Parts, learns: Parts, fit: FitSettings | None, unet_target: Target
+    starts: Learnables, learns: Learnables, fit: FitSettings | None, unet_target: Target
 ) -> Stages:
     """One component after the other, from the encoder to the decoder."""
     return tuple(

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from passionsr_cli.quantization.attention import QuantizedAttention
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
-from passionsr_cli.quantization.parts import SummedParts
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
     CONVOLUTION,
@@ -20,6 +19,7 @@ from passionsr_cli.quantization.schemes import (
     Plan,
     State,
 )
+from passionsr_cli.quantization.split_sum import SplitSum
 
 Quantized: TypeAlias = QuantizedLayer | QuantizedAttention
 # Behind the name of a layer that runs as a sum of layers on parts of its input channels.
@@ -99,7 +99,7 @@ def _take_apart(model: nn.Module, records: Sequence[LayerRecord]) -> None:
     for name, parts in widths.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, (nn.Conv2d, nn.Linear))
-        model.set_submodule(name, SummedParts(layer, parts))
+        model.set_submodule(name, SplitSum(layer, parts))
 
 
 def quantized_layers(model: nn.Module) -> dict[str, Quantized]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
-from passionsr_cli.fitting.loop import Batch, Objective, Stage, cosine
+from passionsr_cli.fitting.loop import Batch, Fit, Objective, cosine
 from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.chain import Chain
@@ -137,12 +137,12 @@ class Retrainer:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
 
-    def _stage(self, settings: RetrainingStage, reporter: Reporter) -> Stage:
+    def _stage(self, settings: RetrainingStage, reporter: Reporter) -> Fit:
         def after_step(step: int) -> None:
             if step % self.settings.validation_every_steps == 0 or step == settings.steps:
                 self._measure(settings.name, step, stage.losses[OBJECTIVE], reporter)
 
-        stage = Stage(
+        stage = Fit(
             name=settings.name,
             steps=settings.steps,
             objectives=[self._objective(settings)],

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
-from passionsr_cli.fitting.loop import Batch, Objective, Stage, Stateful, cosine
+from passionsr_cli.fitting.loop import Batch, Fit, Objective, Stateful, cosine
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.components import component_of
 from passionsr_cli.models.loading import load_entry
@@ -136,7 +136,7 @@ class Trainer:
         model: nn.Module,
         critics: nn.Module | None,
         reporter: Reporter,
-    ) -> Stage:
+    ) -> Fit:
         average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged.multi_avg_fn = average
 
@@ -153,7 +153,7 @@ class Trainer:
         }
         if self.critics is not None:
             tracked["critics"] = self.critics
-        return Stage(
+        return Fit(
             name=settings.name,
             steps=settings.steps,
             objectives=self._objectives(settings, model, critics),

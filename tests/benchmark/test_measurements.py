@@ -7,11 +7,11 @@ import pytest
 from passionsr_cli.benchmark.measurements import (
     higher,
     integer_flop_share,
-    measured_row,
+    measurement_of,
     roofline_share,
 )
 from passionsr_cli.benchmark.variants import Case, Kind, Variant
-from passionsr_cli.conversion.kernels import Ran
+from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.models.costs import LayerCosts
 
 LAYERS = [
@@ -21,7 +21,7 @@ LAYERS = [
     LayerCosts("d", "attention", 100),
     LayerCosts("e", "attention", 1000),
 ]
-RAN = Ran(
+RAN = KernelReport(
     integer=("a",),
     folded=("c",),
     floating=(("b", "runs as f32"),),
@@ -32,7 +32,7 @@ RAN = Ran(
 def test_integers_count_by_what_they_cost() -> None:
     # a, half of d and all of e, of everything but c, which was folded.
     assert integer_flop_share(LAYERS, RAN) == pytest.approx((600 + 50 + 1000) / 2000)
-    assert integer_flop_share(LAYERS, Ran()) == 0
+    assert integer_flop_share(LAYERS, KernelReport()) == 0
 
 
 def test_a_row_follows_from_its_runs() -> None:
@@ -45,14 +45,14 @@ def test_a_row_follows_from_its_runs() -> None:
         "device": "cpu",
         "notes": [],
     }
-    row = measured_row(case, "tiny", 64, 13.0, measured, LAYERS)
+    row = measurement_of(case, "tiny", 64, 13.0, measured, LAYERS)
     assert (row.seconds, row.seconds_min, row.seconds_max, row.runs) == (3, 2, 9, 3)
     assert (row.startup_cold_seconds, row.startup_cached_seconds) == (10, 2)
     assert row.gflop == pytest.approx(7000 / 1e9)
     assert row.tops == pytest.approx(7000 / 3 / 1e12)
     assert row.integer_flop_share == pytest.approx(0.825)
     assert not row.simulated
-    alone = measured_row(replace(case, backend="torch"), "tiny", 64, None, measured, LAYERS)
+    alone = measurement_of(replace(case, backend="torch"), "tiny", 64, None, measured, LAYERS)
     assert (alone.startup_cold_seconds, alone.startup_cached_seconds) == (2, None)
     assert alone.simulated
 
@@ -67,7 +67,7 @@ def test_the_roof_is_that_of_the_main_arithmetic() -> None:
         "device": "cpu",
         "notes": [],
     }
-    row = replace(measured_row(case, "tiny", 64, 1.0, measured, LAYERS), tops=1.0)
+    row = replace(measurement_of(case, "tiny", 64, 1.0, measured, LAYERS), tops=1.0)
     roofline = {
         "int8": {"matmul_tops": 4.0, "convolution_tops": None},
         "bf16": {"matmul_tops": 1.0, "convolution_tops": 2.0},

@@ -6,7 +6,7 @@ from torch import nn
 
 from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.config import FitSettings
-from passionsr_cli.methods.stages import LBQ, LET, Parts
+from passionsr_cli.methods.stages import LBQ, LET, Learnables
 from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 
@@ -17,7 +17,7 @@ def layer() -> QuantizedConv2d:
     return QuantizedConv2d(nn.Conv2d(3, 2, 3, padding=1), plan)
 
 
-def _factors(layer: QuantizedConv2d, learns: Parts) -> dict[int, float]:
+def _factors(layer: QuantizedConv2d, learns: Learnables) -> dict[int, float]:
     """The learning rate factor of each parameter that learns."""
     groups = parameter_groups({"layer": layer}, learns, {})
     return {id(p): group["learning_rate_factor"] for group in groups for p in group["params"]}

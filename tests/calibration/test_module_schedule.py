@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from passionsr_cli.calibration.layer_plans import quantize_model
-from passionsr_cli.calibration.module_schedule import Turns, turns_of
+from passionsr_cli.calibration.module_schedule import ModuleSchedule, schedule_modules
 from passionsr_cli.config import CalibrationSettings, FitSettings
 from passionsr_cli.methods.stages import PLAIN, ModuleOrder, Stage
 from passionsr_cli.models.one_step import OneStepModel
@@ -18,9 +18,9 @@ def _stage(order: ModuleOrder, weights_only: bool = False) -> Stage:
     return Stage("some", ("decoder",), fit=fit, modules=order, weights_only=weights_only)
 
 
-def _turns(model: OneStepModel, stage: Stage) -> Turns:
+def _turns(model: OneStepModel, stage: Stage) -> ModuleSchedule:
     quantize_model(model, CalibrationSettings(), PLAIN)
-    return turns_of(model, quantized_layers(model), stage)
+    return schedule_modules(model, quantized_layers(model), stage)
 
 
 def _learning(layers: dict[str, Quantized]) -> set[str]:
@@ -31,11 +31,11 @@ def _learning(layers: dict[str, Quantized]) -> set[str]:
     }
 
 
-def _members(turns: Turns, modules: slice) -> set[str]:
+def _members(turns: ModuleSchedule, modules: slice) -> set[str]:
     return {layer for module in turns.modules[modules] for layer in module.layers}
 
 
-def _everything_learns(turns: Turns) -> None:
+def _everything_learns(turns: ModuleSchedule) -> None:
     for layer in turns.layers.values():
         layer.requires_grad_(True)
 
@@ -79,7 +79,7 @@ def test_weights_alone_can_have_their_turn(tiny_model: OneStepModel) -> None:
 def test_layers_can_have_turns_of_their_own(tiny_model: OneStepModel) -> None:
     turns = _turns(tiny_model, _stage(ModuleOrder("forwards", kinds=())))
     assert all(len(module.layers) == 1 for module in turns.modules)
-    blocks = turns_of(tiny_model, turns.layers, _stage(ModuleOrder("forwards")))
+    blocks = schedule_modules(tiny_model, turns.layers, _stage(ModuleOrder("forwards")))
     assert len(turns.modules) > len(blocks.modules)
 
 

@@ -45,7 +45,7 @@ def test_a_checkpoint_is_exported_and_proven(
     layers = written["layers"]
     if form == "openvino":
         assert layers["integer"] > 0
-        assert on_integers_as_far_as_exact(report.ran)
+        assert on_integers_as_far_as_exact(report.kernels)
     if form == "onnx":
         # onnxruntime's CPU kernels take some products to integers, convolutions not.
         assert layers["integer"] > 0
@@ -67,14 +67,14 @@ def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_pat
     if form == "openvino":
         layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
         assert layers["integer"] > 0
-        assert on_integers_as_far_as_exact(report.ran)
+        assert on_integers_as_far_as_exact(report.kernels)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_full_precision_model_is_exported(tiny_folder: Path, form: str, tmp_path: Path) -> None:
     report = api.export(str(tiny_folder), form, tmp_path / "out", size=64)
     assert report.fidelity.psnr is None or report.fidelity.psnr > 80
-    assert report.ran.integer == report.ran.floating == ()
+    assert report.kernels.integer == report.kernels.floating == ()
 
 
 @pytest.mark.parametrize("form", FORMATS)

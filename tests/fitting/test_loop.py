@@ -13,7 +13,7 @@ from reporting import Heard, Kill, KillAt
 from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
-from passionsr_cli.fitting.loop import Batch, Objective, Stage, cosine, milestones
+from passionsr_cli.fitting.loop import Batch, Fit, Objective, cosine, milestones
 from passionsr_cli.progress import SILENT
 from passionsr_cli.system.devices import accelerator
 
@@ -31,7 +31,7 @@ def _batches(start: int) -> Iterator[Batch]:
 
 def _stage(
     cpu: Accelerator, file: Path, steps: int = 20, seconds: float = 1e9
-) -> tuple[Stage, nn.Linear]:
+) -> tuple[Fit, nn.Linear]:
     torch.manual_seed(0)
     layer = nn.Linear(3, 3)
     target = torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, 2]])
@@ -47,7 +47,7 @@ def _stage(
         cosine(0.05, 0.001, steps, 3),
         gradient_clip=1.0,
     )
-    return Stage("first", steps, [objective], {"layer": layer}, cpu, file, seconds), layer
+    return Fit("first", steps, [objective], {"layer": layer}, cpu, file, seconds), layer
 
 
 def test_the_loss_falls(cpu: Accelerator, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_each_objective_moves_its_own_parameters_alone(cpu: Accelerator, tmp_pat
         )
         for name, layer in (("one", one), ("two", two))
     ]
-    Stage("both", 1, objectives, {}, cpu, tmp_path / "run.pt", 1e9).run(_batches(0), SILENT)
+    Fit("both", 1, objectives, {}, cpu, tmp_path / "run.pt", 1e9).run(_batches(0), SILENT)
     assert frozen_during == [(True, False), (False, True)]
 
 

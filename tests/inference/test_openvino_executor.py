@@ -39,7 +39,7 @@ def test_quantized_layers_run_on_integers(
     executor = _executor(source, tmp_path / "graphs", [])
     image = _random(1, 3, 32, 32)
     result = executor.decode(executor.restore_latent(image))
-    ran = executor.ran()
+    ran = executor.kernels()
     assert on_integers_as_far_as_exact(ran)
     rows = find_checkpoint(bits).manifest.layers
     weighted = {row.name for row in rows if row.plan is not None and row.kind != "attention"}
@@ -54,8 +54,8 @@ def test_quantized_layers_run_on_integers(
         row.name for row in rows if row.plan is not None and row.kind == "attention"
     }
     definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
-    assert definition.ran().floating[0][1] == "simulated in fp32"
-    assert not definition.ran().on_integers
+    assert definition.kernels().floating[0][1] == "simulated in fp32"
+    assert not definition.kernels().on_integers
     wanted = definition.decode(definition.restore_latent(image))
     # Both round to the same grids (test_openvino_graph.py). A value midway between two integers
     # goes either way, though, and what that does to the next layers grows with each.
@@ -70,7 +70,7 @@ def test_what_would_overflow_is_computed_in_floats(
     image = _random(1, 3, 32, 32)
     executor = _executor(source, tmp_path / "graphs", notes)
     latent = executor.restore_latent(image)
-    ran = executor.ran()
+    ran = executor.kernels()
     assert ran.integer == ()
     assert not ran.on_integers
     assert {how for _, how in ran.floating} == {OVERFLOWS}
@@ -95,7 +95,7 @@ def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Pat
     latent = definition.restore_latent(image)
     assert np.allclose(executor.restore_latent(image), latent, atol=1e-3)
     assert np.allclose(executor.decode(latent), definition.decode(latent), atol=1e-4)
-    assert executor.ran().integer == ()
+    assert executor.kernels().integer == ()
 
 
 def test_a_dial_is_turned_behind_the_graphs(dial_folder: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_dial_leaves_the_integers_as_they_are(
     executor = _executor(source, tmp_path / "graphs", [])
     image = _random(1, 3, 32, 32)
     faithful, between, natural = (executor.restore_latent(image, r) for r in (0, 0.3, 1))
-    assert on_integers_as_far_as_exact(executor.ran())
+    assert on_integers_as_far_as_exact(executor.kernels())
     assert not np.allclose(faithful, natural, atol=1e-2)
     expected = 0.7 * faithful + 0.3 * natural
     np.testing.assert_allclose(between, expected, rtol=1e-4, atol=1e-5)
@@ -142,7 +142,7 @@ def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path
     told = len(notes.texts)
     again = OpenVINOExecutor(source.description, GraphCache(folder, _must_not_load, notes), "fp32")
     assert np.array_equal(again.restore_latent(image), latent)
-    assert again.ran() == first.ran()
+    assert again.kernels() == first.kernels()
     assert len(notes.texts) == told
 
 

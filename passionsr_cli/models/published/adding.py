@@ -24,7 +24,7 @@ from passionsr_cli.system.files import sha256_of
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModelFiles:
     """The files a model is made from: the base model's folder or checkpoint, adapters to merge
     into it, and the embedding of the prompt, by default the empty one by the base's own encoder."""
 
@@ -47,14 +47,14 @@ def add_model(
     `context` is the embedding of the prompt, by default of the empty one; `recipe` a registered
     name or a YAML file.
     """
-    parts = Parts(base, lora, context)
+    parts = ModelFiles(base, lora, context)
     return put_together(name, find_recipe(recipe, name), parts, overwrite, reporter)
 
 
 def put_together(
     name: str,
     description: ModelDescription,
-    parts: Parts,
+    parts: ModelFiles,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
     origin: dict[str, Any] | None = None,
@@ -77,7 +77,7 @@ def put_together(
 
 
 def _merged(
-    parts: Parts, description: ModelDescription, reporter: Reporter
+    parts: ModelFiles, description: ModelDescription, reporter: Reporter
 ) -> tuple[Tensors, dict[str, Any]]:
     """All tensors of the model, and what they were made from. The files are no longer open."""
     reporter.started(f"reading {parts.base}")
@@ -98,7 +98,7 @@ def _merged(
     return made, made_from
 
 
-def _check_finite(tensors: Tensors, parts: Parts) -> None:
+def _check_finite(tensors: Tensors, parts: ModelFiles) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             files = [str(path) for path in (parts.base, parts.adapters, parts.context) if path]
@@ -115,7 +115,7 @@ def check_name(name: str, overwrite: bool) -> None:
         raise OutputError(f"there is a model '{name}' in {folder}; use --overwrite to replace it")
 
 
-def _context(base: Base, parts: Parts, description: ModelDescription) -> Tensor:
+def _context(base: Base, parts: ModelFiles, description: ModelDescription) -> Tensor:
     if parts.context is not None:
         return read_context(parts.context, description.context_shape)
     return empty_context(base, description.context_shape)
@@ -133,7 +133,7 @@ def _check_space(root: Path, tensors: Tensors) -> None:
         )
 
 
-def _provenance(base: Base, parts: Parts, adapters: Adapters | None) -> dict[str, Any]:
+def _provenance(base: Base, parts: ModelFiles, adapters: Adapters | None) -> dict[str, Any]:
     made: dict[str, Any] = {"base": _files(base.files)}
     if parts.adapters is not None and adapters is not None:
         made["adapters"] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.models.published.adding import Parts, check_name, put_together
+from passionsr_cli.models.published.adding import ModelFiles, check_name, put_together
 from passionsr_cli.models.published.downloads import Downloader
 from passionsr_cli.models.published.recipes import recipe_names
 from passionsr_cli.progress import SILENT, Reporter
@@ -38,5 +38,5 @@ def pull_model(
     lora, lora_from = fetch.adapters(description, adapters)
     base, base_from = fetch.base(description, source)
     origin = {"pulled_from": {"base": base_from, "adapters": lora_from}}
-    parts = Parts(base, lora, context)
+    parts = ModelFiles(base, lora, context)
     return put_together(name, description, parts, overwrite, reporter, origin)

@@ -258,7 +258,7 @@ def test_standard_numerics_run_on_integers(
 ) -> None:
     """The export refuses what is further from torch than torch is from itself with tiny noise."""
     import_checkpoint(files, config, str(tiny_folder), "x")
-    ran = api.export("x", "openvino", tmp_path / "exported", 64).ran
+    ran = api.export("x", "openvino", tmp_path / "exported", 64).kernels
     assert on_integers_as_far_as_exact(ran)
     assert any(name.endswith(".parts.1") for name in (*ran.integer, *dict(ran.floating)))
 

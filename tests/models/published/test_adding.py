@@ -17,7 +17,7 @@ from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published import adding
-from passionsr_cli.models.published.adding import Parts, add_model
+from passionsr_cli.models.published.adding import ModelFiles, put_together
 from passionsr_cli.models.published.lora import read_adapters
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import Store
@@ -57,8 +57,8 @@ def test_both_layouts_become_the_same_model(
     tiny_model: OneStepModel, folder: Path, ldm: Path, pickle: Path
 ) -> None:
     description = tiny_model.description
-    one = add_model("one", description, Parts(folder, pickle)).tensors()
-    two = add_model("two", description, Parts(ldm, pickle)).tensors()
+    one = put_together("one", description, ModelFiles(folder, pickle)).tensors()
+    two = put_together("two", description, ModelFiles(ldm, pickle)).tensors()
     assert one.keys() == two.keys() == tiny_model.state_dict().keys()
     assert all(torch.equal(one[name], two[name]) for name in one if name != "context")
     torch.testing.assert_close(one["context"], two["context"], rtol=0, atol=1e-6)
@@ -74,7 +74,7 @@ def test_both_layouts_become_the_same_model(
 
 
 def test_without_adapters_the_base_is_kept_as_it_is(tiny_model: OneStepModel, ldm: Path) -> None:
-    entry = add_model("plain", tiny_model.description, Parts(ldm))
+    entry = put_together("plain", tiny_model.description, ModelFiles(ldm))
     found, plain = entry.tensors(), tiny_model.state_dict()
     assert all(torch.equal(found[name].float(), plain[name]) for name in plain if name != "context")
     assert entry.manifest["description"]["name"] == "plain"
@@ -103,7 +103,7 @@ def test_a_merged_layer_computes_what_layer_and_adapter_do(
     tiny_model: OneStepModel, ldm: Path, pickle: Path, name: str
 ) -> None:
     """W x + 8/r · B(A x), the adapter run beside the layer as in training."""
-    add_model("merged", tiny_model.description, Parts(ldm, pickle))
+    put_together("merged", tiny_model.description, ModelFiles(ldm, pickle))
     base, merged = _layer(tiny_model, name), _layer(loading.load("merged"), name)
     part, _, inner = name.partition(".")
     state = torch.load(pickle, weights_only=True)[f"state_dict_{part}"]
@@ -133,8 +133,8 @@ def test_passionsrs_file_is_osediffs_without_what_its_code_leaves_out(
     vae["decoder.conv_in.lora_A.default_decoder.weight"] = torch.ones(4, 4, 3, 3)
     vae["decoder.conv_in.lora_B.default_decoder.weight"] = torch.ones(16, 4, 1, 1)
     torch.save({**other, "vae_state_dict": vae}, tmp_path / "osediff.ckpt")
-    one = add_model("one", tiny_model.description, Parts(ldm, pickle))
-    two = add_model("two", tiny_model.description, Parts(ldm, tmp_path / "osediff.ckpt"))
+    one = put_together("one", tiny_model.description, ModelFiles(ldm, pickle))
+    two = put_together("two", tiny_model.description, ModelFiles(ldm, tmp_path / "osediff.ckpt"))
     assert two.manifest["made_from"]["adapters"]["unused"] == 1
     assert one.tensors_file.sha256 == two.tensors_file.sha256
 
@@ -150,7 +150,7 @@ def test_pisa_srs_two_adapters_of_a_layer_add_up(
         state[f"{layer}.lora_B.{adapter}.weight"] = halves[1][number]
     path = tmp_path / "pisa_sr.pkl"
     torch.save({"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4, "state_dict_unet": state}, path)
-    found = add_model("x", tiny_model.description, Parts(ldm, path)).tensors()
+    found = put_together("x", tiny_model.description, ModelFiles(ldm, path)).tensors()
     change = 2 * (halves[1] @ halves[0]).sum(0)
     expected = tiny_model.get_submodule(f"unet.{layer}").weight + change
     torch.testing.assert_close(found[f"unet.{layer}.weight"], expected)
@@ -169,7 +169,7 @@ def test_a_diffusers_lora_has_its_own_factor(
         path,
         {"lora_adapter_metadata": json.dumps(noted)},
     )
-    found = add_model("x", tiny_model.description, Parts(ldm, path)).tensors()
+    found = put_together("x", tiny_model.description, ModelFiles(ldm, path)).tensors()
     expected = tiny_model.get_submodule(layer).weight + factor * up @ down
     torch.testing.assert_close(found[f"{layer}.weight"], expected)
     old = {f"{layer}.lora.down.weight": down, f"{layer}.lora.up.weight": up}
@@ -181,7 +181,7 @@ def test_the_context_is_the_text_encoders_of_the_empty_prompt(
     tiny_model: OneStepModel, ldm: Path, text: foreign.Tensors
 ) -> None:
     """Against a transformer block written out: start, end, '!' through all blocks but the last."""
-    found = add_model("x", tiny_model.description, Parts(ldm)).tensors()["context"][0]
+    found = put_together("x", tiny_model.description, ModelFiles(ldm)).tensors()["context"][0]
     state = {key.removeprefix("cond_stage_model.model."): value for key, value in text.items()}
     x = state["token_embedding.weight"][[VOCABULARY - 2, VOCABULARY - 1, 0]]
     x = x + state["positional_embedding"]
@@ -205,11 +205,11 @@ def test_the_context_is_the_text_encoders_of_the_empty_prompt(
 def test_a_given_context_is_taken(tiny_model: OneStepModel, ldm: Path, tmp_path: Path) -> None:
     given = torch.randn(1, TOKENS, WIDTH)
     torch.save(given, tmp_path / "context.pt")
-    parts = Parts(ldm, context=tmp_path / "context.pt")
-    assert torch.equal(add_model("x", tiny_model.description, parts).tensors()["context"], given)
+    parts = ModelFiles(ldm, context=tmp_path / "context.pt")
+    assert torch.equal(put_together("x", tiny_model.description, parts).tensors()["context"], given)
     torch.save(torch.randn(1, 4, WIDTH), tmp_path / "context.pt")
     with pytest.raises(ModelError, match=r"shape \(1, 4, 8\), expected \(1, 3, 8\)"):
-        add_model("y", tiny_model.description, parts)
+        put_together("y", tiny_model.description, parts)
 
 
 def _half(path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_folder_that_is_not_the_model_is_refused(
 ) -> None:
     def refuse(match: str) -> None:
         with pytest.raises(ModelError, match=match):
-            add_model("x", tiny_model.description, Parts(folder))
+            put_together("x", tiny_model.description, ModelFiles(folder))
         assert _nothing_is_left()
 
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
@@ -268,7 +268,7 @@ def test_a_checkpoint_that_is_not_the_model_is_refused(
 ) -> None:
     def refuse(path: Path, match: str) -> None:
         with pytest.raises(ModelError, match=match):
-            add_model("x", tiny_model.description, Parts(path))
+            put_together("x", tiny_model.description, ModelFiles(path))
         assert _nothing_is_left()
 
     held = torch.load(ldm, weights_only=True)["state_dict"]
@@ -285,10 +285,10 @@ def test_a_checkpoint_that_is_not_the_model_is_refused(
     refuse(path, r"holds no first_stage_model\.\*, expected a checkpoint of latent diffusion")
     torch.save([1, 2], path)
     refuse(path, "holds a list, expected tensors by name")
-    torch.save({"state_dict": held, "callbacks": Parts(path)}, path)
+    torch.save({"state_dict": held, "callbacks": ModelFiles(path)}, path)
     refuse(
         path,
-        r"holds a Python object \(passionsr_cli.models.published.adding.Parts\), and such a file",
+        r"holds a Python object \(passionsr_cli.models.published.adding.ModelFiles\), and such",
     )
     torch.save({"state_dict": held, "of": os.system}, path)
     refuse(path, r"holds a Python object \(\w+\.system\), and such a file can run any program")
@@ -305,7 +305,7 @@ def test_a_context_that_is_not_there_is_refused(
     tiny_model: OneStepModel, ldm: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelError, match=r"there is no file .*context\.pt"):
-        add_model("x", tiny_model.description, Parts(ldm, context=tmp_path / "context.pt"))
+        put_together("x", tiny_model.description, ModelFiles(ldm, context=tmp_path / "context.pt"))
 
 
 def test_adapters_that_do_not_fit_are_refused(
@@ -318,7 +318,7 @@ def test_adapters_that_do_not_fit_are_refused(
     def refuse(match: str, **changes: object) -> None:
         torch.save({**held, **changes}, path)
         with pytest.raises(ModelError, match=match):
-            add_model("x", tiny_model.description, Parts(ldm, path))
+            put_together("x", tiny_model.description, ModelFiles(ldm, path))
         assert _nothing_is_left()
 
     first = next(key for key in state if "lora_A" in key)
@@ -339,24 +339,24 @@ def test_adapters_that_do_not_fit_are_refused(
     )
     torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(ModelError, match="holds no adapters: found a; expected a diffusers LoRA"):
-        add_model("x", tiny_model.description, Parts(ldm, path))
+        put_together("x", tiny_model.description, ModelFiles(ldm, path))
     path = tmp_path / "bad.safetensors"
     noted = {"lora_adapter_metadata": "[]"}
     save_file({"unet.conv_in.lora_A.weight": torch.ones(1, 1)}, path, metadata=noted)
     with pytest.raises(ModelError, match="its lora_adapter_metadata cannot be read"):
-        add_model("x", tiny_model.description, Parts(ldm, path))
+        put_together("x", tiny_model.description, ModelFiles(ldm, path))
 
 
 def test_names_and_full_disks(
     tiny_description: ModelDescription, ldm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OutputError, match="'mini' is the model inside the package"):
-        add_model("mini", tiny_description, Parts(ldm))
-    add_model("x", tiny_description, Parts(ldm))
+        put_together("mini", tiny_description, ModelFiles(ldm))
+    put_together("x", tiny_description, ModelFiles(ldm))
     with pytest.raises(OutputError, match=r"there is a model 'x' .* --overwrite"):
-        add_model("x", tiny_description, Parts(ldm))
-    add_model("x", tiny_description, Parts(ldm), overwrite=True)
+        put_together("x", tiny_description, ModelFiles(ldm))
+    put_together("x", tiny_description, ModelFiles(ldm), overwrite=True)
     monkeypatch.setattr(adding.shutil, "disk_usage", lambda path: type("", (), {"free": 1000})())
     with pytest.raises(StoreError, match=r"0\.0 GB are free in"):
-        add_model("y", tiny_description, Parts(ldm))
+        put_together("y", tiny_description, ModelFiles(ldm))
     assert Store("model").names() == ["x"]

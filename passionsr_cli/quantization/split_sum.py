@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class SummedParts(nn.Module):
+class SplitSum(nn.Module):
     """What `layer` computes, part by part: grids of parts that do not fold into one need this.
 
     `parts` are plain layers on neighbouring channels, of these widths; the first has the bias.
