@@ -31,7 +31,7 @@ def test_a_given_folder_goes_before_the_cache(tmp_path: Path, hub: Path) -> None
 
 
 def test_offline_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_fetch", lambda *args: pytest.fail("it was tried"))
+    monkeypatch.setattr(weights, "download", lambda *args: pytest.fail("it was tried"))
     with pytest.raises(MetricError, match=r"RN50.pt is not on this machine and HF_HUB_OFFLINE"):
         WeightsFinder().find(METRICS["clipiqa"])
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli.system import memory
+from passionsr_cli.system.memory import is_out_of_memory
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +19,17 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert memory.free_bytes("cpu") == 1_200_000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.free_bytes("cpu") > 10**7
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"), True),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("sizes do not match"), False),
+        (OSError("cannot allocate memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_errors(error: Exception, is_one: bool) -> None:
+    assert is_out_of_memory(error) == is_one

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from passionsr_cli.errors import ModelError
+from passionsr_cli.errors import DownloadError, ModelError
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import DownloadSource, ModelDescription
 from passionsr_cli.system.downloads import check_digest, download
@@ -82,7 +82,7 @@ class Downloader:
     def _cached(self, repository: str) -> Path | None:
         try:
             return self._from_hub(repository, local_only=True)
-        except ModelError:
+        except (DownloadError, ModelError):
             return None
 
     def _from_hub(self, repository: str, local_only: bool) -> Path:
