@@ -12,6 +12,7 @@ from passionsr_cli.api import bench
 from passionsr_cli.benchmark import run
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.models.costs import measure
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.paths import cache_folder
@@ -53,9 +54,10 @@ def test_a_benchmark_measures_each_form_once_on_each_backend(
         assert row.roofline_share == pytest.approx(operations / row.seconds / 2e9)
         assert (row.startup_cached_seconds is None) == (row.backend == "torch")
     integers = rows["w6a6", "openvino"]
-    # Every convolution and linear layer runs on integers, of attention's products few.
+    # Every convolution and linear layer runs on integers, of attention's products few; where 8-bit
+    # products saturate, the layers kept at 8 bits do not.
     assert integers.integer_flop_share is not None
-    assert 0.8 < integers.integer_flop_share <= 1
+    assert (0.7 if products_saturate() else 0.8) < integers.integer_flop_share <= 1
     assert rows["w6a6", "torch"].integer_flop_share == 0
     assert [row.variant for row in report.rows if row.simulated] == ["w6a6"]
     assert [name for name, _ in in_process].count("subjects:make_checkpoint") == 1
