@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from passionsr_cli import __version__, methods
 from passionsr_cli.calibration import curves, preflight
@@ -32,6 +33,7 @@ from passionsr_cli.models import catalogue, loading
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT
 from passionsr_cli.store import CHECKPOINT, Store
+from passionsr_cli.system.claims import claim
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
@@ -49,15 +51,24 @@ def calibrate(
 ) -> Checkpoint:
     """Quantize a model and write it as a checkpoint, by default named MODEL-BITS-METHOD.
 
-    The unfinished run lives in the user's data directory under `calibration/NAME`. With `resume`
-    it goes on from its last saved step and ends as it would have without the stop.
+    The unfinished run lives in the user's data directory under `calibration/NAME`; one process at
+    a time holds it. With `resume` it goes on from its last saved step and ends as it would have
+    without the stop.
     """
     settings = settings or CalibrationSettings()
     name = name or settings.default_name
-    method = methods.build(settings)
     used = accelerator(settings.device, settings.precision)
+    alone = claim(run_folder(name), "calibrating")
+    with alone if used.is_main_process else contextlib.nullcontext():
+        return _calibrate(settings, name, resume, used, reporter)
+
+
+def _calibrate(
+    settings: CalibrationSettings, name: str, resume: bool, used: Accelerator, reporter: Reporter
+) -> Checkpoint:
+    method = methods.build(settings)
     store, folder = Store(CHECKPOINT), run_folder(name)
-    _check_claim(store, folder, name, settings, resume)
+    _check_name(store, folder, name, settings, resume)
     # No process may find what another one has begun.
     used.wait_for_everyone()
     known = catalogue.find_present(settings.model)
@@ -90,7 +101,7 @@ def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None
     write_checkpoint(folder.name, manifest, run.model)
 
 
-def _check_claim(
+def _check_name(
     store: Store, folder: Path, name: str, settings: CalibrationSettings, resume: bool
 ) -> None:
     if name == EMBEDDED_CHECKPOINT:

@@ -16,6 +16,7 @@ from passionsr_cli.models.catalogue import find
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
 from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
+from passionsr_cli.system.claims import claim
 
 
 @dataclass(frozen=True)
@@ -173,4 +174,5 @@ def remove(name: str) -> None:
     if what_is_named(name) == "checkpoint":
         Store(CHECKPOINT).remove(name)
     else:
-        shutil.rmtree(run_folder(name))
+        with claim(run_folder(name), "removing"):
+            shutil.rmtree(run_folder(name))

@@ -24,6 +24,8 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
     from rich.table import Table
 
     from passionsr_cli.checkpoints import catalogue
+    from passionsr_cli.checkpoints.unfinished import run_folder
+    from passionsr_cli.system.claims import holder
 
     found, damaged, unfinished = catalogue.listing()
     if as_json:
@@ -44,7 +46,9 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
     for name, reason in damaged.items():
         output.print(f"{name}: damaged ({reason})", soft_wrap=True, markup=False)
     for name in unfinished:
-        output.print(f"{name}: unfinished; go on with `calibrate --resume --name {name}`")
+        running = holder(run_folder(name))
+        state = running or f"unfinished; go on with `calibrate --resume --name {name}`"
+        output.print(f"{name}: {state}")
 
 
 @app.command("show")

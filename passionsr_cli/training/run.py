@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from passionsr_cli import __version__
 from passionsr_cli.data.photographs import Photographs
@@ -17,6 +20,7 @@ from passionsr_cli.models.loading import save
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription, model_names
 from passionsr_cli.store import MODEL, Entry, Store, shortest
+from passionsr_cli.system.claims import claim
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.paths import home
@@ -48,9 +52,9 @@ def train(
     if not photos.is_dir():
         raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
     folder = home() / "training" / store.folder(name).name
-    trainer = Trainer(settings, find_images(photos), folder, used)
-    _claim(folder, settings)
-    model = trainer.run(reporter)
+    with _claimed(folder, settings, used):
+        trainer = Trainer(settings, find_images(photos), folder, used)
+        model = trainer.run(reporter)
     if used.is_main_process:
         provenance = {
             "training": settings.model_dump(mode="json", exclude={"model"}),
@@ -84,9 +88,9 @@ def retrain(
     _check_sizes(settings, description)
     folder = home() / "training" / store.folder(name).name
     photographs = _photographs(photos)
-    _claim(folder, settings)
-    trainer = Retrainer(settings, known, photographs, folder, used)
-    model = trainer.run(reporter)
+    with _claimed(folder, settings, used):
+        trainer = Retrainer(settings, known, photographs, folder, used)
+        model = trainer.run(reporter)
     if used.is_main_process:
         manifest = {
             "description": description.model_copy(update={"name": name, "sources": ()}).model_dump(
@@ -141,8 +145,17 @@ def _check_sizes(settings: RetrainingSettings, description: ModelDescription) ->
             )
 
 
-def _claim(folder: Path, settings: TrainingSettings | RetrainingSettings) -> None:
-    """Note the settings of a new run, or compare them with those of the run that is there."""
+@contextmanager
+def _claimed(
+    folder: Path, settings: TrainingSettings | RetrainingSettings, used: Accelerator
+) -> Iterator[None]:
+    """Hold the folder of a run, if it is a new one or has these settings."""
+    with claim(folder, "training") if used.is_main_process else nullcontext():
+        _note_settings(folder, settings)
+        yield
+
+
+def _note_settings(folder: Path, settings: TrainingSettings | RetrainingSettings) -> None:
     path, wanted = folder / SETTINGS_FILE, settings.model_dump_json(indent=2)
     if path.exists() and path.read_text(encoding="utf-8") != wanted:
         raise ConfigError(

@@ -11,21 +11,25 @@ time, so a result that a line describes is the one this run wrote, however it wa
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from passionsr_cli.errors import OutputError
 from passionsr_cli.imaging.planning import Job
+from passionsr_cli.system.claims import HOLDER_FILE, LOCK_FILE, claim, make_own_folder
 
 FOLDER = ".passionsr"
+# Lines of a writer, and results it is writing: WRITER.jsonl, WRITER-PROCESS-THREAD.png.
+_LINES = re.compile(r"\d+\.jsonl")
+_LOCK = re.compile("|".join(map(re.escape, (LOCK_FILE, HOLDER_FILE))))
+_HALF = re.compile(r"\d+-\d+-\d+\.\w+")
 
 
 class Journal:
@@ -35,7 +39,10 @@ class Journal:
         self.root, self.made_by, self.writer = root, made_by, writer
         self.folder = root / FOLDER
         self._turn = threading.Lock()
-        self._lines = {line["output"]: line for line in self._read()}
+        try:
+            self._lines = {line["output"]: line for line in self._read()}
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
     def holds(self, source: str, output: Path) -> bool:
         """Whether an earlier, unfinished run wrote this result, and it and its source are as they
@@ -50,28 +57,21 @@ class Journal:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Held by one run at a time; what others left half-written is removed."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.root}: cannot be written ({error.strerror})") from None
-        lock = FileLock(self.folder / "lock", timeout=0)
-        try:
-            with lock:
-                for path in self._left_over():
-                    path.unlink(missing_ok=True)
-                yield
-        except Timeout:
-            raise OutputError(
-                f"{self.root}: another run is writing there; wait for it, or end it"
-            ) from None
+        make_own_folder(self.folder, _is_ours)
+        with claim(self.folder, "upscaling"):
+            for path in self._files(_HALF):
+                path.unlink(missing_ok=True)
+            yield
 
-    def _left_over(self) -> list[Path]:
-        kept = (".jsonl", "")
-        return [path for path in self.folder.iterdir() if path.suffix not in kept]
+    def _files(self, names: re.Pattern[str]) -> list[Path]:
+        if self.folder.is_symlink() or not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if names.fullmatch(path.name)]
 
     def place_for(self, output: Path) -> Path:
         """Where a result is written until `finish`; of the same format as its name says."""
-        return self.folder / f"{self.writer}-{threading.get_ident()}{output.suffix}"
+        thread = f"{os.getpid()}-{threading.get_ident()}"
+        return self.folder / f"{self.writer}-{thread}{output.suffix}"
 
     def finish(self, job: Job, place: Path) -> None:
         """Note a result that was written to `place`, and give it its name."""
@@ -88,7 +88,10 @@ class Journal:
 
     def close(self) -> None:
         """The run is over: nothing of the journal remains."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in [*self._files(_LINES), *self._files(_HALF), *self._files(_LOCK)]:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     @property
     def _file(self) -> Path:
@@ -104,13 +107,13 @@ class Journal:
         }
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        for path in sorted(self.folder.glob("*.jsonl")):
+        for path in sorted(self._files(_LINES)):
             for line in path.read_bytes().splitlines():
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    # The last line of a process that was killed; its result has no name yet.
-                    continue
+                # The last line of a process that was killed is none; its result has no name yet.
+                with contextlib.suppress(ValueError, RecursionError):
+                    read = json.loads(line)
+                    if isinstance(read, dict) and isinstance(read.get("output"), str):
+                        yield read
 
 
 def _identity(path: Path) -> list[int] | None:
@@ -120,3 +123,7 @@ def _identity(path: Path) -> list[int] | None:
     except OSError:
         return None
     return [found.st_size, found.st_mtime_ns]
+
+
+def _is_ours(name: str) -> bool:
+    return any(names.fullmatch(name) for names in (_LINES, _HALF, _LOCK))

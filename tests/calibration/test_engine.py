@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.errors import ConfigError, FitError, StoreError
+from passionsr_cli.errors import ConfigError, FitError, OutputError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models.loading import load, save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import NO_DETAILS
 from passionsr_cli.quantization.schemes import Learnable
+from passionsr_cli.system.claims import claim
 
 STEPS = 6
 
@@ -179,6 +181,19 @@ def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
         api.calibrate(_settings(tiny_folder), "other", resume=True)
     slower = {"component": {"steps": STEPS, "learning_rate": 0.001}}
     api.calibrate(_settings(tiny_folder, passionsr=slower), "mine", resume=True)
+
+
+def test_one_calibration_of_a_name_at_a_time(tiny_folder: Path) -> None:
+    settings = _settings(tiny_folder, method="maxmin")
+    held = rf"process {os.getpid()} on .*, calibrating since"
+    with claim(run_folder("mine"), "calibrating"):
+        for resume in (False, True):
+            with pytest.raises(OutputError, match=held):
+                api.calibrate(settings, "mine", resume=resume)
+        with pytest.raises(StoreError, match="no checkpoint named 'mine'"):
+            find_checkpoint("mine")
+    assert api.calibrate(settings, "mine").name == "mine"
+    assert not run_folder("mine").exists()
 
 
 def test_a_name_is_taken_once(tiny_folder: Path) -> None:

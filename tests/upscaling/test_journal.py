@@ -79,16 +79,61 @@ def test_half_files_of_a_killed_run_are_removed(job: Job) -> None:
     with journal.opened():
         journal.place_for(job.output).write_bytes(b"half")
     with journal.opened():
-        assert [path.name for path in journal.folder.iterdir()] == ["lock"]
+        assert {path.name for path in journal.folder.iterdir()} == {"lock", "holder.json"}
 
 
 def test_one_run_at_a_time(job: Job) -> None:
     with (
         _journal(job).opened(),
-        pytest.raises(OutputError, match="another run is writing"),
+        pytest.raises(OutputError, match=rf"process {os.getpid()} on .*, upscaling since"),
         _journal(job).opened(),
     ):
         pass
+
+
+def test_a_link_is_not_followed(job: Job, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("keep me")
+    (other / "0.jsonl").write_text("not a line")
+    journal = _journal(job)
+    journal.root.mkdir()
+    journal.folder.symlink_to(other)
+    with pytest.raises(OutputError, match="is a link"), _journal(job).opened():
+        pass
+    _journal(job).close()
+    assert {path.name for path in other.iterdir()} == {"letter.txt", "0.jsonl"}
+
+
+def test_files_of_others_are_left_alone(job: Job) -> None:
+    journal = _journal(job)
+    journal.folder.mkdir(parents=True)
+    letter = journal.folder / "letter.txt"
+    letter.write_text("keep me")
+    with (
+        pytest.raises(OutputError, match=r"did not write \(letter.txt\); move it"),
+        journal.opened(),
+    ):
+        pass
+    journal.close()
+    assert letter.read_text() == "keep me"
+
+
+@pytest.mark.parametrize("content", ["5", "[]", "null", '{"output": 5}', "[" * 100_000, "\xff"])
+def test_a_damaged_journal_holds_nothing(job: Job, content: str) -> None:
+    journal = _journal(job)
+    journal.folder.mkdir(parents=True)
+    (journal.folder / "0.jsonl").write_bytes(content.encode("latin-1"))
+    assert not _journal(job).holds(job.source, job.output)
+    _finish(_journal(job), job)
+    assert _journal(job).holds(job.source, job.output)
+
+
+@pytest.mark.parametrize("name", ["lock", "0.jsonl"])
+def test_a_folder_in_a_file_s_place_is_told(job: Job, name: str) -> None:
+    (_journal(job).folder / name).mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"\.passionsr"):
+        _finish(_journal(job), job)
 
 
 def test_nothing_remains_when_the_run_is_over(job: Job) -> None:

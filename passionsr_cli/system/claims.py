@@ -1,0 +1,93 @@
+"""Folders that one process at a time may change: who holds one, and that it is ours at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from passionsr_cli.errors import OutputError
+
+LOCK_FILE, HOLDER_FILE = "lock", "holder.json"
+
+
+@contextmanager
+def claim(folder: Path, work: str) -> Iterator[None]:
+    """Hold a folder, made if need be, for this process alone while it does `work` ("training").
+
+    The operating system lets go of it when the process ends, however it ends. Raises `OutputError`
+    that says who holds it, or why it cannot be held.
+    """
+    make_own_folder(folder)
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+        _write_holder(folder / HOLDER_FILE, work)
+    except Timeout:
+        raise OutputError(f"{folder}: {_holder(folder)} holds it; wait for it, or end it") from None
+    except OSError as error:
+        lock.release()
+        raise OutputError(f"{folder}: cannot be held ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / HOLDER_FILE).unlink()
+            if [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+                # Nothing came of the work, or all of it has gone where it belongs.
+                (folder / LOCK_FILE).unlink()
+                folder.rmdir()
+        lock.release()
+
+
+def holder(folder: Path) -> str | None:
+    """Who holds a folder ("process 71 on desk, training since 12:03"), None if nobody does."""
+    if not (folder / LOCK_FILE).exists():
+        return None
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            return None
+    except Timeout:
+        return _holder(folder)
+
+
+def make_own_folder(folder: Path, ours: Callable[[str], bool] = lambda name: True) -> None:
+    """Make a working folder, or take up an earlier run's; its files have names that are `ours`.
+
+    Raises `OutputError` where it would not be ours: what a link leads to, or files of others.
+    """
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link; it must be a folder of its own: remove the link")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(path.name for path in folder.iterdir() if not ours(path.name))
+    except FileExistsError:
+        raise OutputError(f"{folder} must be a folder; move the file of that name") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
+    if foreign:
+        raise OutputError(
+            f"{folder} holds what passionsr did not write ({foreign[0]}); move it elsewhere"
+        )
+
+
+def _write_holder(path: Path, work: str) -> None:
+    since = datetime.now().astimezone().isoformat(timespec="minutes")
+    about = {"process": os.getpid(), "host": socket.gethostname(), "work": work, "since": since}
+    path.write_text(json.dumps(about), encoding="utf-8")
+
+
+def _holder(folder: Path) -> str:
+    try:
+        about = json.loads((folder / HOLDER_FILE).read_text(encoding="utf-8"))
+        since = datetime.fromisoformat(about["since"]).strftime("%H:%M")
+        return f"process {about['process']} on {about['host']}, {about['work']} since {since},"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another run"

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.errors import OutputError
+from passionsr_cli.system.claims import claim, holder, make_own_folder
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from passionsr_cli.system.claims import claim
+with claim(Path(sys.argv[1]), "training"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert holder(folder) is None
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        told = holder(folder)
+        assert told is not None
+        assert told.startswith(f"process {process.pid} on ")
+        assert ", training since " in told
+        refused = pytest.raises(OutputError, match=f"process {process.pid} .* holds it; wait for")
+        with refused, claim(folder, "calibrating"):
+            pass
+        process.send_signal(signal.SIGKILL)
+    assert holder(folder) is None
+    with claim(folder, "calibrating"):
+        assert "calibrating" in str(holder(folder))
+    assert not folder.exists()
+
+
+def test_what_was_begun_stays(tmp_path: Path) -> None:
+    with claim(tmp_path / "run", "training"):
+        (tmp_path / "run" / "state").write_text("half way")
+    assert holder(tmp_path / "run") is None
+    assert (tmp_path / "run" / "state").read_text() == "half way"
+
+
+def test_an_error_of_the_work_itself_passes(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="of the work"), claim(tmp_path, "upscaling"):
+        raise OSError("of the work")
+    assert holder(tmp_path) is None
+
+
+def test_a_file_in_the_folder_s_place_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(OutputError, match="must be a folder"):
+        make_own_folder(tmp_path / "run")
