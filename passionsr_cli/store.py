@@ -23,6 +23,7 @@ from passionsr_cli.system.files import replace_atomically, sha256_of
 from passionsr_cli.system.paths import home
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
 MODEL, CHECKPOINT = "model", "checkpoint"
@@ -61,6 +62,16 @@ class Entry:
         """All tensors, after their checksum was compared with the manifest's."""
         from safetensors.torch import load_file
 
+        return load_file(self._verified_path())
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The same as `tensors`, without torch."""
+        from safetensors.numpy import load_file
+
+        arrays: dict[str, npt.NDArray[Any]] = load_file(self._verified_path())
+        return arrays
+
+    def _verified_path(self) -> Path:
         path, expected = self.tensors_path, self.tensors_file.sha256
         if not path.exists():
             raise StoreError(f"{path} is missing; write the entry '{self.name}' again")
@@ -70,7 +81,7 @@ class Entry:
                 f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
                 f"{expected[:12]}…; write the entry '{self.name}' again"
             )
-        return load_file(path)
+        return path
 
 
 def shortest(tensor: Tensor) -> Tensor:

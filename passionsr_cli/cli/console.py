@@ -22,6 +22,11 @@ R = TypeVar("R")
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+# What requirements/small.txt does without.
+LEFT_OUT = (
+    *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa", "torch"),
+    *("torchvision", "tqdm", "transformers"),
+)
 
 output = Console(highlight=False, emoji=False)
 messages = Console(stderr=True, highlight=False, emoji=False)
@@ -68,13 +73,23 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             if isinstance(error, KeyboardInterrupt):
                 show_error("interrupted")
                 raise typer.Exit(EXIT_INTERRUPTED) from None
-            expected = isinstance(error, PassionSRError)
-            what = "" if expected else f"unexpected {type(error).__name__} (see --debug): "
-            show_error(f"{what}{error}")
+            show_error(_told(error))
             code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR
             raise typer.Exit(code) from None
 
     return run
+
+
+def _told(error: Exception | KeyboardInterrupt) -> str:
+    """What a person is told of an error."""
+    if isinstance(error, PassionSRError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name in LEFT_OUT:
+        return (
+            f"this needs {error.name}, which the small installation leaves out; "
+            "`pip install .` in passionsr's folder adds it"
+        )
+    return f"unexpected {type(error).__name__} (see --debug): {error}"
 
 
 def show_error(text: str) -> None:

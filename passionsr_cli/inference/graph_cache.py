@@ -20,6 +20,7 @@ from passionsr_cli.system.files import replace_atomically, sha256_of
 
 if TYPE_CHECKING:
     from passionsr_cli.conversion.graph_files import Convert
+    from passionsr_cli.conversion.prepared_graphs import PreparedGraphs
     from passionsr_cli.models.one_step import OneStepModel
 
 COMPILED_FOLDER = "compiled"
@@ -31,8 +32,8 @@ class GraphCache:
     """The graphs of one model in one folder.
 
     `load` gives the model if it has to be converted, which `convert` does component by
-    component, by default `graph_for_this_cpu`; `reporter` hears what takes long and why. Where the
-    folder cannot be written, a temporary one is used.
+    component, by default `graph_for_this_cpu`; `prepared` graphs spare both. `reporter` hears what
+    takes long and why. Where the folder cannot be written, a temporary one is used.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class GraphCache:
         load: Callable[[], OneStepModel],
         reporter: Reporter,
         convert: Convert | None = None,
+        prepared: PreparedGraphs | None = None,
     ) -> None:
         self.folder, self._load, self._note = folder, load, reporter.note
-        self._convert = convert
+        self._convert, self._prepared = convert, prepared
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._graphs: dict[str, StoredGraph] | None = None
 
@@ -52,7 +54,10 @@ class GraphCache:
         if self._graphs is None:
             self._graphs = self._read()
         if self._graphs is None:
-            self._note("converting the model for OpenVINO, once; later runs start from the cache")
+            if self._prepared is None:
+                self._note(
+                    "converting the model for OpenVINO, once; later runs start from the cache"
+                )
             self._graphs = self._write()
             self._tell_of_overflow(self._graphs)
         return self._graphs[component]
@@ -84,6 +89,9 @@ class GraphCache:
         return read_graphs(self.folder)
 
     def _write_into(self, folder: Path) -> None:
+        if self._prepared is not None:
+            self._prepared.complete(folder)
+            return
         from passionsr_cli.conversion.graph_files import write_graphs
         from passionsr_cli.inference.arithmetic import graph_for_this_cpu
 

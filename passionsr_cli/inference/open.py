@@ -68,18 +68,21 @@ def open_executor(
 def _open_openvino(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:
     import openvino
 
+    from passionsr_cli.conversion.prepared_graphs import find_prepared
     from passionsr_cli.inference.arithmetic import products_saturate
     from passionsr_cli.inference.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     made_by = [artifact.fingerprint, graph_code(), openvino.__version__, cpu_name()]
-    if artifact.quantized and products_saturate():
+    saturating = artifact.quantized and products_saturate()
+    if saturating:
         made_by.append("saturating")
-    key = _key(made_by)
-    folder = cache_folder() / "openvino" / f"{artifact.description.name}-{key}"
-    return OpenVINOExecutor(
-        artifact.description, GraphCache(folder, artifact.load, reporter), precision
-    )
+    folder = cache_folder() / "openvino" / f"{artifact.description.name}-{_key(made_by)}"
+    prepared = None
+    if artifact.entry is not None:
+        prepared = find_prepared(artifact.entry, artifact.fingerprint, saturating)
+    graphs = GraphCache(folder, artifact.load, reporter, prepared=prepared)
+    return OpenVINOExecutor(artifact.description, graphs, precision)
 
 
 def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:
