@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from passionsr_cli.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
+PRESETS_FOR = ("upscale", "calibrate", "train")
 
 
 def preset_folder() -> Path:
@@ -21,8 +22,15 @@ def preset_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
 
 
+def presets() -> dict[str, Path]:
+    """The presets' files by their names, which are theirs alone whatever they are for."""
+    files = (path for of in PRESETS_FOR for path in (preset_folder() / of).glob("*.yaml"))
+    return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
+
+
 def preset_names() -> list[str]:
-    return sorted(path.stem for path in preset_folder().glob("*.yaml"))
+    """The presets' names, sorted."""
+    return list(presets())
 
 
 def settings_from(
@@ -55,8 +63,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config_path(config: str) -> Path:
-    preset = preset_folder() / f"{config}.yaml"
-    path = preset if preset.is_file() else Path(config)
+    path = presets().get(config, Path(config))
     if not path.is_file():
         raise ConfigError(
             f"no configuration '{config}': neither a file nor one of the presets "

@@ -12,14 +12,30 @@ from passionsr_cli.config import (
     parse_bits,
 )
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.layering import preset_names, settings_from, validate
+from passionsr_cli.layering import (
+    preset_folder,
+    preset_names,
+    presets,
+    settings_from,
+    validate,
+)
 from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 
-TRAINING = [name for name in preset_names() if name.startswith("train")]
-UPSCALING = ["exact", "low-memory"]
+
+def _of(folder: str) -> list[str]:
+    return [name for name, path in presets().items() if path.parent.name == folder]
+
+
 RETRAINING = ["retrain"]
-OTHERS = (*TRAINING, *RETRAINING, *UPSCALING)
-CALIBRATION = [name for name in preset_names() if name not in OTHERS]
+TRAINING = [name for name in _of("train") if name not in RETRAINING]
+UPSCALING, CALIBRATION = _of("upscale"), _of("calibrate")
+
+
+def test_a_presets_name_is_its_own() -> None:
+    files = [path.stem for path in preset_folder().glob("*/*.yaml")]
+    assert len(files) == len(set(files))
+    assert set(files) > set(preset_names())
+    assert {"exact", "w6a6", "train-mini"} <= set(preset_names())
 
 
 @pytest.mark.parametrize("preset", UPSCALING)

@@ -2,7 +2,7 @@
 
     PASSIONSR_REALSR=DIR python tests/quality/search_settings.py TABLE [ROWS]
 
-TABLE is one of `configs/tables/search/`, ROWS how many to fill in, by default all. A row is
+TABLE is one of `tests/quality/searches/`, ROWS how many to fill in, by default all. A row is
 
     | bits | settings | dB to full precision | dB to photographs | seconds |
 
