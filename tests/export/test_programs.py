@@ -1,4 +1,4 @@
-"""The README's programs, run as they stand there."""
+"""The programs of the documents, run as they stand there."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from passionsr_cli.models import loading
 from passionsr_cli.quantization.convert import quantized_layers
 from passionsr_cli.quantization.layers import QuantizedLayer
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+EXPORTS, FORMAT = ROOT / "passionsr_cli/export/README.md", ROOT / "docs/checkpoint-format.md"
 
 
-def _program(marker: str) -> str:
-    found = re.search(rf"<!-- {marker} -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+def _program(page: Path, marker: str) -> str:
+    found = re.search(rf"<!-- {marker} -->\n```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert found
     return found[1]
 
@@ -34,7 +35,7 @@ def _program(marker: str) -> str:
 def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_path: Path) -> None:
     api.export(calibrate(bits), "safetensors", tmp_path / "out", size=64)
     names: dict[str, Any] = {}
-    exec(_program("read packed weights"), names)
+    exec(_program(FORMAT, "read packed weights"), names)
     read = names["read_weights"](tmp_path / "out")
     model = load_checkpoint(find_checkpoint(bits))
     layers = {n: x for n, x in quantized_layers(model).items() if isinstance(x, QuantizedLayer)}
@@ -50,7 +51,7 @@ def test_packed_weights_beside_branches_are_read(
     name = calibrate("w2a2", method="qartsr", method_settings={"qartsr": own})
     api.export(name, "safetensors", tmp_path / "out", size=64)
     names: dict[str, Any] = {}
-    exec(_program("read packed weights"), names)
+    exec(_program(FORMAT, "read packed weights"), names)
     assert names["read_weights"](tmp_path / "out")
 
 
@@ -65,7 +66,7 @@ def test_the_openvino_export_runs_alone(
     small = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]
     pixels = rounded_levels(small).transpose(1, 2, 0)
     Image.fromarray(pixels).save("photo.png")
-    exec(_program("run the OpenVINO export"), {})
+    exec(_program(EXPORTS, "run the OpenVINO export"), {})
     found = np.asarray(Image.open("photo_x4.png"), np.float32) / 255
     assert found.shape == (64, 64, 3)
     large = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)

@@ -1,0 +1,31 @@
+"""What is installed: all of it, or what upscaling needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from passionsr_cli.cli.console import LEFT_OUT
+
+ROOT = Path(__file__).parents[1]
+
+
+def _small() -> set[str]:
+    lines = (ROOT / "requirements" / "small.txt").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def _all() -> set[str]:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[(.*?)^\]", project, re.DOTALL | re.MULTILINE)
+    assert listed
+    return set(re.findall(r'"(.+?)"', listed[1]))
+
+
+def test_the_small_installation_is_a_part_of_the_whole() -> None:
+    assert _small() < _all()
+
+
+def test_what_it_leaves_out_is_named_when_it_is_missed() -> None:
+    left_out = {re.split("[>=<]", each)[0] for each in _all() - _small()}
+    assert left_out == set(LEFT_OUT)
