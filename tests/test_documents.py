@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from help_page import help_page
 from PIL import Image
 from typer.core import TyperGroup
 from typer.main import get_command
 
 from passionsr_cli.cli.app import app
-from passionsr_cli.cli.help_page import help_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -94,7 +94,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_help_texts_are_those_of_the_commands() -> None:
-    """Else run `python -m passionsr_cli.cli.help_page > docs/cli.md`."""
+    """Else run `python tests/help_page.py > docs/cli.md`."""
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == help_page()
 
 

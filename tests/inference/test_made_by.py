@@ -12,8 +12,8 @@ from passionsr_cli.inference.open import nncf_folder
 from passionsr_cli.store import MODEL
 
 PACKAGE = Path(passionsr_cli.__file__).parent
-# Nothing that is computed depends on these: errors, files and memory, names of settings.
-NOT_OF_NUMBERS = {"errors", "system", "config", "data", "imaging"}
+# Nothing that is computed depends on these: errors, files and memory, settings, their pictures.
+NOT_OF_NUMBERS = {"errors", "system", "progress", "layering", "config", "data", "imaging"}
 
 
 def _imported(place: str) -> set[str]:

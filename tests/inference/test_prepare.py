@@ -13,20 +13,19 @@ from xml.etree import ElementTree
 
 import pytest
 
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.conversion.graph_files import write_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.conversion.prepared_graphs import WEIGHTS_FILE, find_prepared, prepared_folder
 from passionsr_cli.conversion.stored_graphs import read_graphs
 from passionsr_cli.errors import StoreError
-from passionsr_cli.inference.open import Source, source_named, source_of
 from passionsr_cli.inference.prepare import prepare
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
 
 
-def _completed(source: Source, saturating: bool, folder: Path) -> Path:
-    assert source.entry is not None
-    found = find_prepared(source.entry, source.fingerprint, saturating)
+def _completed(artifact: Artifact, saturating: bool, folder: Path) -> Path:
+    found = find_prepared(artifact.entry, artifact.fingerprint, saturating)
     assert found is not None, "run `python -m passionsr_cli.inference.prepare`"
     folder.mkdir()
     found.complete(folder)
@@ -62,12 +61,12 @@ def test_the_embedded_graphs_belong_to_their_weights(
     name: str, saturating: bool, tmp_path: Path
 ) -> None:
     """Fails when the weights, or what conversion makes of them, have changed since."""
-    source = source_named(name)
-    brought = _completed(source, saturating, tmp_path / "brought")
+    artifact = resolve(name)
+    brought = _completed(artifact, saturating, tmp_path / "brought")
     made = tmp_path / "made"
     made.mkdir()
     convert = partial(component_graph, saturating=saturating)
-    write_graphs(source.load(), made, convert=convert)
+    write_graphs(artifact.load(), made, convert=convert)
     _equal(brought, made)
 
 
@@ -75,28 +74,26 @@ def test_the_embedded_graphs_belong_to_their_weights(
 def test_integers_become_the_same_graphs(
     calibrate: Callable[..., str], saturating: bool, tmp_path: Path
 ) -> None:
-    source = source_of(None, calibrate("w8a8"))
-    assert source.entry is not None
-    prepare(source, saturating)
+    artifact = resolve(calibrate("w8a8"))
+    prepare(artifact, saturating)
     # Nothing of the weights is there twice.
-    recipe = json.loads((prepared_folder(source.entry, saturating) / WEIGHTS_FILE).read_text())
+    recipe = json.loads((prepared_folder(artifact.entry, saturating) / WEIGHTS_FILE).read_text())
     forms = {piece[1] for of in recipe["weights"].values() for piece in of if len(piece) == 2}
     assert forms == {"float32", "dequantized" if saturating else "int8"}
     made = tmp_path / "made"
     made.mkdir()
-    write_graphs(source.load(), made, convert=partial(component_graph, saturating=saturating))
-    _equal(_completed(source, saturating, tmp_path / "brought"), made)
+    write_graphs(artifact.load(), made, convert=partial(component_graph, saturating=saturating))
+    _equal(_completed(artifact, saturating, tmp_path / "brought"), made)
 
 
 def test_graphs_of_other_weights_are_not_used(tiny_folder: Path) -> None:
-    source = source_of(str(tiny_folder), None)
-    prepare(source, False)
-    assert source.entry is not None
-    assert find_prepared(source.entry, source.fingerprint, False) is not None
-    assert find_prepared(source.entry, "of other weights", False) is None
-    assert find_prepared(source.entry, source.fingerprint, True) is None
-    (prepared_folder(source.entry, False) / WEIGHTS_FILE).write_text("{")
-    assert find_prepared(source.entry, source.fingerprint, False) is None
+    artifact = resolve(str(tiny_folder))
+    prepare(artifact, False)
+    assert find_prepared(artifact.entry, artifact.fingerprint, False) is not None
+    assert find_prepared(artifact.entry, "of other weights", False) is None
+    assert find_prepared(artifact.entry, artifact.fingerprint, True) is None
+    (prepared_folder(artifact.entry, False) / WEIGHTS_FILE).write_text("{")
+    assert find_prepared(artifact.entry, artifact.fingerprint, False) is None
 
 
 def test_weights_in_an_unknown_form_are_refused(
@@ -104,7 +101,7 @@ def test_weights_in_an_unknown_form_are_refused(
 ) -> None:
     monkeypatch.setattr("passionsr_cli.conversion.prepared_graphs.MOST_LITERAL_BYTES", 10)
     with pytest.raises(StoreError, match="bytes that are no tensors of 'tiny'"):
-        prepare(source_of(str(tiny_folder), None), False)
+        prepare(resolve(str(tiny_folder)), False)
     assert not (tiny_folder / "graphs").exists()
 
 

@@ -1,6 +1,6 @@
 """The help texts of all commands as one page.
 
-python -m passionsr_cli.cli.help_page > docs/cli.md
+python tests/help_page.py > docs/cli.md
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from passionsr_cli.cli.app import app
 WIDTH = 100
 HEAD = """# Commands
 
-What `--help` says of each, written by `python -m passionsr_cli.cli.help_page > docs/cli.md`.
+What `--help` says of each, written by `python tests/help_page.py > docs/cli.md`.
 """
 
 
