@@ -5,6 +5,7 @@ Imports no torch: listing models must be instant.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -23,6 +24,14 @@ MANIFEST_FILE = "manifest.json"
 
 ColorFix = Literal["none", "adain", "wavelet"]
 Realism = Annotated[float, Field(ge=0, le=1)]
+# Names become those of folders.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+# More of anything is no model that anybody has, but hours of work.
+MOST_LEVELS, MOST_LAYERS, MOST_CHANNELS = 8, 16, 65_536
+MOST_PIXELS_FOLDED = 64
+
+
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 class Schedule(BaseModel):
@@ -72,7 +81,7 @@ class ModelDescription(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Name
     title: str
     licence: str
     unet: dict[str, Any]
@@ -82,9 +91,9 @@ class ModelDescription(BaseModel):
     prediction: Literal["noise", "residual"] = "noise"
     realism: Realism | None = None
     left_out: tuple[str, ...] = ()
-    upscale_factor: PositiveInt = 4
-    patch_size: PositiveInt = 1
-    context_shape: tuple[PositiveInt, PositiveInt]
+    upscale_factor: int = Field(4, ge=1, le=MOST_PIXELS_FOLDED)
+    patch_size: int = Field(1, ge=1, le=MOST_PIXELS_FOLDED)
+    context_shape: tuple[Channels, Channels]
     color_fix: ColorFix = "none"
     sources: tuple[DownloadSource, ...] = ()
 
@@ -93,6 +102,21 @@ class ModelDescription(BaseModel):
         """Pixels of the result after which both an LR pixel and a pixel of the smallest feature
         map begin: sides of tiles and crops are multiples."""
         return math.lcm(self.size_multiple_px, self.upscale_factor)
+
+    @model_validator(mode="after")
+    def _sizes_are_possible(self) -> ModelDescription:
+        limits = {"layers_per_block": MOST_LAYERS, "block_out_channels": MOST_CHANNELS}
+        networks = {"unet": self.unet, "vae": self.vae}
+        for (name, network), (key, most) in itertools.product(networks.items(), limits.items()):
+            found = network.get(key, 1)
+            values = found if isinstance(found, (list, tuple)) else [found]
+            sound = all(type(value) is int and 0 <= value <= most for value in values)
+            if not sound or len(values) > MOST_LEVELS:
+                raise ValueError(
+                    f"{name}.{key} must be up to {MOST_LEVELS} whole numbers of at most "
+                    f"{most}, found {str(found)[:60]}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _timestep_is_in_the_schedule(self) -> ModelDescription:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -55,6 +56,31 @@ def test_a_dial_needs_two_heads_and_a_setting_in_its_range(
 def test_one_head_is_too_few_for_a_dial(tiny_description: ModelDescription) -> None:
     with pytest.raises(ValidationError, match=r"must be 8 with a dial.*found 4"):
         ModelDescription.model_validate({**tiny_description.model_dump(), "realism": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"name": "../../x"}, "name"),
+        ({"name": ".hidden"}, "name"),
+        ({"name": "\x1b[2Jcleared"}, "name"),
+        ({"name": "n" * 5000}, "name"),
+        ({"unet": {"layers_per_block": 3000}}, r"unet\.layers_per_block"),
+        ({"unet": {"layers_per_block": "2"}}, r"unet\.layers_per_block"),
+        ({"vae": {"block_out_channels": [8] * 999}}, r"vae\.block_out_channels"),
+        ({"vae": {"block_out_channels": [10**9]}}, r"vae\.block_out_channels"),
+        ({"context_shape": (10**9, 8)}, "context_shape"),
+        ({"patch_size": 10**6}, "patch_size"),
+    ],
+)
+def test_what_no_model_can_be_is_refused_before_any_work(
+    tiny_description: ModelDescription, changes: dict[str, Any], named: str
+) -> None:
+    values = tiny_description.model_dump()
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    with pytest.raises(ValidationError, match=named):
+        ModelDescription.model_validate(values)
 
 
 def test_an_unknown_name_lists_the_known() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +40,19 @@ def _photograph(path: Path, mode: str = "RGB", side: int = 24) -> Path:
         image.putalpha(image.convert("L"))
     image.convert(mode).save(path)
     return path
+
+
+def test_nobody_is_called(
+    tiny_folder: Path, working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while a model is converted and compiled for the first time nor while it runs."""
+    called: list[object] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *what, **_: called.append(what))
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: called.append(address))
+    photo = _photograph(working_folder / "photo.png")
+    done = _run("upscale", photo, "--model", tiny_folder, "--backend", "openvino")
+    assert done.exit_code == 0, done.output
+    assert called == []
 
 
 def test_a_sample_is_upscaled_and_looks_like_the_photograph(working_folder: Path) -> None:
