@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from passionsr_cli.registry import ColorFix, Realism
 
@@ -41,21 +43,56 @@ FEWEST_BITS, MOST_BITS = 2, 8
 FLOAT_BITS = 16
 
 
-def parse_bits(text: str) -> tuple[int, int]:
-    """(weight bits, activation bits) of 'w6a6'; 16 is floating point, 'fp' short for 'w16a16'."""
-    found = re.fullmatch(r"w(\d+)a(\d+)", "w16a16" if text == "fp" else text)
-    pair = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(FEWEST_BITS <= bits <= MOST_BITS or bits == FLOAT_BITS for bits in pair):
-        raise ValueError(
-            f"'{text}' is no bit width; write w6a6 for 6-bit weights and activations "
-            f"({FEWEST_BITS} to {MOST_BITS}, or {FLOAT_BITS} for floating point), or fp"
+@dataclass(frozen=True)
+class Bits:
+    """Bit widths of a component's weights and of its activations, 16 being floating point.
+
+    Written w6a6, in small letters or capitals, or fp for w16a16.
+    """
+
+    weight: int
+    activation: int
+
+    @classmethod
+    def parse(cls, value: object) -> Bits:
+        """The bits that a text names. Raises `ValueError` with what can be written."""
+        if isinstance(value, Bits):
+            return value
+        text = str(value).lower()
+        found = re.fullmatch(r"w(\d+)a(\d+)", "w16a16" if text == "fp" else text)
+        pair = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not all(FEWEST_BITS <= bits <= MOST_BITS or bits == FLOAT_BITS for bits in pair):
+            raise ValueError(
+                f"'{value}' is no bit width; write w6a6 for 6-bit weights and activations "
+                f"({FEWEST_BITS} to {MOST_BITS}, or {FLOAT_BITS} for floating point), or fp"
+            )
+        return cls(*pair)
+
+    def __str__(self) -> str:
+        return "fp" if self.floating else f"w{self.weight}a{self.activation}"
+
+    @property
+    def floating(self) -> bool:
+        """Whether nothing is quantized."""
+        return self.weight == self.activation == FLOAT_BITS
+
+    def at_least(self, bits: int) -> Bits:
+        """These bits, but no fewer than so many."""
+        return Bits(max(self.weight, bits), max(self.activation, bits))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
-    return pair
 
 
-def _checked_bits(text: str) -> str:
-    parse_bits(text)
-    return text
+FLOATING, EIGHT_BITS = Bits(FLOAT_BITS, FLOAT_BITS), Bits(MOST_BITS, MOST_BITS)
+
+
+def bits_name(unet: Bits, vae: Bits) -> str:
+    """'w6a6', or 'unet-w6a6-vae-w8a8' where the components differ."""
+    return str(unet) if unet == vae else f"unet-{unet}-vae-{vae}"
 
 
 def _checked_name(template: str) -> str:
@@ -86,7 +123,6 @@ def _number(value: object) -> object:
 # What may be written as 'one,two'.
 Listed = BeforeValidator(listed)
 Tile = Annotated[int | Literal["auto"], BeforeValidator(_checked_tile)]
-Bits = Annotated[str, AfterValidator(_checked_bits)]
 
 
 class Settings(BaseModel):
@@ -171,8 +207,8 @@ class CalibrationSettings(Settings):
     model: str = "mini"
     method: str = "passionsr"
     method_settings: dict[str, dict[str, Any]] = {}
-    unet: Bits = "w8a8"
-    vae: Bits = "w8a8"
+    unet: Bits = EIGHT_BITS
+    vae: Bits = EIGHT_BITS
     eight_bit_layers: tuple[str, ...] = EIGHT_BIT_LAYERS
     float_layers: tuple[str, ...] = ()
     weights: Literal["auto", "symmetric", "asymmetric"] = "auto"
@@ -194,8 +230,8 @@ class CalibrationSettings(Settings):
 
     @property
     def bits_name(self) -> str:
-        """'w6a6', or 'unet-w6a6-vae-w8a8' where the parts differ."""
-        return self.unet if self.unet == self.vae else f"unet-{self.unet}-vae-{self.vae}"
+        """'w6a6', or 'unet-w6a6-vae-w8a8' where the components differ."""
+        return bits_name(self.unet, self.vae)
 
     @property
     def default_name(self) -> str:
@@ -204,7 +240,7 @@ class CalibrationSettings(Settings):
 
     @model_validator(mode="after")
     def _something_is_quantized(self) -> CalibrationSettings:
-        if parse_bits(self.unet) == parse_bits(self.vae) == (FLOAT_BITS, FLOAT_BITS):
+        if self.unet.floating and self.vae.floating:
             raise ValueError("nothing would be quantized; give the UNet or the VAE fewer bits")
         return self
 

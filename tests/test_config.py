@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli import methods
+from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import (
     PUBLISHED_EIGHT_BIT_LAYERS,
+    Bits,
     CalibrationSettings,
     UpscaleSettings,
-    parse_bits,
 )
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import (
@@ -55,8 +56,8 @@ def test_calibration_presets_are_valid(preset: str) -> None:
     assert methods.build(settings).stages
     if preset.startswith("w"):
         bits, _, part = preset.partition("-")
-        assert settings.unet == bits
-        assert settings.vae == ("fp" if part == "unet" else bits)
+        assert str(settings.unet) == bits
+        assert str(settings.vae) == ("fp" if part == "unet" else bits)
         # Exceptions are those a free combination gets too.
         assert settings.eight_bit_layers == CalibrationSettings().eight_bit_layers
 
@@ -68,12 +69,17 @@ def test_released_checkpoints_have_fewer_exceptions() -> None:
 
 
 def test_bits_are_read() -> None:
-    assert parse_bits("w6a8") == (6, 8)
-    assert parse_bits("w4a16") == (4, 16)
-    assert parse_bits("fp") == (16, 16)
+    assert Bits.parse("w6a8") == Bits.parse("W6A8") == Bits(6, 8)
+    assert Bits.parse("w4a16") == Bits(4, 16)
+    assert Bits.parse("fp") == Bits.parse("w16a16") == Bits(16, 16)
+    settings = CalibrationSettings.model_validate({"unet": "W4A8", "vae": "FP"})
+    assert (settings.unet.weight, settings.unet.activation, settings.vae.floating) == (4, 8, True)
+    dumped = settings.model_dump(mode="json")
+    assert (dumped["unet"], dumped["vae"]) == ("w4a8", "fp")
+    assert CalibrationSettings.model_validate(dumped) == settings
 
 
-@pytest.mark.parametrize("text", ["w9a1", "8x8", "w1a8", "w12a8", "w8a8x", "w8", "", "W8A8"])
+@pytest.mark.parametrize("text", ["w9a1", "8x8", "w1a8", "w12a8", "w8a8x", "w8", ""])
 def test_malformed_bits_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=rf"unet: '{text}' is no bit width; write w6a6"):
         settings_from(None, CalibrationSettings, {"unet": text})
@@ -164,7 +170,12 @@ def test_later_configurations_and_options_win(tmp_path: Path) -> None:
     path.write_text("unet: w4a4\nmethod_settings: {passionsr: {separate: true}}")
     presets = ["w8a8", "ablation-lbq-let", str(path)]
     settings = settings_from(presets, CalibrationSettings, {"crops": 3})
-    assert (settings.unet, settings.vae, settings.crops) == ("w4a4", "w8a8", 3)
+    assert (settings.unet, settings.vae, settings.crops) == (Bits(4, 4), Bits(8, 8), 3)
     own = settings.method_settings["passionsr"]
     # What only the preset says stays.
     assert own == {"distributed": False, "separate": True}
+
+
+def test_capitals_name_the_same_preset() -> None:
+    assert settings_for("W4A4", None, {}) == settings_for("w4a4", None, {})
+    assert settings_for("W4A4", None, {}).method_settings

@@ -10,7 +10,7 @@ from passionsr_cli import methods
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import check_origin, find_checkpoint
-from passionsr_cli.config import parse_bits
+from passionsr_cli.config import Bits
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.layering import preset_names
 from passionsr_cli.system.devices import choose_device, choose_precision
@@ -129,10 +129,10 @@ def _bits_and_method(name: str) -> tuple[str, str]:
 
 
 def _is_bits(name: str) -> bool:
-    if name in preset_names():
+    if name.lower() in preset_names():
         return True
     try:
-        parse_bits(name)
+        Bits.parse(name)
     except ValueError:
         return False
     return True

@@ -20,5 +20,6 @@ def settings_for(
     above = [config] if isinstance(config, str) else list(config or ())
     below: list[str | dict[str, Any]] = []
     if bits is not None:
-        below = [bits if bits in preset_names() else {"unet": bits, "vae": bits}]
+        preset = bits.lower()
+        below = [preset if preset in preset_names() else {"unet": bits, "vae": bits}]
     return settings_from([*below, *above], CalibrationSettings, options)

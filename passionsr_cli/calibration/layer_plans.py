@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from passionsr_cli.config import FLOAT_BITS, MOST_BITS, CalibrationSettings, parse_bits
+from passionsr_cli.config import FLOAT_BITS, MOST_BITS, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import concatenations
@@ -65,17 +65,12 @@ def _decider(
     settings: CalibrationSettings, design: LayerDesign, boundaries: dict[str, int]
 ) -> Callable[[str, str, nn.Module], tuple[Plan | None, str]]:
     def decide(name: str, kind: str, layer: nn.Module) -> tuple[Plan | None, str]:
-        part = settings.unet if name.startswith("unet.") else settings.vae
-        weight_bits, activation_bits = parse_bits(part)
-        if (weight_bits, activation_bits) == (FLOAT_BITS, FLOAT_BITS):
-            return None, FLOATING
-        if name in settings.float_layers:
+        chosen = settings.unet if name.startswith("unet.") else settings.vae
+        if chosen.floating or name in settings.float_layers:
             return None, FLOATING
         exceptional = name in settings.eight_bit_layers
-        if exceptional:
-            weight_bits = max(weight_bits, MOST_BITS)
-            activation_bits = max(activation_bits, MOST_BITS)
-        activation = _activation(settings, activation_bits, design.offsets != "none")
+        bits = chosen.at_least(MOST_BITS) if exceptional else chosen
+        activation = _activation(settings, bits.activation, design.offsets != "none")
         if kind == ATTENTION:
             if activation is None:
                 return None, "its activations are left in floating point"
@@ -84,7 +79,7 @@ def _decider(
         narrow = _is_narrow(layer, design)
         shifts = {"none": False, "unpadded": not padded, "all": True}
         plan = LayerPlan(
-            weight=_weight(settings, weight_bits, design.offsets == "all"),
+            weight=_weight(settings, bits.weight, design.offsets == "all"),
             activation=activation,
             channel_scale=design.channel_scale,
             channel_shift=shifts[design.channel_shift],
@@ -96,8 +91,7 @@ def _decider(
             bounds_start=design.bounds_start,
             scaled_gradient=design.scaled_gradient,
         )
-        lifted = exceptional and min(parse_bits(part)) < MOST_BITS
-        return plan, EXCEPTION if lifted else ""
+        return plan, EXCEPTION if bits != chosen else ""
 
     return decide
 

@@ -14,7 +14,6 @@ from passionsr_cli.config import (
     MOST_BITS,
     CalibrationSettings,
     Settings,
-    parse_bits,
 )
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import validate
@@ -69,14 +68,16 @@ def build(settings: CalibrationSettings) -> Method:
 
 
 def _check_bits(name: str, method: Known, settings: CalibrationSettings) -> None:
-    for part, text in (("unet", settings.unet), ("vae", settings.vae)):
-        bits = parse_bits(text)
-        if bits == (FLOAT_BITS, FLOAT_BITS):
+    for component, bits in (("unet", settings.unet), ("vae", settings.vae)):
+        if bits.floating:
             continue
-        supported = (("weights", method.weight_bits), ("activations", method.activation_bits))
-        for found, (what, known) in zip(bits, supported, strict=True):
+        for what, found, known in (
+            ("weights", bits.weight, method.weight_bits),
+            ("activations", bits.activation, method.activation_bits),
+        ):
             if found not in known:
                 raise ConfigError(
                     f"method '{name}' supports {what} of {known[0]} to {known[-1]} bits, and the "
-                    f"{part} has {text}; choose other bits, or fp to leave the {part} alone"
+                    f"{component} has {bits}; choose other bits, or fp to leave the {component} "
+                    "alone"
                 )

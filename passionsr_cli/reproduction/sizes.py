@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.config import FLOAT_BITS, parse_bits
+from passionsr_cli.config import FLOAT_BITS
 from passionsr_cli.models.costs import FULL_BITS, PartCosts, compressed
 from passionsr_cli.reproduction.definitions import FULL_PRECISION, RowDefinition
 
@@ -15,9 +15,8 @@ def sizes(row: RowDefinition, costs: Sequence[PartCosts]) -> dict[str, float]:
     bits: dict[str, tuple[int, int]] = {}
     if row.bits != FULL_PRECISION:
         settings = settings_for(row.bits, row.configs, {})
-        for part in ("unet", "vae"):
-            weight, activation = parse_bits(getattr(settings, part))
-            bits[part] = (_stored(weight), _stored(activation))
+        for component, own in (("unet", settings.unet), ("vae", settings.vae)):
+            bits[component] = (_stored(own.weight), _stored(own.activation))
     parameters, operations = compressed(costs, bits)
     return {"parameters_m": parameters / 1e6, "operations_g": operations / 1e9}
 

@@ -9,7 +9,7 @@ from passionsr_cli.calibration.layer_plans import (
     quantize_model,
 )
 from passionsr_cli.checkpoints.catalogue import bits_of
-from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.config import FLOATING, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import PLAIN, LayerDesign
 from passionsr_cli.models.catalogue import find_present
@@ -141,6 +141,6 @@ def test_a_rank_above_a_layers_size_names_the_layer(tiny_model: OneStepModel) ->
     with pytest.raises(ConfigError, match=r"rank 9 is too large for unet\.\S+, .* lower the rank"):
         check_design(tiny_model.description, settings, design)
     # Layers that are kept at 8 bits have no branch, and those in floating point.
-    settings = settings.model_copy(update={"vae": "fp"})
+    settings = settings.model_copy(update={"vae": FLOATING})
     design = LayerDesign(ranks={"encoder.pointwise": 99})
     check_design(tiny_model.description, settings, design)

@@ -16,6 +16,7 @@ from PIL import Image
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
+from passionsr_cli.config import EIGHT_BITS
 from passionsr_cli.errors import FitError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction.calibrations import Calibration
@@ -131,7 +132,7 @@ def test_a_failed_row_says_why_and_the_others_go_on(
     """A fit diverges; then a method is not there, and a checkpoint was made otherwise."""
 
     def diverging(calibration: Calibration, reporter: Reporter) -> Checkpoint:
-        if calibration.settings.unet == "w8a8":
+        if calibration.settings.unet == EIGHT_BITS:
             raise FitError("the loss became nan")
         return making(calibration, reporter)
 

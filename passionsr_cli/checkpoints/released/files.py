@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from passionsr_cli.config import FEWEST_BITS, MOST_BITS
+from passionsr_cli.config import FEWEST_BITS, MOST_BITS, Bits
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import read_yaml
 from passionsr_cli.models.published.legacy import LDM_PREFIXES, from_ldm
@@ -54,8 +54,8 @@ class ReleasedPart:
     modules: dict[str, Tensors]
 
     @property
-    def bits(self) -> str:
-        return f"w{self.settings.weight_quant_bits}a{self.settings.act_quant_bits}"
+    def bits(self) -> Bits:
+        return Bits(self.settings.weight_quant_bits, self.settings.act_quant_bits)
 
 
 def read_part(file: Path, config: Path, description: ModelDescription) -> ReleasedPart:

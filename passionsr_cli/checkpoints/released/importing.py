@@ -22,6 +22,7 @@ from passionsr_cli.checkpoints.manifest import (
 from passionsr_cli.checkpoints.released.files import ReleasedPart, read_part
 from passionsr_cli.checkpoints.released.model import Numerics, convert_model
 from passionsr_cli.checkpoints.tensors import write_checkpoint
+from passionsr_cli.config import FLOATING, bits_name
 from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.progress import SILENT, Reporter
@@ -108,7 +109,5 @@ def _read_parts(
 
 
 def _bits_name(parts: Mapping[str, ReleasedPart]) -> str:
-    bits = {name: parts[name].bits if name in parts else "fp" for name in ("unet", "vae")}
-    if bits["unet"] == bits["vae"]:
-        return bits["unet"]
-    return "-".join(f"{name}-{text}" for name, text in bits.items())
+    unet, vae = (parts[name].bits if name in parts else FLOATING for name in ("unet", "vae"))
+    return bits_name(unet, vae)

@@ -16,7 +16,7 @@ from passionsr_cli.checkpoints.released.arithmetic import (
     released_grid,
     released_round,
 )
-from passionsr_cli.config import MOST_BITS
+from passionsr_cli.config import MOST_BITS, Bits
 from passionsr_cli.errors import ModelError
 from passionsr_cli.quantization.affine import grid_between, quantize
 from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
@@ -85,20 +85,19 @@ def _scalars(bounds: Bounds) -> Bounds:
     return bounds[0].reshape(()), bounds[1].reshape(())
 
 
-def released_tensors(layer: Layer, found: Quantizers, bits: tuple[int, int]) -> Tensors:
+def released_tensors(layer: Layer, found: Quantizers, bits: Bits) -> Tensors:
     """The layer as `ReleasedLayer.take` wants it."""
-    weight_bits, activation_bits = bits
     weight = layer.weight.detach().float()
     along = (-1, *[1] * (weight.dim() - 1))
     scaled = weight * found.scale.reshape(1, -1, *along[2:])
-    grids = [released_grid(*bounds, weight_bits) for bounds in found.weight]
+    grids = [released_grid(*bounds, bits.weight) for bounds in found.weight]
     codes = [
-        released_codes(part, scale.reshape(along), zero_point.reshape(along), weight_bits)
+        released_codes(part, scale.reshape(along), zero_point.reshape(along), bits.weight)
         for part, (scale, zero_point) in zip(in_halves(scaled, len(grids), 1), grids, strict=True)
     ]
-    inputs = [released_grid(*bounds, activation_bits) for bounds in found.activation]
+    inputs = [released_grid(*bounds, bits.activation) for bounds in found.activation]
     tensors = {
-        "weight": pack(torch.cat(codes, 1), weight_bits),
+        "weight": pack(torch.cat(codes, 1), bits.weight),
         "weight_scale": torch.stack([scale for scale, _ in grids]),
         "weight_zero_point": torch.stack([zero_point for _, zero_point in grids]),
         "input_scale": torch.stack([scale for scale, _ in inputs]),
@@ -108,8 +107,8 @@ def released_tensors(layer: Layer, found: Quantizers, bits: tuple[int, int]) -> 
     }
     bias = torch.zeros(len(weight))
     if layer.bias is not None and found.bias is not None:
-        grid = released_grid(*found.bias, weight_bits)
-        bias = released_round(layer.bias.detach().float(), *grid, weight_bits)
+        grid = released_grid(*found.bias, bits.weight)
+        bias = released_round(layer.bias.detach().float(), *grid, bits.weight)
     kernel = torch.einsum("oc...,c->o...", weight, found.correction * found.shift)
     if isinstance(layer, nn.Conv2d) and any(layer.padding):
         tensors["shift_kernel"] = kernel

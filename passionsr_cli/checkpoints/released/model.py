@@ -23,7 +23,7 @@ from passionsr_cli.checkpoints.released.layers import (
     standard_parts,
     standard_weights,
 )
-from passionsr_cli.config import MOST_BITS, PUBLISHED_EIGHT_BIT_LAYERS
+from passionsr_cli.config import EIGHT_BITS, PUBLISHED_EIGHT_BIT_LAYERS, Bits
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
@@ -101,17 +101,19 @@ def _layer(
             f"{str(part.settings.split).lower()}; give the YAML the file was calibrated with"
         )
     bits = _layer_bits(name, part)
-    remark = (
-        EXCEPTION if bits != (part.settings.weight_quant_bits, part.settings.act_quant_bits) else ""
-    )
+    remark = EXCEPTION if bits != part.bits else ""
     if numerics == "released":
         plan = ReleasedPlan(
-            Scheme(bits[0], False, 0), Scheme(bits[1]), True, True, halves=_halves(found)
+            Scheme(bits.weight, False, 0),
+            Scheme(bits.activation),
+            True,
+            True,
+            halves=_halves(found),
         )
         row = _row(name, kind, layer, plan, remark)
         return [(row, released_tensors(layer, found, bits))]
-    weights = standard_weights(bits[0])
-    standard = LayerPlan(weights, Scheme(bits[1]), True, True)
+    weights = standard_weights(bits.weight)
+    standard = LayerPlan(weights, Scheme(bits.activation), True, True)
     contents = standard_parts(layer, found, standard)
     remarks = [remark, SYMMETRIC if weights.symmetric else ""]
     if len(contents) == 1:
@@ -152,10 +154,8 @@ def _attention(
     return row, standard_attention(name, tensors, heads, scheme)
 
 
-def _layer_bits(name: str, part: ReleasedPart) -> tuple[int, int]:
-    if name in PUBLISHED_EIGHT_BIT_LAYERS:
-        return MOST_BITS, MOST_BITS
-    return part.settings.weight_quant_bits, part.settings.act_quant_bits
+def _layer_bits(name: str, part: ReleasedPart) -> Bits:
+    return EIGHT_BITS if name in PUBLISHED_EIGHT_BIT_LAYERS else part.bits
 
 
 def _halves(found: Quantizers) -> Literal["none", "channels", "tokens"]:
