@@ -94,7 +94,7 @@ def quantize_min_max(
     set_state(layers, State.OBSERVING)
     model(image)
     for layer in layers:
-        layer.start_transform(alike.exponent)
+        layer.start_transform(exponent=0.5)
         layer.start_bounds()
         layer.freeze()
     return rows

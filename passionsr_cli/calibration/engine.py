@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from passionsr_cli.calibration import fit
-from passionsr_cli.calibration.component_io import Inputs, Read
+from passionsr_cli.calibration.component_io import Inputs
 from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.curves import LayerStudy, study_layers
 from passionsr_cli.calibration.layer_plans import quantize_model
@@ -21,8 +21,7 @@ from passionsr_cli.calibration.losses import StageLoss, relative_error
 from passionsr_cli.calibration.module_schedule import schedule_modules
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
-from passionsr_cli.calibration.roundings import decide_roundings
-from passionsr_cli.calibration.smoothing import search_exponents
+from passionsr_cli.calibration.starts import Head, start
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
@@ -35,7 +34,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.convert import quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.schemes import LayerRecord, Learnable, State
+from passionsr_cli.quantization.schemes import LayerRecord, State
 
 STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
 # What a stage does is measured on so many images.
@@ -164,32 +163,18 @@ class Calibration:
         }
 
     def _start(self, stage: Stage, layers: fit.Learned) -> None:
-        """Observe and start what the stage wants started; a second time if the first moved X."""
-        design = self.method.design
-        branches_scaled = design.branch_start == "scaled"
-        if Learnable.BRANCH in stage.starts and not branches_scaled:
-            for layer in layers.values():
-                layer.start_branch(scaled=False)
-        if Learnable.TRANSFORM in stage.starts:
-            self._observe(stage, layers)
-            for layer in layers.values():
-                layer.start_transform(design.exponent)
-            if design.exponents:
-                search_exponents(*self._head(stage), layers, design.exponents, branches_scaled)
-        if Learnable.BRANCH in stage.starts and branches_scaled:
-            for layer in layers.values():
-                layer.start_branch(scaled=True)
-        if Learnable.BOUNDS in stage.starts:
-            self._observe(stage, layers)
-            for layer in layers.values():
-                layer.start_bounds()
-        if Learnable.ROUNDING in stage.starts and design.rounding == "gptq":
-            count, task = len(self.images), f"{stage.name}: rounding"
-            decide_roundings(*self._head(stage), layers, count, task, self.reporter)
-
-    def _head(self, stage: Stage) -> tuple[Chain, Read]:
-        """What starts in a stage, and what reaches it."""
-        return Chain(self.model, stage.components), self.inputs.now(stage.components[0])
+        """Take the steps of the stage's start, each on what those before it made."""
+        head = Head(
+            name=stage.name,
+            chain=Chain(self.model, stage.components),
+            read=self.inputs.now(stage.components[0]),
+            layers=layers,
+            count=len(self.images),
+            observe=lambda: self._observe(stage, layers),
+            reporter=self.reporter,
+        )
+        for what in stage.starts:
+            start(what, head)
 
     def _observe(self, stage: Stage, layers: fit.Learned) -> None:
         for layer in layers.values():
@@ -214,7 +199,7 @@ class Calibration:
         assert stage.fit is not None
         layers = layers | self._layers_of(stage.through)
         learned = fit.LearnedState(layers)
-        start, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
+        before, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
         chain, schedule = self._chain(stage), None
         if stage.modules is not None:
             schedule = schedule_modules(self.model, self.layers, stage)
@@ -241,7 +226,7 @@ class Calibration:
         set_state(list(layers.values()), stage.state)
         end_error = self._error(stage)
         if not end_error < start_error:
-            learned.load_state_dict(start)
+            learned.load_state_dict(before)
         return _Fitted(running.steps, seconds, start_error, end_error)
 
     def _chain(self, stage: Stage) -> Chain:
@@ -283,9 +268,9 @@ class Calibration:
     def _image_psnr(self, stage: Stage) -> float | None:
         """Mean PSNR (dB, RGB) of the model as far as it is calibrated to the teacher's images;
         None if one is equal."""
-        start = stage.components[0]
-        rest = Chain(self.model, COMPONENTS[COMPONENTS.index(start) :])
-        read, targets = self.inputs.now(start), self.inputs.target(COMPONENTS[-1])
+        first = stage.components[0]
+        rest = Chain(self.model, COMPONENTS[COMPONENTS.index(first) :])
+        read, targets = self.inputs.now(first), self.inputs.target(COMPONENTS[-1])
         values = []
         for number in range(min(COMPARED_IMAGES, len(self.images))):
             wanted = targets([number]).clamp(0, 1)

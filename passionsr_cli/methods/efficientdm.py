@@ -23,6 +23,7 @@ from passionsr_cli.methods.stages import (
     Learnables,
     Offsets,
     Stages,
+    StartBounds,
     component_stages,
 )
 from passionsr_cli.quantization.schemes import BoundsStart, Learnable
@@ -56,4 +57,4 @@ def stages(settings: EfficientDMSettings) -> tuple[LayerDesign, Stages]:
         offsets=settings.offsets,
         scaled_gradient=settings.fit.optimizer == "sgd",
     )
-    return design, component_stages(LEARNED, LEARNED, settings.fit, settings.unet_target)
+    return design, component_stages((StartBounds(),), LEARNED, settings.fit, settings.unet_target)

@@ -10,7 +10,15 @@ result. In place of labels the full-precision model says what that should be.
 from __future__ import annotations
 
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.methods.stages import LBQ, LayerDesign, Offsets, Stage, Stages, component_stages
+from passionsr_cli.methods.stages import (
+    LBQ,
+    LayerDesign,
+    Offsets,
+    Stage,
+    Stages,
+    StartBounds,
+    component_stages,
+)
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.quantization.schemes import BoundsStart
 
@@ -40,6 +48,7 @@ def stages(settings: LSQSettings) -> tuple[LayerDesign, Stages]:
         offsets=settings.offsets,
         scaled_gradient=settings.fit.optimizer == "sgd",
     )
+    starts = (StartBounds(),)
     if settings.distributed:
-        return design, component_stages(LBQ, LBQ, settings.fit, "teacher")
-    return design, (Stage("steps", COMPONENTS, starts=LBQ, learns=LBQ, fit=settings.fit),)
+        return design, component_stages(starts, LBQ, settings.fit, "teacher")
+    return design, (Stage("steps", COMPONENTS, starts=starts, learns=LBQ, fit=settings.fit),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from passionsr_cli.config import Settings
-from passionsr_cli.methods.stages import LBQ, PLAIN, LayerDesign, Stage, Stages
+from passionsr_cli.methods.stages import PLAIN, LayerDesign, Stage, Stages, StartBounds
 from passionsr_cli.models.components import COMPONENTS
 
 
@@ -13,5 +13,5 @@ class MaxMinSettings(Settings):
 
 def stages(settings: MaxMinSettings) -> tuple[LayerDesign, Stages]:
     """Weights between their extremes, activations between the moving averages of theirs."""
-    stage = Stage("min-max", COMPONENTS, starts=LBQ)
+    stage = Stage("min-max", COMPONENTS, starts=(StartBounds(),))
     return PLAIN, (stage,)

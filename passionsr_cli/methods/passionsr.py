@@ -15,6 +15,9 @@ from passionsr_cli.methods.stages import (
     ShiftPolicy,
     Stage,
     Stages,
+    StartBounds,
+    Starts,
+    StartTransform,
 )
 from passionsr_cli.models.components import COMPONENTS, DECODER
 from passionsr_cli.quantization.schemes import BoundsStart
@@ -52,7 +55,6 @@ def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
             channel_scale=True,
             channel_shift=settings.channel_shift,
             split=settings.split,
-            exponent=settings.exponent,
             bounds_start=settings.bounds_start,
         )
         both = LET | LBQ
@@ -61,7 +63,7 @@ def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
     joint = Stage(
         "joint",
         COMPONENTS,
-        starts=both,
+        starts=_starts(both, settings.exponent),
         learns=both,
         fit=settings.joint,
         target=settings.decoder_target,
@@ -69,12 +71,25 @@ def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
     return design, (joint,)
 
 
+def _starts(learned: Learnables, exponent: float) -> Starts:
+    """What is learned starts from what is observed, the bounds last."""
+    let: Starts = (StartTransform((exponent,)),) if learned >= LET else ()
+    return (*let, StartBounds()) if learned >= LBQ else let
+
+
 def _component(component: str, settings: PassionSRSettings) -> list[Stage]:
     """DQC (section 3.4): LET and LBQ of one component, together or one after the other."""
 
     def stage(name: str, parts: Learnables, fit: FitSettings) -> Stage:
         target = settings.decoder_target if component == DECODER else "teacher"
-        return Stage(name, (component,), starts=parts, learns=parts, fit=fit, target=target)
+        return Stage(
+            name,
+            (component,),
+            starts=_starts(parts, settings.exponent),
+            learns=parts,
+            fit=fit,
+            target=target,
+        )
 
     lbq = stage(f"{component} LBQ", LBQ, settings.lbq)
     if not settings.transformation:

@@ -17,6 +17,9 @@ from passionsr_cli.methods.stages import (
     ModuleOrder,
     Stage,
     Stages,
+    StartBounds,
+    StartBranches,
+    StartTransform,
 )
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
@@ -52,7 +55,6 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
     design = LayerDesign(
         channel_scale=True,
         split=True,
-        exponent=settings.exponent,
         bounds_start=settings.bounds_start,
         ranks=settings.ranks,
         merged_ranks=settings.merged_ranks,
@@ -61,13 +63,14 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
     )
     image = Losses(output=settings.output_weight, perceptual=settings.perceptual_weight)
     order = ModuleOrder("backwards", settings.modules, learn_on=True)
+    starts = (StartBranches(), StartTransform((settings.exponent,)), StartBounds())
     found = []
     for number in reversed(range(len(COMPONENTS))):
         found.append(
             Stage(
                 f"RPQ {COMPONENTS[number]}",
                 (COMPONENTS[number],),
-                starts=LEARNED,
+                starts=starts,
                 learns=LEARNED,
                 fit=settings.module,
                 losses=Losses(image.output, image.perceptual, module=settings.module_weight),

@@ -17,7 +17,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.methods.stages import LBQ, LayerDesign, Losses, ModuleOrder, Stage, Stages
+from passionsr_cli.methods.stages import (
+    LayerDesign,
+    Losses,
+    ModuleOrder,
+    Stage,
+    Stages,
+    StartBounds,
+)
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
 from passionsr_cli.quantization.schemes import BoundsStart, Learnable
@@ -54,7 +61,7 @@ def stages(settings: QDiffusionSettings) -> tuple[LayerDesign, Stages]:
         weights = Stage(
             f"{part} roundings",
             (part,),
-            starts=LBQ | {Learnable.ROUNDING},
+            starts=(StartBounds(),),
             learns=frozenset({Learnable.ROUNDING}),
             fit=settings.weights,
             losses=Losses(output=0, module=1, rounding=settings.regularizer),

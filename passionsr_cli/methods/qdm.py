@@ -16,7 +16,15 @@ from typing import Literal
 from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
-from passionsr_cli.methods.stages import LBQ, LET, LayerDesign, Offsets, Stages, component_stages
+from passionsr_cli.methods.stages import (
+    LBQ,
+    LayerDesign,
+    Offsets,
+    Stages,
+    StartBounds,
+    StartTransform,
+    component_stages,
+)
 from passionsr_cli.quantization.schemes import BoundsStart
 
 
@@ -37,10 +45,10 @@ class QDMSettings(Settings):
 def stages(settings: QDMSettings) -> tuple[LayerDesign, Stages]:
     """Scales from statistics, then the steps, of one component after the other."""
     design = LayerDesign(
-        exponent=settings.exponent,
         attention_scale="deviations",
         bounds_start=settings.bounds_start,
         offsets=settings.offsets,
         scaled_gradient=settings.fit.optimizer == "sgd",
     )
-    return design, component_stages(LET | LBQ, LBQ, settings.fit, settings.unet_target)
+    starts = (StartTransform((settings.exponent,)), StartBounds())
+    return design, component_stages(starts, LBQ, settings.fit, settings.unet_target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from passionsr_cli.config import FitSettings
 from passionsr_cli.models.components import COMPONENTS, UNET
@@ -17,7 +17,6 @@ Offsets = Literal["none", "activations", "all"]
 Target = Literal["teacher", "noise", "hr"]
 Learnables = frozenset[Learnable]
 
-NOTHING: Learnables = frozenset()
 LET: Learnables = frozenset({Learnable.TRANSFORM})
 LBQ: Learnables = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
 
@@ -27,16 +26,12 @@ class LayerDesign:
     """What a method gives to the layers it quantizes.
 
     Equivalent transformations (LET, PassionSR, arXiv 2411.17106): `channel_shift` in padded
-    convolutions costs an executor an explicit border, so `unpadded` leaves those out; `exponent`
-    is a of the channel scales' start, max|X|^a / max|W|^a; with `exponents` each layer takes the
-    one of them that suits it best.
+    convolutions costs an executor an explicit border, so `unpadded` leaves those out.
 
     Ranks of branches: keys are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one
     of these behind a component, as in `unet.linear`, which then counts there; none without one.
     Beside layers of fewer than `narrowest_branch` channels, in or out, there is none: what a
     branch costs is reading X once more, which the integer product of a wide layer outweighs.
-    `branch_start` says whose singular values a branch beside a layer starts from: those of its
-    weight, or of the weight times its channel scales.
 
     `attention_scale` gives q·kᵀ alone channel scales, which start from these statistics of q
     and k. `bounds_start` says where bounds start from: the extremes, LSQ's steps, or what rounds
@@ -47,12 +42,9 @@ class LayerDesign:
     channel_scale: bool = False
     channel_shift: ShiftPolicy = "none"
     split: bool = False
-    exponent: float = 0.5
-    exponents: tuple[float, ...] = ()
     ranks: Mapping[str, int] = field(default_factory=dict)
     merged_ranks: Mapping[str, int] = field(default_factory=dict)
     narrowest_branch: int = 0
-    branch_start: Literal["weight", "scaled"] = "weight"
     merged_start: Literal["zero", "residual"] = "zero"
     rounding: Rounding = "nearest"
     attention_scale: ScaleStart | None = None
@@ -62,6 +54,41 @@ class LayerDesign:
 
 
 PLAIN = LayerDesign()
+
+
+@dataclass(frozen=True)
+class StartBranches:
+    """Branches L₁L₂ from the largest singular values of the weight, or of the weight times its
+    channel scales as they are by then if `scaled`."""
+
+    scaled: bool = False
+
+
+@dataclass(frozen=True)
+class StartTransform:
+    """Channel scales max|X|^a / max|W|^a from what is observed.
+
+    Of several `exponents` a each layer takes the one that suits it best, beside the branch it
+    gives if `branches`.
+    """
+
+    exponents: tuple[float, ...] = (0.5,)
+    branches: bool = False
+
+
+@dataclass(frozen=True)
+class StartBounds:
+    """Bounds from what is observed through the transformation, and what depends on them: F₁F₂ and
+    the roundings."""
+
+
+@dataclass(frozen=True)
+class RoundByGPTQ:
+    """Roundings decided layer by layer, each making up for those before it (arXiv 2210.17323)."""
+
+
+Start: TypeAlias = StartBranches | StartTransform | StartBounds | RoundByGPTQ
+Starts: TypeAlias = tuple[Start, ...]
 
 
 @dataclass(frozen=True)
@@ -96,9 +123,9 @@ class ModuleOrder:
 class Stage:
     """One step of a method on neighbouring components.
 
-    Ranges are observed on what the components before them make, quantized as far as they are by
-    then, and the parts of `starts` start from them. Then `learns` is fitted so that `losses` of
-    the output fall; nothing if `fit` is None. The output is that of the last component, or of
+    First the steps of `starts` are taken, in order, on what the components before them make,
+    quantized as far as they are by then. Then `learns` is fitted so that `losses` of the output
+    fall; nothing if `fit` is None. The output is that of the last component, or of
     the last of `through`, components after them that are quantized already and learn on. The
     target is the teacher's output at the same place, or the photograph; with `noise`, after the
     UNet, what both sides see as noise in their latents is compared instead of what is left of it.
@@ -109,7 +136,7 @@ class Stage:
 
     name: str
     components: tuple[str, ...]
-    starts: Learnables = NOTHING
+    starts: Starts = ()
     learns: Learnables = LBQ
     fit: FitSettings | None = None
     losses: Losses = Losses()
@@ -135,7 +162,7 @@ Stages = tuple[Stage, ...]
 
 
 def component_stages(
-    starts: Learnables, learns: Learnables, fit: FitSettings | None, unet_target: Target
+    starts: Starts, learns: Learnables, fit: FitSettings | None, unet_target: Target
 ) -> Stages:
     """One component after the other, from the encoder to the decoder."""
     return tuple(

@@ -17,9 +17,18 @@ from typing import Literal
 from pydantic import Field
 
 from passionsr_cli.config import Settings
-from passionsr_cli.methods.stages import LBQ, LayerDesign, Stage, Stages
+from passionsr_cli.methods.stages import (
+    LayerDesign,
+    RoundByGPTQ,
+    Stage,
+    Stages,
+    StartBounds,
+    StartBranches,
+    Starts,
+    StartTransform,
+)
 from passionsr_cli.models.components import COMPONENTS
-from passionsr_cli.quantization.schemes import BoundsStart, Learnable
+from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class SVDQuantSettings(Settings):
@@ -43,12 +52,14 @@ def stages(settings: SVDQuantSettings) -> tuple[LayerDesign, Stages]:
     design = LayerDesign(
         channel_scale=True,
         split=settings.split,
-        exponent=settings.exponents[len(settings.exponents) // 2],
-        exponents=settings.exponents if len(settings.exponents) > 1 else (),
         ranks=settings.ranks,
-        branch_start="scaled",
         bounds_start=settings.bounds_start,
         rounding=settings.rounding,
     )
-    starts = LBQ | {Learnable.TRANSFORM, Learnable.BRANCH, Learnable.ROUNDING}
+    starts: Starts = (
+        StartTransform(settings.exponents, branches=True),
+        StartBranches(scaled=True),
+        StartBounds(),
+        *((RoundByGPTQ(),) if settings.rounding == "gptq" else ()),
+    )
     return design, tuple(Stage(part, (part,), starts=starts) for part in COMPONENTS)

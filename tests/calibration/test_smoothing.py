@@ -17,7 +17,7 @@ EXPONENTS = (0.0, 0.5, 1.0)
 
 
 def _observed(model: OneStepModel, x: Tensor, rank: int) -> dict[str, Quantized]:
-    design = LayerDesign(channel_scale=True, ranks={"linear": rank}, branch_start="scaled")
+    design = LayerDesign(channel_scale=True, ranks={"linear": rank})
     quantize_model(model, CalibrationSettings(unet="w3a3", vae="fp"), design)
     model.requires_grad_(False)
     layers = quantized_layers(model)

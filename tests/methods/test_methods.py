@@ -7,7 +7,7 @@ import pytest
 from passionsr_cli import methods
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.methods.stages import LBQ, LET
+from passionsr_cli.methods.stages import LBQ, LET, StartBounds, StartTransform
 from passionsr_cli.quantization.schemes import Learnable, State
 
 
@@ -20,7 +20,7 @@ def test_passionsr_goes_from_the_encoder_to_the_decoder() -> None:
     assert [stage.components for stage in stages] == [("encoder",), ("unet",), ("decoder",)]
     for stage in stages:
         assert (stage.learns, stage.state) == (LET | LBQ, State.QUANTIZING)
-        assert stage.starts == LET | LBQ
+        assert stage.starts == (StartTransform((0.5,)), StartBounds())
 
 
 def test_let_and_lbq_can_follow_one_another_as_published() -> None:
@@ -30,10 +30,10 @@ def test_let_and_lbq_can_follow_one_another_as_published() -> None:
     ]
     let, lbq = stages[:2]
     assert (let.learns, let.state) == (LET, State.FOLLOWING)
-    assert let.starts == LET
+    assert let.starts == (StartTransform((0.5,)),)
     # Bounds start anew from what LET made.
     assert (lbq.learns, lbq.state) == (LBQ, State.QUANTIZING)
-    assert lbq.starts == LBQ
+    assert lbq.starts == (StartBounds(),)
 
 
 def test_photographs_are_the_decoders_target_alone() -> None:
@@ -85,13 +85,16 @@ def test_efficientdm_learns_adapters_with_their_steps() -> None:
     assert set(method.design.merged_ranks.values()) == {32}
     assert not method.design.ranks
     for stage in method.stages:
-        assert stage.learns == stage.starts == LBQ | {Learnable.MERGED}
+        assert stage.learns == LBQ | {Learnable.MERGED}
+        assert stage.starts == (StartBounds(),)
 
 
 def test_qdm_learns_steps_alone() -> None:
     method = _build("qdm")
     assert (method.design.attention_scale, method.design.channel_scale) == ("deviations", False)
-    assert all((stage.starts, stage.learns) == (LET | LBQ, LBQ) for stage in method.stages)
+    for stage in method.stages:
+        assert stage.learns == LBQ
+        assert stage.starts == (StartTransform((method.settings["exponent"],)), StartBounds())
 
 
 @pytest.mark.parametrize(

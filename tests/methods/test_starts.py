@@ -1,0 +1,50 @@
+"""The ordered starts that methods list, and what the engine makes of their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from passionsr_cli import methods
+from passionsr_cli.calibration import starts
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.methods.stages import RoundByGPTQ, StartBounds, StartBranches, StartTransform
+from passionsr_cli.store import Entry
+
+
+def _starts(method: str, **own: Any) -> list[object]:
+    settings = CalibrationSettings(method=method, method_settings={method: own})
+    return list(methods.build(settings).stages[0].starts)
+
+
+def test_svdquant_smooths_then_branches_then_bounds_then_rounds() -> None:
+    assert _starts("svdquant", exponents=(0.3, 0.7)) == [
+        StartTransform((0.3, 0.7), branches=True),
+        StartBranches(scaled=True),
+        StartBounds(),
+        RoundByGPTQ(),
+    ]
+    assert RoundByGPTQ() not in _starts("svdquant", rounding="nearest")
+
+
+def test_qartsr_takes_branches_from_the_weights_themselves() -> None:
+    assert _starts("qartsr") == [StartBranches(), StartTransform((0.5,)), StartBounds()]
+
+
+def test_starts_are_taken_in_their_order_at_each_component(
+    calibrated: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[str, str]] = []
+    plain = starts.start
+
+    def noted(what: Any, head: starts.Head) -> None:
+        taken.append((head.name, type(what).__name__))
+        plain(what, head)
+
+    monkeypatch.setattr("passionsr_cli.calibration.engine.start", noted)
+    calibrated("rounded", "svdquant", bounds_start="extremes", vae="w4a4", ranks={"linear": 4})
+    order = ["StartTransform", "StartBranches", "StartBounds", "RoundByGPTQ"]
+    components = ("encoder", "unet", "decoder")
+    assert taken == [(component, name) for component in components for name in order]
