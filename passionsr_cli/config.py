@@ -73,7 +73,7 @@ class Bits:
 
     @property
     def floating(self) -> bool:
-        """Whether nothing is quantized."""
+        """True if nothing is quantized."""
         return self.weight == self.activation == FLOAT_BITS
 
     def at_least(self, bits: int) -> Bits:
@@ -172,7 +172,7 @@ class UpscaleSettings(Settings):
 
 
 class DegradationSettings(Settings):
-    """What happens to a photograph on its way to a low-resolution image.
+    """Degradation of a photograph on its way to a low-resolution image.
 
     Lengths are pixels of the image they are applied to, noise is on the [0, 1] scale.
     """
@@ -192,7 +192,7 @@ class DegradationSettings(Settings):
 
 
 class CalibrationSettings(Settings):
-    """How `passionsr calibrate` turns a model into a checkpoint.
+    """Settings of `passionsr calibrate`, which turns a model into a checkpoint.
 
     `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all: those of
     PassionSR, and what reads the image and the latents.
@@ -235,7 +235,7 @@ class CalibrationSettings(Settings):
 
     @property
     def default_name(self) -> str:
-        """What the checkpoint is called unless `--name` says otherwise: MODEL-BITS-METHOD."""
+        """Default name of the checkpoint: MODEL-BITS-METHOD."""
         return f"{Path(self.model).name}-{self.bits_name}-{self.method}"
 
     @model_validator(mode="after")

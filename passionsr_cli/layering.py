@@ -17,7 +17,7 @@ PRESETS_FOR = ("upscale", "calibrate", "train")
 
 
 def preset_folder() -> Path:
-    """Where the presets are: inside the installed package, or beside it in a checkout."""
+    """The folder of the presets: inside the installed package, or beside it in a checkout."""
     installed = Path(__file__).parent / "configs"
     return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
 
@@ -73,7 +73,7 @@ def _config_path(config: str) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """What a YAML file of `key: value` lines holds. Raises `ConfigError`."""
+    """Read a YAML file of `key: value` lines. Raises `ConfigError`."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:

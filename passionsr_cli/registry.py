@@ -141,7 +141,7 @@ class ModelDescription(BaseModel):
 
     @property
     def heads(self) -> int:
-        """How many ε the UNet predicts: two with a dial, the faithful and the natural one."""
+        """Count of ε that the UNet predicts: two with a dial, the faithful and the natural one."""
         return 1 if self.realism is None else 2
 
     @property

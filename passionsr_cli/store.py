@@ -91,7 +91,7 @@ def shortest(tensor: Tensor) -> Tensor:
 
 
 def kind_of(folder: Path) -> str | None:
-    """What kind of entry a folder holds, if any."""
+    """Kind of the entry that a folder holds, if any."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -201,7 +201,7 @@ class Store:
         self.root = root or home() / f"{kind}s"
 
     def folder(self, name: str) -> Path:
-        """Where the entry of this name stands or would stand."""
+        """Folder of the entry of this name, whether it is there or not."""
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise StoreError(
                 f"'{name}' is no {self.kind} name; use letters, digits, '.', '_' and '-'"

@@ -1,1 +1,1 @@
-"""How fast a model runs on this machine, in each form and on each backend."""
+"""Benchmark of a model on this machine, in each form and on each backend."""

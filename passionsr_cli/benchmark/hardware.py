@@ -1,4 +1,4 @@
-"""What this machine is, and the most arithmetic it does: its roofline.
+"""Roofline of this machine: the most arithmetic it does.
 
 Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model for Multicore
 Architectures", CACM 52(4), 2009: here the flat part of the roof alone.

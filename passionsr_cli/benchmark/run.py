@@ -33,13 +33,13 @@ PREFIX, LOCK = "bench-", "lock"
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured. `machine` is empty if it could not be."""
+    """Report of a benchmark. `machine` is empty if it could not be measured."""
 
     machine: dict[str, Any]
     rows: list[Measurement]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """The JSON of `--json`."""
         return {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
 
 
@@ -75,7 +75,7 @@ def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT
 
 
 def run_task(name: str, cache: Path, **arguments: Any) -> Any:
-    """What a function of this room returns, from a new process with this folder as its cache."""
+    """Call a function of this room in a new process, with this folder as its cache."""
     room = __name__.rpartition(".")[0]
     return run_child(f"{room}.{name}", arguments, environment={"PASSIONSR_CACHE": str(cache)})
 
@@ -128,7 +128,7 @@ def _remove_unused(folder: Path) -> None:
 
 
 class _Bench:
-    """What the rows of one benchmark share."""
+    """State that the cases of one benchmark share."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class _Bench:
         return measurement_of(case, self.settings.model, self.size, cold, measured, self.layers)
 
     def _run(self, case: Case) -> Run:
-        """What the case opens, made now if it is not there."""
+        """The artifact that a case opens, made now if it is not there."""
         variant = case.variant
         model = self._model()
         checkpoint = graphs = None

@@ -11,7 +11,7 @@ from passionsr_cli.registry import EMBEDDED_MODEL
 
 
 class BenchmarkSettings(Settings):
-    """What is measured. `size` is the side of the result in pixels.
+    """Options of a benchmark. `size` is the side of the result in pixels.
 
     Without `variants` there are those of `variants.DEFAULT_VARIANTS` and, where it is installed,
     NNCF. `precision` is that around integers: auto is float32, as when upscaling. Without

@@ -1,4 +1,4 @@
-"""What rows run, made once and put on disk: every row then starts as `passionsr upscale` does.
+"""Subjects of a benchmark, made once and put on disk: each then starts as `upscale` does.
 
 A random model is a model's folder, a variant in bits a checkpoint, NNCF's a folder of graphs.
 """

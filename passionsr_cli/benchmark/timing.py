@@ -27,7 +27,7 @@ LEAST_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Run:
-    """What is opened: the model or checkpoint of a name or folder, how, and for which tile.
+    """One thing to time: the model or checkpoint of a name or folder, how, and for which tile.
 
     `graphs` is a folder of converted graphs to use instead of the cache. `nchw` is torch's
     default layout, contiguous (N, C, H, W).
@@ -43,7 +43,7 @@ class Run:
 
 
 def first_tile(run: dict[str, Any]) -> dict[str, Any]:
-    """How long opening an executor and its first tile take, in a process that has just started.
+    """Time the opening of an executor and its first tile, in a process that has just started.
 
     Libraries are imported before the clock starts.
     """
@@ -128,7 +128,7 @@ def _open(run: Run, artifact: Artifact, reporter: Reporter) -> Executor:
 
 
 def _import_libraries(backend: str, loads: bool) -> None:
-    """What the clock must not see; `loads` says that the model itself will be loaded."""
+    """Import what the clock must not see; `loads` says that the model itself will be loaded."""
     names = ["passionsr_cli.inference.torch_executor"]
     if backend == "openvino":
         names = ["passionsr_cli.inference.openvino_executor"]

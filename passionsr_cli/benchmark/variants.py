@@ -21,7 +21,7 @@ DEFAULT_VARIANTS = (EAGER, "fp32", "bf16", "w8a8", "w6a6", "w4a4")
 
 
 class Kind(Enum):
-    """How a variant is made from the model."""
+    """Ways to make a variant from the model."""
 
     FLOATING = "floating"
     BITS = "bits"
@@ -81,7 +81,7 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
 
 
 def has_nncf() -> bool:
-    """Whether NNCF is installed."""
+    """Tell whether NNCF is installed."""
     return importlib.util.find_spec("nncf") is not None
 
 
@@ -139,7 +139,7 @@ def _is_bits(name: str) -> bool:
 
 
 def _exists(variant: Variant, backend: str, device: str, wanted_device: str) -> bool:
-    """Whether a backend has this form at all."""
+    """Tell whether a backend has this form at all."""
     if backend == "torch":
         return variant.kind is not Kind.NNCF and (variant.precision != "fp16" or device != "cpu")
     if variant.name in (EAGER, "fp16") or wanted_device not in ("auto", "cpu"):

@@ -1,4 +1,4 @@
-"""What `--bits` means: a preset of that name, or any bit widths. Imports no torch."""
+"""Settings of `--bits`: a preset of that name, or any bit widths. Imports no torch."""
 
 from __future__ import annotations
 

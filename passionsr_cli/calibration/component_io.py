@@ -1,4 +1,4 @@
-"""What reaches and leaves each component: of the teacher, and of the model as it is by now."""
+"""Inputs and outputs of each component: of the teacher, and of the model as it is by now."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Inputs:
         return self.images.photographs(numbers).to(self.accelerator.device)
 
     def target(self, component: str) -> Read:
-        """What a component makes in full precision."""
+        """Outputs of a component in full precision."""
         return self._reader(self._targets(component))
 
     def noise(self, numbers: Sequence[int]) -> Tensor:
@@ -61,13 +61,13 @@ class Inputs:
         return self.model.to_noise(self.teacher(UNET)(numbers), self.target(UNET)(numbers))
 
     def teacher(self, component: str) -> Read:
-        """What reaches a component in full precision."""
+        """Inputs of a component in full precision."""
         if component == ENCODER:
             return self.upscaled
         return self.target(COMPONENTS[COMPONENTS.index(component) - 1])
 
     def now(self, component: str) -> Read:
-        """What reaches a component: what those before it make, as far as they are quantized."""
+        """Inputs of a component: what those before it make, as far as they are quantized."""
         earlier = COMPONENTS[: COMPONENTS.index(component)]
         if not any(self._is_quantized(part) for part in earlier):
             return self.teacher(component)

@@ -30,7 +30,7 @@ Histogram = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class LayerStudy:
-    """What LET did to one layer's input, on one image.
+    """Effect of LET on one layer's input, on one image.
 
     `error` is the input's relative squared rounding error. Extents are each channel's largest
     magnitude, histograms (counts, edges) of all values, before and after; each as a share of the

@@ -96,7 +96,7 @@ class Calibration:
             layer.freeze()
 
     def _perceptual(self) -> Distance | None:
-        """What the method's perceptual losses are measured by, if it has any."""
+        """Distance of the method's perceptual losses, if it has any."""
         if not any(stage.losses.perceptual for stage in self.method.stages):
             return None
         device, strict = self.accelerator.device, self.settings.strict
@@ -248,7 +248,7 @@ class Calibration:
 
     @torch.no_grad()
     def _error(self, stage: Stage) -> float:
-        """What the stage's fit lowers, on the compared images, which no order of batches moves."""
+        """Error that the stage's fit lowers, on images that no order of batches moves."""
         chain, read = self._chain(stage), self.inputs.now(stage.components[0])
         errors = [
             relative_error(chain(read([number])), self._wanted(stage, [number]))
@@ -279,6 +279,6 @@ class Calibration:
         return mean if math.isfinite(mean) else None
 
     def study(self) -> list[LayerStudy]:
-        """What LET did to the layers whose inputs are rounded worst, on the first image."""
+        """Study what LET did to the layers whose inputs are rounded worst, on the first image."""
         weighted = {n: x for n, x in self.layers.items() if isinstance(x, QuantizedLayer)}
         return study_layers(weighted, lambda: self.model(self.inputs.upscaled([0])))

@@ -102,7 +102,7 @@ def _is_narrow(layer: nn.Module, design: LayerDesign) -> bool:
 
 
 def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
-    """What a design says of a layer: of its kind in its component, else of its kind."""
+    """Rank that a design gives a layer: that of its kind in its component, else of its kind."""
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
     kind = "linear"
     if isinstance(layer, nn.Conv2d):

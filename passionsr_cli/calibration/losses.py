@@ -1,4 +1,4 @@
-"""What a stage's fit lowers, computed from one run of its chain."""
+"""Loss of a stage's fit, computed from one run of its chain."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class StageLoss:
 
     @torch.no_grad()
     def _wanted(self, x: Tensor, module: nn.Module) -> Tensor:
-        """What the module makes in full precision."""
+        """Output of the module in full precision."""
         states = {name: layer.state for name, layer in self.layers.items()}
         set_state(list(self.layers.values()), State.FLOAT)
         try:

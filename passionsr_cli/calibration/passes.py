@@ -110,7 +110,7 @@ def observe(
 
 
 def observer_states(layers: dict[str, Quantized]) -> dict[str, Any]:
-    """What all observers have seen."""
+    """States of all observers."""
     return {
         name: {key: observer.state_dict() for key, observer in layer.observers().items()}
         for name, layer in layers.items()
@@ -125,7 +125,7 @@ def load_observers(layers: dict[str, Quantized], states: dict[str, Any]) -> None
 
 
 class _Reached(Exception):  # noqa: N818  (control flow, no error)
-    """What is after it in a chain is not needed."""
+    """Control flow: what is after it in a chain is not needed."""
 
 
 def run_until(run: nn.Module, x: Tensor, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Whether a calibration has room, asked before it begins."""
+"""Check before a calibration that there is room for it."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ class Artifact:
 
     @property
     def quantized(self) -> bool:
-        """Whether its layers round to integers."""
+        """True if its layers round to integers."""
         return self.manifest is not None
 
     @property
     def simulated(self) -> bool:
-        """Whether torch alone computes it: it has the released numerics."""
+        """True if torch alone computes it: it has the released numerics."""
         return self.manifest is not None and self.manifest.numerics == "released"
 
     @property

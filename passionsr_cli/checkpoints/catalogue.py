@@ -73,7 +73,7 @@ def check_origin(name: str, model: str) -> None:
 
 
 def summary(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What lists show of a checkpoint."""
+    """Summary of a checkpoint for lists."""
     manifest, size = checkpoint.manifest, checkpoint.entry.tensors_file.bytes
     return {
         "name": checkpoint.name,

@@ -22,7 +22,7 @@ def write_curve(folder: Path, rows: Sequence[Row]) -> None:
 
 
 def read_curve(folder: Path) -> list[Row]:
-    """What `write_curve` wrote; empty if there is none."""
+    """Read what `write_curve` wrote; empty if there is none."""
     path = folder / CURVE_FILE
     if not path.exists():
         return []

@@ -64,7 +64,7 @@ class ImportedFile(Record):
 
 @dataclass(frozen=True)
 class StageResult:
-    """How a stage went.
+    """Result of a stage of a calibration.
 
     The errors are what its fit lowers, over the same few images before and after it; if it made
     them larger, the stage's start stays. `image_psnr` (dB) is the whole model's, with the
@@ -138,6 +138,6 @@ def load_manifest(entry: Entry) -> CheckpointManifest:
 
 
 def dump_manifest(manifest: CheckpointManifest) -> dict[str, JsonValue]:
-    """What the store writes of a manifest."""
+    """A manifest as the store writes it."""
     dumped: dict[str, JsonValue] = manifest.model_dump(mode="json")
     return dumped

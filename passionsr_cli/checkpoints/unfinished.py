@@ -15,7 +15,7 @@ SETTINGS_FILE = "settings.json"
 
 
 def run_folder(name: str) -> Path:
-    """Where the unfinished run of a checkpoint lives."""
+    """Folder of the unfinished run of a checkpoint."""
     return home() / "calibration" / Store(CHECKPOINT).folder(name).name
 
 

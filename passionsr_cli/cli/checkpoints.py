@@ -60,7 +60,7 @@ def show_checkpoint(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """How a checkpoint was made and what it holds."""
+    """Show how a checkpoint was made and what it holds."""
     from passionsr_cli.checkpoints import catalogue
     from passionsr_cli.checkpoints.catalogue import find_checkpoint
     from passionsr_cli.cli.calibrate import show_result

@@ -1,4 +1,4 @@
-"""What the commands share: the consoles, error lines, exit codes, and silence of others."""
+"""Consoles, error lines, exit codes, and silence of others: shared by the commands."""
 
 from __future__ import annotations
 

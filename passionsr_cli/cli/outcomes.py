@@ -1,4 +1,4 @@
-"""What came of images, told to a person or to a program."""
+"""Outcomes of images, told to a person or to a program."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def summarise(
 def report(
     upscaler: TiledUpscaler | None, settings: UpscaleSettings, outcomes: list[Outcome]
 ) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The JSON of `--json`."""
     from passionsr_cli.upscaling.images import Done, Failed, Skipped, checkpoint_for
 
     return {

@@ -1,4 +1,4 @@
-"""What stays float32 when everything around integers is bf16.
+"""Parts of a graph that stay float32 when everything around integers is bf16.
 
 A residual stream carries the image from layer to layer, and each of its sums would round all of it
 to the eight bits of bf16: in an autoencoder that costs more than all other rounding together.

@@ -1,4 +1,4 @@
-"""Which kernels ran the quantized layers of a graph."""
+"""Reports of the kernels that ran the quantized layers of a graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KernelReport:
-    """How the quantized layers of a checkpoint were executed, by name.
+    """Kernels that executed the quantized layers of a checkpoint, by name.
 
     Convolutions and linear layers: `integer` ran on integer kernels, `folded` were constants,
     computed once, and `floating` fell back to floating point, each with the reason. `attentions`
@@ -22,7 +22,7 @@ class KernelReport:
 
     @property
     def on_integers(self) -> bool:
-        """Whether integer kernels computed every quantized convolution and linear layer."""
+        """True if integer kernels computed every quantized convolution and linear layer."""
         return bool(self.integer) and not self.floating
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,5 +45,5 @@ def kernel_report(values: dict[str, Any]) -> KernelReport:
 
 
 def is_integer_kernel(kernel: str) -> bool:
-    """Whether OpenVINO's name of a kernel, such as brgconv_avx512_I8, says 8-bit integers."""
+    """Tell whether OpenVINO's name of a kernel, such as brgconv_avx512_I8, says 8-bit integers."""
     return kernel.lower().endswith(("_i8", "_u8"))

@@ -42,7 +42,7 @@ def overflowing(component: Component) -> frozenset[str]:
 
 
 def overflows(layer: QuantizedLayer) -> bool:
-    """Whether a frozen layer's products can exceed 16 bits when two of them are summed."""
+    """Tell whether a frozen layer's products can exceed 16 bits when two of them are summed."""
     frozen = layer.as_frozen()
     if frozen.input_grid is None or frozen.weight_grid is None:
         return False

@@ -31,13 +31,13 @@ class StoredGraph:
 
 
 def attention_products(name: str) -> tuple[str, str]:
-    """What OpenVINO calls q·kᵀ and the product with v of a quantized attention."""
+    """OpenVINO's names of q·kᵀ and of the product with v of a quantized attention."""
     product = f"__module.model.{name}.processor/aten::matmul/MatMul"
     return product, f"{product}_1"
 
 
 def read_graphs(folder: Path) -> dict[str, StoredGraph]:
-    """What `write_graphs` wrote. Raises `StoreError` if anything of it is missing or changed."""
+    """Read what `write_graphs` wrote. Raises `StoreError` if any of it is missing or changed."""
     try:
         listing = json.loads((folder / GRAPHS_FILE).read_text(encoding="utf-8"))
         for name, digest in listing["files"].items():

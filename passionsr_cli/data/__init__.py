@@ -1,1 +1,1 @@
-"""Where learning and evaluation get images: crops, degradation, calibration images, photographs."""
+"""Images for learning and evaluation: crops, degradation, calibration images, photographs."""

@@ -1,4 +1,4 @@
-"""How a sharp photograph becomes the low-resolution image a camera or a website would give.
+"""Degrade a sharp photograph to the low-resolution image a camera or a website would give.
 
 Blur of several kinds, resizing by several filters, sensor noise and JPEG, once or twice, after
 the idea of Real-ESRGAN (arXiv 2107.10833, section 3), but mild enough for real cameras.

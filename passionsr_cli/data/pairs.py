@@ -22,7 +22,7 @@ SAMPLE = "sample"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a data set keeps its pairs. Names are 'folder/beginning*end', without a suffix.
+    """Places of a data set's pairs. Names are 'folder/beginning*end', without a suffix.
 
     `crops` says that the pairs are StableSR's 128×128 and 512×512 crops, which the numbers of
     some papers, not of all, belong to.
@@ -220,7 +220,7 @@ def finished_images(folder: Path, dataset: Dataset) -> dict[str, Path]:
 
 
 def missing_images(found: dict[str, Path], folder: Path, pairs: Sequence[Pair]) -> Iterator[str]:
-    """What to say of each pair that has no finished image."""
+    """Complaints about each pair that has no finished image."""
     for pair in pairs:
         if pair.name not in found:
             known = " or ".join(pair.stems)

@@ -1,1 +1,1 @@
-"""How good models are on data sets: pairs, rows of one table, reports."""
+"""Evaluation of models on data sets: pairs, candidates, scores, reports."""

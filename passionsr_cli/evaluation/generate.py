@@ -30,7 +30,7 @@ Make = Callable[[Array], Array]
 
 
 def maker(candidate: Candidate, settings: EvaluationSettings, reporter: Reporter) -> Make:
-    """What turns a low-resolution image (3, h, w) into one four times as large, both in [0, 1]."""
+    """A function from a low-resolution image (3, h, w) to one four times as large, in [0, 1]."""
     if candidate.artifact is None:
         resampling = _FILTERS[candidate.name]
         return lambda lr: _resized(lr, resampling)

@@ -88,7 +88,7 @@ def published_table(source: str) -> Table:
 
 
 def published_rows(dataset: Dataset, protocol: Protocol) -> tuple[PublishedRow, ...]:
-    """What was published for a data set; rows that cannot be compared come last and say why."""
+    """Published rows for a data set; those that cannot be compared come last and say why."""
     rows = []
     for table in read_published().tables:
         for line in (row for row in table.rows if row.dataset == dataset.name):

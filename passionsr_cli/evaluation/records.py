@@ -1,4 +1,4 @@
-"""What is known of each image of each row, on disk, so that nothing is done twice.
+"""Records of each candidate's images, on disk, so that nothing is done twice.
 
 OUTPUT/images/ROW/NAME.png      a result, unless the row is a folder of finished images
 OUTPUT/records/ROW/NAME.json    how it was made, and its scores

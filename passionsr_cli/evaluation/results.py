@@ -1,4 +1,4 @@
-"""What an evaluation found, and its files."""
+"""Results of an evaluation, and their files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Results:
     metric_settings: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """What `--json` prints: everything but the single images."""
+        """The JSON of `--json`: everything but the single images."""
         keep = ("name", "kind", "realism", "metrics", "missing", "seconds_per_image", "model_bytes")
         found: dict[str, Any] = {"dataset": self.dataset, "protocol": self.protocol, "n": self.n}
         found["rows"] = [{key: getattr(row, key) for key in keep} for row in self.rows]
@@ -98,7 +98,7 @@ class Results:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `results.json` holds."""
+        """The content of `results.json`."""
         values = asdict(self)
         del values["folder"]
         return values

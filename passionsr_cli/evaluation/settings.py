@@ -19,7 +19,7 @@ def _baselines(value: object) -> object:
 
 
 class EvaluationSettings(Settings):
-    """What is compared, on which data, and how.
+    """Options of an evaluation: candidates, data set, metrics.
 
     `dataset` is a name of `datasets.KNOWN`, a folder, or two folders 'LR,HR'. Every model,
     checkpoint, baseline and folder of finished images is a row. Without any there are the

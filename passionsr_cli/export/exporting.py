@@ -30,7 +30,7 @@ FORMAT_VERSION = 2
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written, and how it compares with the definition.
+    """Report of an export: what was written, and how it compares with the definition.
 
     `seconds` and `peak_memory_bytes` are those of the whole export and its process.
     """
@@ -205,7 +205,7 @@ def _describe(
 
 
 def _dial(description: ModelDescription) -> dict[str, Any] | None:
-    """How to mix the UNet's heads, which follow each other along its output's channels."""
+    """Instructions for mixing the UNet's heads, which follow each other along its channels."""
     if description.realism is None:
         return None
     return {

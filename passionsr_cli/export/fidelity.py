@@ -1,4 +1,4 @@
-"""How near an exported model is to its definition, on a real photograph."""
+"""Fidelity of an exported model to its definition, on a real photograph."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Fidelity:
 
     @property
     def margin(self) -> float:
-        """How many dB it has more than it needs."""
+        """Margin in dB over what is required."""
         return math.inf if self.psnr is None else self.psnr - self.required_psnr
 
     @property
@@ -60,7 +60,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the definition makes of the photograph at one `realism`, and how near it is to itself;
+    """The definition's image of the photograph at one `realism`, and how near it is to itself;
     without a dial `realism` is None."""
 
     realism: float | None
@@ -68,7 +68,7 @@ class Setting:
     psnr_to_itself: float | None
 
     def compare(self, found: Array) -> Fidelity:
-        """How near an exported model's image is."""
+        """Compare an exported model's image."""
         least = [ENOUGH_DB]
         if self.psnr_to_itself is not None:
             least.append(self.psnr_to_itself - ALLOWANCE_DB)
@@ -78,7 +78,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Definition:
-    """What the definition makes of the photograph (3, h, w) at each setting that is compared."""
+    """The definition's images of the photograph (3, h, w) at each setting that is compared."""
 
     photograph: Array
     settings: tuple[Setting, ...]

@@ -18,7 +18,7 @@ TENSORRT = "tensorrt"
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is written and run again.
+    """One format of exports: how it is written and run again.
 
     `check` refuses a model the format or its target cannot take, `write` fills a folder,
     `open` runs what is there.

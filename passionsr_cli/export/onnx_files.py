@@ -92,7 +92,7 @@ class OnnxExecutor:
         return self._run(DECODER, latent)
 
     def kernels(self) -> KernelReport:
-        """What onnxruntime made of the quantized layers, from the graphs it optimized."""
+        """Kernels that onnxruntime runs the quantized layers on, from the graphs it optimized."""
         listed = json.loads((self._folder / LAYERS_FILE).read_text(encoding="utf-8"))
         integer, folded, floating = [], [], []
         for component, names in listed.items():
@@ -135,7 +135,7 @@ class OnnxExecutor:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def _kernels(self, component: str) -> dict[str, str]:
-        """Which kernel runs each product of a component, by the node's name."""
+        """Kernel of each product of a component, by the node's name."""
         with tempfile.TemporaryDirectory(prefix="passionsr-") as folder:
             optimized = Path(folder) / "optimized.onnx"
             self._session(component, optimized)

@@ -71,7 +71,7 @@ def replace_low_frequencies(
 
 
 def low_frequencies(image: Array) -> Array:
-    """What remains of `image` (C, H, W) below five à-trous wavelet levels."""
+    """Low frequencies of `image` (C, H, W), below five à-trous wavelet levels."""
     for level in range(WAVELET_LEVELS):
         step = 2**level
         padded = np.pad(image, ((0, 0), (step, step), (step, step)), mode="edge")

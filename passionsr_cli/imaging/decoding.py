@@ -39,7 +39,7 @@ class Decoded:
 
 
 def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
-    """What an image file of at most `largest_px` pixels holds.
+    """Decode an image file of at most `largest_px` pixels.
 
     Raises `ImageError`, or anything that decoders raise. No memory is taken for a larger image.
     """

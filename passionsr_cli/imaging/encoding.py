@@ -39,7 +39,7 @@ LARGEST_JPEG_BLOCK = 65533 - 29
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file will hold: `size` is (width, height), `channels` 1 … 4 with alpha last."""
+    """Layout of an image file: `size` is (width, height), `channels` 1 … 4 with alpha last."""
 
     size: tuple[int, int]
     channels: int
@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the last channel is opacity."""
+        """True if the last channel is opacity."""
         return self.channels in (2, 4)
 
 

@@ -1,4 +1,4 @@
-"""What a file says about its picture besides pixels: profile, EXIF, XMP, and which way is up."""
+"""Metadata of a picture: profile, EXIF, XMP, and which way is up."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Metadata:
 
 
 def _orientation_place(exif: bytes) -> tuple[str, int] | None:
-    """Where the value stands and how it is packed. Damaged EXIF, a frequent thing, has none."""
+    """Place and packing of the value. Damaged EXIF, a frequent thing, has none."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return None

@@ -1,4 +1,4 @@
-"""Which images are upscaled, and where each result goes, decided before any work."""
+"""Plan of the images to upscale, and where each result goes, decided before any work."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Planned = Job | Present | Refused
 
 @dataclass(frozen=True)
 class Naming:
-    """How results are called and found again.
+    """Names of results, and how they are found again.
 
     `template` may hold {stem} and {ext}, the input's name without and its suffix without the dot;
     without the suffix of a format in it, results are PNG. `keep` tells of a source and its result
@@ -107,7 +107,7 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
 
 
 def is_several(inputs: Sequence[str]) -> bool:
-    """Whether inputs may name more than one image."""
+    """Tell whether inputs may name more than one image."""
     return len(inputs) > 1 or any(isdir(given) or _is_pattern(given) for given in inputs)
 
 
@@ -184,7 +184,7 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a name is that of an image; what is behind it shows when it is read."""
+    """Tell whether a name is that of an image; what is behind it shows when it is read."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

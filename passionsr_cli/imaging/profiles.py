@@ -26,7 +26,7 @@ def srgb() -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def needs_conversion(profile: bytes | None) -> bool:
-    """Whether RGB values mean other colours under `profile` than in sRGB.
+    """Tell whether RGB values mean other colours under `profile` than in sRGB.
 
     False without a profile and for one that is damaged or not for RGB: there is nothing better
     to take such values for than sRGB.

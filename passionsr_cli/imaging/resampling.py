@@ -46,7 +46,7 @@ def _resampled_last(image: Array, length: int) -> Array:
 
 @cache
 def _bicubic_weights(source: int, length: int) -> tuple[Indices, Indices, Array]:
-    """Where each sample's kernel begins in the source, its taps, and their weights
+    """Kernels of a resampling: where each begins in the source, its taps, and their weights
     (most taps, length)."""
     scale = np.float32(source) / np.float32(length)
     stretch = max(float(scale), 1.0)

@@ -17,7 +17,7 @@ SHRINK_FACTOR = 4
 
 
 def is_sample(source: str | Path) -> bool:
-    """Whether an input names a sample instead of a file."""
+    """Tell whether an input names a sample instead of a file."""
     return str(source).startswith(PREFIX)
 
 
@@ -55,7 +55,7 @@ def low_resolution(source: str) -> Array:
 
 
 def _folders() -> list[Path]:
-    """Where scikit-image keeps its photographs, found without importing it."""
+    """Folder of scikit-image's photographs, found without importing it."""
     found = importlib.util.find_spec("skimage")
     places = (found and found.submodule_search_locations) or []
     return [Path(place) / "data" for place in places]

@@ -1,4 +1,4 @@
-"""How large a result is to be."""
+"""Size of a result."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class TargetSize:
 
     @classmethod
     def of(cls, settings: UpscaleSettings) -> TargetSize:
-        """What the settings ask for."""
+        """The size that settings ask for."""
         return cls(settings.scale, settings.width, settings.height, settings.fit)
 
     def label(self, factor: int) -> str:
-        """What the names of results end on, such as x4, x2.5, w1920, h1080 or 1920x1080."""
+        """Ending of the names of results, such as x4, x2.5, w1920, h1080 or 1920x1080."""
         if self.width and self.height:
             return f"{self.width}x{self.height}"
         if self.width or self.height:

@@ -26,7 +26,7 @@ UNUSED_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the tiles of one axis begin, how long they are, and their blending windows."""
+    """Tiles of one axis: where they begin, how long they are, and their blending windows."""
 
     starts: tuple[int, ...]
     length: int

@@ -1,4 +1,4 @@
-"""Whether this CPU sums products of 8-bit integers exactly, and graphs that suit it."""
+"""Exactness of this CPU's sums of 8-bit products, and graphs that suit it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST_INPUT, LARGEST_WEIGHT, CHANNELS = 255, 127, 64
 
 @functools.cache
 def products_saturate() -> bool:
-    """Whether OpenVINO's integer kernels are wrong where sums of two products exceed 16 bits.
+    """Tell whether OpenVINO's integer kernels are wrong where two products exceed 16 bits.
 
     Asked of the kernels themselves: which instructions a CPU has is known differently on each
     system, and which of them a kernel uses nowhere.

@@ -1,4 +1,4 @@
-"""What an executor is: the two halves of a one-step model, run on tiles."""
+"""Executors: the two halves of a one-step model, run on tiles."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Executor(Protocol):
         ...
 
     def kernels(self) -> KernelReport:
-        """What really ran, as far as something ran already."""
+        """Kernels that really ran, as far as something ran already."""
         ...
 
     def peak_memory_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Which code decides what a graph and an image are: parts of the keys under which they are kept."""
+"""Code that decides what a graph and an image are: parts of the keys they are kept under."""
 
 from __future__ import annotations
 

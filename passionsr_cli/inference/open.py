@@ -110,7 +110,7 @@ def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executo
 
 
 def nncf_folder(artifact: Artifact) -> Path:
-    """Where the graphs of `open_nncf` are kept."""
+    """Folder of the graphs of `open_nncf`."""
     try:
         versions = [version("nncf"), version("openvino")]
     except PackageNotFoundError as error:

@@ -39,7 +39,7 @@ class _Compiled:
 
 
 class Graphs(Protocol):
-    """Where an executor has its graphs from: a folder, or a cache that also keeps compiled ones."""
+    """Source of an executor's graphs: a folder, or a cache that also keeps compiled ones."""
 
     def graph(self, component: str) -> StoredGraph: ...
 
@@ -74,7 +74,7 @@ class OpenVINOExecutor:
         return self._run(DECODER, latent)
 
     def kernels(self) -> KernelReport:
-        """What really ran; a layer that fell back for any size of a tile counts as floating."""
+        """Kernels that really ran; a layer that fell back for any size counts as floating."""
         parts = [compiled.kernels for compiled in self._compiled.values()]
         floating = dict(pair for part in parts for pair in part.floating)
         return KernelReport(
@@ -153,7 +153,7 @@ def _import(path: Path, settings: dict[str, str], kernels: KernelReport) -> _Com
 
 
 def what_ran(runtime_model: Any, graph: StoredGraph) -> KernelReport:
-    """How OpenVINO executes the quantized layers of a graph, from its own execution graph."""
+    """Kernels of a graph's quantized layers, from OpenVINO's own execution graph."""
     kernels = _kernels(runtime_model, graph)
     integer, floating = [], []
     for layer in graph.layers:

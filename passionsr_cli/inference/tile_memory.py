@@ -1,4 +1,4 @@
-"""How large a tile may be: what it takes, and what this machine has left."""
+"""Size of a tile: what it takes of memory, and what this machine has left."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tile_bytes(description: ModelDescription, tile_px: int) -> int:
 
 
 def _first_level_with_attention(description: ModelDescription) -> int:
-    """How often the latent is halved before attention sees all of its pixels."""
+    """Halvings of the latent before attention sees all of its pixels."""
     if description.vae.get("mid_block_add_attention", True):
         return 0
     kinds: list[str] = description.unet["down_block_types"]
@@ -53,7 +53,7 @@ def fitting_tile(description: ModelDescription, free: int) -> int:
 
 
 def tiles_at_once(description: ModelDescription, device: str, free: int, tile_px: int) -> int:
-    """How many tiles a CUDA device gets in one batch; on a CPU batches are no faster
+    """Count of the tiles a CUDA device gets in one batch; on a CPU batches are no faster
     (0.139 s for a tile alone, 0.141 s in fours) and cost memory."""
     if not device.startswith("cuda"):
         return 1

@@ -91,7 +91,7 @@ class TiledUpscaler:
         return Upscaled(image, self.count_tiles(rgb))
 
     def within_memory(self, work: Callable[[], T]) -> T:
-        """What `work` returns, begun again with smaller tiles, from now on, each time that one
+        """Do `work`, begun again with smaller tiles, from now on, each time that one
         does not fit in memory."""
         while True:
             tile_px = self.tile_px
@@ -108,7 +108,7 @@ class TiledUpscaler:
                 self._reporter.note(f"out of memory: again, with tiles of {self.tile_px} pixels")
 
     def count_tiles(self, rgb: Array) -> int:
-        """How many tiles an image takes."""
+        """Count the tiles an image takes."""
         rows, columns = self._axes(rgb)
         return len(rows.starts) * len(columns.starts)
 
@@ -218,7 +218,7 @@ def _divided(region: slice, divisor: int) -> slice:
 
 
 def upscaled_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
-    """What a bicubic upscale of the whole `lr` (3, h, w) shows in one region of the result.
+    """One region of a bicubic upscale of the whole `lr` (3, h, w).
 
     Clamped to [0, 1]: what a model was trained on came from files.
     """

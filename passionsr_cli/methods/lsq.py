@@ -24,7 +24,7 @@ from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class LSQSettings(Settings):
-    """How steps start and learn.
+    """Settings of LSQ and LSQ+: how steps start and learn.
 
     The paper: no offsets, `lsq` starts, SGD with momentum 0.9 and a cosine schedule, whose rate
     of 0.01 is that of weights and steps together. LSQ+: offsets of activations, `mse` starts.

@@ -72,7 +72,7 @@ def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
 
 
 def _starts(learned: Learnables, exponent: float) -> Starts:
-    """What is learned starts from what is observed, the bounds last."""
+    """Starts of what is learned, the bounds last."""
     let: Starts = (StartTransform((exponent,)),) if learned >= LET else ()
     return (*let, StartBounds()) if learned >= LBQ else let
 

@@ -29,7 +29,7 @@ from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class QDMSettings(Settings):
-    """How q and k are smoothed, and how steps start and learn.
+    """Settings of QDM: how q and k are smoothed, and how steps start and learn.
 
     The paper: LSQ's starts, and no offsets, which count on weights that learn. An `exponent` of
     0.5 makes deviations equal, 0 leaves q and k as they are.

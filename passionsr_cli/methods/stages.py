@@ -1,4 +1,4 @@
-"""What a calibration method is: a design of its layers and an ordered list of stages, as data."""
+"""Calibration methods as data: a design of layers and an ordered list of stages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LBQ: Learnables = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
 
 @dataclass(frozen=True)
 class LayerDesign:
-    """What a method gives to the layers it quantizes.
+    """Design of the layers that a method quantizes.
 
     Equivalent transformations (LET, PassionSR, arXiv 2411.17106): `channel_shift` in padded
     convolutions costs an executor an explicit border, so `unpadded` leaves those out.
@@ -93,7 +93,7 @@ Starts: TypeAlias = tuple[Start, ...]
 
 @dataclass(frozen=True)
 class Losses:
-    """What a fit lowers: a weighted sum of relative squared errors and penalties.
+    """Losses of a fit: a weighted sum of relative squared errors and penalties.
 
     `output` is of what the chain makes, towards the stage's target, `perceptual` a distance of
     images (LPIPS or what stands for it), `module` of what the module in turn makes, towards what

@@ -32,7 +32,7 @@ from passionsr_cli.quantization.schemes import BoundsStart
 
 
 class SVDQuantSettings(Settings):
-    """What there is to set.
+    """Settings of SVDQuant: ranks, exponents, bounds and rounding.
 
     `ranks` are of the branch, for each kind of layers, see `calibration.stages.LayerDesign`; 32
     is the paper's, whose transformers have it beside every layer. `bounds_start` says where the

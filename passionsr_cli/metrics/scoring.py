@@ -85,7 +85,7 @@ class Scorer:
 
 
 def _definition(metric: Metric) -> tuple[str | int | None, str]:
-    """What says how a metric is computed, and its name there."""
+    """The source of a metric's definition, and its name there."""
     if metric.pyiqa_name is None:
         return metric.definition, metric.key
     return version("pyiqa"), metric.pyiqa_name

@@ -1,4 +1,4 @@
-"""Where the weights of metrics are: a given folder, pyiqa's caches, a package, or the network."""
+"""Find the weights of metrics: in a given folder, pyiqa's caches, a package, or the network."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class WeightsFinder:
 
 
 def _cache_folder(file: WeightsFile) -> Path:
-    """Where pyiqa and torchvision keep such files, and look for them."""
+    """The folder in which pyiqa and torchvision keep such files, and look for them."""
     import torch
 
     return Path(torch.hub.get_dir()) / file.folder

@@ -35,7 +35,7 @@ class PartCosts:
 
 @dataclass(frozen=True)
 class CompressionRow:
-    """What is left of a model in 32-bit equivalents when some parts are quantized."""
+    """Size of a model in 32-bit equivalents when some parts are quantized."""
 
     parts: str
     bits: str

@@ -51,7 +51,7 @@ class QuantizedAttention(nn.Module):
         self.samples = {name: SampleObserver() for name in sampled}
 
     def observers(self) -> dict[str, Observer]:
-        """What takes note while `State.OBSERVING`."""
+        """Observers that take note while `State.OBSERVING`."""
         groups: dict[str, Mapping[str, Observer]] = {
             "": self.tensor_observers,
             " channels": self.channel_observers,
@@ -201,7 +201,7 @@ class QuantizedAttention(nn.Module):
         self.frozen, self.state = True, State.QUANTIZING
 
     def as_frozen(self) -> FrozenAttention:
-        """What `adopt` takes up."""
+        """The frozen attention that `adopt` takes up."""
         assert self.frozen
         grids = {name: quantizer.grid() for name, quantizer in self._quantizers().items()}
         return FrozenAttention(self.channel_scale, grids)

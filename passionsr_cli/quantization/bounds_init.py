@@ -1,4 +1,4 @@
-"""Where the bounds of a quantizer start, from values they are to hold."""
+"""Starting bounds of a quantizer from the values they are to hold."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _real(integers: Tensor, grid: Grid) -> Tensor:
 
 
 def _spread(moments: Tensor) -> Tensor:
-    """How the error of a column spreads over those behind it: the upper Cholesky factor of the
+    """Spread of a column's error over those behind it: the upper Cholesky factor of the
     damped moments' inverse (step 3), whose rows they are."""
     diagonal = moments.diagonal()
     # An input that is always zero has no say.

@@ -23,7 +23,7 @@ from passionsr_cli.quantization.weights import QuantizedWeight
 
 
 class QuantizedLayer(QuantizedWeight):
-    """What `QuantizedConv2d` and `QuantizedLinear` share. Computes in float32."""
+    """Base of `QuantizedConv2d` and `QuantizedLinear`. Computes in float32."""
 
     channel_axis: int
     channel_scale: Tensor | None
@@ -44,7 +44,7 @@ class QuantizedLayer(QuantizedWeight):
         self.samples = [SampleObserver() for _ in self._slices(channels)] if sampled else []
 
     def observers(self) -> dict[str, Observer]:
-        """What takes note while `State.OBSERVING`."""
+        """Observers that take note while `State.OBSERVING`."""
         samples = {f"sample {number}": sample for number, sample in enumerate(self.samples)}
         return {"tensor": self.tensor_observer, "channel": self.channel_observer, **samples}
 
@@ -245,7 +245,7 @@ class QuantizedLayer(QuantizedWeight):
         self.frozen, self.state = True, State.QUANTIZING
 
     def as_frozen(self) -> FrozenLayer:
-        """What `adopt` takes up."""
+        """The frozen layer that `adopt` takes up."""
         assert self.frozen
         weight: Tensor = self.weight
         weight_grid = grid_of(self.weight_quantizer)

@@ -1,4 +1,4 @@
-"""What a tensor's values are like while calibration images pass by."""
+"""Observers of a tensor's values while calibration images pass by."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class MinMaxObserver:
         self._batch = lower, upper
 
     def end_batch(self) -> None:
-        """What is observed from now on is of another batch."""
+        """Begin another batch."""
         if self._batch is not None:
             self._average, self._batch = self.bounds(), None
 
     def bounds(self) -> Bounds:
-        """What was seen, as (lower, upper)."""
+        """Observed extremes (lower, upper)."""
         if self._average is None or self._batch is None:
             seen = self._average or self._batch
             if seen is None:
@@ -81,7 +81,7 @@ class MinMaxObserver:
         self._average = self._batch = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen until the last batch ended."""
+        """State as of the end of the last batch."""
         lower, upper = self._average or (None, None)
         return {"lower": lower, "upper": upper}
 
@@ -108,14 +108,14 @@ class SampleObserver:
         self._batch.append(values[::stride].clone())
 
     def end_batch(self) -> None:
-        """What is observed from now on is of another batch."""
+        """Begin another batch."""
         if self._batch:
             self._values, self._batch = self.values(), []
             while len(self._values) > LARGEST_SAMPLE:
                 self._values = self._values[::2]
 
     def values(self) -> Tensor:
-        """What was kept, (n,)."""
+        """The sample (n,)."""
         kept = [*([] if self._values is None else [self._values]), *self._batch]
         if not kept:
             raise FitError(NO_DATA)
@@ -126,7 +126,7 @@ class SampleObserver:
         self._values, self._batch = None, []
 
     def state_dict(self) -> dict[str, Any]:
-        """What was kept until the last batch ended."""
+        """State as of the end of the last batch."""
         return {"values": self._values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -149,13 +149,13 @@ class DeviationObserver:
         self._batch = sums if self._batch is None else self._batch + sums
 
     def end_batch(self) -> None:
-        """What is observed from now on is of another batch."""
+        """Begin another batch."""
         if self._batch is not None:
             self._sums = self._batch if self._sums is None else self._sums + self._batch
             self._batch = None
 
     def deviation(self) -> Tensor:
-        """What was seen, (C,), float32."""
+        """Observed deviations (C,), float32."""
         seen = [sums for sums in (self._sums, self._batch) if sums is not None]
         if not seen:
             raise FitError(NO_DATA)

@@ -100,11 +100,11 @@ class Quantizer(nn.Module):
         self.lower = self.upper = self.unit = self.mirror = None
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Whether it was started, for `state_dict`."""
+        """The flag that it was started, for `state_dict`."""
         return {"started": self.started}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """What `get_extra_state` gave, from `load_state_dict`."""
+        """Take up what `get_extra_state` gave, from `load_state_dict`."""
         self.started = state["started"]
 
 

@@ -1,4 +1,4 @@
-"""Which way each weight is rounded, where that is not the nearest."""
+"""Roundings of weights other than to the nearest."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class AdaptiveRounding(nn.Module):
 
     @torch.no_grad()
     def start(self, weight: Tensor, grid: Grid) -> None:
-        """Where nothing is changed yet: h(V) is what floor takes off each weight."""
+        """Start where nothing is changed yet: h(V) is what floor takes off each weight."""
         scale, _ = along_channels(weight, grid)
         steps = weight / scale
         rest = steps - steps.floor()
         self.logit.copy_(-((ZETA - GAMMA) / (rest - GAMMA) - 1).log())
 
     def decide(self, weight: Tensor, grid: Grid, rows: Tensor) -> None:
-        """What passes through decides nothing here: V is learned."""
+        """Do nothing: what passes through decides nothing here, V is learned."""
 
     def upwards(self) -> Tensor:
         """h(V), equation 23."""
@@ -87,7 +87,7 @@ class DecidedRounding(nn.Module):
         self.decided.copy_(gptq(weight.flatten(1), grid, rows).reshape(weight.shape))
 
     def forward(self, weight: Tensor, grid: Grid) -> Tensor:
-        """What the integers stand for, float32; gradients reach the grid's bounds alone."""
+        """Values of the integers, float32; gradients reach the grid's bounds alone."""
         return dequantize(self.decided, grid)
 
     def integers(self, weight: Tensor, grid: Grid) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a layer's weight is multiplied by, as a matrix."""
+"""Inputs of a layer as rows of the matrix that its weight multiplies."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ FLOATING = "left in floating point by the settings"
 
 @dataclass(frozen=True)
 class Scheme:
-    """Which integers a tensor is quantized to.
+    """Quantization scheme: the integers that a tensor is quantized to.
 
     `channel_axis` is the axis along which each slice has bounds of its own (0 for the output
     channels of a weight), None for one pair per tensor. Without `offset` an asymmetric scheme's
@@ -54,7 +54,7 @@ class Scheme:
         return (1 << (self.num_bits - 1 if self.symmetric else self.num_bits)) - 1
 
     def signed_limits(self, signed: bool) -> tuple[int, int]:
-        """How far integers reach below and above zero where both signs occur, or one does."""
+        """Reach of the integers below and above zero, where both signs occur or one does."""
         if self.symmetric:
             return self.quant_max, self.quant_max
         half = 1 << (self.num_bits - 1)
@@ -62,7 +62,7 @@ class Scheme:
 
 
 class State(Enum):
-    """What a layer does with what passes through it; all layers of a component share it.
+    """Phase of a layer's calibration; all layers of a component share it.
 
     FLOAT: as it was. OBSERVING: the same, noting the ranges of its input. FOLLOWING: quantized
     between bounds that follow the transformation (LET is learned). WEIGHTS_ONLY: the weight is
@@ -78,7 +78,7 @@ class State(Enum):
 
 
 class Learnable(Enum):
-    """What can be learned about a quantized layer.
+    """Learnable parts of a quantized layer.
 
     TRANSFORM: the channels' scales and shifts. BOUNDS: of every grid of what passes through, and
     how the parts of a split share one. WEIGHT_BOUNDS: of the weights' grids. BRANCH: L₁L₂, which
@@ -96,7 +96,7 @@ class Learnable(Enum):
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """How one layer is quantized; a scheme that is None leaves its side in floating point.
+    """Plan of one layer's quantization; a scheme that is None leaves its side in floating point.
 
     `split` is the channel at which a concatenated input's second part begins. `rank` is that of
     the branch beside the layer, `merged_rank` that of the one merged into its weight; 0: none.
@@ -121,7 +121,7 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """How the products of one attention are quantized.
+    """Plan of the quantization of one attention's products.
 
     q and k are symmetric: integer kernels need that of a product of two activations.
     `scale_start` says what of q and k the scales of their channels start from.
@@ -142,7 +142,7 @@ class AttentionPlan:
 
 @dataclass(frozen=True)
 class ReleasedPlan(LayerPlan):
-    """How a layer is quantized by the released code; `halves` is what its grids split."""
+    """Plan of a layer that the released code quantized; `halves` is what its grids split."""
 
     halves: Literal["none", "channels", "tokens"] = "none"
     numerics: Literal["released"] = "released"
@@ -150,7 +150,7 @@ class ReleasedPlan(LayerPlan):
 
 @dataclass(frozen=True)
 class ReleasedAttentionPlan(AttentionPlan):
-    """How the released code quantizes the products of an attention."""
+    """Plan of an attention's products that the released code quantized."""
 
     numerics: Literal["released"] = "released"
 
@@ -160,7 +160,7 @@ Plan: TypeAlias = LayerPlan | AttentionPlan | ReleasedPlan | ReleasedAttentionPl
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What became of one layer. Without a plan it was left alone, and `reason` says why.
+    """Record of what became of one layer; without a plan it was left alone, `reason` says why.
 
     `reason` of a quantized layer tells what is special about it, if anything. `weight_shape` is
     for readers of packed weights; attention has none.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class SplitSum(nn.Module):
-    """What `layer` computes, part by part: grids of parts that do not fold into one need this.
+    """Sum of a layer's parts: grids of parts that do not fold into one need this.
 
     `parts` are plain layers on neighbouring channels, of these widths; the first has the bias.
     """

@@ -16,7 +16,7 @@ from passionsr_cli.quantization.transform import Bounds
 
 
 class QuantizedWeight(nn.Module):
-    """What layers with weights share on the weight's side.
+    """Weight of a quantized layer: what is added to it, and how it is rounded.
 
     What is rounded is s ⊙ (W − L₁L₂ + F₁F₂): L₁L₂ is what a branch computes beside the layer,
     F₁F₂ what is merged (QArtSR, arXiv 2503.05584; SVDQuant, arXiv 2411.05007, has the first
@@ -75,7 +75,7 @@ class QuantizedWeight(nn.Module):
         return moved if self.bias is None else self.bias + moved
 
     def _summed_weight(self) -> Tensor:
-        """What each input channel (O, C) adds to an output where it is constant."""
+        """Sum (O, C) that each input channel adds to an output where it is constant."""
         weight = self._own_weight()
         return weight if weight.dim() == 2 else weight.flatten(2).sum(2)
 

@@ -1,4 +1,4 @@
-"""What the rows of a table are calibrated to, and whether that is there already."""
+"""Calibrations of a table's rows, and whether they are there already."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def calibrate_here(settings: dict[str, Any], name: str, resume: bool, reporter: 
 
 
 def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibration:
-    """How a row is calibrated. Raises `ConfigError`, for a method that is not there as well."""
+    """Calibration of a row. Raises `ConfigError`, for a method that is not there as well."""
     above = [*row.configs, *([settings.config] if settings.config else [])]
     options = {
         "method": row.method,
@@ -93,7 +93,7 @@ def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibr
 
 
 def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSettings) -> str:
-    """How a checkpoint was made otherwise than a row wants it, or ''."""
+    """Difference between how a checkpoint was made and how a row wants it, or ''."""
     manifest = checkpoint.manifest
     if manifest.model.sha256 != weights:
         return f"is of another model than '{settings.model}'"

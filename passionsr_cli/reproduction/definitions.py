@@ -87,7 +87,7 @@ class TableDefinition(Settings):
 
     @property
     def of_sizes(self) -> bool:
-        """Whether it is about size and work alone: nothing is calibrated or evaluated."""
+        """True if it is about size and work alone: nothing is calibrated or evaluated."""
         return set(self.columns) <= set(SIZES)
 
     def shown_columns(self, metrics: Sequence[str] | None) -> tuple[Column, ...]:

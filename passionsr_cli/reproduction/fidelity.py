@@ -1,4 +1,4 @@
-"""How near a row's images are to those at full precision."""
+"""Fidelity of a row's images to those at full precision."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Table:
         return [line for line in self.lines if line.state == "failed"]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
+        """The JSON of `--json`."""
         return {**asdict(self), "folder": str(self.folder)}
 
 
@@ -90,7 +90,7 @@ def unfinished_line(
 def published_line(
     row: RowDefinition, columns: tuple[Column, ...], printed: dict[str, str]
 ) -> Line:
-    """What a paper printed, digit for digit."""
+    """Line of a paper, digit for digit."""
     state: State = "published only" if row.published_only else "published"
     values = {key: float(value) for key, value in printed.items()}
     cells = tuple(printed.get(column.key, "") for column in columns)

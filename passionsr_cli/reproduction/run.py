@@ -111,7 +111,7 @@ def _output_folder(settings: ReproductionSettings, *names: str) -> Path:
 
 
 class _Reproduction:
-    """What the rows of one table of quality share."""
+    """State that the rows of one table of quality share."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from passionsr_cli.registry import EMBEDDED_MODEL
 
 
 class ReproductionSettings(Settings):
-    """Which table, of which model, on which data.
+    """Options of a reproduction: which table, of which model, on which data.
 
     `table` is a name of `definitions.table_names()` or a YAML file. `only` keeps the rows whose
     name holds one of these texts. `config` goes on top of what calibrates each row and `images`
@@ -39,7 +39,7 @@ class ReproductionSettings(Settings):
     backend: Literal["auto", "torch", "openvino"] = "auto"
 
     def evaluation(self, protocol: Protocol, output: Path) -> EvaluationSettings:
-        """How the rows' images are made and scored."""
+        """Settings by which the rows' images are made and scored."""
         return EvaluationSettings(
             dataset=self.dataset,
             data_root=self.data_root,

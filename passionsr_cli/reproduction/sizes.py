@@ -22,5 +22,5 @@ def sizes(row: RowDefinition, costs: Sequence[PartCosts]) -> dict[str, float]:
 
 
 def _stored(bits: int) -> int:
-    """What stays in floating point stays at full precision."""
+    """Bits that are stored: what stays in floating point stays at full precision."""
     return FULL_BITS if bits == FLOAT_BITS else bits

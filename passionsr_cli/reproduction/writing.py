@@ -42,7 +42,7 @@ def heads(table: Table) -> list[tuple[Line, list[str]]]:
 
 
 def _remarks(table: Table) -> list[str]:
-    """What to know of the numbers, and why some are not there."""
+    """Remarks on the numbers, and why some are not there."""
     missing = (f"{title} is missing: {reason}" for title, reason in table.missing.items())
     failed = (f"{line.row} failed: {line.error}" for line in table.failed)
     return [*table.remarks, *missing, *failed]

@@ -1,1 +1,1 @@
-"""What the process stands on: files, memory, devices, processes."""
+"""System services: files, memory, devices, processes, downloads."""

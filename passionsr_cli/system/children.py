@@ -27,7 +27,7 @@ def run_child(
     environment: Mapping[str, str] | None = None,
     grace_seconds: float = 0.0,
 ) -> Any:
-    """What `function` (module:name) returns for these arguments, all of it as JSON.
+    """Call `function` (module:name) with these arguments in a child process, all of it as JSON.
 
     It gets a `reporter` where there is one to hear it. Raises `PassionSRError` with what the
     function said, `DeviceError` with how its process ended. Whatever interrupts the wait, such as
@@ -94,7 +94,7 @@ def _converse(
 
 
 def ending(code: int, messages: str) -> str:
-    """How a process ended that gave no answer, by its exit code and what it said on stderr."""
+    """Explain how a process ended that gave no answer, by its exit code and its stderr."""
     last = (messages.strip().splitlines() or ["it said nothing"])[-1]
     if code >= 0:
         return f"its process ended with exit code {code}: {last}"

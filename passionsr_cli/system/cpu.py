@@ -1,4 +1,4 @@
-"""What the CPU computes in hardware, as far as the system tells."""
+"""CPU instructions, as far as the system tells."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def instructions() -> tuple[str, ...]:
 
 
 def has_bf16() -> bool:
-    """Whether the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
+    """Tell whether the CPU multiplies bf16 in hardware (AMX or AVX512-BF16)."""
     if CPUINFO.exists():
         return not {"amx", "avx512_bf16"}.isdisjoint(instructions())
     import openvino
@@ -38,7 +38,7 @@ def has_bf16() -> bool:
 
 
 def has_integer_products() -> bool:
-    """Whether the CPU multiplies 8-bit integers in hardware (VNNI or AMX), if that is known."""
+    """Tell whether the CPU multiplies 8-bit integers in hardware (VNNI or AMX), if known."""
     if not CPUINFO.exists():
         return True
     return not {"amx", "avx512_vnni", "avx_vnni"}.isdisjoint(instructions())

@@ -74,7 +74,7 @@ def choose_device(wanted: str) -> str:
 
 
 def _may_have_gpu() -> bool:
-    """Whether torch is here and so is a driver that it could use."""
+    """Tell whether torch is here and so is a driver that it could use."""
     if importlib.util.find_spec("torch") is None:
         return False
     if sys.platform == "darwin":

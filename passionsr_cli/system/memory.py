@@ -9,7 +9,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: torch, on a CPU, and OpenVINO have no class of
+    """Tell whether an error says that memory ran out: torch on a CPU and OpenVINO have no class of
     their own for it."""
     text = str(error).lower()
     said = "memory" in text or "alloc" in text
@@ -46,7 +46,7 @@ def free_bytes(device: str) -> int:
 
 
 def _left_in_container() -> int:
-    """What a container's control group still allows; where there is none, more than there is."""
+    """Bytes that a container's control group still allows; without one, more than there is."""
     try:
         limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))

@@ -1,4 +1,4 @@
-"""Where files of the user live: data that is kept, and caches that can be deleted."""
+"""Folders of the user's files: data that is kept, and caches that can be deleted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """Where entries and unfinished runs live: `PASSIONSR_HOME`, else the user's data directory."""
+    """Folder of entries and unfinished runs: `PASSIONSR_HOME`, else the user's data directory."""
     given = os.environ.get("PASSIONSR_HOME")
     if given:
         return Path(given).expanduser()

@@ -1,4 +1,4 @@
-"""What training lowers: distances to the photograph, and what critics tell apart."""
+"""Losses of training: distances to the photograph, and what critics tell apart."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ LAST = {"latent": UNET, "image": DECODER}
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near the student is at one moment: relative squared error of z_H, and mean PSNR (RGB,
+    """Nearness of the student at one moment: relative squared error of z_H, mean PSNR (RGB,
     dB) of its images to the teacher's, on crops not trained on; `loss` is the moving average.
     Where there is a dial, at both its ends."""
 
@@ -55,7 +55,7 @@ class Agreement:
 
 
 class Record:
-    """What was measured so far, and the time it took over all interruptions."""
+    """Measurements so far, and the time they took over all interruptions."""
 
     def __init__(self) -> None:
         self.rows: list[Agreement] = []
@@ -186,7 +186,7 @@ class Retrainer:
 
     @torch.no_grad()
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What reaches the first component that learns, and the photographs."""
+        """Inputs of the first component that learns, and the photographs."""
         device = self.accelerator.device
         hr, lr = batch["hr"].to(device), batch["lr"].to(device)
         upscaled = as_model_input(lr, hr)

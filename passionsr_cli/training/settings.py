@@ -1,4 +1,4 @@
-"""How a model is trained. Imports no torch."""
+"""Settings of training and retraining. Imports no torch."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class CropKind(Settings):
 
 
 class TrainingSettings(Settings):
-    """How `passionsr train` makes a model from photographs.
+    """Settings of `passionsr train`, which makes a model from photographs.
 
     With `start_from`, a model's name or folder, training goes on from its weights instead of from
     nothing; the architecture must be the same. The first kind of `crops` is that of the
@@ -124,7 +124,7 @@ class RetrainingStage(Settings):
 
 
 class RetrainingSettings(Settings):
-    """How `passionsr train --from` moves a model to another timestep.
+    """Settings of `passionsr train --from`, which moves a model to another timestep.
 
     The teacher of the images is the `model` at its own timestep, or `hr`, the photographs; that of
     latents is always the model. Every convolution and linear layer of `components` learns a

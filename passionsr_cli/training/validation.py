@@ -1,4 +1,4 @@
-"""How good the model is so far, on photographs it never learned from."""
+"""Validation during training, on photographs that are never learned from."""
 
 from __future__ import annotations
 

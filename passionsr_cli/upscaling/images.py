@@ -161,7 +161,7 @@ def upscale_file(
 
 
 def _largest_input_px() -> int:
-    """How many pixels of an input the free memory holds."""
+    """The largest input, in pixels, that the free memory holds."""
     return min(LARGEST_PX, free_bytes("cpu") // BYTES_PER_INPUT_PX)
 
 
@@ -181,7 +181,7 @@ def upscale_job(
 
 
 def without_work(item: Present | Refused) -> Skipped | Failed:
-    """What comes of an image that nothing is done about."""
+    """The outcome of an image that nothing is done about."""
     if isinstance(item, Present):
         return Skipped(item.source, item.output)
     return Failed(item.source, str(item.error))

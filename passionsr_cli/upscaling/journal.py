@@ -1,4 +1,4 @@
-"""What a run over many images has finished, so that the same command goes on where it stopped.
+"""Journal of a run over many images, by which the same command goes on where it stopped.
 
 While a run is not over, the folder of its results holds `.passionsr`: a lock, results that are
 being written, and lines of JSON, one for each finished image, in a file for each writer:
@@ -45,7 +45,7 @@ class Journal:
             raise OutputError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
     def holds(self, source: str, output: Path) -> bool:
-        """Whether an earlier, unfinished run wrote this result, and it and its source are as they
+        """True if an earlier, unfinished run wrote this result, and it and its source are as they
         were then."""
         line = self._lines.get(str(output.absolute()))
         return line is not None and line == self._line(source, output, output)
@@ -69,7 +69,7 @@ class Journal:
         return [path for path in self.folder.iterdir() if names.fullmatch(path.name)]
 
     def place_for(self, output: Path) -> Path:
-        """Where a result is written until `finish`; of the same format as its name says."""
+        """Path at which a result is written until `finish`; of the same format as its name says."""
         thread = f"{os.getpid()}-{threading.get_ident()}"
         return self.folder / f"{self.writer}-{thread}{output.suffix}"
 

@@ -157,7 +157,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _is_tensor(image: object) -> bool:
-    """Where torch was never imported there is no tensor."""
+    """Recognise a tensor; where torch was never imported there is none."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(image, torch.Tensor)
 

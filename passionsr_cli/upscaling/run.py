@@ -43,7 +43,7 @@ Outcomes = Generator[Outcome, None, None]
 
 @dataclass(frozen=True)
 class Work:
-    """What the inputs come to; the journal is None where results have no common folder."""
+    """Planned images and their journal, which is None where results have no common folder."""
 
     planned: Sequence[Planned]
     journal: Journal | None = None
@@ -104,7 +104,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
 
 
 def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | None:
-    """Where all results of several images are, if that is one place."""
+    """The one folder of all results of several images, if there is one."""
     if not is_several(inputs) or (settings.output is not None and os.path.isfile(settings.output)):
         return None
     if settings.output is not None:

@@ -54,7 +54,7 @@ def released_round(x: Tensor, scale: Tensor, zero_point: Tensor, num_bits: int) 
 
 
 class ReleasedLayer(QuantizedLayer):
-    """What `ReleasedConv2d` and `ReleasedLinear` share: a layer that is only ever run.
+    """Base of `ReleasedConv2d` and `ReleasedLinear`: a layer that is only ever run.
 
     `take` gets and `packed` gives its tensors: `weight`, the integers of s ⊙ W, packed, with
     `weight_scale` and `weight_zero_point` (halves, O); `input_scale` and `input_zero_point`

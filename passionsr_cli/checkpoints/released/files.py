@@ -28,7 +28,7 @@ _LEAF = re.compile(
 
 
 class PartSettings(BaseModel):
-    """What the YAML says of a part; keys that matter to calibration alone are passed over."""
+    """Settings of a part in the YAML; keys that matter to calibration alone are passed over."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -47,7 +47,7 @@ class Quantizers:
 
 
 def quantizers_of(name: str, layer: Layer, tensors: Mapping[str, Tensor]) -> Quantizers:
-    """What the file has for a layer. Raises `ModelError` if a tensor is missing or does not fit."""
+    """Quantizers of a layer in a file. Raises `ModelError` if one is missing or does not fit."""
     left = dict(tensors)
 
     def take(key: str, count: int) -> Tensor:

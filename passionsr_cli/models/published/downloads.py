@@ -115,7 +115,7 @@ class Downloader:
 
 
 def _bars(reporter: Reporter) -> type[tqdm[Any]]:
-    """What the hub takes for a progress bar, which shows nothing and tells the reporter."""
+    """A progress bar for the hub, which shows nothing and tells the reporter."""
     from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]
@@ -165,7 +165,7 @@ def _check_blob(path: Path) -> None:
 def _advice(
     sources: Sequence[DownloadSource], failures: Sequence[str], description: ModelDescription
 ) -> str:
-    """What was tried, and where a person finds the file and puts it."""
+    """Advice: what was tried, and where a person finds the file and puts it."""
     part = sources[0].part if sources else "base"
     option = {"base": "--source DIR|FILE", "adapters": "--lora FILE"}[part]
     pages = ", ".join(f"{s.location} ({s.note})" for s in sources if s.kind == "page")

@@ -34,7 +34,7 @@ Pair = tuple[Tensor, Tensor, float]
 
 @dataclass(frozen=True)
 class Adapters:
-    """What a file changes about a model, by names of a `OneStepModel`.
+    """Adapters of a file, by names of a `OneStepModel`.
 
     `pairs` are (A, B, factor) of each layer; `replaced` are whole parameters; `unused` adapters
     were left out.
@@ -45,7 +45,7 @@ class Adapters:
     unused: int
 
     def counts(self) -> dict[str, int]:
-        """How many layers and parameters of each part they change."""
+        """Count the layers and parameters of each part they change."""
         names = [*self.pairs, *self.replaced]
         return {part: sum(name.startswith(f"{part}.") for name in names) for part in PARTS}
 

@@ -31,7 +31,7 @@ def read_context(path: Path, shape: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def empty_context(base: Base, shape: tuple[int, int]) -> Tensor:
-    """What the base model's text encoder makes of the empty prompt, (1, tokens, width), float32."""
+    """Embed the empty prompt by the base model's text encoder, (1, tokens, width), float32."""
     encoder = _encoder(base)
     tokens, width = shape
     settings = encoder.config

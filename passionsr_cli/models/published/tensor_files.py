@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """What a safetensors file or a pickle of torch holds, mapped from disk where that goes.
+    """Read a safetensors file or a pickle of torch, mapped from disk where that goes.
 
     Of pickles nothing but tensors, numbers, strings and collections of them is accepted: anything
     else could run a program. Raises `ModelError` for such files, and for damaged ones.
