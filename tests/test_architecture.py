@@ -123,3 +123,10 @@ def test_files_and_rooms_stay_small() -> None:
     }
     assert not {room: size for room, size in rooms.items() if size > MOST_LINES_OF_A_ROOM}
     assert _lines(PACKAGE / "api.py") <= MOST_LINES_OF_THE_VERBS
+
+
+def test_the_drawing_of_the_house_is_the_real_one() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawing = text.partition("passionsr_cli/\n")[2].partition("\ntests/")[0]
+    drawn = re.findall(r"^  (\w+)(?:/|\.py)", drawing, re.MULTILINE)
+    assert sorted(drawn) == sorted(LEVEL_OF.keys() - {"__main__"})
