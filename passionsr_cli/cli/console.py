@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from passionsr_cli.errors import ConfigError, PassionSRError
+from passionsr_cli.system.text import one_line, printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,11 +31,30 @@ LEFT_OUT = (
     *("torchvision", "tqdm", "transformers"),
 )
 
-output = Console(highlight=False, emoji=False)
-messages = Console(stderr=True, highlight=False, emoji=False)
+
+class _Console(Console):
+    """A console that shows control characters in names, and that a closed pipe does not stop."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _write_nowhere(self.file)
+
+
+def _write_nowhere(stream: IO[str]) -> None:
+    """Let all further writing to a stream whose reader has gone succeed, the last flush too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+output = _Console(highlight=False, emoji=False)
+messages = _Console(stderr=True, highlight=False, emoji=False)
 # Of several processes only the first tells of its progress; errors come from all.
 is_first_process = os.environ.get("RANK", "0") == "0"
-progress_console = Console(stderr=True, highlight=False, emoji=False, quiet=not is_first_process)
+progress_console = _Console(stderr=True, highlight=False, emoji=False, quiet=not is_first_process)
 output.quiet = not is_first_process
 debugging = False
 
@@ -52,6 +74,16 @@ def _silence_third_parties() -> None:
     for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY"):
         os.environ.setdefault(variable, "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def survive_streams() -> None:
+    """Printing never ends a run: closed streams take everything, unknown characters are escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -96,25 +128,28 @@ def show_error(text: str) -> None:
     """One line on stderr, however narrow the terminal is."""
     from rich.markup import escape
 
-    messages.print(f"[bold red]error:[/] {escape(printable(text))}", soft_wrap=True)
+    messages.print(f"[bold red]error:[/] {escape(one_line(text))}", soft_wrap=True)
 
 
 def show_note(text: str) -> None:
     """Something to know, on stderr, that stops nothing."""
-    progress_console.print(printable(text), soft_wrap=True, markup=False)
+    progress_console.print(one_line(text), soft_wrap=True, markup=False)
 
 
-def printable(text: str) -> str:
-    """Text any terminal takes: file names may hold bytes that are not UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def show_result(text: str) -> None:
+    """The line of a result on stdout, where scripts read it: a path, or what became of an image."""
+    output.print(one_line(text), soft_wrap=True, markup=False)
 
 
 def print_json(value: object) -> None:
     """One JSON object on stdout, and nothing else, however many processes there are."""
     if not is_first_process:
         return
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _write_nowhere(sys.stdout)
 
 
 def decibels(psnr: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, printable, show_note
+from passionsr_cli.cli.console import command, output, print_json, show_note, show_result
 from passionsr_cli.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _show(report: ExportReport) -> None:
         layer, reason = kernels.floating[0]
         table.add_row("in floating point", f"{len(kernels.floating)}, such as {layer}: {reason}")
     table.add_row("size", f"{report.bytes / 1e6:.1f} MB")
-    output.print(printable(report.folder), soft_wrap=True, markup=False)
+    show_result(report.folder)
     output.print(table)
     if report.target is not None:
         show_note(f"{report.target} itself was not run; onnxruntime was")

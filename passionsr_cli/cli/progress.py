@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -19,8 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from passionsr_cli.cli.console import printable, progress_console, show_note
+from passionsr_cli.cli.console import progress_console, show_note
 from passionsr_cli.progress import NO_DETAILS, Silent
+from passionsr_cli.system.text import one_line
 
 B = TypeVar("B", bound="_Bars")
 
@@ -64,11 +66,15 @@ class _Bars(Lines):
         if total is None:
             super().started(task)
         elif task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(printable(task), total=total, details="")
+            self._tasks[task] = self._progress.add_task(
+                escape(one_line(task)), total=total, details=""
+            )
 
     def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
         if task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(printable(task), total=None, details="")
+            self._tasks[task] = self._progress.add_task(
+                escape(one_line(task)), total=None, details=""
+            )
         shown = "  ".join(f"{name} {value:.3g}" for name, value in details.items())
         self._progress.update(self._tasks[task], completed=done, details=shown)
 
@@ -100,7 +106,7 @@ class CurrentBar(_Bars):
     def started(self, task: str, total: float | None = None) -> None:
         for shown in self._tasks.values():
             self._progress.remove_task(shown)
-        self._tasks = {task: self._progress.add_task(printable(task), total=total, details="")}
+        self._tasks = {task: self._progress.add_task(_title(task), total=total, details="")}
 
 
 class ImageBar(_Bars):
@@ -136,3 +142,8 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.2f} {self.unit}/s")
+
+
+def _title(task: str) -> str:
+    """A task's name as rich's columns take it, which read markup."""
+    return escape(one_line(task))

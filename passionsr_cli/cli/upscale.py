@@ -12,9 +12,8 @@ from passionsr_cli.cli.console import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     command,
-    output,
-    printable,
     show_error,
+    show_result,
 )
 from passionsr_cli.cli.options import (
     ConfigOption,
@@ -210,4 +209,4 @@ def _work(
             for outcome in found:
                 outcomes.append(outcome)
                 if isinstance(outcome, Done) and not quiet:
-                    output.print(printable(str(outcome)), soft_wrap=True, markup=False)
+                    show_result(str(outcome))

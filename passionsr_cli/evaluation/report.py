@@ -130,4 +130,4 @@ def _data(made: Sequence[Picture]) -> str:
         }
         for picture in made
     ]
-    return json.dumps(values).replace("</", "<\\/")
+    return json.dumps(values).replace("<", "\\u003c")

@@ -13,6 +13,7 @@ from typing import Any
 
 from passionsr_cli.errors import MetricError
 from passionsr_cli.evaluation.records import write_text
+from passionsr_cli.system.text import spreadsheet_cell
 
 # Papers print four digits behind the point of most metrics, fewer of those on larger scales.
 _DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}
@@ -125,11 +126,13 @@ def write_results(results: Results) -> None:
     table = csv.writer(lines, lineterminator="\n")
     table.writerow(("row", "kind", "image", "metric", "value"))
     for row in results.rows:
+        about = spreadsheet_cell(row.name), row.kind
         for image in row.images:
+            name = spreadsheet_cell(image.name)
             for metric, value in image.scores.items():
-                table.writerow((row.name, row.kind, image.name, metric, repr(value)))
+                table.writerow((*about, name, metric, repr(value)))
             if image.seconds is not None:
-                table.writerow((row.name, row.kind, image.name, "seconds", repr(image.seconds)))
+                table.writerow((*about, name, "seconds", repr(image.seconds)))
         for metric, value in row.metrics.items():
-            table.writerow((row.name, row.kind, "all", metric, repr(value)))
+            table.writerow((*about, "all", metric, repr(value)))
     write_text(results.folder / "results.csv", lines.getvalue())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.files import remove, sha256_of, temporary_beside
 from passionsr_cli.system.memory import process_peak_bytes
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
@@ -109,9 +107,8 @@ def export_artifact(
         raise OutputError(f"{folder} exists already; choose another --output or delete it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        # mkdtemp makes folders only their owner can enter; keep what the user's umask says.
-        unfinished.chmod(folder.parent.stat().st_mode)
+        unfinished = temporary_beside(folder)
+        unfinished.mkdir()
         try:
             fidelity, kernels = _write_and_compare(artifact, form, unfinished, size_px, reporter)
             _describe(unfinished, name, artifact.description, form, size_px)
@@ -133,7 +130,7 @@ def export_artifact(
             _write_json(unfinished / REPORT_FILE, report.as_dict())
             os.rename(unfinished, folder)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            remove(unfinished)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return report

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
 from passionsr_cli.progress import Reporter
-from passionsr_cli.system.files import replace_atomically, sha256_of
+from passionsr_cli.system.files import remove, replace_atomically, sha256_of, temporary_beside
 
 if TYPE_CHECKING:
     from passionsr_cli.conversion.graph_files import Convert
@@ -74,15 +76,22 @@ class GraphCache:
     def _write(self) -> dict[str, StoredGraph]:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.folder.parent))
-            try:
-                self._write_into(unfinished)
-                os.replace(unfinished, self.folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-        except OSError as error:
-            self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
+            # Of several processes one converts, and the others wait and take what it made.
+            with FileLock(self.folder.parent / "lock"):
+                with contextlib.suppress(StoreError, OSError):
+                    return read_graphs(self.folder)
+                remove(self.folder)
+                unfinished = temporary_beside(self.folder)
+                try:
+                    unfinished.mkdir()
+                    self._write_into(unfinished)
+                    os.replace(unfinished, self.folder)
+                finally:
+                    remove(unfinished)
+        except (OSError, RuntimeError) as error:
+            # OpenVINO says RuntimeError of a disk that is full.
+            reason = getattr(error, "strerror", None) or error
+            self._note(f"cannot cache under {self.folder.parent}: {reason}")
             self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
             self.folder = Path(self._temporary.name)
             self._write_into(self.folder)

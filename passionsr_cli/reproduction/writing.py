@@ -10,6 +10,7 @@ from string import Template
 
 from passionsr_cli.evaluation.records import write_text
 from passionsr_cli.reproduction.results import Line, Table
+from passionsr_cli.system.text import spreadsheet_cell
 
 PAGE = Path(__file__).parent / "table.html"
 REPORT = "report.html"
@@ -67,7 +68,8 @@ def comma_separated(table: Table) -> str:
     for line in table.lines:
         values = [repr(line.values[key]) if key in line.values else "" for key in keys]
         about = [line.bits, line.label, line.whose, line.state, line.checkpoint or ""]
-        writer.writerow([*about, *values, line.error])
+        error = spreadsheet_cell(line.error)
+        writer.writerow([*map(spreadsheet_cell, about), *values, error])
     return text.getvalue()
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 HASH_BLOCK_BYTES = 1 << 20
 
@@ -19,7 +24,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     system does; nothing half-written remains, whatever happens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         # Renaming is only atomic for content that has reached the disk.
@@ -28,6 +33,27 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden path in the folder of `path`, which must exist, that no other process uses.
+
+    What processes that have ended left under such a name is removed.
+    """
+    owned = re.compile(rf"\.{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}")
+    for left in path.parent.glob(f".*{glob.escape(path.suffix)}"):
+        found = owned.fullmatch(left.name)
+        if found and not psutil.pid_exists(int(found.group(1))):
+            remove(left)
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
@@ -23,3 +30,58 @@ def test_the_version_is_printed() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0
     assert done.output.startswith("passionsr 0.")
+
+
+def _passionsr(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "passionsr_cli", *map(str, arguments)]
+    return subprocess.run(command, text=True, capture_output=True, timeout=120, **options)
+
+
+def test_a_name_cannot_speak_to_the_terminal(tmp_path: Path) -> None:
+    """Neither in an error nor in a result nor in a table."""
+    name = "a\x1b]0;owned\x07\x1b[2J\nerror: forged.png"
+    (tmp_path / name).write_text("no image")
+    (tmp_path / "checkpoints" / "x\x1b[2J").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "x\x1b[2J" / "manifest.json").write_text("{}")
+    runs = [("upscale", tmp_path / name), ("upscale", tmp_path), ("checkpoints",)]
+    for arguments in runs:
+        done = CliRunner(env={"PASSIONSR_HOME": str(tmp_path)}).invoke(
+            app, list(map(str, arguments))
+        )
+        assert "\x1b" not in done.output
+        assert "\x07" not in done.output
+        assert "\nerror: forged" not in done.output
+        assert "\\x1b" in done.output
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "ascii"])
+def test_an_encoding_without_the_name_s_letters_ends_no_run(tmp_path: Path, encoding: str) -> None:
+    photo = tmp_path / "café 写真.png"
+    Image.new("RGB", (8, 8), "teal").save(photo)
+    options = {"env": {**os.environ, "PYTHONIOENCODING": encoding}, "encoding": encoding}
+    done = _passionsr("upscale", photo, "--output", tmp_path / "out.png", **options)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "out.png").size == (32, 32)
+
+
+def test_a_reader_that_goes_ends_no_run(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.new("RGB", (8, 8), "teal").save(tmp_path / f"{number}.png")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "passionsr_cli", "upscale", str(tmp_path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writing)
+    assert (done.returncode, "Traceback" in done.stderr, "Broken" in done.stderr) == (
+        0,
+        False,
+        False,
+    )
+    assert len(list(tmp_path.rglob("*_x4.png"))) == 2
+
+
+def test_no_streams_at_all_end_no_run(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "teal").save(tmp_path / "a.png")
+    command = f"{sys.executable} -m passionsr_cli upscale {tmp_path}/a.png >&- 2>&- <&-"
+    assert subprocess.run(["bash", "-c", command], check=False, timeout=120).returncode == 0
+    assert (tmp_path / "a_x4.png").exists()

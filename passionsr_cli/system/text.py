@@ -1,0 +1,28 @@
+"""Text from outside where it leaves: names of files can hold anything."""
+
+from __future__ import annotations
+
+import re
+
+# What moves a terminal's cursor, changes its title or turns the direction of text.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str) -> str:
+    """Text that any terminal takes: control characters as escapes, bytes that are no text as '?'.
+
+    Ends of lines and tabulators stay; see `one_line`.
+    """
+    safe = text.encode("utf-8", "replace").decode("utf-8")
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), safe)
+
+
+def one_line(text: str) -> str:
+    """Printable text without ends of lines, so that no name can pretend to be a message."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Text that a spreadsheet shows and does not compute: an apostrophe goes before a sign."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

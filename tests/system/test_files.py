@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.system.files import remove, replace_atomically, temporary_beside
+
+
+def _ended() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def _stopped_half_way(path: Path) -> None:
+    with replace_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
+    ended, running = _ended(), os.getppid()
+    (tmp_path / f".out.{ended}").mkdir()
+    (tmp_path / f".out.{ended}" / "half").write_text("half")
+    kept = [f".out.{running}", f".other.{ended}", f".out.{ended}.png", ".out.x", "out"]
+    for name in kept:
+        (tmp_path / name).write_text("kept")
+    assert temporary_beside(tmp_path / "out") == tmp_path / f".out.{os.getpid()}"
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    remove(tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert (tmp_path / "other" / "letter").exists()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a [1].txt"
+    path.write_text("before")
+    with pytest.raises(KeyboardInterrupt):
+        _stopped_half_way(path)
+    assert path.read_text() == "before"
+    with replace_atomically(path) as temporary:
+        temporary.write_text("after")
+    assert path.read_text() == "after"
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
