@@ -11,11 +11,11 @@ import pytest
 import torch
 from integers import on_integers_as_far_as_exact
 
-from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
-from passionsr_cli.inference.open import Source, open_executor
+from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
@@ -27,7 +27,7 @@ def _random(*shape: int) -> Array:
     return image
 
 
-def _executor(source: Source, folder: Path, notes: Notes) -> OpenVINOExecutor:
+def _executor(source: Artifact, folder: Path, notes: Notes) -> OpenVINOExecutor:
     return OpenVINOExecutor(source.description, GraphCache(folder, source.load, notes), "fp32")
 
 
