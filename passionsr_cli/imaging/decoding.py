@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging import heif, profiles, tiff
+from passionsr_cli.imaging import heif, profiles, soundness, tiff
 from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata, turn_upright
 
 # What Pillow may try. Others run programs (EPS), or are no photographs.
@@ -23,6 +24,7 @@ LARGEST_PX = 100_000_000
 DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "LA", *DEEP_GREY_MODES)
 PNG_DEPTH_AT = 24
+JPEG_END, JPEG_FILLING = b"\xff\xd9", b"\x55" * 64
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
     with path.open("rb") as file:
         start = file.read(32)
     if start.startswith(tiff.MAGIC):
+        if not soundness.tiff_ends(path):
+            raise ImageError(f"{path}: damaged: its directories lead back to themselves")
         deep = tiff.read_deep(path, largest_px)
         metadata = tiff.read_metadata(path)
         if deep is not None:
@@ -57,13 +61,44 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
             frames = getattr(image, "n_frames", 2)
             raise ImageError(f"{path}: an animation of {frames} frames; save those to upscale")
         tiff.check_size(path, *image.size, largest_px)
-        image.load()
+        if not _can_be_whole(path, image):
+            raise ImageError(f"{path}: damaged: it ends before its last row")
+        image = _loaded(path, image)
         if image.format == "TIFF":
             # Pillow has turned it.
             return _finished(*_pixels(image), metadata.upright(), image.mode)
         if image.format == "PNG" and start[PNG_DEPTH_AT] == 16:
             return _finished(_deep_png(path), 16, _metadata(image), image.mode)
         return _finished(*_pixels(image), _metadata(image), image.mode)
+
+
+def _can_be_whole(path: Path, image: Image.Image) -> bool:
+    """Whether the file holds what its header says, as far as that shows without decoding."""
+    if image.format == "PNG":
+        return soundness.png_is_whole(path)
+    if image.format in ("JPEG", "MPO"):
+        return soundness.jpeg_can_hold(path, *image.size)
+    return True
+
+
+def _loaded(path: Path, image: Image.Image) -> Image.Image:
+    """An image with its pixels; a JPEG may lack its end, if no pixel does."""
+    try:
+        image.load()
+        return image
+    except OSError:
+        content = path.read_bytes() if image.format == "JPEG" else None
+        if content is None or content.endswith(JPEG_END):
+            raise
+        # Whatever followed would be decoded for missing pixels: if two fillings come to the same
+        # picture, none is missing.
+        ended, filled = (
+            Image.open(BytesIO(content + filling + JPEG_END), formats=["JPEG"])
+            for filling in (b"", JPEG_FILLING)
+        )
+        if ended.tobytes() != filled.tobytes():
+            raise
+        return ended
 
 
 def _formats(path: Path, start: bytes) -> list[str]:
@@ -123,7 +158,7 @@ def _from_deep_tiff(deep: tiff.DeepPixels, metadata: Metadata) -> Decoded:
         pixels = pixels.clip(0, 1)
     turned = turn_upright(pixels, deep.orientation)
     kept = metadata.upright()
-    return _finished(turned, 16, kept, "CMYK" if deep.inks else "")
+    return _finished(turned, deep.depth, kept, "CMYK" if deep.inks else "")
 
 
 def _scaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.float32]:

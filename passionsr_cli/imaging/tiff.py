@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging.metadata import EXIF_PREFIX, UPRIGHT, Metadata
+from passionsr_cli.imaging.soundness import tiff_is_whole
 
-BIG_MAGIC = (b"II+\0", b"MM\0+")
+BIG_ENDIAN_BIG_MAGIC = b"MM\0+"
+BIG_MAGIC = (b"II+\0", BIG_ENDIAN_BIG_MAGIC)
 MAGIC = (b"II*\0", b"MM\0*", *BIG_MAGIC)
 EXIF_IFD, GPS_IFD, INTEROP_IFD, ICC_TAG, XMP_TAG = 0x8769, 0x8825, 0xA005, 34675, 700
 BYTE, ASCII, LONG, LONG8 = 1, 2, 4, 16
@@ -36,11 +38,12 @@ ZLIB_LEVEL = 4
 
 
 class DeepPixels:
-    """Pixels (H, W, C) of more than 8 bits, the value of white, and what the file says of them."""
+    """Pixels (H, W, C) that Pillow would not read as they are, and what the file says of them."""
 
     def __init__(self, page: Any) -> None:
         self.pixels = _as_rows(page)
         self.white = 2**page.bitspersample - 1
+        self.depth = 8 if page.bitspersample == 8 else 16
         self.inks = page.photometric == SEPARATED
         self.colours = COLOURS[page.photometric]
         if page.photometric == MINISWHITE:
@@ -53,7 +56,7 @@ class DeepPixels:
 
 
 def read_deep(path: Path, largest_px: int) -> DeepPixels | None:
-    """The pixels of a TIFF of 9 to 16 bits per channel; None where Pillow reads all there is.
+    """The pixels of a TIFF of 8 to 16 bits per channel; None where Pillow reads all there is.
 
     Raises `ImageError` for kinds of pixels that cannot be read, several pages (reduced copies of
     the first aside), and more than `largest_px` pixels.
@@ -67,18 +70,31 @@ def read_deep(path: Path, largest_px: int) -> DeepPixels | None:
         if pages > 1:
             raise ImageError(f"{path}: {pages} pages; save the one to upscale as a file")
         check_size(path, page.imagewidth, page.imagelength, largest_px)
+        if not tiff_is_whole(page, path.stat().st_size):
+            raise ImageError(f"{path}: damaged: rows of it are missing")
         if page.imagedepth != 1 or page.samplesperpixel > MOST_SAMPLES:
             raise ImageError(f"{path}: {page.samplesperpixel} channels; {CONVERT}")
-        if page.bitspersample <= 8:
+        if page.bitspersample < 8 or (page.bitspersample == 8 and _pillow_reads(path)):
             return None
         if page.sampleformat != UNSIGNED or page.bitspersample > 16:
             raise ImageError(f"{path}: {page.dtype} pixels have no defined white; {CONVERT}")
-        thin_inks = page.photometric == SEPARATED and page.bitspersample < 16
+        thin_inks = page.photometric == SEPARATED and page.bitspersample not in (8, 16)
         if page.photometric not in COLOURS or thin_inks:
             raise ImageError(
                 f"{path}: {page.bitspersample}-bit {page.photometric.name} pixels; {CONVERT}"
             )
         return DeepPixels(page)
+
+
+def _pillow_reads(path: Path) -> bool:
+    """It knows neither big-endian BigTIFF nor inks with alpha nor every compression."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=["TIFF"]):
+            return True
+    except (UnidentifiedImageError, struct.error):
+        return False
 
 
 def check_size(path: Path, width: int, height: int, largest_px: int) -> None:
@@ -109,6 +125,8 @@ def read_metadata(path: Path) -> Metadata:
     exif = Image.Exif()
     with path.open("rb") as file:
         header = file.read(16)
+        if header.startswith(BIG_ENDIAN_BIG_MAGIC):
+            return _profiles(path)
         header = header if header[:4] in BIG_MAGIC else header[:8]
         first = ImageFileDirectory_v2(header)
         file.seek(first.next)
@@ -131,6 +149,16 @@ def read_metadata(path: Path) -> Metadata:
                 found = found or bool(entries)
     block = exif.tobytes().removeprefix(EXIF_PREFIX) if found else None
     return Metadata(_bytes(first.get(ICC_TAG)), block, _bytes(first.get(XMP_TAG)))
+
+
+def _profiles(path: Path) -> Metadata:
+    """Profile and XMP alone, where Pillow cannot read the directories of EXIF."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        icc, xmp = page.tags.get(ICC_TAG), page.tags.get(XMP_TAG)
+        return Metadata(_bytes(icc and icc.value), None, _bytes(xmp and xmp.value))
 
 
 def _raw(value: Any) -> Any:

@@ -56,14 +56,18 @@ def scaled(axis: Axis, overlap: int, divisor: int) -> Axis:
 
 
 def _with_windows(starts: tuple[int, ...], tile: int, length: int, overlap: int) -> Axis:
-    raised = np.zeros((len(starts), length))
-    for index, start in enumerate(starts):
+    total = np.zeros(length)
+    raised = []
+    for start in starts:
         ramp = _ramp(tile, overlap)
         rising = np.ones_like(ramp) if start == 0 else ramp
         falling = np.ones_like(ramp) if start + tile == length else ramp[::-1]
-        raised[index, start : start + tile] = np.minimum(rising, falling)
-    shares = (raised / raised.sum(0)).astype(np.float32)
-    windows = tuple(shares[i, s : s + tile].copy() for i, s in enumerate(starts))
+        raised.append(np.minimum(rising, falling))
+        total[start : start + tile] += raised[-1]
+    windows = tuple(
+        (window / total[start : start + tile]).astype(np.float32)
+        for start, window in zip(starts, raised, strict=True)
+    )
     return Axis(starts, tile, windows)
 
 

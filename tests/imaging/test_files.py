@@ -259,7 +259,7 @@ def test_truncated_files_are_damaged(tmp_path: Path, suffix: str) -> None:
     noise = Image.fromarray(RNG.integers(0, 256, (90, 90, 3), dtype=np.uint8))
     path = _saved(noise, tmp_path / f"a{suffix}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ImageError, match="damaged or unreadable"):
+    with pytest.raises(ImageError, match="damaged"):
         read_picture(path)
 
 

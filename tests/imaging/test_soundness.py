@@ -1,0 +1,151 @@
+"""Files that end too early are refused; whole ones of every kind are not."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from passionsr_cli.errors import ImageError
+from passionsr_cli.imaging.files import read_picture
+from passionsr_cli.imaging.tiles import plan_axis
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (33, 21, 3), dtype=np.uint8)
+
+
+def _png(path: Path, rows: int, depth: int, colour: int, interlaced: bool = False) -> Path:
+    """A PNG of 21×33 pixels whose stream ends properly after `rows` of its rows are in it."""
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    passes = [(33, 21)]
+    if interlaced:
+        # How many rows and columns each of Adam7's passes has, counted by hand.
+        passes = [(5, 3), (5, 3), (4, 6), (9, 5), (8, 11), (17, 10), (16, 21)]
+    content = b"".join(bytes(1 + -(-columns * bits // 8)) * height for height, columns in passes)
+    content = content[: len(content) * rows // 33]
+    header = struct.pack(">IIBBBBB", 21, 33, depth, colour, 0, 0, interlaced)
+    palette = chunk(b"PLTE", bytes(6)) if colour == 3 else b""
+    stream = zlib.compress(content)
+    halves = chunk(b"IDAT", stream[:9]) + chunk(b"IDAT", stream[9:])
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette
+    path.write_bytes(start + halves + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(
+    ("depth", "colour"),
+    [
+        *((depth, 0) for depth in (1, 2, 4, 8, 16)),
+        *((depth, 3) for depth in (1, 4, 8)),
+        *((depth, colour) for depth in (8, 16) for colour in (2, 4, 6)),
+    ],
+)
+def test_png_streams(tmp_path: Path, depth: int, colour: int, interlaced: bool) -> None:
+    whole = _png(tmp_path / "whole.png", 33, depth, colour, interlaced)
+    assert read_picture(whole).size == (21, 33)
+    for rows in (32, 16, 0):
+        with pytest.raises(ImageError, match="damaged"):
+            read_picture(_png(tmp_path / "short.png", rows, depth, colour, interlaced))
+
+
+def test_a_jpeg_that_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        Image.fromarray(PIXELS).save(path, **options)
+        wanted, content = read_picture(path).rgb, path.read_bytes()
+        path.write_bytes(content[:-2])
+        assert (read_picture(path).rgb == wanted).all()
+        for cut in (10, 100, len(content) // 2):
+            path.write_bytes(content[:-cut])
+            with pytest.raises(ImageError, match="damaged"):
+                read_picture(path)
+
+
+def test_a_jpeg_too_small_for_its_size_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\xff\xc0") + 5
+    content[place : place + 4] = struct.pack(">HH", 9000, 10_000)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="damaged: it ends before its last row"):
+        read_picture(path)
+
+
+TIFFS: dict[str, dict[str, Any]] = {
+    "strips": {"rowsperstrip": 8},
+    "one strip": {},
+    "deflated": {"compression": "zlib", "rowsperstrip": 8},
+    "tiles": {"tile": (16, 16)},
+    "planes": {"planarconfig": "separate", "rowsperstrip": 8},
+    "big-endian BigTIFF": {"bigtiff": True, "byteorder": ">"},
+    "BigTIFF": {"bigtiff": True},
+    "JPEG 2000": {"compression": "jpeg2000"},
+}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", TIFFS)
+def test_tiffs(tmp_path: Path, kind: str, dtype: type[np.unsignedinteger[Any]]) -> None:
+    white = np.iinfo(dtype).max
+    pixels = RNG.integers(0, white + 1, (3, 33, 21) if kind == "planes" else (33, 21, 3), dtype)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", **TIFFS[kind])
+    shown = (pixels if kind == "planes" else pixels.transpose(2, 0, 1)) / white
+    assert np.abs(read_picture(path).rgb - shown).max() <= 0.51 / 255
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileOffsets" if kind == "tiles" else "StripOffsets"]  # type: ignore[union-attr]
+        values = tag.value
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tag = file.pages[0].tags[tag.code]  # type: ignore[union-attr]
+        tag.overwrite(tuple(0 if place == 0 else value for place, value in enumerate(values)))
+    with pytest.raises(ImageError, match="damaged"):
+        read_picture(path)
+
+
+def test_inks_with_alpha(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = RNG.integers(0, 256, (33, 21, 5), dtype=np.uint8)
+    tifffile.imwrite(path, pixels, photometric="separated", extrasamples=["unassalpha"])
+    picture = read_picture(path)
+    assert picture.depth == 8
+    assert picture.alpha is not None
+    assert np.allclose(picture.alpha[0], pixels[..., 4] / 255)
+
+
+@pytest.mark.parametrize("pages", [1, 2, 150])
+def test_directories_in_a_circle_are_refused(tmp_path: Path, pages: int) -> None:
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for _ in range(pages):
+            file.write(PIXELS, photometric="rgb", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        first = file.pages[0].offset  # type: ignore[union-attr]
+        last = file.pages[-1].offset  # type: ignore[union-attr]
+    content = bytearray(path.read_bytes())
+    entries = struct.unpack_from("<H", content, last)[0]
+    struct.pack_into("<I", content, last + 2 + 12 * entries, first)
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="lead back to themselves"):
+        read_picture(path)
+
+
+def test_a_plan_takes_memory_by_its_length_alone() -> None:
+    axis = plan_axis(400_000, 512, 64, 8)
+    assert sum(window.size for window in axis.windows) < 2 * 400_000
+    total = np.zeros(400_000)
+    for start, window in zip(axis.starts, axis.windows, strict=True):
+        total[start : start + axis.length] += window
+    assert np.allclose(total, 1)
