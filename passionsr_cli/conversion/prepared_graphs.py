@@ -14,6 +14,7 @@ import base64
 import gzip
 import json
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +67,27 @@ class PreparedGraphs:
     entry: Entry
 
     def complete(self, folder: Path) -> None:
-        """Write what `write_graphs` would have written into a folder."""
+        """Write what `write_graphs` would have written into a folder.
+
+        Raises `StoreError` where the prepared graphs are damaged, `OSError` where `folder` cannot
+        be written.
+        """
+        try:
+            files = dict(self._files())
+        except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError) as error:
+            raise StoreError(
+                f"{self.folder} is damaged ({error}); install passionsr again"
+            ) from error
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
         recipe, tensors = _read(self.folder), self.entry.arrays()
         for component, pieces in recipe["weights"].items():
             packed = (self.folder / f"{component}.xml.gz").read_bytes()
-            (folder / f"{component}.xml").write_bytes(gzip.decompress(packed))
-            with (folder / f"{component}.bin").open("wb") as file:
-                for piece in pieces:
-                    file.write(_bytes_of(piece, tensors))
-        (folder / GRAPHS_FILE).write_text(json.dumps(recipe["graphs"], indent=2), encoding="utf-8")
+            yield f"{component}.xml", gzip.decompress(packed)
+            yield f"{component}.bin", b"".join(_bytes_of(piece, tensors) for piece in pieces)
+        yield GRAPHS_FILE, json.dumps(recipe["graphs"], indent=2).encode()
 
 
 def prepared_folder(entry: Entry, saturating: bool) -> Path:

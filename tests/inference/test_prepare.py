@@ -96,6 +96,22 @@ def test_graphs_of_other_weights_are_not_used(tiny_folder: Path) -> None:
     assert find_prepared(artifact.entry, artifact.fingerprint, False) is None
 
 
+@pytest.mark.parametrize("damage", ["cut", "gone", "of other tensors"])
+def test_damage_is_named(tiny_folder: Path, tmp_path: Path, damage: str) -> None:
+    artifact = resolve(str(tiny_folder))
+    prepare(artifact, False)
+    folder = prepared_folder(artifact.entry, False)
+    graph, weights = folder / "unet.xml.gz", folder / WEIGHTS_FILE
+    if damage == "cut":
+        graph.write_bytes(graph.read_bytes()[:-200])
+    elif damage == "gone":
+        graph.unlink()
+    else:
+        weights.write_text(weights.read_text().replace("unet.conv_in.weight", "unet.conv.weight"))
+    with pytest.raises(StoreError, match=r"graphs is damaged .*; install passionsr again"):
+        _completed(artifact, False, tmp_path / "brought")
+
+
 def test_weights_in_an_unknown_form_are_refused(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
