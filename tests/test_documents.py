@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PAGES = (
@@ -96,6 +97,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_help_texts_are_those_of_the_commands() -> None:
     """Else run `python tests/help_page.py > docs/cli.md`."""
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == help_page()
+
+
+def test_every_method_is_in_the_table_of_methods() -> None:
+    page = (ROOT / "passionsr_cli" / "methods" / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(METHODS)
 
 
 def test_a_mistake_would_be_found() -> None:
