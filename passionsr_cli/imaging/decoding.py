@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging import heif, profiles, soundness, tiff
+from passionsr_cli.imaging import colour_tags, heif, profiles, soundness, tiff
 from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata, turn_upright
 
 # What Pillow may try. Others run programs (EPS), or are no photographs.
@@ -67,9 +67,10 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         if image.format == "TIFF":
             # Pillow has turned it.
             return _finished(*_pixels(image), metadata.upright(), image.mode)
+        metadata = _metadata(path, image)
         if image.format == "PNG" and start[PNG_DEPTH_AT] == 16:
-            return _finished(_deep_png(path), 16, _metadata(image), image.mode)
-        return _finished(*_pixels(image), _metadata(image), image.mode)
+            return _finished(_deep_png(path), 16, metadata, image.mode)
+        return _finished(*_pixels(image), metadata, image.mode)
 
 
 def _can_be_whole(path: Path, image: Image.Image) -> bool:
@@ -109,13 +110,25 @@ def _formats(path: Path, start: bytes) -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _metadata(image: Image.Image) -> Metadata:
+def _metadata(path: Path, image: Image.Image) -> Metadata:
     exif, xmp = image.info.get("exif"), image.info.get("xmp")
     return Metadata(
-        image.info.get("icc_profile") or None,
+        _profile(path, image),
         exif.removeprefix(EXIF_PREFIX) or None if isinstance(exif, bytes) else None,
         (xmp.encode() if isinstance(xmp, str) else xmp) or None,
     )
+
+
+def _profile(path: Path, image: Image.Image) -> bytes | None:
+    """The profile of an image, or of what else its file says of its colours."""
+    profile: bytes | None = image.info.get("icc_profile") or None
+    if image.format == "PNG":
+        return colour_tags.png_profile(path) or profile
+    if profile is None and image.format in ("AVIF", "HEIF"):
+        return colour_tags.nclx_profile(path)
+    if profile is None and image.mode == "RGB" and image.format in ("JPEG", "MPO"):
+        return colour_tags.exif_profile(image.getexif())
+    return profile
 
 
 def _pixels(image: Image.Image) -> tuple[npt.NDArray[np.float32], int]:

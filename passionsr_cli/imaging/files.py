@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,16 +84,21 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 def _to_picture(decoded: Decoded) -> Picture:
     planes = np.ascontiguousarray(decoded.pixels.transpose(2, 0, 1))
     grey = len(planes) <= 2
+    metadata = decoded.metadata
+    if grey and metadata.icc_profile:
+        # Not kept: most containers hold RGB, for which a profile of grey is none.
+        planes[:1] = profiles.grey_to_srgb(planes[:1], metadata.icc_profile)
+        metadata = replace(metadata, icc_profile=None)
     rgb = planes[:1].repeat(3, axis=0) if grey else planes[:3]
     alpha = planes[-1:].copy() if len(planes) in (2, 4) else None
     if alpha is not None:
         rgb = spread_colours(rgb, alpha)
-    profile, beyond = decoded.metadata.icc_profile, None
-    if profile and not grey and profiles.needs_conversion(profile):
+    profile, beyond = metadata.icc_profile, None
+    if profile and profiles.needs_conversion(profile):
         seen = profiles.to_srgb(rgb, profile)
         beyond = rgb - profiles.from_srgb(seen, profile)
         rgb = np.ascontiguousarray(seen)
-    return Picture(rgb, alpha, grey, decoded.depth, decoded.metadata, beyond)
+    return Picture(rgb, alpha, grey, decoded.depth, metadata, beyond)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

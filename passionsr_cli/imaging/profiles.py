@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Planes = npt.NDArray[np.float32]
-Space = Literal["rgb", "cmyk"]
+Space = Literal["rgb", "cmyk", "gray"]
 RELATIVE_COLORIMETRIC, BLACK_POINT_COMPENSATION = 1, 0x2000
 # Files' own versions of sRGB differ by less than this; a conversion would only add rounding.
 SAME_COLOUR = 2 / 255
@@ -51,6 +51,16 @@ def to_srgb(rgb: Planes, profile: bytes) -> Planes:
 def from_srgb(rgb: Planes, profile: bytes) -> Planes:
     """sRGB colours (3, H, W) as the values in [0, 1] that show them under `profile`."""
     return _converted(rgb, srgb(), profile)
+
+
+def grey_to_srgb(grey: Planes, profile: bytes) -> Planes:
+    """Grey (1, H, W) under `profile` as sRGB's in [0, 1]; as it is if that is none for grey."""
+    try:
+        seen = _transform(np.ascontiguousarray(grey[0]).clip(0, 1), profile, srgb(), "gray")
+    except Exception:
+        return grey
+    # Red, green and blue of a grey are one.
+    return seen[..., 1].clip(0, 1)[None]
 
 
 def inks_to_srgb(

@@ -48,6 +48,17 @@ def png_is_whole(path: Path) -> bool:
     return found >= expected > 0
 
 
+def png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each chunk of a PNG, in their order; damaged ones end it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(PNG_SIGNATURE_BYTES)
+        for kind, length in _chunks(file):
+            if length > size:
+                return
+            yield kind, file.read(length)
+
+
 def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
     """Kind and length of each chunk, the file at its content."""
     while len(head := file.read(8)) == 8:
