@@ -38,8 +38,8 @@ def reproduce(
         str,
         typer.Argument(
             metavar="TABLE",
-            help="passionsr-table2, passionsr-table3, passionsr-table4, qartsr-table3, or a YAML "
-            "file.",
+            help="passionsr-table2, passionsr-table3, passionsr-table4, qartsr-table3, "
+            "qartsr-ablation, or a YAML file.",
         ),
     ],
     model: ModelOption = None,

@@ -34,7 +34,8 @@ class QArtSRSettings(Settings):
     `ranks` are of the branch L₁L₂ that runs beside a layer in 16 bits, `merged_ranks` of F₁F₂,
     which costs nothing at run time; their keys, and `narrowest_branch`, are those of
     `calibration.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with the
-    steps of `module` each; None leaves it out, or `end_to_end`, which is ET.
+    steps of `module` each, by default about as many of all modules together as `end_to_end`, which
+    is ET, has; None leaves either out.
     """
 
     ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
@@ -43,7 +44,7 @@ class QArtSRSettings(Settings):
     exponent: float = Field(0.5, ge=0, le=1)
     bounds_start: BoundsStart = "mse"
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
-    module: FitSettings | None = FitSettings(steps=4, learning_rate=0.3)
+    module: FitSettings | None = FitSettings(steps=9, learning_rate=0.3)
     module_weight: float = Field(0.5, ge=0)
     end_to_end: FitSettings | None = FitSettings(steps=300, learning_rate=0.2)
     perceptual_weight: float = Field(0.05, ge=0)

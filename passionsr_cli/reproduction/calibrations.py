@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from passionsr_cli.layering import validate
 from passionsr_cli.models import catalogue
 from passionsr_cli.progress import Reporter
 from passionsr_cli.reproduction.definitions import RowDefinition
+from passionsr_cli.reproduction.retraining import model_of
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.children import run_child
@@ -79,17 +81,20 @@ def calibrate_here(settings: dict[str, Any], name: str, resume: bool, reporter: 
 
 def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibration:
     """Calibration of a row. Raises `ConfigError`, for a method that is not there as well."""
-    above = [*row.configs, *([settings.config] if settings.config else [])]
+    own = {"method_settings": {row.method: row.method_settings}} if row.method_settings else {}
+    above = [settings.config] if settings.config else []
     options = {
         "method": row.method,
-        "model": settings.model,
+        "model": model_of(row, settings),
         "images": settings.images,
         "device": settings.device,
     }
-    chosen = settings_for(row.bits, above, options)
+    chosen = settings_for(row.bits, [*row.configs, own, *above], options)
     methods.build(chosen)
-    name = "-".join([chosen.default_name, *(Path(config).stem for config in above)])
-    return Calibration(name, chosen)
+    parts = [chosen.default_name, *(Path(config).stem for config in (*row.configs, *above))]
+    if own:
+        parts.insert(1, re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-"))
+    return Calibration("-".join(parts), chosen)
 
 
 def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSettings) -> str:

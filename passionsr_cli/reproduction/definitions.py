@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError
@@ -43,13 +44,16 @@ class RowDefinition(Settings):
     nothing that we compute.
 
     `bits` and `configs` are those of `passionsr calibrate`: w6a6 or a preset, and presets or
-    files on top.
+    files on top, and then what the row itself says of its method, `method_settings`. With a
+    `timestep` the model is retrained there before (TRQ, QArtSR).
     """
 
     label: str
     bits: str = FULL_PRECISION
     method: str | None = None
     configs: tuple[str, ...] = ()
+    method_settings: dict[str, Any] = Field(default_factory=dict)
+    timestep: NonNegativeInt | None = None
     published_only: bool = False
 
     @property
@@ -83,6 +87,8 @@ class TableDefinition(Settings):
             calibrated = row.bits != FULL_PRECISION and not row.published_only
             if calibrated and not self.of_sizes and row.method is None:
                 raise ValueError(f"row '{row.name}' names no method")
+            if row.method is None and (row.method_settings or row.timestep is not None):
+                raise ValueError(f"row '{row.name}' says how, but names no method")
         return self
 
     @property

@@ -38,6 +38,7 @@ from passionsr_cli.reproduction.results import (
     published_line,
     unfinished_line,
 )
+from passionsr_cli.reproduction.retraining import ensure_model
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
 from passionsr_cli.reproduction.writing import write_table
@@ -157,6 +158,7 @@ class _Reproduction:
             calibration = calibration_of(row, self.settings)
             name = calibration.name
             if calibration.state != "there":
+                ensure_model(row, self.settings, self.reporter)
                 self.make(calibration, self.reporter)
             manifest = calibration.found().manifest
             values = self._evaluate(checkpoint_candidate(name, self.evaluated))

@@ -7,16 +7,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from passionsr_cli import methods
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.layering import preset_names
+from passionsr_cli.methods.stages import Method
+from passionsr_cli.models.components import COMPONENTS
+from passionsr_cli.reproduction.calibrations import calibration_of
 from passionsr_cli.reproduction.definitions import read_table, table_names
+from passionsr_cli.reproduction.settings import ReproductionSettings
 
 METHODS = {"maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "passionsr", "svdquant", "qartsr"}
 
 
-def test_there_are_four_and_none_is_a_preset() -> None:
-    names = ["passionsr-table2", "passionsr-table3", "passionsr-table4", "qartsr-table3"]
+def test_there_are_five_and_none_is_a_preset() -> None:
+    names = [*(f"passionsr-table{number}" for number in (2, 3, 4)), "qartsr-ablation"]
+    names.append("qartsr-table3")
     assert table_names() == names
     assert not set(names) & set(preset_names())
 
@@ -29,10 +35,67 @@ def test_rows_are_those_of_the_paper_in_its_order(name: str) -> None:
     assert [row.name for row in table.rows] == printed
 
 
-def test_the_ablation_has_the_papers_rows_and_a_first_one_to_compare_with() -> None:
+def test_the_ablation_has_the_papers_rows_between_full_precision_and_ours() -> None:
     table = read_table("passionsr-table4")
     printed = [line.name for line in published_table(table.published).rows]
-    assert [row.name for row in table.rows] == ["full precision", *printed]
+    assert [row.name for row in table.rows[:-1]] == ["full precision", *printed]
+    assert table.rows[-1].name == "LBQ+LET+DQC, one fit W6A6"
+
+
+def test_the_ablations_rows_learn_each_component_equally_long_and_fast() -> None:
+    learning = read_table("passionsr-table4").rows[2:]
+    calibrations = [
+        calibration_of(row, ReproductionSettings(table="passionsr-table4")) for row in learning
+    ]
+    assert len({calibration.name for calibration in calibrations}) == 4
+    made = [methods.build(calibration.settings) for calibration in calibrations]
+    for method in made:
+        fits = [(stage.components, stage.fit) for stage in method.stages if stage.fit]
+        for component in COMPONENTS:
+            assert sum(fit.steps for where, fit in fits if component in where) == 120
+        assert {fit.learning_rate for _, fit in fits} == {0.3}
+    names = [[stage.name for stage in method.stages] for method in made]
+    assert names[:2] == [["joint"], ["joint"]]
+    assert names[2] == [f"{part} {what}" for part in COMPONENTS for what in ("LET", "LBQ")]
+    assert names[3] == list(COMPONENTS)
+
+
+def _steps(method: Method, modules: int) -> int:
+    """Steps of all fits of a method, where each module has its own ones `modules` times."""
+    fits = [(stage.fit.steps, stage.modules) for stage in method.stages if stage.fit]
+    # The three components' modules are counted together.
+    each = {steps for steps, order in fits if order is not None}
+    assert len(each) < 2
+    return modules * sum(each) + sum(steps for steps, order in fits if order is None)
+
+
+def test_what_takes_qartsr_apart_has_equal_steps_and_one_thing_else() -> None:
+    table = read_table("qartsr-ablation")
+    modules = 33
+    made = {}
+    for row in table.rows[1:]:
+        calibration = calibration_of(row, ReproductionSettings(table="qartsr-ablation"))
+        made[row.label] = (calibration, methods.build(calibration.settings))
+    assert len({calibration.name for calibration, _ in made.values()}) == len(made)
+    whole, method = made["QArtSR"]
+    assert whole.settings.model == "mini-t149"
+    assert _steps(method, modules) == pytest.approx(600, rel=0.02)
+    for label, (calibration, other) in made.items():
+        assert _steps(other, modules) == pytest.approx(600, rel=0.02), label
+        changed = {key for key in method.settings if method.settings[key] != other.settings[key]}
+        trained = {"module", "end_to_end"}
+        expected = {
+            "QArtSR": set(),
+            "without TRQ": set(),
+            "without RPQ": trained,
+            "without ET": trained,
+            "without branches": {"ranks"},
+            "without merged branches": {"merged_ranks"},
+            "without the modules' loss": {"module_weight"},
+            "without the perceptual loss": {"perceptual_weight"},
+        }
+        assert changed == expected[label], label
+        assert calibration.settings.model == ("mini" if label == "without TRQ" else "mini-t149")
 
 
 def test_every_method_is_one_that_is_or_will_be_there() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from calibrating import Making
 from PIL import Image
 
@@ -19,9 +21,11 @@ from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.config import EIGHT_BITS
 from passionsr_cli.errors import FitError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
+from passionsr_cli.reproduction import retraining
 from passionsr_cli.reproduction.calibrations import Calibration
 from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
+from passionsr_cli.store import MODEL, Store
 
 W8A8, W6A6 = "tiny-w8a8-maxmin-quick", "tiny-w6a6-maxmin-quick"
 PASSIONSR = "tiny-w6a6-passionsr-quick"
@@ -178,3 +182,38 @@ def test_what_cannot_be_is_said_before_any_work(
     assert making.asked == []
     assert settings.output is not None
     assert not settings.output.exists()
+
+
+def test_a_row_at_another_timestep_is_of_a_retrained_model(
+    settings: ReproductionSettings,
+    making: Making,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = yaml.safe_load(Path(settings.table).read_text())
+    table["rows"] = [{"label": "TRQ", "bits": "w8a8", "method": "maxmin", "timestep": 99}]
+    Path(settings.table).write_text(yaml.safe_dump(table))
+    stage = {"name": "latent", "target": "latent", "steps": 2, "crop_px": 32}
+    stage |= {"learning_rate": 0.001}
+    values = {"stages": [stage], "lora_rank": 2, "validation_crops": 1}
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setattr(retraining, "PRESET", str(tmp_path / "short.yaml"))
+    wanted = settings.model_copy(update={"only": ()})
+    done = reproduce(wanted, SILENT, making)
+    assert making.asked == [("tiny-t99-w8a8-maxmin-quick", "to do")]
+    assert done.failed == []
+    origin = find_checkpoint("tiny-t99-w8a8-maxmin-quick").manifest.model
+    assert (origin.name, origin.description.timestep) == ("tiny-t99", 99)
+    # It is compared with full precision as it was, not with the retrained model.
+    assert done.lines[0].values["to_fp_db"] < 60
+
+    making.asked.clear()
+    assert reproduce(wanted, SILENT, making) == done
+    assert making.asked == []
+
+    entry = Store(MODEL).read("tiny-t99")
+    other = {**entry.manifest, "made_from": {"model": {"sha256": "0" * 64}}}
+    Store(MODEL).write("tiny-t99", other, entry.tensors())
+    shutil.rmtree(find_checkpoint("tiny-t99-w8a8-maxmin-quick").folder)
+    (failed,) = reproduce(wanted, SILENT, making).failed
+    assert "the model 'tiny-t99' that is there was not retrained from this" in failed.error
