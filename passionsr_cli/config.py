@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from passionsr_cli.budget import BudgetText
 from passionsr_cli.registry import ColorFix, Realism
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -47,7 +48,7 @@ FLOAT_BITS = 16
 class Bits:
     """Bit widths of a component's weights and of its activations, 16 being floating point.
 
-    Written w6a6, in small letters or capitals, or fp for w16a16.
+    Written w6a6, in small letters or capitals, fp for w16a16, or a6 for w16a6.
     """
 
     weight: int
@@ -59,8 +60,8 @@ class Bits:
         if isinstance(value, Bits):
             return value
         text = str(value).lower()
-        found = re.fullmatch(r"w(\d+)a(\d+)", "w16a16" if text == "fp" else text)
-        pair = (int(found[1]), int(found[2])) if found else (0, 0)
+        found = re.fullmatch(r"(?:w(\d+))?a(\d+)", "a16" if text == "fp" else text)
+        pair = (int(found[1] or FLOAT_BITS), int(found[2])) if found else (0, 0)
         if not all(FEWEST_BITS <= bits <= MOST_BITS or bits == FLOAT_BITS for bits in pair):
             raise ValueError(
                 f"'{value}' is no bit width; write w6a6 for 6-bit weights and activations "
@@ -196,8 +197,10 @@ class CalibrationSettings(Settings):
 
     `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all: those of
     PassionSR, and what reads the image and the latents.
-    `float_layers` are not quantized. Bounds start from the extremes of `observing_batch_size`
-    images at a time, averaged.
+    `float_layers` are not quantized. With a `budget` the bits of each layer are chosen by what
+    they cost in quality, but for sides that `unet` or `vae` leave at 16 bits. `layer_bits`, as
+    w4a8 by a layer's name and a8 by an attention's, come before all of these.
+    Bounds start from the extremes of `observing_batch_size` images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
     `strict` refuses a substitute for a loss whose weights are not on this machine.
     `method_settings` holds, under each method's name, what that method is told; see
@@ -211,6 +214,8 @@ class CalibrationSettings(Settings):
     vae: Bits = EIGHT_BITS
     eight_bit_layers: tuple[str, ...] = EIGHT_BIT_LAYERS
     float_layers: tuple[str, ...] = ()
+    budget: BudgetText | None = None
+    layer_bits: dict[str, Bits] = {}
     weights: Literal["auto", "symmetric", "asymmetric"] = "auto"
     weight_grids: Literal["channel", "tensor"] = "channel"
     activations: Literal["symmetric", "asymmetric"] = "asymmetric"
@@ -230,8 +235,8 @@ class CalibrationSettings(Settings):
 
     @property
     def bits_name(self) -> str:
-        """'w6a6', or 'unet-w6a6-vae-w8a8' where the components differ."""
-        return bits_name(self.unet, self.vae)
+        """'w6a6', 'unet-w6a6-vae-w8a8' where the components differ, or the budget: '7MB'."""
+        return bits_name(self.unet, self.vae) if self.budget is None else self.budget.name
 
     @property
     def default_name(self) -> str:

@@ -16,11 +16,12 @@ NAME = PACKAGE.name
 LEVELS = (
     ("errors", "_version", "progress"),
     ("system",),
-    ("registry",),
+    ("registry", "budget"),
     ("config", "layering", "store"),
     ("quantization", "imaging", "fitting", "metrics"),
     ("data", "models"),
     ("methods", "checkpoints"),
+    ("allocation",),
     ("calibration", "conversion"),
     ("inference",),
     ("evaluation", "export", "training", "benchmark", "upscaling"),
@@ -33,7 +34,7 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_LINES, MOST_LINES_OF_A_ROOM, MOST_LINES_OF_THE_VERBS = 300, 2000, 130
 # What is read before anything is computed.
 WITHOUT_TORCH = (
-    *("errors.py", "progress.py", "registry.py", "config.py", "layering.py"),
+    *("errors.py", "progress.py", "registry.py", "budget.py", "config.py", "layering.py"),
     *("system", "imaging", "cli"),
     *("quantization/schemes.py", "models/catalogue.py", "checkpoints/catalogue.py"),
     *("checkpoints/manifest.py", "methods", "api.py"),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from passionsr_cli import __version__, methods
+from passionsr_cli.allocation.layer_plans import check_names, quantize_model
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.calibration.layer_plans import check_names, quantize_model
 from passionsr_cli.checkpoints.manifest import (
     CheckpointManifest,
     ImagesRecord,

@@ -8,17 +8,23 @@ from typing import Any
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.layering import preset_names, settings_from
 
+MIXED = "mixed"
+
 
 def settings_for(
-    bits: str | None, config: str | Sequence[str] | None, options: dict[str, Any]
+    bits: str | None,
+    config: str | Sequence[str | dict[str, Any]] | None,
+    options: dict[str, Any],
 ) -> CalibrationSettings:
-    """Settings from `bits`, then presets or files, later ones on top, then the options.
+    """Settings from `bits`, then presets, files or values, later ones on top, then the options.
 
-    `bits` is a preset's name, or bit widths for the UNet and the VAE alike. Options that are None
-    were not given.
+    `bits` is a preset's name, or bit widths for the UNet and the VAE alike, and with a budget by
+    default the preset of mixed precision. Options that are None were not given.
     """
     above = [config] if isinstance(config, str) else list(config or ())
     below: list[str | dict[str, Any]] = []
+    if bits is None and options.get("budget") is not None:
+        bits = MIXED
     if bits is not None:
         preset = bits.lower()
         below = [preset if preset in preset_names() else {"unet": bits, "vae": bits}]

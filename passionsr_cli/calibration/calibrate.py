@@ -12,10 +12,12 @@ import torch
 from accelerate import Accelerator
 
 from passionsr_cli import __version__, methods
+from passionsr_cli.allocation import plan_files
+from passionsr_cli.allocation.layer_plans import check_design, check_names
+from passionsr_cli.allocation.mixed_precision import within_budget
 from passionsr_cli.calibration import curves, preflight
 from passionsr_cli.calibration.engine import Calibration
-from passionsr_cli.calibration.layer_plans import check_design, check_names
-from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
+from passionsr_cli.checkpoints.catalogue import Checkpoint, bits_of, find_checkpoint
 from passionsr_cli.checkpoints.curve_file import write_curve
 from passionsr_cli.checkpoints.manifest import (
     CheckpointManifest,
@@ -81,21 +83,29 @@ def _calibrate(
     preflight.check_memory(known.description, settings, method, str(used.device))
     model = loading.load(settings.model)
     with _clear_errors():
-        run = Calibration(model, settings, method, chosen, folder, used, reporter)
+        if used.is_main_process and not resume:
+            # Of a run that was killed before it had settings.
+            (folder / plan_files.PLAN_FILE).unlink(missing_ok=True)
+        planned = within_budget(model, settings, method.design, chosen, folder, used, reporter)
+        run = Calibration(model, planned, method, chosen, folder, used, reporter)
         if used.is_main_process:
             with replace_atomically(folder / SETTINGS_FILE) as temporary:
                 temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
         run.run()
         if used.is_main_process:
-            _write(store.folder(name), run, _manifest(run, known, chosen))
+            _write(store.folder(name), run, _manifest(run, settings, known, chosen))
             shutil.rmtree(folder)
     used.wait_for_everyone()
     return find_checkpoint(name)
 
 
 def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None:
-    """Curve and picture, then the checkpoint: until its manifest is there, there is none."""
+    """Curve and pictures, then the checkpoint: until its manifest is there, there is none."""
     write_curve(folder, run.curve.rows)
+    if run.settings.layer_bits:
+        bits = {record.name: bits_of(record) for record in run.rows if record.plan is not None}
+        plan_files.write_plan(folder / plan_files.PLAN_FILE, bits)
+        plan_files.draw_plan(folder / plan_files.PICTURE_FILE, folder.name, run.rows)
     picture = folder / curves.PICTURE_FILE
     curves.draw_run(picture, folder.name, run.curve.rows, manifest.stages, run.study())
     write_checkpoint(folder.name, manifest, run.model)
@@ -138,13 +148,15 @@ def _comparable(settings: CalibrationSettings) -> dict[str, Any]:
 
 
 def _manifest(
-    run: Calibration, known: catalogue.KnownModel, chosen: calibration_images.CalibrationImages
+    run: Calibration,
+    settings: CalibrationSettings,
+    known: catalogue.KnownModel,
+    chosen: calibration_images.CalibrationImages,
 ) -> CheckpointManifest:
     """Everything there is to know about a checkpoint but its tensors."""
     import accelerate
     import diffusers
 
-    settings = run.settings
     return CheckpointManifest(
         created=created_now(),
         model=Origin(

@@ -12,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration import fit
 from passionsr_cli.calibration.component_io import Inputs
 from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.curves import LayerStudy, study_layers
-from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import StageLoss, relative_error
 from passionsr_cli.calibration.module_schedule import schedule_modules
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states

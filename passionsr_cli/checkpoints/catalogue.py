@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "versions": manifest.versions,
         "quantized_layers": len(quantized),
         "left_alone": len(manifest.layers) - len(quantized),
+        "mean_weight_bits": _mean_weight_bits(quantized),
         "layer_bits": dict(Counter(bits_of(record) for record in quantized).most_common()),
         "layers": [_described(record) for record in manifest.layers],
     }
@@ -126,6 +129,17 @@ def bits_of(record: LayerRecord) -> str:
     if not isinstance(record.plan, LayerPlan):
         return f"a{activation}"
     return f"w{FLOAT_BITS if record.weight is None else record.weight.num_bits}a{activation}"
+
+
+def _mean_weight_bits(records: Sequence[LayerRecord]) -> float | None:
+    """Bits of a quantized weight on average; None if there is none."""
+    counts = [
+        (record.weight.num_bits, prod(record.weight_shape))
+        for record in records
+        if record.weight is not None
+    ]
+    total = sum(count for _, count in counts)
+    return sum(bits * count for bits, count in counts) / total if total else None
 
 
 def _described(record: LayerRecord) -> dict[str, str]:

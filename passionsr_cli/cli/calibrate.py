@@ -40,6 +40,19 @@ def calibrate(
     vae: Annotated[
         str | None, typer.Option(metavar="w6a6|fp", help="Other bits for the VAE.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="7MB|6bit|40%",
+            help="Bits of each layer by what they cost in quality, within a size of the "
+            "checkpoint, mean bits of a weight, a share of operations with an operand of more "
+            "than 4 bits, or several with commas.",
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="YAML", help="Bits of single layers, as plan.yaml of a budget's."),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -76,8 +89,11 @@ def calibrate(
 ) -> None:
     """Quantize a model and write it as a checkpoint."""
     from passionsr_cli.config import CalibrationSettings
+    from passionsr_cli.layering import read_yaml
 
     options = given(locals(), CalibrationSettings)
+    if plan is not None:
+        options["layer_bits"] = read_yaml(plan)
     settings = _settings(bits, config, options, name if resume else None)
 
     from passionsr_cli import api
@@ -135,7 +151,10 @@ def show_result(shown: dict[str, Any]) -> None:
             decibels(stage["image_psnr"]),
         )
     output.print(table)
-    output.print(f"{shown['quantized_layers']} layers: {describe_bits(shown['layer_bits'])}")
+    mean = shown["mean_weight_bits"]
+    average = "" if mean is None else f"; a weight has {mean:.2f} bits on average"
+    bits = describe_bits(shown["layer_bits"])
+    output.print(f"{shown['quantized_layers']} layers: {bits}{average}")
     if shown["left_alone"]:
         output.print(f"{shown['left_alone']} layers stay in floating point")
     output.print(

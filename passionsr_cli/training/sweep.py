@@ -23,6 +23,7 @@ from passionsr_cli import methods
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.catalogue import KnownModel, find_present
 from passionsr_cli.models.chain import Chain
@@ -90,8 +91,10 @@ def sweep_timesteps(
     itself in full precision; drawn into `picture` (PNG, SVG or PDF) if one is named.
 
     `settings` say the model, bits and images. Raises `ModelError` for a model without a schedule,
-    `ConfigError` for a timestep outside it.
+    `ConfigError` for a timestep outside it, or a budget.
     """
+    if settings.budget is not None:
+        raise ConfigError("a sweep has the same bits at every timestep; leave out the budget")
     used = accelerator(settings.device, settings.precision)
     known = find_present(settings.model)
     descriptions = [described_at(known.description, timestep) for timestep in timesteps]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from passionsr_cli.calibration.layer_plans import quantize_model
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import FREE_SHARE, StageLoss
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import LayerDesign, Losses

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from passionsr_cli.calibration.layer_plans import quantize_model
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.module_schedule import ModuleSchedule, schedule_modules
 from passionsr_cli.config import CalibrationSettings, FitSettings
 from passionsr_cli.methods.stages import PLAIN, ModuleOrder, Stage

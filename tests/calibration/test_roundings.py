@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration import roundings
-from passionsr_cli.calibration.layer_plans import quantize_model
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import LayerDesign

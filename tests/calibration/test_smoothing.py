@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from passionsr_cli.calibration.layer_plans import quantize_model
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.smoothing import search_exponents
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import LayerDesign

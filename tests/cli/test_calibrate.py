@@ -19,6 +19,7 @@ from passionsr_cli.cli.app import app
 from passionsr_cli.inference.arithmetic import products_saturate
 
 RUNNER = CliRunner()
+ATTENTION = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
 
 
 def _run(*arguments: object) -> Any:
@@ -206,3 +207,33 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(config: Path, home: Path) -> No
     assert listed["unfinished"] == ["mine"]
     assert _run("checkpoints", "remove", "mine", "-y").exit_code == 0
     assert not folder.exists()
+
+
+def test_bits_within_a_budget_and_the_plan_again(config: Path, tmp_path: Path) -> None:
+    arguments = ("calibrate", "--method", "maxmin", "--config", config)
+    done = _run(*arguments, "--budget", "4bit", "--name", "mixed", "--json")
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    assert shown["bits"] == "4bit"
+    assert 3.5 < shown["mean_weight_bits"] <= 4
+    plan = Path(shown["folder"]) / "plan.yaml"
+    done = _run(*arguments, "--plan", plan, "--name", "again")
+    assert done.exit_code == 0, done.output
+    assert f"a weight has {shown['mean_weight_bits']:.2f} bits on average" in _line(done)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unet.conv_inn: w4a4", "the model has no layer 'unet.conv_inn'; did you mean"),
+        (f"{ATTENTION}: w4a8", f"'{ATTENTION}' has no weights; write a8, found w4a8"),
+        ("unet.conv_in: w9a4", "layer_bits.unet.conv_in: 'w9a4' is no bit width"),
+        ("[unet.conv_in]", "must hold 'key: value' lines"),
+    ],
+)
+def test_a_wrong_plan_is_refused(config: Path, tmp_path: Path, text: str, message: str) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(text)
+    done = _run("calibrate", "--config", config, "--plan", plan, "--name", "mine")
+    assert done.exit_code == 1
+    assert message in _line(done)

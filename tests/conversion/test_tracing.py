@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passionsr_cli.calibration.layer_plans import quantize_model
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.conversion.tracing import component_of_model, traced_as_operations
 from passionsr_cli.methods.stages import PLAIN

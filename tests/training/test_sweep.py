@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passionsr_cli import api
+from passionsr_cli.budget import Budget
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
@@ -35,6 +36,12 @@ def test_errors_over_the_timestep_are_measured_and_drawn(tiny_folder: Path, tmp_
         assert finer.image_psnr > row.image_psnr
     # The same network's errors of ε, enlarged by the schedule alone.
     assert coarse.rows[2].unet_error > 5 * coarse.rows[0].unet_error
+
+
+def test_a_budget_is_refused(tiny_folder: Path) -> None:
+    settings = _settings(tiny_folder, "w4a4").model_copy(update={"budget": Budget(weight_bits=4)})
+    with pytest.raises(ConfigError, match="leave out the budget"):
+        api.sweep_timesteps(settings, [199])
 
 
 def test_a_timestep_outside_the_schedule_stops_before_any_work(tiny_folder: Path) -> None:

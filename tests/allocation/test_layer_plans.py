@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from passionsr_cli import methods
-from passionsr_cli.calibration.layer_plans import (
+from passionsr_cli.allocation.layer_plans import (
     check_design,
     check_names,
     quantize_model,

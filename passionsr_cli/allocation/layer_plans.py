@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from passionsr_cli.config import FLOAT_BITS, MOST_BITS, CalibrationSettings
+from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import concatenations
@@ -33,14 +33,19 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
     """Refuse settings that name a layer the model does not have."""
     with torch.device("meta"):
         model = OneStepModel(description)
-    names = [name for name, kind, _ in find_layers(model) if kind != ATTENTION]
-    for setting in ("eight_bit_layers", "float_layers"):
+    kinds = {name: kind for name, kind, _ in find_layers(model)}
+    names = [name for name, kind in kinds.items() if kind != ATTENTION]
+    for setting in ("eight_bit_layers", "float_layers", "layer_bits"):
+        known = kinds if setting == "layer_bits" else names
         for name in getattr(settings, setting):
-            if name not in names:
-                close = difflib.get_close_matches(name, names, n=1)
-                first = f"there are {', '.join(names[:3])}, …"
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                first = f"there are {', '.join(list(known)[:3])}, …"
                 hint = f"did you mean '{close[0]}'?" if close else first
                 raise ConfigError(f"{setting}: the model has no layer '{name}'; {hint}")
+    for name, bits in settings.layer_bits.items():
+        if kinds[name] == ATTENTION and bits.weight != FLOAT_BITS:
+            raise ConfigError(f"layer_bits: '{name}' has no weights; write a8, found {bits}")
 
 
 def check_design(
@@ -65,35 +70,62 @@ def _decider(
     settings: CalibrationSettings, design: LayerDesign, boundaries: dict[str, int]
 ) -> Callable[[str, str, nn.Module], tuple[Plan | None, str]]:
     def decide(name: str, kind: str, layer: nn.Module) -> tuple[Plan | None, str]:
-        chosen = settings.unet if name.startswith("unet.") else settings.vae
-        if chosen.floating or name in settings.float_layers:
-            return None, FLOATING
-        exceptional = name in settings.eight_bit_layers
-        bits = chosen.at_least(MOST_BITS) if exceptional else chosen
-        activation = _activation(settings, bits.activation, design.offsets != "none")
-        if kind == ATTENTION:
-            if activation is None:
-                return None, "its activations are left in floating point"
-            return _attention(activation, design), ""
-        padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
-        narrow = _is_narrow(layer, design)
-        shifts = {"none": False, "unpadded": not padded, "all": True}
-        plan = LayerPlan(
-            weight=_weight(settings, bits.weight, design.offsets == "all"),
-            activation=activation,
-            channel_scale=design.channel_scale,
-            channel_shift=shifts[design.channel_shift],
-            split=boundaries.get(name) if design.split else None,
-            rank=0 if exceptional or narrow else _rank(design.ranks, name, layer),
-            merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
-            merged_start=design.merged_start,
-            rounding=design.rounding,
-            bounds_start=design.bounds_start,
-            scaled_gradient=design.scaled_gradient,
-        )
-        return plan, EXCEPTION if bits != chosen else ""
+        bits = bits_of(settings, name)
+        plan = plan_of(settings, design, boundaries, (name, kind, layer), bits)
+        if plan is None:
+            return None, FLOATING if bits.floating else "its activations are left in floating point"
+        lifted = name not in settings.layer_bits and bits != _component_bits(settings, name)
+        return plan, EXCEPTION if lifted else ""
 
     return decide
+
+
+def bits_of(settings: CalibrationSettings, name: str) -> Bits:
+    """Bits of a layer, or of an attention, as the settings say."""
+    if name in settings.layer_bits:
+        return settings.layer_bits[name]
+    if name in settings.float_layers:
+        return Bits(FLOAT_BITS, FLOAT_BITS)
+    bits = _component_bits(settings, name)
+    kept = name in settings.eight_bit_layers and not bits.floating
+    return bits.at_least(MOST_BITS) if kept else bits
+
+
+def _component_bits(settings: CalibrationSettings, name: str) -> Bits:
+    return settings.unet if name.startswith("unet.") else settings.vae
+
+
+def plan_of(
+    settings: CalibrationSettings,
+    design: LayerDesign,
+    boundaries: Mapping[str, int],
+    named_layer: tuple[str, str, nn.Module],
+    bits: Bits,
+) -> Plan | None:
+    """How a (name, kind, layer) is quantized at these bits; None: not at all."""
+    name, kind, layer = named_layer
+    exceptional = name in settings.eight_bit_layers
+    activation = _activation(settings, bits.activation, design.offsets != "none")
+    if kind == ATTENTION:
+        return None if activation is None else _attention(activation, design)
+    if bits.floating:
+        return None
+    padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
+    narrow = _is_narrow(layer, design)
+    shifts = {"none": False, "unpadded": not padded, "all": True}
+    return LayerPlan(
+        weight=_weight(settings, bits.weight, design.offsets == "all"),
+        activation=activation,
+        channel_scale=design.channel_scale,
+        channel_shift=shifts[design.channel_shift],
+        split=boundaries.get(name) if design.split else None,
+        rank=0 if exceptional or narrow else _rank(design.ranks, name, layer),
+        merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
+        merged_start=design.merged_start,
+        rounding=design.rounding,
+        bounds_start=design.bounds_start,
+        scaled_gradient=design.scaled_gradient,
+    )
 
 
 def _is_narrow(layer: nn.Module, design: LayerDesign) -> bool:

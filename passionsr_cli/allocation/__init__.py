@@ -1,0 +1,1 @@
+"""Bits of each layer: as the settings say, or chosen within a budget by what they cost."""

@@ -1,0 +1,199 @@
+"""Quantization sensitivity: what rounding one tensor, at one width, costs in the image.
+
+For a layer whose output moves by δ the image moves by J δ, J being the Jacobian of the image with
+respect to that output. With v of independent normal values, E (v·J δ)² = ‖J δ‖², and v·J δ is the
+inner product of δ with Jᵀv, which one backward pass gives for all layers at once. So a few passes
+measure every tensor of a model at every width, where rounding each of them alone would take a pass
+each. It is exact to first order in δ.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.progress import Reporter
+from passionsr_cli.quantization.attention import QuantizedAttention
+from passionsr_cli.quantization.convert import Quantized, build_layer
+from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.quantization.quantizer import quantizer_on
+from passionsr_cli.quantization.schemes import AttentionPlan, LayerPlan, Plan, Scheme, State
+
+TASK = "sensitivity"
+# Directions v for each image.
+PROBES = 6
+
+Side = Literal["weight", "activation"]
+# A tensor of a layer, and its bits. The four operands of an attention are one.
+Rounded = tuple[Side, int]
+Errors = dict[Rounded, float]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A layer's plan, and the grids that its weight or its activation may have instead."""
+
+    plan: Plan
+    schemes: Mapping[Rounded, Scheme]
+
+
+def measure_sensitivity(
+    model: nn.Module,
+    candidates: Mapping[str, Candidates],
+    design: LayerDesign,
+    images: Sequence[Tensor],
+    reporter: Reporter,
+) -> dict[str, Errors]:
+    """The mean squared error of the image by layer and rounded tensor, all else in full precision.
+
+    `model` maps each of `images`, (1, 3, H, W), to its result. Layers are those of `candidates` by
+    name, in full precision; bounds, channel scales and branches start as `design` has them, from
+    what reaches the layer in each image.
+    """
+    layers = {name: model.get_submodule(name) for name in candidates}
+    totals = {name: dict.fromkeys(own.schemes, 0.0) for name, own in candidates.items()}
+    generator = torch.Generator().manual_seed(0)
+    reporter.started(TASK, len(images))
+    for number, x in enumerate(images):
+        gradients = _gradients(model, layers, x, generator)
+
+        def note(name: str, rounded: Rounded, deviation: Tensor) -> None:
+            along = gradients[name] @ deviation.flatten()  # noqa: B023
+            totals[name][rounded] += float(along.square().mean()) / len(images)
+
+        _pass_deviations(model, layers, candidates, design, x, note)
+        reporter.step(TASK, number + 1)
+    return totals
+
+
+def _gradients(
+    model: nn.Module, layers: Mapping[str, nn.Module], x: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Jᵀv at each layer's output, (directions, values), so scaled that squares are of the mean
+    squared error."""
+    leaves: dict[str, Tensor] = {}
+
+    def add_leaf(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def hook(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            leaves[name] = torch.zeros_like(output, requires_grad=True)
+            return output + leaves[name]
+
+        return hook
+
+    hooks = [layer.register_forward_hook(add_leaf(name)) for name, layer in layers.items()]
+    try:
+        with torch.enable_grad():
+            image: Tensor = model(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    found = []
+    for _ in range(PROBES):
+        direction = torch.randn(image.shape, generator=generator).to(image) / image.numel() ** 0.5
+        found.append(
+            torch.autograd.grad(image, list(leaves.values()), direction, retain_graph=True)
+        )
+    return {
+        name: torch.stack([gradients[place].flatten() for gradients in found])
+        for place, name in enumerate(leaves)
+    }
+
+
+@torch.no_grad()
+def _pass_deviations(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    candidates: Mapping[str, Candidates],
+    design: LayerDesign,
+    x: Tensor,
+    note: Callable[[str, Rounded, Tensor], None],
+) -> None:
+    """Pass an image through the model and note how far each candidate moves its layer's output."""
+    inside = False
+
+    def measure(name: str) -> Callable[[nn.Module, Any, Any, Tensor], None]:
+        def hook(layer: nn.Module, inputs: Any, named: Any, output: Tensor) -> None:
+            nonlocal inside
+            # An attention's candidates run its projections, whose hooks would measure again.
+            if inside:
+                return
+            inside = True
+            for rounded, result in _results(layer, candidates[name], design, inputs, named):
+                note(name, rounded, result - output)
+            inside = False
+
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(measure(name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
+    try:
+        model(x)
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+def _results(
+    layer: nn.Module,
+    candidates: Candidates,
+    design: LayerDesign,
+    inputs: tuple[Tensor, ...],
+    named: Mapping[str, Any],
+) -> list[tuple[Rounded, Tensor]]:
+    """What a layer makes with one of its tensors rounded, for each candidate."""
+    results = []
+    if isinstance(candidates.plan, AttentionPlan):
+        call = (layer, inputs[0], named.get("encoder_hidden_states"))
+        for rounded, scheme in candidates.schemes.items():
+            attention = build_layer(layer, replace(candidates.plan, activation=scheme))
+            assert isinstance(attention, QuantizedAttention)
+            _observe(attention, design, lambda made=attention: made.forward(*call))  # type: ignore[misc]
+            attention.start_bounds()
+            attention.state = State.QUANTIZING
+            results.append((rounded, attention.forward(*call)))
+        return results
+    plan = replace(candidates.plan, rounding="nearest")
+    observed = build_layer(layer, plan)
+    assert isinstance(observed, QuantizedLayer)
+    _observe(observed, design, lambda: observed(inputs[0]))
+    for rounded, scheme in candidates.schemes.items():
+        weight, activation = (scheme, None) if rounded[0] == "weight" else (None, scheme)
+        made = _on_grids(observed, replace(plan, weight=weight, activation=activation))
+        results.append((rounded, made(inputs[0])))
+    return results
+
+
+def _observe(layer: Quantized, design: LayerDesign, run: Callable[[], Tensor]) -> None:
+    """Note the ranges of a layer's input, after its transformation and branch have started."""
+    scaled = design.branch_start == "scaled"
+    if not scaled:
+        layer.start_branch(scaled=False)
+    layer.state = State.OBSERVING
+    run()
+    layer.start_transform(design.exponent)
+    if scaled:
+        layer.start_branch(scaled=True)
+    if layer.plan.channel_scale:
+        for observer in layer.observers().values():
+            observer.forget()
+        run()
+
+
+def _on_grids(observed: QuantizedLayer, plan: LayerPlan) -> QuantizedLayer:
+    """A layer with the grids of another plan, which shares all else with the observed one."""
+    layer = copy.copy(observed)
+    layer._modules = dict(observed._modules)
+    layer.plan = plan
+    layer.weight_quantizer = quantizer_on(plan.weight, observed.weight.shape[0], False)
+    layer.input_quantizer = quantizer_on(plan.activation, 0, False)
+    layer.start_bounds()
+    layer.state = State.QUANTIZING
+    return layer

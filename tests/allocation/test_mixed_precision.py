@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from passionsr_cli import api
+from passionsr_cli.allocation import mixed_precision
+from passionsr_cli.allocation.mixed_precision import Options
+from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.checkpoints.catalogue import bits_of, find_checkpoint
+from passionsr_cli.checkpoints.unfinished import unfinished
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.methods.stages import PLAIN
+from passionsr_cli.models.costs import layer_costs
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.quantization.schemes import LayerRecord
+
+
+def _settings(model: Path, **changes: Any) -> CalibrationSettings:
+    values = {
+        "model": str(model),
+        "method": "maxmin",
+        "crops": 1,
+        "crop_px": 32,
+        "device": "cpu",
+        "precision": "fp32",
+        **changes,
+    }
+    return settings_for(None, None, values)
+
+
+def _records(name: str) -> dict[str, LayerRecord]:
+    return {record.name: record for record in find_checkpoint(name).manifest.layers}
+
+
+@pytest.mark.parametrize("method", ["maxmin", "svdquant"])
+def test_a_checkpoint_keeps_within_its_size(tiny_folder: Path, method: str) -> None:
+    ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
+    sizes = {}
+    for bits in ("w3a3", "w6a6"):
+        settings = _settings(tiny_folder, method=method, unet=bits, vae=bits, **ranks)
+        sizes[bits] = api.calibrate(settings, bits).entry.tensors_file.bytes
+    wanted = (sizes["w3a3"] + sizes["w6a6"]) // 2
+    settings = _settings(tiny_folder, method=method, budget=f"{wanted / 1000}kB", **ranks)
+    found = api.calibrate(settings, "mixed").entry.tensors_file.bytes
+    # Of so small a model the file's header is half, and it is estimated.
+    assert 0.88 * wanted < found <= wanted
+
+
+def test_a_mean_width_is_kept_and_spent_where_it_counts(tiny_folder: Path) -> None:
+    api.calibrate(_settings(tiny_folder, budget="4bit"), "mixed")
+    weights = [
+        (record.weight.num_bits, record.parameters - record.weight_shape[0])
+        for record in _records("mixed").values()
+        if record.weight is not None
+    ]
+    mean = sum(bits * count for bits, count in weights) / sum(count for _, count in weights)
+    assert 3.7 < mean <= 4.05
+    assert len({bits for bits, _ in weights}) > 2
+    # Nothing limits activations.
+    activations = {r.activation.num_bits for r in _records("mixed").values() if r.activation}
+    assert activations == {8}
+
+
+def test_a_share_of_operations_is_kept(tiny_folder: Path, tiny_model: OneStepModel) -> None:
+    api.calibrate(_settings(tiny_folder, budget="50%"), "mixed")
+    costs = layer_costs(tiny_model.to("meta"))
+    records = _records("mixed")
+    wide = sum(
+        layer.operations
+        for layer in costs
+        for record in [records[layer.name]]
+        if max(s.num_bits for s in (record.weight, record.activation) if s is not None) > 4
+    )
+    assert 0.3 < wide / sum(layer.operations for layer in costs) <= 0.5
+
+
+def test_exceptions_and_layers_named_by_hand_keep_their_bits(tiny_folder: Path) -> None:
+    by_hand = {
+        "unet.mid_block.resnets.0.conv1": "w3a8",
+        "unet.mid_block.attentions.0.transformer_blocks.0.attn1": "a6",
+        "vae.decoder.conv_in": "fp",
+    }
+    settings = _settings(tiny_folder, budget="3.5bit", layer_bits=by_hand, vae="w16a8")
+    api.calibrate(settings, "mixed")
+    records = _records("mixed")
+    assert bits_of(records["unet.mid_block.resnets.0.conv1"]) == "w3a8"
+    assert bits_of(records["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]) == "a6"
+    assert records["vae.decoder.conv_in"].plan is None
+    assert bits_of(records["unet.conv_out"]) == "w8a8"
+    vae = [r for r in records.values() if r.name.startswith("vae.") and r.plan and r.weight_shape]
+    assert {bits_of(record) for record in vae} == {"w16a8"}
+
+
+@pytest.mark.parametrize("budget", ["30kB", "1bit", "0%"])
+def test_an_impossible_budget_is_refused_with_the_least_that_is_possible(
+    tiny_folder: Path, tiny_model: OneStepModel, budget: str
+) -> None:
+    with pytest.raises(ConfigError, match="is needed") as refused:
+        api.calibrate(_settings(tiny_folder, budget=budget), "mixed")
+    assert unfinished() == []
+    found = re.search(r"at least (\d[\d.]*)(MB|bit|%) is needed", str(refused.value))
+    assert found is not None
+    number, unit = float(found[1]), found[2]
+    Options(tiny_model, _settings(tiny_folder, budget=f"{number}{unit}"), PLAIN).check()
+    smaller = _settings(tiny_folder, budget=f"{0.9 * number:.4f}{unit}")
+    impossible = Options(tiny_model, smaller, PLAIN)
+    with pytest.raises(ConfigError, match="is needed"):
+        impossible.check()
+
+
+def test_a_plan_is_written_and_can_be_given(tiny_folder: Path) -> None:
+    first = api.calibrate(_settings(tiny_folder, budget="4bit"), "mixed")
+    written = yaml.safe_load((first.folder / "plan.yaml").read_text())
+    settings = _settings(tiny_folder, layer_bits=written)
+    second = api.calibrate(settings, "again")
+    assert second.manifest.layers == tuple(
+        # Exceptions are planned now like the others.
+        LayerRecord(**{**vars(record), "reason": ""})
+        for record in first.manifest.layers
+    )
+    assert second.entry.tensors_file.bytes == first.entry.tensors_file.bytes
+    with Image.open(second.folder / "plan.png") as picture:
+        assert picture.width > picture.height > 400
+
+
+def test_what_was_decided_stays_when_a_run_is_taken_up(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = _settings(tiny_folder, budget="4bit")
+    decided = []
+
+    def measured(*arguments: Any) -> dict[str, str]:
+        decided.append(original(*arguments))
+        return decided[-1]
+
+    original = mixed_precision.bits_within_budget
+    monkeypatch.setattr(mixed_precision, "bits_within_budget", measured)
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("passionsr_cli.calibration.engine.Calibration._run_stage", killed)
+        with pytest.raises(KeyboardInterrupt):
+            api.calibrate(settings, "mixed")
+    api.calibrate(settings, "mixed", resume=True)
+    assert len(decided) == 1
+    assert decided[0].items() <= {n: bits_of(r) for n, r in _records("mixed").items()}.items()
