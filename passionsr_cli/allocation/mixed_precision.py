@@ -23,7 +23,7 @@ from passionsr_cli.config import FLOAT_BITS, Bits, CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import read_yaml
-from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.methods.stages import LayerDesign, Method
 from passionsr_cli.models.chain import concatenations
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
@@ -44,7 +44,7 @@ BYTES, WEIGHT_BITS, WIDE = "bytes", "weight bits", "wide operations"
 def within_budget(
     model: OneStepModel,
     settings: CalibrationSettings,
-    design: LayerDesign,
+    method: Method,
     images: CalibrationImages,
     folder: Path,
     accelerator: Accelerator,
@@ -60,7 +60,7 @@ def within_budget(
     path = folder / PLAN_FILE
     if accelerator.is_main_process and not path.exists():
         model.to(accelerator.device)
-        write_plan(path, bits_within_budget(model, settings, design, images, reporter))
+        write_plan(path, bits_within_budget(model, settings, method, images, reporter))
     accelerator.wait_for_everyone()
     decided = {name: Bits.parse(text) for name, text in read_yaml(path).items()}
     bits = {**settings.layer_bits, **decided}
@@ -70,7 +70,7 @@ def within_budget(
 def bits_within_budget(
     model: OneStepModel,
     settings: CalibrationSettings,
-    design: LayerDesign,
+    method: Method,
     images: CalibrationImages,
     reporter: Reporter,
 ) -> dict[str, str]:
@@ -79,14 +79,14 @@ def bits_within_budget(
     Layers that `layer_bits`, `eight_bit_layers` or `float_layers` name keep what they have there,
     and sides that their component leaves at 16 bits stay there; all of them count.
     """
-    options = Options(model, settings, design)
+    options = Options(model, settings, method.design)
     options.check()
     corner, numbers = min(CORNER_PX, settings.crop_px), range(min(IMAGES, len(images)))
     crops = [images.upscaled([number])[..., :corner, :corner] for number in numbers]
     errors = measure_sensitivity(
         model,
         {name: options.candidates(name) for name in options.free},
-        design,
+        method.stages[0].starts,
         [crop.to(model.context.device) for crop in crops],
         reporter,
     )
@@ -156,9 +156,8 @@ class Options:
         for name, record in self.records.items():
             records = [record]
             if name in self.free:
-                records = [
-                    self._at(name, bits) for bits in starmap(Bits, product(*self._widths(name)))
-                ]
+                widths = starmap(Bits, product(*self._widths(name)))
+                records = [self._at(name, bits) for bits in widths]
             found[name] = [self._choice(each, errors.get(name, {})) for each in records]
         return found
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.methods.stages import StartBranches, Starts, StartTransform
 from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.attention import QuantizedAttention
 from passionsr_cli.quantization.convert import Quantized, build_layer
@@ -46,15 +46,15 @@ class Candidates:
 def measure_sensitivity(
     model: nn.Module,
     candidates: Mapping[str, Candidates],
-    design: LayerDesign,
+    starts: Starts,
     images: Sequence[Tensor],
     reporter: Reporter,
 ) -> dict[str, Errors]:
     """The mean squared error of the image by layer and rounded tensor, all else in full precision.
 
     `model` maps each of `images`, (1, 3, H, W), to its result. Layers are those of `candidates` by
-    name, in full precision; bounds, channel scales and branches start as `design` has them, from
-    what reaches the layer in each image.
+    name, in full precision; branches, channel scales and then bounds start as `starts` has them,
+    from what reaches the layer in each image.
     """
     layers = {name: model.get_submodule(name) for name in candidates}
     totals = {name: dict.fromkeys(own.schemes, 0.0) for name, own in candidates.items()}
@@ -67,7 +67,7 @@ def measure_sensitivity(
             along = gradients[name] @ deviation.flatten()  # noqa: B023
             totals[name][rounded] += float(along.square().mean()) / len(images)
 
-        _pass_deviations(model, layers, candidates, design, x, note)
+        _pass_deviations(model, layers, candidates, starts, x, note)
         reporter.step(TASK, number + 1)
     return totals
 
@@ -110,7 +110,7 @@ def _pass_deviations(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
     candidates: Mapping[str, Candidates],
-    design: LayerDesign,
+    starts: Starts,
     x: Tensor,
     note: Callable[[str, Rounded, Tensor], None],
 ) -> None:
@@ -124,7 +124,7 @@ def _pass_deviations(
             if inside:
                 return
             inside = True
-            for rounded, result in _results(layer, candidates[name], design, inputs, named):
+            for rounded, result in _results(layer, candidates[name], starts, inputs, named):
                 note(name, rounded, result - output)
             inside = False
 
@@ -144,7 +144,7 @@ def _pass_deviations(
 def _results(
     layer: nn.Module,
     candidates: Candidates,
-    design: LayerDesign,
+    starts: Starts,
     inputs: tuple[Tensor, ...],
     named: Mapping[str, Any],
 ) -> list[tuple[Rounded, Tensor]]:
@@ -155,7 +155,7 @@ def _results(
         for rounded, scheme in candidates.schemes.items():
             attention = build_layer(layer, replace(candidates.plan, activation=scheme))
             assert isinstance(attention, QuantizedAttention)
-            _observe(attention, design, lambda made=attention: made.forward(*call))  # type: ignore[misc]
+            _observe(attention, starts, lambda made=attention: made.forward(*call))  # type: ignore[misc]
             attention.start_bounds()
             attention.state = State.QUANTIZING
             results.append((rounded, attention.forward(*call)))
@@ -163,7 +163,7 @@ def _results(
     plan = replace(candidates.plan, rounding="nearest")
     observed = build_layer(layer, plan)
     assert isinstance(observed, QuantizedLayer)
-    _observe(observed, design, lambda: observed(inputs[0]))
+    _observe(observed, starts, lambda: observed(inputs[0]))
     for rounded, scheme in candidates.schemes.items():
         weight, activation = (scheme, None) if rounded[0] == "weight" else (None, scheme)
         made = _on_grids(observed, replace(plan, weight=weight, activation=activation))
@@ -171,20 +171,19 @@ def _results(
     return results
 
 
-def _observe(layer: Quantized, design: LayerDesign, run: Callable[[], Tensor]) -> None:
-    """Note the ranges of a layer's input, after its transformation and branch have started."""
-    scaled = design.branch_start == "scaled"
-    if not scaled:
-        layer.start_branch(scaled=False)
+def _observe(layer: Quantized, starts: Starts, run: Callable[[], Tensor]) -> None:
+    """Note the ranges of a layer's input through its transformation and beside its branch, as a
+    method starts these."""
     layer.state = State.OBSERVING
+    for start in starts:
+        if isinstance(start, StartBranches):
+            layer.start_branch(start.scaled)
+        elif isinstance(start, StartTransform):
+            run()
+            layer.start_transform(start.exponents[len(start.exponents) // 2])
+    for observer in layer.observers().values():
+        observer.forget()
     run()
-    layer.start_transform(design.exponent)
-    if scaled:
-        layer.start_branch(scaled=True)
-    if layer.plan.channel_scale:
-        for observer in layer.observers().values():
-            observer.forget()
-        run()
 
 
 def _on_grids(observed: QuantizedLayer, plan: LayerPlan) -> QuantizedLayer:

@@ -86,7 +86,7 @@ def _calibrate(
         if used.is_main_process and not resume:
             # Of a run that was killed before it had settings.
             (folder / plan_files.PLAN_FILE).unlink(missing_ok=True)
-        planned = within_budget(model, settings, method.design, chosen, folder, used, reporter)
+        planned = within_budget(model, settings, method, chosen, folder, used, reporter)
         run = Calibration(model, planned, method, chosen, folder, used, reporter)
         if used.is_main_process:
             with replace_atomically(folder / SETTINGS_FILE) as temporary:

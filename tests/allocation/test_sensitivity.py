@@ -6,7 +6,7 @@ from torch import Tensor
 
 from passionsr_cli.allocation import sensitivity
 from passionsr_cli.allocation.sensitivity import Candidates, measure_sensitivity
-from passionsr_cli.methods.stages import PLAIN, LayerDesign
+from passionsr_cli.methods.stages import StartBounds, StartTransform
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
@@ -71,7 +71,7 @@ def test_it_predicts_what_rounding_one_tensor_alone_does(
     # So many directions that chance is a few percent of the result.
     monkeypatch.setattr(sensitivity, "PROBES", 200)
     images = _images(2)
-    found = measure_sensitivity(tiny_model, _candidates(), PLAIN, images, SILENT)
+    found = measure_sensitivity(tiny_model, _candidates(), (StartBounds(),), images, SILENT)
     for name in LAYERS:
         for side in ("weight", "activation"):
             for bits in BITS:
@@ -92,10 +92,10 @@ def test_channel_scales_spare_what_a_wide_channel_costs(tiny_model: OneStepModel
     layer.weight.data[:, 3] /= 100
     schemes = {("activation", 4): Scheme(4)}
     errors = []
-    for design in (PLAIN, LayerDesign(channel_scale=True)):
-        plan = LayerPlan(Scheme(8, True, 0), Scheme(8), channel_scale=design.channel_scale)
+    for starts in ((StartBounds(),), (StartTransform(), StartBounds())):
+        plan = LayerPlan(Scheme(8, True, 0), Scheme(8), channel_scale=len(starts) > 1)
         candidates = {name: Candidates(plan, schemes)}  # type: ignore[dict-item]
-        found = measure_sensitivity(tiny_model, candidates, design, images, SILENT)
+        found = measure_sensitivity(tiny_model, candidates, starts, images, SILENT)
         errors.append(found[name]["activation", 4])
     assert errors[1] < errors[0] / 10
 
@@ -103,7 +103,7 @@ def test_channel_scales_spare_what_a_wide_channel_costs(tiny_model: OneStepModel
 def test_the_model_is_left_as_it_was(tiny_model: OneStepModel) -> None:
     images = _images(1)
     before = tiny_model(images[0])
-    measure_sensitivity(tiny_model, _candidates(), PLAIN, images, SILENT)
+    measure_sensitivity(tiny_model, _candidates(), (StartBounds(),), images, SILENT)
     after = tiny_model(images[0])
     assert torch.equal(before, after)
     assert not after.requires_grad
