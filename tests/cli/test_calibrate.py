@@ -235,5 +235,5 @@ def test_a_wrong_plan_is_refused(config: Path, tmp_path: Path, text: str, messag
     plan = tmp_path / "plan.yaml"
     plan.write_text(text)
     done = _run("calibrate", "--config", config, "--plan", plan, "--name", "mine")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert message in _line(done)
