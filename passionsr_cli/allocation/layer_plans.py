@@ -62,7 +62,7 @@ def check_design(
 def quantize_model(
     model: OneStepModel, settings: CalibrationSettings, design: LayerDesign
 ) -> list[LayerRecord]:
-    """Convert a model as the settings say; a row for each of its layers."""
+    """Convert a model as the settings say; a record of each of its layers."""
     return convert(model, _decider(settings, design, concatenations(model)))
 
 

@@ -54,7 +54,7 @@ def make_checkpoint(model: str, bits: str, method: str, size: int, folder: str) 
     parameters = sum(p.numel() for p in made.parameters())
     check_names(made.description, settings)
     image = default_crops(made.description, size, 1)[0]
-    rows = quantize_min_max(made, settings, methods.build(settings).design, image)
+    records = quantize_min_max(made, settings, methods.build(settings).design, image)
     known = catalogue.find_present(model)
     manifest = CheckpointManifest(
         created=created_now(),
@@ -72,7 +72,7 @@ def make_checkpoint(model: str, bits: str, method: str, size: int, folder: str) 
         image_psnr=None,
         seconds=0,
         peak_memory_bytes=0,
-        layers=tuple(rows),
+        layers=tuple(records),
         versions={"passionsr": __version__},
     )
     write_entry(Path(folder), CHECKPOINT, dump_manifest(manifest), pack_model(made))
@@ -87,7 +87,7 @@ def quantize_min_max(
     Speed does not depend on where bounds are, or on what a branch merged into a weight adds.
     """
     alike = replace(design, bounds_start="extremes", merged_ranks={}, rounding="nearest")
-    rows = quantize_model(model, settings, alike)
+    records = quantize_model(model, settings, alike)
     layers = list(quantized_layers(model).values())
     for layer in layers:
         layer.start_branch(scaled=False)
@@ -97,7 +97,7 @@ def quantize_min_max(
         layer.start_transform(exponent=0.5)
         layer.start_bounds()
         layer.freeze()
-    return rows
+    return records
 
 
 def make_nncf_graphs(model: str, size: int, images: int, folder: str) -> None:

@@ -182,7 +182,7 @@ def _manifest(
         image_psnr=run.results[-1].image_psnr,
         seconds=run.curve.seconds(),
         peak_memory_bytes=process_peak_bytes(),
-        layers=tuple(run.rows),
+        layers=tuple(run.records),
         bounds={name: layer.nudged_bounds() for name, layer in run.layers.items()},
         versions={
             "passionsr": __version__,

@@ -69,7 +69,7 @@ class Calibration:
         self.images, self.folder = images, folder
         self.accelerator, self.reporter = accelerator, reporter
         self.curve, self.results = Curve(), list[StageResult]()
-        self.rows: list[LayerRecord] = []
+        self.records: list[LayerRecord] = []
         self.inputs = Inputs(model, images, folder, accelerator, reporter)
         self.perceptual_name = ""
         model.to(accelerator.device).requires_grad_(False)
@@ -79,7 +79,7 @@ class Calibration:
     def run(self) -> None:
         """Calibrate the model in place and freeze it."""
         self.inputs.teach()
-        self.rows = quantize_model(self.model, self.settings, self.method.design)
+        self.records = quantize_model(self.model, self.settings, self.method.design)
         # Nothing learns but in a fit.
         self.model.requires_grad_(False)
         if self.settings.gradient_checkpointing:

@@ -153,9 +153,9 @@ def upscale(
 
     from passionsr_cli.cli.outcomes import summarise
     from passionsr_cli.cli.progress import Lines
-    from passionsr_cli.imaging.planning import Refused
     from passionsr_cli.system.processes import Processes
     from passionsr_cli.upscaling.images import Failed, open_upscaler
+    from passionsr_cli.upscaling.planning import Refused
     from passionsr_cli.upscaling.run import plan_work
 
     work = plan_work(inputs, settings)

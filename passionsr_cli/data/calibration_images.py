@@ -17,8 +17,7 @@ from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
-from passionsr_cli.imaging.files import read_rgb
-from passionsr_cli.imaging.planning import find_images
+from passionsr_cli.imaging.files import find_images, read_rgb
 from passionsr_cli.imaging.resampling import pad_reflecting
 from passionsr_cli.registry import ModelDescription
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from passionsr_cli.errors import DataError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.planning import find_images
+from passionsr_cli.imaging.files import find_images
 from passionsr_cli.system.paths import home
 
 SAMPLE = "sample"

@@ -128,3 +128,13 @@ def write_upscaled(
         picture = picture.stripped()
     layout = layout_of(picture, size, depth)
     encoding.write(path, layout, finished(strips, strips_size, picture, size))
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a name is that of an image; what is behind it shows when it is read."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted by name; hidden files are left out."""
+    return sorted(path for path in folder.iterdir() if is_image(path) and path.is_file())

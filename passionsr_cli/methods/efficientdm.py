@@ -37,7 +37,7 @@ class EfficientDMSettings(Settings):
     The paper: rank 32 everywhere, adapters that start at zero, bounds that round best, the UNet's
     noise as its target, Adam with rates that fall to zero: 5e-4 for activations, 1e-6 for the
     steps of weights, 1/2500 of a layer's step for its adapter, over 16 000 iterations.
-    `merged_ranks` has kinds of layers as keys, see `calibration.stages.LayerDesign`.
+    `merged_ranks` has kinds of layers as keys, see `methods.stages.LayerDesign`.
     """
 
     merged_ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})

@@ -33,7 +33,7 @@ class QArtSRSettings(Settings):
 
     `ranks` are of the branch L₁L₂ that runs beside a layer in 16 bits, `merged_ranks` of F₁F₂,
     which costs nothing at run time; their keys, and `narrowest_branch`, are those of
-    `calibration.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with the
+    `methods.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with the
     steps of `module` each, by default about as many of all modules together as `end_to_end`, which
     is ET, has; None leaves either out.
     """

@@ -34,7 +34,7 @@ from passionsr_cli.quantization.schemes import BoundsStart
 class SVDQuantSettings(Settings):
     """Settings of SVDQuant: ranks, exponents, bounds and rounding.
 
-    `ranks` are of the branch, for each kind of layers, see `calibration.stages.LayerDesign`; 32
+    `ranks` are of the branch, for each kind of layers, see `methods.stages.LayerDesign`; 32
     is the paper's, whose transformers have it beside every layer. `bounds_start` says where the
     bounds are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one
     that, with its branch, gives its output best. `rounding` is that of the residual.

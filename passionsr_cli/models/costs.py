@@ -20,7 +20,7 @@ FULL_BITS = 32
 
 
 @dataclass(frozen=True)
-class PartCosts:
+class ComponentCosts:
     """One part of a model. An operation is a multiplication or an addition.
 
     `operations` are those of layers with weights, `attention_operations` those of the products
@@ -87,7 +87,7 @@ def _total_of(counter: FlopCounterMode, totals: dict[str, int], name: str) -> tu
     return started, ended
 
 
-def measure(description: ModelDescription, output_px: int = OUTPUT_PX) -> list[PartCosts]:
+def measure(description: ModelDescription, output_px: int = OUTPUT_PX) -> list[ComponentCosts]:
     """Costs of the UNet and the VAE for one square result, found on the meta device."""
     with torch.device("meta"):
         model = OneStepModel(description)
@@ -99,11 +99,11 @@ def measure(description: ModelDescription, output_px: int = OUTPUT_PX) -> list[P
         weighted = sum(layer.operations for layer in own if layer.kind != ATTENTION)
         module: nn.Module = getattr(model, part)
         parameters = sum(p.numel() for p in module.parameters())
-        costs.append(PartCosts(part, parameters, weighted, attention))
+        costs.append(ComponentCosts(part, parameters, weighted, attention))
     return costs
 
 
-def compression_rows(costs: Sequence[PartCosts]) -> list[CompressionRow]:
+def compression_rows(costs: Sequence[ComponentCosts]) -> list[CompressionRow]:
     """Full precision, then UNet only and everything at 8, 6 and 4 bits (PassionSR, Table 3)."""
     names = [part.name for part in costs]
     rows = [CompressionRow("none", f"W{FULL_BITS}A{FULL_BITS}", *compressed(costs, {}))]
@@ -115,7 +115,7 @@ def compression_rows(costs: Sequence[PartCosts]) -> list[CompressionRow]:
 
 
 def compressed(
-    costs: Sequence[PartCosts], bits: Mapping[str, tuple[int, int]]
+    costs: Sequence[ComponentCosts], bits: Mapping[str, tuple[int, int]]
 ) -> tuple[float, float]:
     """Parameters and operations in 32-bit equivalents, at (weight, activation) bits of each part.
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import FLOAT_BITS
-from passionsr_cli.models.costs import FULL_BITS, PartCosts, compressed
+from passionsr_cli.models.costs import FULL_BITS, ComponentCosts, compressed
 from passionsr_cli.reproduction.definitions import FULL_PRECISION, RowDefinition
 
 
-def sizes(row: RowDefinition, costs: Sequence[PartCosts]) -> dict[str, float]:
+def sizes(row: RowDefinition, costs: Sequence[ComponentCosts]) -> dict[str, float]:
     """Parameters (10⁶, as 32-bit equivalents) and operations (10⁹) at the bits of a row."""
     bits: dict[str, tuple[int, int]] = {}
     if row.bits != FULL_PRECISION:

@@ -14,7 +14,7 @@ from passionsr_cli import __version__
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.planning import find_images
+from passionsr_cli.imaging.files import find_images
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.loading import save
 from passionsr_cli.progress import SILENT, Reporter

@@ -12,8 +12,6 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
-from passionsr_cli.imaging.planning import Job, Present, Refused
-from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models.catalogue import check_dial
@@ -25,6 +23,8 @@ from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.planning import Job, Present, Refused
+from passionsr_cli.upscaling.sizing import TargetSize
 
 # While it is decoded and converted, and the bytes of a result that is encoded as a whole.
 BYTES_PER_INPUT_PX = 128

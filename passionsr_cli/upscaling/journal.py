@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.imaging.planning import Job
 from passionsr_cli.system.claims import HOLDER_FILE, LOCK_FILE, claim, make_own_folder
+from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
 # Lines of a writer, and results it is writing: WRITER.jsonl, WRITER-PROCESS-THREAD.png.

@@ -11,9 +11,9 @@ from typing import Any
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.imaging.planning import Job, Planned
 from passionsr_cli.upscaling.images import open_upscaler, upscale_job, without_work
 from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.planning import Job, Planned
 from passionsr_cli.upscaling.run import Outcomes
 
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from passionsr_cli import __version__
 from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.imaging.planning import Job, Naming, Planned, is_several, plan
-from passionsr_cli.imaging.sizing import TargetSize
 from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
@@ -31,6 +29,8 @@ from passionsr_cli.upscaling.images import (
     without_work,
 )
 from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.planning import Job, Naming, Planned, is_several, plan
+from passionsr_cli.upscaling.sizing import TargetSize
 
 # While one image is computed, another is read or written.
 IMAGES_AT_ONCE = 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.models.costs import PartCosts
+from passionsr_cli.models.costs import ComponentCosts
 from passionsr_cli.progress import SILENT
 from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.run import reproduce
@@ -45,8 +45,8 @@ def test_each_component_counts_at_its_own_bits(
     preset = tmp_path / "own.yaml"
     preset.write_text("".join(f"{key}: {value}\n" for key, value in configs.items()))
     costs = [
-        PartCosts("unet", 320_000_000, 640_000_000_000, 0),
-        PartCosts("vae", 32_000_000, 64_000_000_000, 0),
+        ComponentCosts("unet", 320_000_000, 640_000_000_000, 0),
+        ComponentCosts("vae", 32_000_000, 64_000_000_000, 0),
     ]
     row = RowDefinition(label="mixed", bits="w8a8-unet", configs=(str(preset),))
     assert sizes(row, costs) == pytest.approx(

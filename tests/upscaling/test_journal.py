@@ -7,8 +7,8 @@ import pytest
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError
-from passionsr_cli.imaging.planning import Job
 from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.run import plan_work
 
 

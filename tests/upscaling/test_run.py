@@ -10,11 +10,11 @@ import pytest
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
-from passionsr_cli.imaging.planning import Refused
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling import images
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, open_upscaler
+from passionsr_cli.upscaling.planning import Refused
 from passionsr_cli.upscaling.run import Outcomes, plan_work, upscale_planned
 
 

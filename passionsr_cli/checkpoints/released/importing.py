@@ -68,7 +68,7 @@ def import_checkpoint(
         )
     loaded = loading.load(model)
     parameters = sum(p.numel() for p in loaded.parameters())
-    rows = convert_model(loaded, parts, chosen, reporter)
+    records = convert_model(loaded, parts, chosen, reporter)
     manifest = CheckpointManifest(
         created=created_now(),
         model=Origin(
@@ -90,7 +90,7 @@ def import_checkpoint(
         image_psnr=None,
         seconds=time.monotonic() - started,
         peak_memory_bytes=process_peak_bytes(),
-        layers=tuple(rows),
+        layers=tuple(records),
         versions={"passionsr": __version__, "torch": str(torch.__version__)},
     )
     return write_checkpoint(name, manifest, loaded)

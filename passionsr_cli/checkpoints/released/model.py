@@ -43,7 +43,7 @@ from passionsr_cli.quantization.schemes import (
 )
 
 Numerics = Literal["standard", "released"]
-# What a layer becomes: its rows, and what each of these layers takes up.
+# What a layer becomes: its records, and what each of these layers takes up.
 Content = FrozenLayer | FrozenAttention | dict[str, Tensor]
 Converted = list[tuple[LayerRecord, Content | None]]
 
@@ -59,7 +59,7 @@ def convert_model(
     numerics: Numerics,
     reporter: Reporter = SILENT,
 ) -> list[LayerRecord]:
-    """Quantize a model in place by what the files hold; a row for each of its layers."""
+    """Quantize a model in place by what the files hold; a record of each of its layers."""
     left = {name: tensors for part in parts.values() for name, tensors in part.modules.items()}
     converted: Converted = []
     for name, kind, layer in list(find_layers(model)):
@@ -67,7 +67,7 @@ def convert_model(
         # Of the VAE's attention the released code quantizes the projections alone.
         floating = part is not None and part.name == "vae" and kind == ATTENTION
         if part is None or (floating and name not in left):
-            converted.append((_row(name, kind, layer, None, NOT_IN_FILES), None))
+            converted.append((_record(name, kind, layer, None, NOT_IN_FILES), None))
         elif name not in left:
             raise ModelError(f"{part.file} has nothing for {name}")
         elif kind == ATTENTION:
@@ -78,12 +78,12 @@ def convert_model(
     _take_norms(model, left, reporter)
     if left:
         raise ModelError(f"nothing takes {', '.join(list(left)[:3])} ({len(left)} in all)")
-    rows = [row for row, _ in converted]
-    apply(model, rows, build_released if numerics == "released" else build_layer)
-    for row, content in converted:
+    records = [record for record, _ in converted]
+    apply(model, records, build_released if numerics == "released" else build_layer)
+    for record, content in converted:
         if content is not None:
-            _fill(model.get_submodule(row.name), content)
-    return rows
+            _fill(model.get_submodule(record.name), content)
+    return records
 
 
 def _layer(
@@ -110,14 +110,14 @@ def _layer(
             True,
             halves=_halves(found),
         )
-        row = _row(name, kind, layer, plan, remark)
-        return [(row, released_tensors(layer, found, bits))]
+        record = _record(name, kind, layer, plan, remark)
+        return [(record, released_tensors(layer, found, bits))]
     weights = standard_weights(bits.weight)
     standard = LayerPlan(weights, Scheme(bits.activation), True, True)
     contents = standard_parts(layer, found, standard)
     remarks = [remark, SYMMETRIC if weights.symmetric else ""]
     if len(contents) == 1:
-        return [(_row(name, kind, layer, standard, _joined(remarks)), contents[0])]
+        return [(_record(name, kind, layer, standard, _joined(remarks)), contents[0])]
     return [
         (
             LayerRecord(
@@ -145,13 +145,13 @@ def _attention(
     if numerics == "released":
         released = ReleasedAttentionPlan(scheme, True)
         content: Content = attention_tensors(name, tensors, scheme.num_bits)
-        return _row(
+        return _record(
             name, ATTENTION, layer, released, "a scale of each token: one tile size"
         ), content
     heads = int(layer.heads)  # type: ignore[arg-type]
     remark = "q and k made symmetric, the tokens' scale taken into the grids"
-    row = _row(name, ATTENTION, layer, AttentionPlan(scheme, True), remark)
-    return row, standard_attention(name, tensors, heads, scheme)
+    record = _record(name, ATTENTION, layer, AttentionPlan(scheme, True), remark)
+    return record, standard_attention(name, tensors, heads, scheme)
 
 
 def _layer_bits(name: str, part: ReleasedPart) -> Bits:
@@ -164,7 +164,7 @@ def _halves(found: Quantizers) -> Literal["none", "channels", "tokens"]:
     return "tokens" if found.as_tokens else "channels"
 
 
-def _row(
+def _record(
     name: str, kind: str, layer: nn.Module, plan: LayerPlan | AttentionPlan | None, reason: str
 ) -> LayerRecord:
     if not isinstance(layer, (nn.Conv2d, nn.Linear)):

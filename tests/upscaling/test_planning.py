@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.imaging.planning import Job, Naming, Present, Refused, plan
+from passionsr_cli.upscaling.planning import Job, Naming, Present, Refused, plan
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 from passionsr_cli.errors import ImageError, OutputError, PassionSRError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
-from passionsr_cli.imaging.files import IMAGE_SUFFIXES
+from passionsr_cli.imaging.files import IMAGE_SUFFIXES, is_image
 
 # What systems and archives leave in folders; hidden names are left out anyway.
 LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -130,7 +130,7 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
         matches = [Path(name) for name in sorted(glob(given, recursive=True))]
         base = _fixed_part(given)
         images: list[_Found | Refused] = [
-            _Found(str(match), base) for match in matches if _is_image(match)
+            _Found(str(match), base) for match in matches if is_image(match)
         ]
         nothing = "no image matches"
     elif isdir(given) and not samples.is_sample(given):
@@ -176,21 +176,11 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
             and (place / name).absolute() != excluded
         ]
         for name in sorted(names):
-            if _is_image(place / name):
+            if is_image(place / name):
                 yield _Found(str(place / name), folder)
     for error in unreadable:
         reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")
         yield Refused(str(error.filename), reason)
-
-
-def _is_image(path: Path) -> bool:
-    """Tell whether a name is that of an image; what is behind it shows when it is read."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name; hidden files are left out."""
-    return sorted(path for path in folder.iterdir() if _is_image(path) and path.is_file())
 
 
 def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -> Planned:

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging.sizing import TargetSize
+from passionsr_cli.upscaling.sizing import TargetSize
 
 
 @pytest.mark.parametrize(
