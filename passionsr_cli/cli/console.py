@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.text import Text
 
 from passionsr_cli.errors import ConfigError, PassionSRError
 from passionsr_cli.system.text import one_line, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -155,3 +158,10 @@ def print_json(value: object) -> None:
 def decibels(psnr: float | None) -> str:
     """PSNR for people; None, of equal images, is ∞."""
     return "∞" if psnr is None else f"{psnr:.2f}"
+
+
+def print_wide(table: Table) -> None:
+    """A table on stdout, wider than the terminal rather than without its numbers."""
+    needed = output.measure(table, options=output.options.update(width=10_000)).maximum
+    output.width = max(output.width, needed)
+    output.print(table, soft_wrap=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, show_note
+from passionsr_cli.cli.console import command, output, print_json, print_wide, show_note
 from passionsr_cli.cli.options import (
+    BackendOption,
     ConfigOption,
     DataRootOption,
     DeviceOption,
@@ -99,9 +100,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
-    backend: Annotated[
-        str | None, typer.Option(metavar="auto|torch|openvino", help="As for upscale.")
-    ] = None,
+    backend: BackendOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,10 +154,7 @@ def show_results(results: Results) -> None:
     for paper in results.published or ():
         name = f"{paper.name} ({paper.source}){marks.get(paper.not_comparable, '')}"
         table.add_row(name, *results.cells(paper), "", "", style="dim")
-    # Wider than the terminal rather than without its numbers.
-    needed = output.measure(table, options=output.options.update(width=10_000)).maximum
-    output.width = max(output.width, needed)
-    output.print(table, soft_wrap=True)
+    print_wide(table)
     for text, mark in marks.items():
         output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
     titles = {key: title for key, title, _ in results.columns}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from passionsr_cli.cli.console import output, print_json, show_error, show_note
 
@@ -21,6 +21,7 @@ def summarise(
 ) -> None:
     """Failures, where they are seen: at the end."""
     from passionsr_cli.upscaling.images import Done, Failed
+    from passionsr_cli.upscaling.report import report
 
     if as_json:
         print_json(report(upscaler, settings, outcomes))
@@ -36,55 +37,6 @@ def summarise(
         output.print(f"{done} upscaled{there}, {len(failed)} failed")
     if upscaler is not None:
         _note_what_ran(upscaler.executor)
-
-
-def report(
-    upscaler: TiledUpscaler | None, settings: UpscaleSettings, outcomes: list[Outcome]
-) -> dict[str, Any]:
-    """The JSON of `--json`."""
-    from passionsr_cli.upscaling.images import Done, Failed, Skipped, checkpoint_for
-
-    return {
-        "images": [
-            {
-                "input": outcome.source,
-                "output": str(outcome.output),
-                "input_size": list(outcome.input_size),
-                "output_size": list(outcome.output_size),
-                "seconds": round(outcome.seconds, 3),
-                "tiles": outcome.tiles,
-            }
-            for outcome in outcomes
-            if isinstance(outcome, Done)
-        ],
-        "skipped": [
-            {"input": outcome.source, "output": str(outcome.output)}
-            for outcome in outcomes
-            if isinstance(outcome, Skipped)
-        ],
-        "failed": [
-            {"input": outcome.source, "error": outcome.error}
-            for outcome in outcomes
-            if isinstance(outcome, Failed)
-        ],
-        "model": settings.model,
-        "checkpoint": checkpoint_for(settings),
-        "realism": settings.realism if upscaler is None else upscaler.realism,
-        **({} if upscaler is None else _machine(upscaler.executor, settings)),
-    }
-
-
-def _machine(executor: Executor, settings: UpscaleSettings) -> dict[str, Any]:
-    ran = executor.kernels()
-    return {
-        "model": settings.model or executor.description.name,
-        "backend": executor.backend,
-        "device": executor.device,
-        "precision": executor.precision,
-        "integer": ran.on_integers,
-        "layers": ran.as_dict(),
-        "peak_memory_bytes": executor.peak_memory_bytes(),
-    }
 
 
 def _note_what_ran(executor: Executor) -> None:

@@ -13,10 +13,12 @@ from passionsr_cli.cli.console import (
     command,
     output,
     print_json,
+    print_wide,
     show_error,
     show_note,
 )
 from passionsr_cli.cli.options import (
+    BackendOption,
     ConfigOption,
     DataRootOption,
     DeviceOption,
@@ -79,9 +81,7 @@ def reproduce(
         str | None,
         typer.Option(metavar="auto|fp32|bf16|fp16", help="Of the images made. Default: fp32."),
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(metavar="auto|torch|openvino", help="As for upscale.")
-    ] = None,
+    backend: BackendOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -157,10 +157,7 @@ def show_table(table: Table) -> None:
     for line, head in heads(table):
         style = {"published": "dim", "failed": "red"}.get(line.state.split()[0])
         grid.add_row(*head, *line.cells, style=style)
-    # Wider than the terminal rather than without its numbers.
-    needed = output.measure(grid, options=output.options.update(width=10_000)).maximum
-    output.width = max(output.width, needed)
-    output.print(grid, soft_wrap=True)
+    print_wide(grid)
     for text in (table.about, *table.remarks):
         output.print(text, soft_wrap=True, markup=False)
     if table.missing:

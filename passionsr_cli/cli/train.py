@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from passionsr_cli.cli.console import command, output
 from passionsr_cli.cli.options import DeviceOption, PrecisionOption
 from passionsr_cli.errors import ConfigError
-
-if TYPE_CHECKING:
-    from passionsr_cli.store import Entry
 
 
 @command
@@ -56,52 +53,38 @@ def train(
 
     The same command again goes on after a stop.
     """
-    where = (device or "auto", precision or "auto")
     moving = {"timestep": timestep, "lora_rank": lora_rank, "teacher": teacher}
+    _check_source(source, photos, moving)
+
+    from passionsr_cli import api
+    from passionsr_cli.cli.progress import StepBars
+    from passionsr_cli.layering import settings_from
+    from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
+
+    where = (device or "auto", precision or "auto")
     if source is None:
-        for option, value in moving.items():
-            if value is not None:
-                raise ConfigError(f"--{option.replace('_', '-')} needs --from MODEL")
-        if photos is None:
-            raise ConfigError("give --photos DIR, or --from MODEL to start from one")
-        entry = _train(name, photos, config or "train-mini", where)
+        assert photos is not None
+        training = settings_from(config or "train-mini", TrainingSettings)
+        with StepBars() as bars:
+            entry = api.train(training, photos, name, *where, bars)
     else:
-        if timestep is None:
-            raise ConfigError("--from needs --timestep T")
+        configs = ["retrain", *([config] if config else [])]
         options = {"model": source, **moving}
-        entry = _retrain(name, photos, config, options, where)
+        retraining = settings_from(configs, RetrainingSettings, options)
+        with StepBars() as bars:
+            entry = api.retrain(retraining, photos, name, *where, bars)
     output.print(f"{entry.folder}", soft_wrap=True, markup=False)
     output.print(f"use it: passionsr upscale photo.jpg --model {name}", markup=False)
 
 
-def _train(name: str, photos: Path, config: str, where: tuple[str, str]) -> Entry:
-    from passionsr_cli.layering import settings_from
-    from passionsr_cli.training.settings import TrainingSettings
-
-    settings = settings_from(config, TrainingSettings)
-
-    from passionsr_cli import api
-    from passionsr_cli.cli.progress import StepBars
-
-    with StepBars() as bars:
-        return api.train(settings, photos, name, *where, bars)
-
-
-def _retrain(
-    name: str,
-    photos: Path | None,
-    config: str | None,
-    options: dict[str, Any],
-    where: tuple[str, str],
-) -> Entry:
-    from passionsr_cli.layering import settings_from
-    from passionsr_cli.training.settings import RetrainingSettings
-
-    configs = ["retrain", *([config] if config else [])]
-    settings = settings_from(configs, RetrainingSettings, options)
-
-    from passionsr_cli import api
-    from passionsr_cli.cli.progress import StepBars
-
-    with StepBars() as bars:
-        return api.retrain(settings, photos, name, *where, bars)
+def _check_source(source: str | None, photos: Path | None, moving: dict[str, object]) -> None:
+    """Refuse options of the one kind of training with the other."""
+    if source is not None:
+        if moving["timestep"] is None:
+            raise ConfigError("--from needs --timestep T")
+        return
+    for option, value in moving.items():
+        if value is not None:
+            raise ConfigError(f"--{option.replace('_', '-')} needs --from MODEL")
+    if photos is None:
+        raise ConfigError("give --photos DIR, or --from MODEL to start from one")
