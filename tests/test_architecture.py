@@ -37,7 +37,7 @@ WITHOUT_TORCH = (
     *("errors.py", "progress.py", "registry.py", "budget.py", "config.py", "layering.py"),
     *("system", "imaging", "cli"),
     *("quantization/schemes.py", "models/catalogue.py", "checkpoints/catalogue.py"),
-    *("checkpoints/manifest.py", "methods", "api.py"),
+    *("checkpoints/manifest.py", "methods", "upscaling/planning.py", "api.py"),
 )
 
 
