@@ -34,6 +34,8 @@ IMAGE_SUFFIXES = (
     ".png",
     ".jpg",
     ".jpeg",
+    ".jpe",
+    ".jfif",
     ".webp",
     ".tif",
     ".tiff",
@@ -43,6 +45,7 @@ IMAGE_SUFFIXES = (
     ".heic",
     ".heif",
     ".ppm",
+    ".pgm",
 )
 
 
