@@ -32,6 +32,7 @@ from passionsr_cli.quantization.convert import attention_shape, find_layers
 from passionsr_cli.quantization.schemes import ATTENTION, LayerPlan, LayerRecord, Plan, Scheme
 from passionsr_cli.store import shortest
 
+# Every pair of these has an integer kernel; weights of 8 bits if they are symmetric, as by default.
 WIDTHS = (2, 3, 4, 6, 8)
 # An operation is wide if one of its operands has more bits than this.
 NARROW_BITS = 4
