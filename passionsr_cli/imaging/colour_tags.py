@@ -101,7 +101,7 @@ def _profile(primaries: Sequence[float], white: tuple[float, float], gamma: floa
     """An ICC profile of these primaries; without an exponent its curve is that of sRGB."""
     import imagecodecs
 
-    places = {"whitepoint": white, "primaries": tuple(primaries)}
+    places: dict[str, Any] = {"whitepoint": white, "primaries": tuple(primaries)}
     if gamma is not None:
         return bytes(imagecodecs.cms_profile("rgb", **places, gamma=gamma))
     x = np.linspace(0, 1, CURVE_POINTS)

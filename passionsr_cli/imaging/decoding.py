@@ -63,14 +63,14 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         tiff.check_size(path, *image.size, largest_px)
         if not _can_be_whole(path, image):
             raise ImageError(f"{path}: damaged: it ends before its last row")
-        image = _loaded(path, image)
-        if image.format == "TIFF":
+        loaded = _loaded(path, image)
+        if loaded.format == "TIFF":
             # Pillow has turned it.
-            return _finished(*_pixels(image), metadata.upright(), image.mode)
-        metadata = _metadata(path, image)
-        if image.format == "PNG" and start[PNG_DEPTH_AT] == 16:
-            return _finished(_deep_png(path), 16, metadata, image.mode)
-        return _finished(*_pixels(image), metadata, image.mode)
+            return _finished(*_pixels(loaded), metadata.upright(), loaded.mode)
+        metadata = _metadata(path, loaded)
+        if loaded.format == "PNG" and start[PNG_DEPTH_AT] == 16:
+            return _finished(_deep_png(path), 16, metadata, loaded.mode)
+        return _finished(*_pixels(loaded), metadata, loaded.mode)
 
 
 def _can_be_whole(path: Path, image: Image.Image) -> bool:
