@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
+from passionsr_cli.models.loading import load
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL
 
@@ -27,10 +30,12 @@ def test_names_and_folders_are_found(calibrate: Callable[..., str], tiny_folder:
 
 
 def test_what_is_found_can_be_loaded(calibrate: Callable[..., str], tiny_folder: Path) -> None:
-    image = torch.rand(1, 3, 32, 32)
+    image, name = torch.rand(1, 3, 32, 32), calibrate("w8a8")
     with torch.no_grad():
-        one, other = (resolve(name).load()(image) for name in (str(tiny_folder), calibrate("w8a8")))
-    assert 0 < float((one - other).abs().mean()) < 0.05
+        model, quantized = (resolve(each).load()(image) for each in (str(tiny_folder), name))
+        assert torch.equal(model, load(str(tiny_folder))(image))
+        assert torch.equal(quantized, load_checkpoint(find_checkpoint(name))(image))
+    assert not torch.equal(model, quantized)
 
 
 def test_a_checkpoint_goes_before_a_model_of_its_name(
