@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.fitting.loop import Batch
-from passionsr_cli.training.balancing import balanced
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import Lite0Features, feature_distance, same_offset
 from passionsr_cli.training.settings import NaturalLosses, TrainingStage
@@ -72,7 +71,7 @@ class Losses:
             return loss + self._natural(natural, realistic.float(), faithful, batch)
 
     def _natural(
-        self, shares: NaturalLosses, image: Tensor, faithful: Tensor, batch: Batch
+        self, weights: NaturalLosses, image: Tensor, faithful: Tensor, batch: Batch
     ) -> Tensor:
         hr, upscaled, critics = batch["hr"], batch["upscaled"], self.bare_critics
         assert critics is not None
@@ -81,15 +80,15 @@ class Losses:
         with torch.no_grad():
             photograph = critics.features(wanted)
         patch, projected = critics(image, upscaled, features)
-        losses = {
-            "low_pass": low_pass_l1(image, hr),
-            "pixels": F.l1_loss(image, hr),
-            "features": feature_distance(features, photograph),
-            "artifacts": artifact_l1(image, faithful.detach().float(), hr),
-            "patch_critic": -patch.mean(),
-            "projected_critic": -torch.stack([logits.mean() for logits in projected]).mean(),
-        }
-        return balanced(losses, shares.model_dump(), image)
+        loss: Tensor = (
+            weights.low_pass * low_pass_l1(image, hr)
+            + weights.pixels * F.l1_loss(image, hr)
+            + weights.features * feature_distance(features, photograph)
+            + weights.artifacts * artifact_l1(image, faithful.detach().float(), hr)
+            - weights.patch_critic * patch.mean()
+            - weights.projected_critic * torch.stack([logits.mean() for logits in projected]).mean()
+        )
+        return loss
 
     def discriminator(self, batch: Batch) -> Tensor:
         """The hinge loss (arXiv 1705.02894) on photographs and on what `generator` left."""

@@ -20,20 +20,19 @@ ComponentName = Literal["encoder", "unet", "decoder"]
 
 
 class NaturalLosses(Settings):
-    """Shares of what the natural end of the dial learns from, in its gradient by the image.
+    """Weights of what the natural end of the dial learns from.
 
     `low_pass` is L1 of averages of 4×4 pixels, `pixels` L1 of the image itself, `features` the
     distance in EfficientNet-Lite0, `artifacts` L1 where texture is wrong (LDL), `patch_critic` and
-    `projected_critic` what the critics find real (see `balancing`). None of them is a metric
-    without reference.
+    `projected_critic` what the critics find real. None of them is a metric without reference.
     """
 
-    low_pass: NonNegativeFloat = 0.5
-    pixels: NonNegativeFloat = 0.5
+    low_pass: NonNegativeFloat = 1.0
+    pixels: NonNegativeFloat = 0.0
     features: NonNegativeFloat = 0.1
-    artifacts: NonNegativeFloat = 0.0
-    patch_critic: NonNegativeFloat = 0.25
-    projected_critic: NonNegativeFloat = 0.25
+    artifacts: NonNegativeFloat = 1.0
+    patch_critic: NonNegativeFloat = 0.005
+    projected_critic: NonNegativeFloat = 0.01
 
 
 class TrainingStage(Settings):

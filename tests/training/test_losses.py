@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from passionsr_cli.training.balancing import balanced
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import CHANNELS, feature_distance, same_offset
 from passionsr_cli.training.losses import artifact_l1, low_pass_l1
@@ -98,27 +97,3 @@ def test_images_are_shifted_alike() -> None:
     shifted = same_offset(images, torch.tensor([3, 5]))
     for image, found in zip(images, shifted, strict=True):
         assert torch.equal(found, image[:, :, 3:, 5:])
-
-
-def test_each_loss_gets_its_share_of_the_gradient() -> None:
-    start, target = _images(0), _images(1)
-    image = start.clone().requires_grad_()
-    losses = {
-        "small": 1e-6 * (image**3).sum(),
-        "large": 1e6 * image[..., :12].sin().sum(),
-        "nothing": (image * float("nan")).sum(),
-        "flat": (image * 0).sum(),
-    }
-    shares = {"small": 0.25, "large": 0.5, "nothing": 0.0, "flat": 1.0}
-    loss = balanced(losses, shares, image)
-    expected = 0.25e-6 * float((start**3).sum()) + 0.5e6 * float(start[..., :12].sin().sum())
-    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
-    (found,) = torch.autograd.grad(loss, image)
-    small = start.double() ** 2
-    large = torch.zeros_like(small)
-    large[..., :12] = start[..., :12].double().cos()
-    wanted = 0.25 * small / small.norm() + 0.5 * large / large.norm()
-    # A share of one has the norm of the gradient of L1.
-    unit = torch.nn.functional.l1_loss(start.requires_grad_(), target)
-    (of_l1,) = torch.autograd.grad(unit, start)
-    assert torch.allclose(found.double(), wanted * of_l1.double().norm(), atol=1e-7)
