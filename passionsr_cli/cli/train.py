@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -77,7 +78,7 @@ def train(
     output.print(f"use it: passionsr upscale photo.jpg --model {name}", markup=False)
 
 
-def _check_source(source: str | None, photos: Path | None, moving: dict[str, object]) -> None:
+def _check_source(source: str | None, photos: Path | None, moving: Mapping[str, object]) -> None:
     """Refuse options of the one kind of training with the other."""
     if source is not None:
         if moving["timestep"] is None:
