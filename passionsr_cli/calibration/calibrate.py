@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from pydantic import JsonValue
 
 from passionsr_cli import __version__, methods
 from passionsr_cli.allocation import plan_files
@@ -55,10 +56,14 @@ def calibrate(
 
     The unfinished run lives in the user's data directory under `calibration/NAME`; one process at
     a time holds it. With `resume` it goes on from its last saved step and ends as it would have
-    without the stop.
+    without the stop. What was finished with these settings is returned as it is.
     """
     settings = settings or CalibrationSettings()
     name = name or settings.default_name
+    finished = _finished(name, settings)
+    if finished is not None:
+        reporter.note(f"'{name}' is finished already")
+        return finished
     used = accelerator(settings.device, settings.precision)
     alone = claim(run_folder(name), "calibrating")
     with alone if used.is_main_process else contextlib.nullcontext():
@@ -109,6 +114,28 @@ def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None
     picture = folder / curves.PICTURE_FILE
     curves.draw_run(picture, folder.name, run.curve.rows, manifest.stages, run.study())
     write_checkpoint(folder.name, manifest, run.model)
+
+
+def _finished(name: str, settings: CalibrationSettings) -> Checkpoint | None:
+    """The checkpoint of this name, if the same settings made it from the same model."""
+    if not Store(CHECKPOINT).exists(name):
+        return None
+    made, method = find_checkpoint(name), methods.build(settings)
+    about = made.manifest
+    same = (
+        about.settings == _recorded(settings)
+        and (about.method.name, about.method.settings) == (method.name, method.settings)
+        and about.model.sha256 == catalogue.find_present(settings.model).sha256
+    )
+    return made if same else None
+
+
+def _recorded(settings: CalibrationSettings) -> dict[str, JsonValue]:
+    """Settings as a manifest holds them, beside the method and its own."""
+    recorded: dict[str, JsonValue] = settings.model_dump(
+        mode="json", exclude={"method", "method_settings"}
+    )
+    return recorded
 
 
 def _check_name(
@@ -166,7 +193,7 @@ def _manifest(
             description=known.description,
         ),
         bits=settings.bits_name,
-        settings=settings.model_dump(mode="json", exclude={"method", "method_settings"}),
+        settings=_recorded(settings),
         method=MethodRecord(
             name=run.method.name,
             settings=run.method.settings,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -44,20 +44,23 @@ def train(
     """Train on the photographs of a folder and write the result into the store as `name`.
 
     The unfinished run lives in the user's data directory under `training/NAME`; the same call
-    takes it up again, a call with other settings is refused.
+    takes it up again, or returns what it has finished; a call with other settings is refused.
     """
+    store, recorded = Store(MODEL), settings.model_dump(mode="json", exclude={"model"})
+    finished = _finished(store, name, {"training": recorded}, reporter)
+    if finished is not None:
+        return finished
     used = accelerator(device, precision)
-    store = Store(MODEL)
-    _check_free(store, name)
     if not photos.is_dir():
         raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
     folder = home() / "training" / store.folder(name).name
-    with _claimed(folder, settings, used):
+    with _claimed(folder, used):
         trainer = Trainer(settings, find_images(photos), folder, used)
+        _note_settings(folder, settings)
         model = trainer.run(reporter)
     if used.is_main_process:
         provenance = {
-            "training": settings.model_dump(mode="json", exclude={"model"}),
+            "training": recorded,
             "photographs": len(trainer.photographs),
             "curve": read_rows(folder / CURVE_FILE),
             "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
@@ -80,15 +83,24 @@ def retrain(
 
     Learns from the `sample:` photographs unless there is a folder. Goes on like `train`.
     """
-    used = accelerator(device, precision)
-    store = Store(MODEL)
-    _check_free(store, name)
+    store, recorded = Store(MODEL), settings.model_dump(mode="json")
     known = find_present(settings.model)
+    made_from = {
+        "name": known.name,
+        "sha256": known.sha256,
+        "timestep": known.description.timestep,
+    }
+    about = {"made_from": {"model": made_from}, "retraining": recorded}
+    finished = _finished(store, name, about, reporter)
+    if finished is not None:
+        return finished
+    used = accelerator(device, precision)
     description = described_at(known.description, settings.timestep)
     _check_sizes(settings, description)
     folder = home() / "training" / store.folder(name).name
     photographs = _photographs(photos)
-    with _claimed(folder, settings, used):
+    with _claimed(folder, used):
+        _note_settings(folder, settings)
         trainer = Retrainer(settings, known, photographs, folder, used)
         model = trainer.run(reporter)
     if used.is_main_process:
@@ -96,14 +108,7 @@ def retrain(
             "description": description.model_copy(update={"name": name, "sources": ()}).model_dump(
                 mode="json"
             ),
-            "made_from": {
-                "model": {
-                    "name": known.name,
-                    "sha256": known.sha256,
-                    "timestep": known.description.timestep,
-                }
-            },
-            "retraining": settings.model_dump(mode="json"),
+            **about,
             "photographs": {
                 "source": str(photos or "the sample: photographs"),
                 "count": len(photographs),
@@ -118,9 +123,16 @@ def retrain(
     return store.read(name)
 
 
-def _check_free(store: Store, name: str) -> None:
-    if store.exists(name) or name in model_names():
-        raise StoreError(f"a model named '{name}' exists already; choose another --name")
+def _finished(store: Store, name: str, about: dict[str, Any], reporter: Reporter) -> Entry | None:
+    """The model of this name, if its manifest says the same; another of that name is refused."""
+    if name not in model_names() and not store.exists(name):
+        return None
+    if store.exists(name):
+        entry = store.read(name)
+        if all(entry.manifest.get(key) == value for key, value in about.items()):
+            reporter.note(f"'{name}' is finished already")
+            return entry
+    raise StoreError(f"a model named '{name}' exists already; choose another --name")
 
 
 def _photographs(photos: Path | None) -> Photographs:
@@ -145,17 +157,13 @@ def _check_sizes(settings: RetrainingSettings, description: ModelDescription) ->
             )
 
 
-@contextmanager
-def _claimed(
-    folder: Path, settings: TrainingSettings | RetrainingSettings, used: Accelerator
-) -> Iterator[None]:
-    """Hold the folder of a run, if it is a new one or has these settings."""
-    with claim(folder, "training") if used.is_main_process else nullcontext():
-        _note_settings(folder, settings)
-        yield
+def _claimed(folder: Path, used: Accelerator) -> AbstractContextManager[None]:
+    """Hold the folder of a run, if other processes of the same run do not."""
+    return claim(folder, "training") if used.is_main_process else nullcontext()
 
 
 def _note_settings(folder: Path, settings: TrainingSettings | RetrainingSettings) -> None:
+    """Note the settings of a new run, or compare them with those of the run that is there."""
     path, wanted = folder / SETTINGS_FILE, settings.model_dump_json(indent=2)
     if path.exists() and path.read_text(encoding="utf-8") != wanted:
         raise ConfigError(

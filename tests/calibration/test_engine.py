@@ -200,8 +200,12 @@ def test_a_name_is_taken_once(tiny_folder: Path) -> None:
     settings = _settings(tiny_folder, method="maxmin")
     entry = api.calibrate(settings)
     assert entry.name == "tiny-w4a4-maxmin"
+    # The same call again has nothing to do, with other settings it would replace what is there.
+    notes = Heard()
+    assert api.calibrate(settings, reporter=notes).manifest == entry.manifest
+    assert notes.texts == ["'tiny-w4a4-maxmin' is finished already"]
     with pytest.raises(StoreError, match="'tiny-w4a4-maxmin' exists already"):
-        api.calibrate(settings)
+        api.calibrate(settings.model_copy(update={"seed": 1}))
 
 
 def test_a_value_that_is_not_finite_names_stage_step_and_layer(

@@ -84,8 +84,9 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     assert entry.tensors()["unet.conv_in.weight"].dtype == torch.float32
     with torch.no_grad():
         assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
+    assert api.retrain(_settings(values), None, "moved", "cpu", "fp32").manifest == entry.manifest
     with pytest.raises(StoreError, match="'moved' exists already"):
-        api.retrain(_settings(values), None, "moved", "cpu", "fp32")
+        api.retrain(_settings(values, seed=5), None, "moved", "cpu", "fp32")
 
 
 @torch.no_grad()

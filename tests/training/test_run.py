@@ -86,8 +86,9 @@ def test_a_training_gives_a_model_that_can_be_used(
     assert not (home() / "training" / "mine").exists()
     model = loading.load("mine")
     assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
+    assert api.train(settings, photos, "mine", "cpu", "fp32").manifest == entry.manifest
     with pytest.raises(StoreError, match="'mine' exists already"):
-        api.train(settings, photos, "mine", "cpu", "fp32")
+        api.train(settings.model_copy(update={"seed": 5}), photos, "mine", "cpu", "fp32")
 
 
 def test_only_what_learns_changes(settings: TrainingSettings, photos: Path) -> None:
