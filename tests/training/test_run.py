@@ -151,7 +151,7 @@ def test_photographs_that_are_missing_or_small_are_named(
     Image.new("RGB", (40, 40)).save(photos / "tiny.png")
     wide = settings.model_copy(update={"validation_photos": 0})
     with pytest.raises(ImageError, match=r"tiny\.png is 40×40 px, crops of 64×64 are needed"):
-        api.train(wide, photos, "mine", "cpu", "fp32", lambda progress: None)
+        api.train(wide, photos, "mine", "cpu", "fp32")
 
 
 def test_batches_depend_on_seed_and_number_alone(settings: TrainingSettings, photos: Path) -> None:
