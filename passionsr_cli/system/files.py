@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 HASH_BLOCK_BYTES = 1 << 20
+LONGEST_STEM_BYTES = 200
 
 
 @contextmanager
@@ -40,12 +41,16 @@ def temporary_beside(path: Path) -> Path:
 
     What processes that have ended left under such a name is removed.
     """
-    owned = re.compile(rf"\.{re.escape(path.stem)}\.(\d+){re.escape(path.suffix)}")
+    stem = path.stem
+    if len(os.fsencode(stem)) > LONGEST_STEM_BYTES:
+        # Names have at most 255 bytes, and this one grows by a number.
+        stem = hashlib.sha256(os.fsencode(stem)).hexdigest()
+    owned = re.compile(rf"\.{re.escape(stem)}\.(\d+){re.escape(path.suffix)}")
     for left in path.parent.glob(f".*{glob.escape(path.suffix)}"):
         found = owned.fullmatch(left.name)
         if found and not psutil.pid_exists(int(found.group(1))):
             remove(left)
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    return path.with_name(f".{stem}.{os.getpid()}{path.suffix}")
 
 
 def remove(path: Path) -> None:

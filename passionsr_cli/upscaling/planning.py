@@ -139,10 +139,13 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
     else:
         yield _Found(given, path.parent)
         return
+    sources = [Path(image.source) for image in images if isinstance(image, _Found)]
+    # A result may have its source's own name, in another folder.
     results = {
-        Path(image.source).with_name(naming.result(Path(image.source).name)).with_suffix("")
-        for image in images
-        if isinstance(image, _Found)
+        result
+        for source in sources
+        if (result := source.with_name(naming.result(source.name)).with_suffix(""))
+        != source.with_suffix("")
     }
     fresh = [image for image in images if Path(image.source).with_suffix("") not in results]
     if not fresh:

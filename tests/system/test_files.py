@@ -42,6 +42,13 @@ def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
     assert (tmp_path / "other" / "letter").exists()
 
 
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "é" * 125 + ".png"])
+def test_the_longest_names_are_written(tmp_path: Path, name: str) -> None:
+    with replace_atomically(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "a [1].txt"
     path.write_text("before")

@@ -52,6 +52,16 @@ def test_samples_go_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert _plan("sample:coffee") == [Job("sample:coffee", Path("coffee_x4.png"))]
 
 
+def test_results_may_keep_their_sources_names(folder: Path, tmp_path: Path) -> None:
+    kept = _plan(folder, output=tmp_path / "out", template="{stem}.png")
+    assert [job.output.name for job in kept] == ["a.png", "a_x4.png", "b.png"]
+    # Beside their sources they would replace them.
+    beside = _plan(folder, template="{stem}.png", overwrite=True)
+    refused = [str(item.error) for item in beside if isinstance(item, Refused)]
+    assert len(refused) == 2
+    assert all("would replace its own input" in text for text in refused)
+
+
 def test_two_inputs_never_share_a_result(folder: Path, tmp_path: Path) -> None:
     (folder / "b.webp").write_bytes(b"")
     _, second = _plan(folder / "b.jpg", folder / "b.webp", output=tmp_path / "out")
