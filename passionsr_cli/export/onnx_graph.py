@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnxscript import ir
 from onnxscript import opset20 as op
 from torch import Tensor
 
@@ -61,7 +62,30 @@ def program(traced: Component, side: int | None = None) -> Any:
     for node in converted.model.graph:
         if _LAYER_KEY in node.metadata_props:
             node.name = node.metadata_props.pop(_LAYER_KEY)
+    _unshare_zero_points(converted.model.graph)
     return converted
+
+
+def _unshare_zero_points(graph: Any) -> None:
+    """Give each layer a zero point of its own: the exporter keeps equal constants once.
+
+    On CPUs without VNNI onnxruntime 1.32 turns int8 weights and their zero points into uint8, and
+    refuses the second layer that shares one.
+    """
+    shared = set()
+    for node in graph:
+        if node.op_type != "DequantizeLinear" or len(node.inputs) < 3:
+            continue
+        zeros = node.inputs[2]
+        if zeros.const_value is None or zeros.const_value.dtype != ir.DataType.INT8:
+            continue
+        if zeros.name in shared:
+            name = f"{zeros.name}_of_{node.name}"
+            value = ir.tensor(zeros.const_value.numpy(), name=name)
+            own = ir.Value(name=name, type=zeros.type, shape=zeros.shape, const_value=value)
+            graph.register_initializer(own)
+            node.replace_input_with(2, own)
+        shared.add(zeros.name)
 
 
 def _operation_value(operation: Operation, x: Value) -> Value:
@@ -138,14 +162,14 @@ def _weight(weight: Tensor, grid: Grid | None) -> Value:
     shape = [1] * weight.dim()
     shape[axis] = zero_point.numel()
     integers = turned.to(torch.int64) - zero_point.reshape(shape)
-    scale = _constant(grid.scale.float())
     if integers.abs().max() <= 127:
-        # Asymmetric grids below 8 bits fit int8 once their zero point is taken off. A zero point of
-        # zero is not written: the exporter would share it among layers, which onnxruntime 1.32
-        # refuses where it turns int8 weights into uint8 (on CPUs without VNNI).
-        return op.DequantizeLinear(_constant(integers.to(torch.int8)), scale, axis=axis)
-    stored, zeros = turned.to(torch.uint8), zero_point.to(torch.uint8)
-    return op.DequantizeLinear(_constant(stored), scale, _constant(zeros), axis=axis)
+        # Asymmetric grids below 8 bits fit int8 once their zero point is taken off.
+        stored, zeros = integers.to(torch.int8), torch.zeros_like(zero_point, dtype=torch.int8)
+    else:
+        stored, zeros = turned.to(torch.uint8), zero_point.to(torch.uint8)
+    return op.DequantizeLinear(
+        _constant(stored), _constant(grid.scale.float()), _constant(zeros), axis=axis
+    )
 
 
 def _rounded(x: Value, grid: Grid) -> Value:
