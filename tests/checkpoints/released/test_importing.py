@@ -20,7 +20,6 @@ from passionsr_cli import api
 from passionsr_cli.checkpoints import catalogue
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
-from passionsr_cli.checkpoints.released import importing
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.cli.app import app
@@ -323,7 +322,7 @@ def test_files_that_do_not_fit_are_refused(
     config.write_text("quantize_config: {}")
     refuse(r"has no quantize_config\.Vae; give the YAML", vae, ConfigError)
     with pytest.raises(ConfigError, match="unknown numerics 'x'; use standard or released"):
-        importing.checked_numerics("x")
+        import_checkpoint([path], config, str(tiny_folder), "x", numerics="x")
 
 
 def test_other_norms_are_told(tiny_folder: Path, files: list[Path], config: Path) -> None:
