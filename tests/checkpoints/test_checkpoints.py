@@ -205,12 +205,12 @@ def test_a_checkpoint_of_another_model_is_refused(
     tiny_folder: Path, tiny_model: OneStepModel, tmp_path: Path
 ) -> None:
     entry = _calibrate(tiny_folder, "x")
-    check_origin(entry, str(tiny_folder))
+    check_origin(entry.name, str(tiny_folder))
     torch.nn.init.normal_(tiny_model.context)
     save(tmp_path / "other", tiny_model, {})
     for name in (str(tmp_path / "other"), "mini"):
         with pytest.raises(ModelError, match=r"checkpoint .x. was made from .* leave out --model"):
-            check_origin(entry, name)
+            check_origin(entry.name, name)
 
 
 def test_removing(tiny_folder: Path) -> None:

@@ -71,7 +71,7 @@ def _fill(folder: Path) -> dict[str, str]:
     (folder / "dangling.png").symlink_to("nowhere.png")
     os.mkfifo(folder / "pipe.png")
     Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).write_bytes(b"nothing")
-    damaged = "damaged or unreadable"
+    damaged = "damaged"
     return {
         **dict.fromkeys(CUT, damaged),
         "cut_avif.avif": "not an image file",
