@@ -36,7 +36,7 @@ def test_quantized_layers_run_on_integers(
     calibrate: Callable[..., str], bits: str, tmp_path: Path
 ) -> None:
     source = resolve(calibrate(bits), CHECKPOINT)
-    executor = _executor(source, tmp_path / "graphs", [])
+    executor = _executor(source, tmp_path / "graphs", Notes())
     image = _random(1, 3, 32, 32)
     result = executor.decode(executor.restore_latent(image))
     ran = executor.kernels()
@@ -89,7 +89,7 @@ def test_what_would_overflow_is_computed_in_floats(
 
 def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Path) -> None:
     source = resolve(str(tiny_folder), MODEL)
-    executor = _executor(source, tmp_path / "graphs", [])
+    executor = _executor(source, tmp_path / "graphs", Notes())
     definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     image = _random(2, 3, 32, 48)
     latent = definition.restore_latent(image)
@@ -100,7 +100,7 @@ def test_floating_point_models_agree_with_torch(tiny_folder: Path, tmp_path: Pat
 
 def test_a_dial_is_turned_behind_the_graphs(dial_folder: Path, tmp_path: Path) -> None:
     source = resolve(str(dial_folder), MODEL)
-    executor = _executor(source, tmp_path / "graphs", [])
+    executor = _executor(source, tmp_path / "graphs", Notes())
     definition = source.load()
     image = torch.rand(1, 3, 32, 48, generator=torch.manual_seed(0))
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_a_dial_leaves_the_integers_as_they_are(
     calibrate: Callable[..., str], dial_folder: Path, tmp_path: Path
 ) -> None:
     source = resolve(calibrate("w4a6", model=str(dial_folder)), CHECKPOINT)
-    executor = _executor(source, tmp_path / "graphs", [])
+    executor = _executor(source, tmp_path / "graphs", Notes())
     image = _random(1, 3, 32, 32)
     faithful, between, natural = (executor.restore_latent(image, r) for r in (0, 0.3, 1))
     assert on_integers_as_far_as_exact(executor.kernels())
@@ -181,7 +181,7 @@ def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, tmp_path:
 
 
 def test_few_sizes_stay_on_disk(tiny_folder: Path, tmp_path: Path) -> None:
-    executor = _executor(resolve(str(tiny_folder), MODEL), tmp_path / "graphs", [])
+    executor = _executor(resolve(str(tiny_folder), MODEL), tmp_path / "graphs", Notes())
     for side in range(KEPT_SIZES + 2):
         executor.decode(_random(1, 4, 4, 4 + 2 * side))
     names = [path.name for path in (tmp_path / "graphs" / "compiled").iterdir()]
