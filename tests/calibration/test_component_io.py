@@ -8,6 +8,7 @@ import torch
 
 from passionsr_cli.calibration.component_io import Inputs
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT
 from passionsr_cli.system.devices import accelerator
 
 
@@ -30,7 +31,7 @@ def test_a_dial_stands_at_its_default_for_teachers(
 ) -> None:
     images: Any = _Images()
     used = accelerator("cpu", "fp32")
-    inputs = Inputs(dial_model, images, tmp_path, used, lambda what, done, count: None)
+    inputs = Inputs(dial_model, images, tmp_path, used, SILENT)
     inputs.teach()
     latent = dial_model.encode(images.all)
     heads = dial_model.unet(latent, 199, dial_model.context.repeat(2, 1, 1)).sample

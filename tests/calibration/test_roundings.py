@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from reporting import Heard
 from torch import Tensor
 
 from passionsr_cli.allocation.layer_plans import quantize_model
@@ -12,6 +13,7 @@ from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT
 from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state
 from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.rounding import DecidedRounding
@@ -63,11 +65,9 @@ def test_every_layer_is_rounded_for_what_reaches_it(
         plain(layer, rows)
 
     monkeypatch.setattr(roundings, "decide_rounding", watch)
-    heard: list[tuple[str, int, int]] = []
-    decide_roundings(
-        chain, _images, layers, COUNT, "rounding", lambda *progress: heard.append(progress)
-    )
-    assert heard == [("rounding", n + 1, len(modules)) for n in range(len(modules))]
+    heard = Heard()
+    decide_roundings(chain, _images, layers, COUNT, "rounding", heard)
+    assert heard.places == [("rounding", n + 1) for n in range(len(modules))]
     assert seen[0] == {State.FLOAT}
     assert all(State.QUANTIZING in states for states in seen[2:])
     assert {layer.state for layer in layers.values()} == {State.QUANTIZING}
@@ -79,8 +79,8 @@ def test_the_result_does_not_depend_on_when(
     tiny_model: OneStepModel, layers: dict[str, Quantized]
 ) -> None:
     chain = Chain(tiny_model, ("unet",))
-    decide_roundings(chain, _images, layers, COUNT, "", lambda *progress: None)
+    decide_roundings(chain, _images, layers, COUNT, "", SILENT)
     first = _decided(layers)
     # Started over, as after a kill.
-    decide_roundings(chain, _images, layers, COUNT, "", lambda *progress: None)
+    decide_roundings(chain, _images, layers, COUNT, "", SILENT)
     assert all(torch.equal(q, first[name]) for name, q in _decided(layers).items())
