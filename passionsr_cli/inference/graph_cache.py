@@ -19,6 +19,7 @@ from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import remove, replace_atomically, sha256_of, temporary_beside
+from passionsr_cli.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from passionsr_cli.conversion.graph_files import Convert
@@ -89,7 +90,9 @@ class GraphCache:
                 finally:
                     remove(unfinished)
         except (OSError, RuntimeError) as error:
-            # OpenVINO says RuntimeError of a disk that is full.
+            # OpenVINO says RuntimeError of a disk that is full, torch of memory.
+            if is_out_of_memory(error):
+                raise
             reason = getattr(error, "strerror", None) or error
             self._note(f"cannot cache under {self.folder.parent}: {reason}")
             self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")

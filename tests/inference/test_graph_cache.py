@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import openvino
+import pytest
+
+from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.inference.graph_cache import GraphCache
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT, Notes
+from passionsr_cli.store import MODEL
+
+
+def test_of_several_that_need_graphs_one_converts(tiny_folder: Path, tmp_path: Path) -> None:
+    source, loaded = resolve(str(tiny_folder), MODEL), []
+    both = threading.Barrier(2)
+
+    def load() -> OneStepModel:
+        loaded.append(threading.get_ident())
+        return source.load()
+
+    def need() -> None:
+        cache = GraphCache(tmp_path / "graphs", load, SILENT)
+        both.wait()
+        cache.graph("unet")
+
+    threads = [threading.Thread(target=need) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 1
+    assert {path.name for path in tmp_path.iterdir() if "graphs" in path.name} == {"graphs"}
+
+
+def test_a_full_disk_is_done_without(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = openvino.save_model
+
+    def full(model: Any, path: Path, **options: Any) -> None:
+        if tmp_path in Path(path).parents:
+            raise RuntimeError("basic_ios::clear: iostream error")
+        save(model, path, **options)
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    source, notes = resolve(str(tiny_folder), MODEL), Notes()
+    cache = GraphCache(tmp_path / "cache" / "graphs", source.load, notes)
+    assert cache.graph("unet").path.exists()
+    assert f"cannot cache under {tmp_path / 'cache'}: basic_ios::clear" in notes.texts[-1]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
+
+
+def test_full_memory_is_no_full_disk(tiny_folder: Path, tmp_path: Path) -> None:
+    asked = []
+
+    def load() -> OneStepModel:
+        asked.append(1)
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        GraphCache(tmp_path / "graphs", load, SILENT).graph("unet")
+    assert len(asked) == 1
