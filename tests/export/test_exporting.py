@@ -182,7 +182,7 @@ def test_a_stopped_export_leaves_nothing(
         raise what
 
     form = formats.Format("openvino", None, lambda model: None, write, lambda *_: None)  # type: ignore[arg-type,return-value]
-    monkeypatch.setattr(formats, "find_format", lambda name, target: form)
+    monkeypatch.setattr(exporting, "find_format", lambda name, target: form)
     expected = KeyboardInterrupt if isinstance(what, KeyboardInterrupt) else OutputError
     with pytest.raises(expected):
         api.export(str(tiny_folder), "openvino", tmp_path / "new" / "out", size=64)
