@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from passionsr_cli.cli.console import LEFT_OUT
+from passionsr_cli.terminal.console import LEFT_OUT
 
 ROOT = Path(__file__).parents[1]
 

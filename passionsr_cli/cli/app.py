@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from passionsr_cli import __version__
-from passionsr_cli.cli import checkpoints, console, models
+from passionsr_cli.cli import checkpoints, models
 from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.evaluate import evaluate
@@ -17,6 +17,7 @@ from passionsr_cli.cli.reproduce import reproduce
 from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
+from passionsr_cli.terminal import console
 
 DEBUG_FLAG = "--debug"
 

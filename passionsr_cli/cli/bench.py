@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passionsr_cli.cli.console import EXIT_ERROR, command, output, print_json, show_error
 from passionsr_cli.cli.options import DeviceOption, JsonOption, ModelOption, given
+from passionsr_cli.terminal.console import EXIT_ERROR, command, output, print_json, show_error
 
 if TYPE_CHECKING:
     from passionsr_cli.benchmark.measurements import Measurement
@@ -89,7 +89,7 @@ def bench(
     settings = settings_from(None, BenchmarkSettings, given(locals(), BenchmarkSettings))
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import Lines
+    from passionsr_cli.terminal.progress import Lines
 
     report = api.bench(settings, Lines())
     if as_json:

@@ -7,14 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from passionsr_cli.cli.console import (
-    EXIT_INTERRUPTED,
-    command,
-    decibels,
-    output,
-    print_json,
-    show_error,
-)
 from passionsr_cli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -22,6 +14,14 @@ from passionsr_cli.cli.options import (
     ModelOption,
     PrecisionOption,
     given,
+)
+from passionsr_cli.terminal.console import (
+    EXIT_INTERRUPTED,
+    command,
+    decibels,
+    output,
+    print_json,
+    show_error,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def calibrate(
 
     from passionsr_cli import api
     from passionsr_cli.checkpoints.catalogue import describe
-    from passionsr_cli.cli.progress import StepBars
+    from passionsr_cli.terminal.progress import StepBars
 
     name = name or settings.default_name
     try:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.console import EXIT_ERROR, command, decibels, output, print_json
 from passionsr_cli.cli.options import JsonOption
+from passionsr_cli.terminal.console import EXIT_ERROR, command, decibels, output, print_json
 
 app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
 
@@ -117,7 +117,7 @@ def import_checkpoint(
     from passionsr_cli import api
     from passionsr_cli.checkpoints import catalogue
     from passionsr_cli.cli.calibrate import show_result
-    from passionsr_cli.cli.progress import Lines
+    from passionsr_cli.terminal.progress import Lines
 
     entry = api.import_checkpoint(files, config, model, name, numerics, Lines())
     shown = catalogue.describe(entry)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, print_wide, show_note
 from passionsr_cli.cli.options import (
     BackendOption,
     ConfigOption,
@@ -19,6 +18,7 @@ from passionsr_cli.cli.options import (
     PrecisionOption,
     given,
 )
+from passionsr_cli.terminal.console import command, output, print_json, print_wide, show_note
 
 if TYPE_CHECKING:
     from passionsr_cli.evaluation.results import Results
@@ -119,7 +119,7 @@ def evaluate(
     settings = settings_from(config, EvaluationSettings, given(locals(), EvaluationSettings))
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import CurrentBar
+    from passionsr_cli.terminal.progress import CurrentBar
 
     with CurrentBar() as bar:
         results = api.evaluate(settings, bar)

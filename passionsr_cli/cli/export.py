@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json, show_note, show_result
 from passionsr_cli.cli.options import JsonOption
+from passionsr_cli.terminal.console import command, output, print_json, show_note, show_result
 
 if TYPE_CHECKING:
     from passionsr_cli.export.exporting import ExportReport
@@ -38,7 +38,7 @@ def export(
 ) -> None:
     """Write a checkpoint or a model for other runtimes, and prove that it computes the same."""
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import CurrentBar
+    from passionsr_cli.terminal.progress import CurrentBar
 
     with CurrentBar() as bar:
         report = api.export(name, format_name, output_path, size, target, bar)

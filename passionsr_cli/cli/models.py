@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json
 from passionsr_cli.cli.options import JsonOption
+from passionsr_cli.terminal.console import command, output, print_json
 
 if TYPE_CHECKING:
     from passionsr_cli.registry import ModelDescription
@@ -153,7 +153,7 @@ def add_model(
 ) -> None:
     """Make a model of files that are on this machine."""
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import Lines
+    from passionsr_cli.terminal.progress import Lines
 
     entry = api.add_model(name, base, lora, context, recipe, overwrite, Lines())
     _show_added(entry, as_json)
@@ -179,7 +179,7 @@ def pull_model(
 ) -> None:
     """Fetch what a model is made of, verify it and put it together."""
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import DownloadBars
+    from passionsr_cli.terminal.progress import DownloadBars
 
     with DownloadBars() as bars:
         entry = api.pull_model(model, name, source, lora, context, overwrite, bars)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from passionsr_cli.cli.console import output, print_json, show_error, show_note
+from passionsr_cli.terminal.console import output, print_json, show_error, show_note
 
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings

@@ -7,16 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import (
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    command,
-    output,
-    print_json,
-    print_wide,
-    show_error,
-    show_note,
-)
 from passionsr_cli.cli.options import (
     BackendOption,
     ConfigOption,
@@ -27,6 +17,16 @@ from passionsr_cli.cli.options import (
     MetricWeightsOption,
     ModelOption,
     given,
+)
+from passionsr_cli.terminal.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    command,
+    output,
+    print_json,
+    print_wide,
+    show_error,
+    show_note,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def reproduce(
 
 def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import CurrentBar
+    from passionsr_cli.terminal.progress import CurrentBar
 
     try:
         with CurrentBar() as bar:

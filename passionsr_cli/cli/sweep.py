@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output, print_json
 from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption, given
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.terminal.console import command, output, print_json
 
 if TYPE_CHECKING:
     from passionsr_cli.training.sweep import Sweep
@@ -66,7 +66,7 @@ def sweep_timestep(
         raise ConfigError(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import Lines
+    from passionsr_cli.terminal.progress import Lines
 
     sweep = api.sweep_timesteps(settings, steps, retrained or (), path, Lines())
     if as_json:

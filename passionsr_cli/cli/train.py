@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.console import command, output
 from passionsr_cli.cli.options import DeviceOption, PrecisionOption
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.terminal.console import command, output
 
 
 @command
@@ -58,8 +58,8 @@ def train(
     _check_source(source, photos, moving)
 
     from passionsr_cli import api
-    from passionsr_cli.cli.progress import StepBars
     from passionsr_cli.layering import settings_from
+    from passionsr_cli.terminal.progress import StepBars
     from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
 
     where = (device or "auto", precision or "auto")

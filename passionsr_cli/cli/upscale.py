@@ -8,13 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.console import (
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    command,
-    show_error,
-    show_result,
-)
 from passionsr_cli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -22,6 +15,13 @@ from passionsr_cli.cli.options import (
     ModelOption,
     PrecisionOption,
     given,
+)
+from passionsr_cli.terminal.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    command,
+    show_error,
+    show_result,
 )
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def upscale(
     settings = settings_from(config, UpscaleSettings, given(locals(), UpscaleSettings))
 
     from passionsr_cli.cli.outcomes import summarise
-    from passionsr_cli.cli.progress import Lines
     from passionsr_cli.system.processes import Processes
+    from passionsr_cli.terminal.progress import Lines
     from passionsr_cli.upscaling.images import Failed, open_upscaler
     from passionsr_cli.upscaling.planning import Refused
     from passionsr_cli.upscaling.run import plan_work
@@ -195,7 +195,7 @@ def _work(
     quiet: bool,
 ) -> None:
     """Run all jobs under a progress bar, one line for each result."""
-    from passionsr_cli.cli.progress import ImageBar
+    from passionsr_cli.terminal.progress import ImageBar
     from passionsr_cli.upscaling.images import Done
     from passionsr_cli.upscaling.run import upscale_on_ray, upscale_planned
 

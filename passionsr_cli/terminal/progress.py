@@ -20,9 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from passionsr_cli.cli.console import progress_console, show_note
 from passionsr_cli.progress import NO_DETAILS, Silent
 from passionsr_cli.system.text import one_line
+from passionsr_cli.terminal.console import progress_console, show_note
 
 B = TypeVar("B", bound="_Bars")
 

@@ -1,0 +1,1 @@
+"""The terminal: consoles, error lines, exit codes, progress bars."""
