@@ -17,7 +17,7 @@ LEVELS = (
     ("errors", "_version", "progress"),
     ("system",),
     ("registry", "budget"),
-    ("config", "layering", "store"),
+    ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),
     ("data", "models"),
     ("methods", "checkpoints"),
@@ -35,7 +35,7 @@ MOST_LINES, MOST_LINES_OF_A_ROOM, MOST_LINES_OF_THE_VERBS = 300, 2000, 130
 # What is read before anything is computed.
 WITHOUT_TORCH = (
     *("errors.py", "progress.py", "registry.py", "budget.py", "config.py", "layering.py"),
-    *("system", "imaging", "terminal", "cli"),
+    *("system", "metadata", "imaging", "terminal", "cli"),
     *("quantization/schemes.py", "models/catalogue.py", "checkpoints/catalogue.py"),
     *("checkpoints/manifest.py", "methods", "upscaling/planning.py", "api.py"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from PIL import Image
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import colour_tags, heif, profiles, soundness, tiff
-from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata, turn_upright
+from passionsr_cli.imaging.arrays import turn_upright
+from passionsr_cli.metadata import exif_blocks, tiff_tags
+from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
+from passionsr_cli.metadata.iptc_records import IPTC
+from passionsr_cli.metadata.kinds import Metadata
 
 # What Pillow may try. Others run programs (EPS), or are no photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM")
@@ -24,6 +28,10 @@ LARGEST_PX = 100_000_000
 DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "LA", *DEEP_GREY_MODES)
 PNG_DEPTH_AT = 24
+JFIF_INCH = 1
+JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
+# Formats that say the resolution themselves, apart from EXIF.
+SAYING_RESOLUTION = ("PNG", "BMP")
 JPEG_END, JPEG_FILLING = b"\xff\xd9", b"\x55" * 64
 
 
@@ -53,7 +61,7 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         if not soundness.tiff_ends(path):
             raise ImageError(f"{path}: damaged: its directories lead back to themselves")
         deep = tiff.read_deep(path, largest_px)
-        metadata = tiff.read_metadata(path)
+        metadata = tiff_tags.read(path)
         if deep is not None:
             return _from_deep_tiff(deep, metadata)
     with Image.open(path, formats=_formats(path, start)) as image:
@@ -112,11 +120,28 @@ def _formats(path: Path, start: bytes) -> list[str]:
 
 def _metadata(path: Path, image: Image.Image) -> Metadata:
     exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    block = exif.removeprefix(PREFIX) or None if isinstance(exif, bytes) else None
+    # Pillow gives what lies in Photoshop's part of a JPEG by number, or nothing.
+    resources = image.info.get("photoshop")
     return Metadata(
         _profile(path, image),
-        exif.removeprefix(EXIF_PREFIX) or None if isinstance(exif, bytes) else None,
+        block,
         (xmp.encode() if isinstance(xmp, str) else xmp) or None,
+        (resources.get(IPTC) if isinstance(resources, dict) else None) or None,
+        _resolution(image, block),
     )
+
+
+def _resolution(image: Image.Image, exif: bytes | None) -> tuple[float, float] | None:
+    """Pixels per inch, as the container says them, else EXIF."""
+    if "jfif_unit" in image.info:
+        (across, down), unit = image.info["jfif_density"], image.info["jfif_unit"]
+    elif "dpi" in image.info and image.format in SAYING_RESOLUTION:
+        (across, down), unit = image.info["dpi"], JFIF_INCH
+    else:
+        across, down, unit = 0, 0, 0
+    found = exif_blocks.per_inch(across, down, JFIF_UNITS[unit]) if unit in JFIF_UNITS else None
+    return found or (exif_blocks.resolution(exif) if exif else None)
 
 
 def _profile(path: Path, image: Image.Image) -> bytes | None:
@@ -184,5 +209,5 @@ def _finished(
     pixels: npt.NDArray[np.float32], depth: int, metadata: Metadata, mode: str
 ) -> Decoded:
     if mode in ("CMYK", "LAB"):
-        metadata = Metadata(None, metadata.exif, metadata.xmp)
+        metadata = replace(metadata, icc_profile=None)
     return Decoded(turn_upright(pixels, metadata.orientation), depth, metadata.upright())

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from passionsr_cli.errors import OutputError
 from passionsr_cli.imaging import heif, png, tiff
-from passionsr_cli.imaging.metadata import EXIF_PREFIX, Metadata
 from passionsr_cli.imaging.strips import STRIP_PX
+from passionsr_cli.metadata import iptc_records
+from passionsr_cli.metadata.exif_blocks import PREFIX
+from passionsr_cli.metadata.kinds import Metadata
 from passionsr_cli.system.files import replace_atomically
 
 # What each format is written with; PNG and TIFF are written by strips, the others by Pillow.
@@ -30,6 +32,7 @@ OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
     ".bmp": {},
 }
 DEEP = (".png", ".tif", ".tiff")
+JPEG = (".jpg", ".jpeg")
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")
 NO_METADATA = (".bmp",)
 LARGEST_SIDE_PX = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 65536, ".heic": 65535}
@@ -77,10 +80,12 @@ def check_output(path: Path, layout: Layout | None = None, keep_depth: bool = Fa
         raise OutputError(
             f"{path}: {width}×{height} px, but a side of a {suffix} has at most {largest}; use .png"
         )
-    blocks = (layout.metadata.exif or b"", layout.metadata.xmp or b"")
-    if suffix in (".jpg", ".jpeg") and max(map(len, blocks)) > LARGEST_JPEG_BLOCK:
+    metadata = layout.metadata
+    blocks = (metadata.exif or b"", metadata.xmp or b"", metadata.iptc or b"")
+    if suffix in JPEG and max(map(len, blocks)) > LARGEST_JPEG_BLOCK:
         raise OutputError(
-            f"{path}: its EXIF or XMP is larger than a JPEG can hold; use .png or --strip-metadata"
+            f"{path}: its EXIF, XMP or IPTC is larger than a JPEG can hold; "
+            "use .png or --strip-metadata"
         )
 
 
@@ -131,13 +136,8 @@ def _write_whole(
     for strip in strips:
         pixels[top : top + len(strip)] = strip
         top += len(strip)
-    options = dict(OUTPUT_FORMATS[path.suffix.lower()])
-    if metadata.icc_profile:
-        options["icc_profile"] = metadata.icc_profile
-    if metadata.exif:
-        options["exif"] = EXIF_PREFIX + metadata.exif
-    if metadata.xmp:
-        options["xmp"] = metadata.xmp
+    suffix = path.suffix.lower()
+    options = {**OUTPUT_FORMATS[suffix], **_options(metadata, suffix in JPEG)}
     image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
     try:
         image.save(temporary, **options)
@@ -149,3 +149,16 @@ def _write_whole(
         raise OutputError(
             f"{path}: cannot be encoded ({reason}); try .png or --strip-metadata"
         ) from None
+
+
+def _options(metadata: Metadata, jpeg: bool) -> dict[str, Any]:
+    """Metadata as Pillow's encoders take it."""
+    exif = metadata.exif if jpeg else metadata.exif_with_resolution()
+    options = {
+        "icc_profile": metadata.icc_profile,
+        "exif": exif and PREFIX + exif,
+        "xmp": metadata.xmp,
+        "dpi": metadata.resolution if jpeg else None,
+        "extra": iptc_records.jpeg_segment(metadata.iptc) if jpeg and metadata.iptc else None,
+    }
+    return {name: value for name, value in options.items() if value}

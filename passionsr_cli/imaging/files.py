@@ -112,7 +112,8 @@ def write_picture(path: Path, picture: Picture) -> None:
 def layout_of(picture: Picture, size: tuple[int, int], depth: int | None = None) -> Layout:
     """Layout of a file of `picture`, upscaled to `size` (width, height)."""
     channels = (1 if picture.grey else 3) + (picture.alpha is not None)
-    return Layout(size, channels, depth or picture.depth, picture.metadata)
+    metadata = picture.metadata.of_result(picture.size, size)
+    return Layout(size, channels, depth or picture.depth, metadata)
 
 
 def write_upscaled(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.metadata import Metadata
+from passionsr_cli.metadata.kinds import Metadata
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from passionsr_cli.imaging.metadata import Metadata
+from passionsr_cli.metadata.kinds import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -19,6 +19,7 @@ SUB, UP, AVERAGE = 1, 2, 3
 # Level 6 takes three times as long for a twentieth of the size.
 ZLIB_LEVEL = 4
 XMP_KEYWORD = b"XML:com.adobe.xmp"
+METRES_PER_INCH, PER_METRE = 0.0254, 1
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -57,6 +58,9 @@ def _chunk(file: IO[bytes], kind: bytes, content: bytes) -> None:
 def _metadata_chunks(metadata: Metadata) -> Iterator[tuple[bytes, bytes]]:
     if metadata.icc_profile:
         yield b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)
+    if metadata.resolution:
+        across, down = (round(per_inch / METRES_PER_INCH) for per_inch in metadata.resolution)
+        yield b"pHYs", struct.pack(">IIB", across, down, PER_METRE)
     if metadata.xmp:
         # Uncompressed, in no language: readers look for it so.
         yield b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp

@@ -12,21 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging.metadata import EXIF_PREFIX, UPRIGHT, Metadata
 from passionsr_cli.imaging.soundness import tiff_is_whole
+from passionsr_cli.metadata import tiff_tags
+from passionsr_cli.metadata.kinds import UPRIGHT, Metadata
 
-BIG_ENDIAN_BIG_MAGIC = b"MM\0+"
-BIG_MAGIC = (b"II+\0", BIG_ENDIAN_BIG_MAGIC)
-MAGIC = (b"II*\0", b"MM\0*", *BIG_MAGIC)
-EXIF_IFD, GPS_IFD, INTEROP_IFD, ICC_TAG, XMP_TAG = 0x8769, 0x8825, 0xA005, 34675, 700
-BYTE, ASCII, LONG, LONG8 = 1, 2, 4, 16
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Offsets have 32 bits; the rest is for what deflating may add, and metadata.
 LARGEST_CLASSIC_BYTES = 2**32 - 2**26
-# Of the first directory, what describes the photograph and not how the file is laid out.
-DESCRIPTION = 270
-DESCRIPTIVE_TAGS = (DESCRIPTION, 271, 272, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096))
-# What tifffile writes there is about the file it writes.
-TIFFFILE_SHAPE = '{"shape":'
 MINISWHITE, MINISBLACK, RGB, SEPARATED = 0, 1, 2, 5
 COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, SEPARATED: 4}
 # Four inks, opacity, and a few that are nobody's business.
@@ -117,59 +109,6 @@ def _as_rows(page: Any) -> npt.NDArray[np.unsignedinteger[Any]]:
     raise ValueError(f"pixels with the axes {page.axes}; a photograph has rows and columns")
 
 
-def read_metadata(path: Path) -> Metadata:
-    """Profile, EXIF and XMP of a TIFF; its EXIF, which is spread over tags, as one block."""
-    from PIL import Image
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    exif = Image.Exif()
-    with path.open("rb") as file:
-        header = file.read(16)
-        if header.startswith(BIG_ENDIAN_BIG_MAGIC):
-            return _profiles(path)
-        header = header if header[:4] in BIG_MAGIC else header[:8]
-        first = ImageFileDirectory_v2(header)
-        file.seek(first.next)
-        first.load(file)
-        values = {tag: _raw(first[tag]) for tag in DESCRIPTIVE_TAGS if tag in first}
-        if str(values.get(DESCRIPTION, "")).startswith(TIFFFILE_SHAPE):
-            del values[DESCRIPTION]
-        exif.update(values)
-        found = len(exif) > 0
-        for tag in (EXIF_IFD, GPS_IFD):
-            if isinstance(offset := first.get(tag), int):
-                directory = ImageFileDirectory_v2(header, group=tag)
-                file.seek(offset)
-                directory.load(file)
-                # This one would point into the file that it came from.
-                entries = {
-                    key: _raw(value) for key, value in directory.items() if key != INTEROP_IFD
-                }
-                exif.get_ifd(tag).update(entries)
-                found = found or bool(entries)
-    block = exif.tobytes().removeprefix(EXIF_PREFIX) if found else None
-    return Metadata(_bytes(first.get(ICC_TAG)), block, _bytes(first.get(XMP_TAG)))
-
-
-def _profiles(path: Path) -> Metadata:
-    """Profile and XMP alone, where Pillow cannot read the directories of EXIF."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[0]
-        icc, xmp = page.tags.get(ICC_TAG), page.tags.get(XMP_TAG)
-        return Metadata(_bytes(icc and icc.value), None, _bytes(xmp and xmp.value))
-
-
-def _raw(value: Any) -> Any:
-    """Text as the bytes that were in the file: Pillow reads Latin-1, and writes ASCII alone."""
-    return value.encode("latin-1") if isinstance(value, str) and not value.isascii() else value
-
-
-def _bytes(value: object) -> bytes | None:
-    return value if isinstance(value, bytes) else None
-
-
 def write(
     path: Path,
     shape: tuple[int, int, int],
@@ -186,10 +125,7 @@ def write(
 
     height, width, channels = shape
     big = height * width * channels * depth // 8 > LARGEST_CLASSIC_BYTES
-    tags, directories = _exif_tags(metadata)
-    if metadata.xmp:
-        tags.append((XMP_TAG, BYTE, len(metadata.xmp), metadata.xmp, True))
-    tags += [(tag - 1, LONG8 if big else LONG, 1, 0, True) for tag in directories]
+    tags, directories = tiff_tags.spread(metadata, big)
     with tifffile.TiffWriter(path, bigtiff=big) as file:
         file.write(
             (_deflated(strip) for strip in strips),
@@ -202,65 +138,16 @@ def write(
             predictor=True,
             rowsperstrip=strip_px,
             iccprofile=metadata.icc_profile,
+            resolution=metadata.resolution,
+            resolutionunit="inch" if metadata.resolution else None,
             metadata=None,
             software=False,
             extratags=tags,
         )
-    _append(path, directories, big)
+    tiff_tags.append(path, directories, big)
 
 
 def _deflated(strip: npt.NDArray[Any]) -> bytes:
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
     return zlib.compress(differences.astype(strip.dtype.newbyteorder("<")).tobytes(), ZLIB_LEVEL)
-
-
-def _exif_tags(metadata: Metadata) -> tuple[list[Any], dict[int, Any]]:
-    """EXIF as tags of the first directory, and the directories that hang on it."""
-    from PIL import Image
-
-    exif = Image.Exif()
-    try:
-        exif.load(EXIF_PREFIX + (metadata.exif or b""))
-        ifds = {tag: dict(exif.get_ifd(tag)) for tag in (EXIF_IFD, GPS_IFD)}
-        found = {tag: exif[tag] for tag in DESCRIPTIVE_TAGS if tag in exif}
-    except Exception:
-        # TIFF has no place for a block that is damaged.
-        return [], {}
-    tags: list[Any] = []
-    for tag, value in found.items():
-        if isinstance(value, str):
-            encoded = value.encode("latin-1") + b"\0"
-            tags.append((tag, ASCII, len(encoded), encoded, True))
-        elif isinstance(value, bytes):
-            tags.append((tag, BYTE, len(value), value, True))
-    return tags, {tag: entries for tag, entries in ifds.items() if entries}
-
-
-def _append(path: Path, directories: dict[int, Any], big: bool) -> None:
-    """Put directories at the end of a file, where their tags of the first one then point.
-
-    tifffile writes no such tags; `write` has left room under the numbers before theirs.
-    """
-    import tifffile
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
-
-    if not directories:
-        return
-    with tifffile.TiffFile(path) as file:
-        tags: Any = file.pages[0].tags  # type: ignore[union-attr]
-        places = {tag: (tags[tag - 1].offset, tags[tag - 1].valueoffset) for tag in directories}
-    with path.open("r+b") as out:
-        for tag, entries in directories.items():
-            header = b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4)
-            directory = ImageFileDirectory_v2(header, group=tag)
-            for key, value in entries.items():
-                directory[key] = _raw(value)
-            offset = (out.seek(0, 2) + 1) // 2 * 2
-            out.seek(offset)
-            out.write(directory.tobytes(offset))
-            entry, value_at = places[tag]
-            out.seek(entry)
-            out.write(struct.pack("<H", tag))
-            out.seek(value_at)
-            out.write(struct.pack("<Q" if big else "<I", offset))

@@ -12,8 +12,8 @@ from passionsr_cli.errors import ImageError, OutputError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.encoding import Layout
 from passionsr_cli.imaging.files import check_output, read_picture, write_picture
-from passionsr_cli.imaging.metadata import Metadata
 from passionsr_cli.imaging.picture import Picture
+from passionsr_cli.metadata.kinds import Metadata
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (10, 14, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from passionsr_cli.imaging import png
-from passionsr_cli.imaging.metadata import Metadata
+from passionsr_cli.metadata.kinds import Metadata
 
 
 @pytest.mark.parametrize("depth", [8, 16])

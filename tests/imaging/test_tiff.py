@@ -11,7 +11,7 @@ from PIL import Image
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import tiff
 from passionsr_cli.imaging.files import read_picture, write_picture
-from passionsr_cli.imaging.metadata import Metadata
+from passionsr_cli.metadata.kinds import Metadata
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,1 @@
+"""What files say beside pixels: kept, and true of the result."""

@@ -1,0 +1,93 @@
+"""Packets are read back by an XML parser, which has nothing to do with how they are corrected."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from passionsr_cli.metadata import xmp_packets
+
+PHOTOS = "http://ns.google.com/photos/1.0/"
+SPACES = {
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
+    "exif": "http://ns.adobe.com/exif/1.0/",
+    "tiff": "http://ns.adobe.com/tiff/1.0/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "Container": PHOTOS + "container/",
+    "Item": PHOTOS + "container/item/",
+    "Camera": PHOTOS + "camera/",
+    "GPano": PHOTOS + "panorama/",
+    "hdrgm": "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "xmpNote": "http://ns.adobe.com/xmp/note/",
+}
+NAMESPACES = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in SPACES.items())
+# As phones and programs write it: properties as attributes and as elements, some nested.
+PACKET = f"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {NAMESPACES}>
+<rdf:Description Camera:MotionPhoto="1" Camera:MotionPhotoVersion='1' Camera:BurstID="b"
+  hdrgm:Version="1.0" xmpNote:HasExtendedXMP="0123" exif:PixelXDimension="640"
+  GPano:FullPanoWidthPixels="1000" GPano:CroppedAreaTopPixels="50" GPano:ProjectionType="flat"
+  xmp:Rating="4">
+ <exif:PixelYDimension>480</exif:PixelYDimension>
+ <tiff:ImageWidth> 640 </tiff:ImageWidth>
+ <dc:title><rdf:Alt><rdf:li xml:lang="x-default">640 &gt; 480, Grüße</rdf:li></rdf:Alt></dc:title>
+ <Container:Directory><rdf:Seq>
+  <rdf:li rdf:parseType="Resource"><Container:Item Item:Length="9"/></rdf:li>
+ </rdf:Seq></Container:Directory>
+ <xmp:Thumbnails><rdf:Alt><rdf:li rdf:parseType="Resource"><xmp:Label>t</xmp:Label></rdf:li>
+ </rdf:Alt></xmp:Thumbnails>
+ <hdrgm:GainMapMax><rdf:Seq><rdf:li>2.0</rdf:li></rdf:Seq></hdrgm:GainMapMax>
+ <Camera:MicroVideo>1</Camera:MicroVideo>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def _properties(packet: bytes) -> dict[str, str]:
+    """Everything a packet says, by namespace and name."""
+    found: dict[str, str] = {}
+    for element in ET.fromstring(packet).iter():
+        found.update(element.attrib)
+        found[element.tag] = (element.text or "").strip()
+    return found
+
+
+@pytest.mark.parametrize("prefix", ["Camera", "GCamera", "g"])
+def test_a_result_promises_nothing_that_it_has_not(prefix: str) -> None:
+    packet = PACKET.replace("Camera:", f"{prefix}:").replace("xmlns:Camera", f"xmlns:{prefix}")
+    result = xmp_packets.of_result(packet.encode(), (640, 480), (2560, 960))
+    said = _properties(result)
+    gone = ("container", "hdr-gain-map", "MotionPhoto", "MicroVideo", "Thumbnails", "xmp/note")
+    assert not [name for name in said if any(part in name for part in gone)]
+
+    def value(prefix: str, name: str) -> str:
+        return said["{" + SPACES[prefix] + "}" + name]
+
+    assert value("exif", "PixelXDimension") == value("tiff", "ImageWidth") == "2560"
+    assert value("exif", "PixelYDimension") == "960"
+    assert value("GPano", "FullPanoWidthPixels") == "4000"
+    assert value("GPano", "CroppedAreaTopPixels") == "100"
+    assert value("GPano", "ProjectionType") == "flat"
+    assert value("Camera", "BurstID") == "b"
+    assert value("xmp", "Rating") == "4"
+    assert value("rdf", "li") == "640 > 480, Grüße"
+
+
+def test_what_says_nothing_of_the_file_stays_byte_by_byte() -> None:
+    plain = PACKET.partition("<rdf:Description")[0] + (
+        '<rdf:Description dc:title = "a > b" /><!-- <a b="c --></rdf:RDF></x:xmpmeta>'
+    )
+    for packet in (plain.encode(), b"<x/>", b"\xff\xfe<x/>", b"", b"<a b='", b"no XML"):
+        assert xmp_packets.of_result(packet, (1, 1), (4, 4)) == packet
+
+
+@pytest.mark.parametrize(
+    "piece", ["<Camera:MotionPhoto>", "<a ", "<a b='", '<a b="c" ', "<", " ", "<hdrgm:x>", "</a>"]
+)
+def test_damaged_packets_take_time_by_their_length(piece: str) -> None:
+    head = PACKET.partition("<rdf:Description")[0]
+    started = time.perf_counter()
+    xmp_packets.of_result((head + piece * (1_000_000 // len(piece))).encode(), (1, 1), (4, 4))
+    assert time.perf_counter() - started < 5
