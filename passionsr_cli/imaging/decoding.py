@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging import colour_tags, heif, profiles, soundness, tiff
+from passionsr_cli.imaging import colour_tags, heif, netpbm, profiles, soundness, tiff
 from passionsr_cli.imaging.arrays import turn_upright
 from passionsr_cli.metadata import exif_blocks, tiff_tags
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
@@ -32,7 +32,8 @@ JFIF_INCH = 1
 JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
 # Formats that say the resolution themselves, apart from EXIF.
 SAYING_RESOLUTION = ("PNG", "BMP")
-JPEG_END, JPEG_FILLING = b"\xff\xd9", b"\x55" * 64
+LACKS_END = "lacks its end, though no pixel; read as it is"
+JPEG_FILLING = b"\x55" * 64
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class Decoded:
     """Pixels (H, W, C), upright: grey or RGB, then alpha if there is one; white is 1.0.
 
     float32 in [0, 1]. `depth` is 8 or 16. A profile that does not describe these values, such
-    as that of CMYK, is not in the metadata.
+    as that of CMYK, is not in the metadata. `note` is what a person should know of the file.
     """
 
     pixels: npt.NDArray[np.float32]
     depth: int
     metadata: Metadata
+    note: str | None = None
 
 
 def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
@@ -57,28 +59,34 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         raise ImageError(f"{path}: not a regular file, expected an image file")
     with path.open("rb") as file:
         start = file.read(32)
+    number, metadata = 0, Metadata()
     if start.startswith(tiff.MAGIC):
         if not soundness.tiff_ends(path):
             raise ImageError(f"{path}: damaged: its directories lead back to themselves")
-        deep = tiff.read_deep(path, largest_px)
-        metadata = tiff_tags.read(path)
-        if deep is not None:
-            return _from_deep_tiff(deep, metadata)
+        photograph = tiff.find_photograph(path, largest_px)
+        metadata = tiff_tags.read(path, photograph.number, photograph.place)
+        if photograph.deep is not None:
+            return _from_deep_tiff(photograph.deep, metadata)
+        number = photograph.number
     with Image.open(path, formats=_formats(path, start)) as image:
         if image.format in ANIMATIONS and getattr(image, "is_animated", False):
             frames = getattr(image, "n_frames", 2)
             raise ImageError(f"{path}: an animation of {frames} frames; save those to upscale")
+        if image.format == "TIFF":
+            image.seek(number)
         tiff.check_size(path, *image.size, largest_px)
         if not _can_be_whole(path, image):
             raise ImageError(f"{path}: damaged: it ends before its last row")
-        loaded = _loaded(path, image)
+        loaded, note = _loaded(path, image)
         if loaded.format == "TIFF":
             # Pillow has turned it.
             return _finished(*_pixels(loaded), metadata.upright(), loaded.mode)
         metadata = _metadata(path, loaded)
         if loaded.format == "PNG" and start[PNG_DEPTH_AT] == 16:
             return _finished(_deep_png(path), 16, metadata, loaded.mode)
-        return _finished(*_pixels(loaded), metadata, loaded.mode)
+        if loaded.format == "PPM" and (deep := netpbm.read_deep(path)) is not None:
+            return Decoded(deep, 16, metadata)
+        return replace(_finished(*_pixels(loaded), metadata, loaded.mode), note=note)
 
 
 def _can_be_whole(path: Path, image: Image.Image) -> bool:
@@ -90,24 +98,21 @@ def _can_be_whole(path: Path, image: Image.Image) -> bool:
     return True
 
 
-def _loaded(path: Path, image: Image.Image) -> Image.Image:
-    """An image with its pixels; a JPEG may lack its end, if no pixel does."""
-    try:
+def _loaded(path: Path, image: Image.Image) -> tuple[Image.Image, str | None]:
+    """An image with its pixels, and a note on a JPEG that lacks its end but no pixel."""
+    if image.format != "JPEG" or soundness.jpeg_ends(path):
         image.load()
-        return image
-    except OSError:
-        content = path.read_bytes() if image.format == "JPEG" else None
-        if content is None or content.endswith(JPEG_END):
-            raise
-        # Whatever followed would be decoded for missing pixels: if two fillings come to the same
-        # picture, none is missing.
-        ended, filled = (
-            Image.open(BytesIO(content + filling + JPEG_END), formats=["JPEG"])
-            for filling in (b"", JPEG_FILLING)
-        )
-        if ended.tobytes() != filled.tobytes():
-            raise
-        return ended
+        return image, None
+    # Whatever followed would be decoded for missing pixels: if two fillings come to the same
+    # picture, none is missing.
+    content = path.read_bytes()
+    ended, filled = (
+        Image.open(BytesIO(content + filling + soundness.JPEG_END), formats=["JPEG"])
+        for filling in (b"", JPEG_FILLING)
+    )
+    if ended.tobytes() != filled.tobytes():
+        raise ImageError(f"{path}: damaged: it ends before its last row")
+    return ended, LACKS_END
 
 
 def _formats(path: Path, start: bytes) -> list[str]:
@@ -185,18 +190,21 @@ def _deep_png(path: Path) -> npt.NDArray[np.float32]:
 
 def _from_deep_tiff(deep: tiff.DeepPixels, metadata: Metadata) -> Decoded:
     values = deep.pixels[..., : deep.colours + deep.has_alpha]
-    if deep.inks:
+    mode = {tiff.SEPARATED: "CMYK", tiff.CIELAB: "LAB", tiff.ICCLAB: "LAB"}.get(deep.photometric)
+    if mode == "CMYK":
         pixels = profiles.inks_to_srgb(values[..., :4], metadata.icc_profile)
-        if deep.has_alpha:
-            pixels = np.concatenate([pixels, _scaled(values[..., 4:], deep.white)], axis=-1)
+    elif mode == "LAB":
+        pixels = profiles.lab_to_srgb(deep.lab)
     else:
-        pixels = _scaled(values, deep.white)
+        pixels = _scaled(values[..., : deep.colours], deep.white)
+    if deep.has_alpha:
+        pixels = np.concatenate([pixels, _scaled(values[..., -1:], deep.white)], axis=-1)
     if deep.premultiplied:
         pixels[..., :-1] /= np.maximum(pixels[..., -1:], 1 / deep.white)
         pixels = pixels.clip(0, 1)
     turned = turn_upright(pixels, deep.orientation)
     kept = metadata.upright()
-    return _finished(turned, deep.depth, kept, "CMYK" if deep.inks else "")
+    return _finished(turned, deep.depth, kept, mode or "")
 
 
 def _scaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.float32]:

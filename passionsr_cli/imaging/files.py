@@ -101,7 +101,7 @@ def _to_picture(decoded: Decoded) -> Picture:
         seen = profiles.to_srgb(rgb, profile)
         beyond = rgb - profiles.from_srgb(seen, profile)
         rgb = np.ascontiguousarray(seen)
-    return Picture(rgb, alpha, grey, decoded.depth, metadata, beyond)
+    return Picture(rgb, alpha, grey, decoded.depth, metadata, beyond, decoded.note)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -14,7 +14,8 @@ class Picture:
 
     `grey` says that the file held no colour, so that none is written back; `depth` its bits per
     channel, 8 or 16. `beyond_srgb` (3, H, W) is what `rgb`, converted back into the colours of
-    the file's profile, lacks of them; None where that profile is sRGB or as good as it.
+    the file's profile, lacks of them; None where that profile is sRGB or as good as it. `note`
+    is what a person should know of the file, such as that it lacks its end.
     """
 
     rgb: Array
@@ -23,6 +24,7 @@ class Picture:
     depth: int = 8
     metadata: Metadata = field(default_factory=Metadata)
     beyond_srgb: Array | None = None
+    note: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Planes = npt.NDArray[np.float32]
-Space = Literal["rgb", "cmyk", "gray"]
+Space = Literal["rgb", "cmyk", "gray", "lab"]
 RELATIVE_COLORIMETRIC, BLACK_POINT_COMPENSATION = 1, 0x2000
 # Files' own versions of sRGB differ by less than this; a conversion would only add rounding.
 SAME_COLOUR = 2 / 255
@@ -79,6 +79,14 @@ def inks_to_srgb(
     white = np.float32(np.iinfo(inks.dtype).max)
     light = np.float32(1) - inks.astype(np.float32) / white
     return light[..., :3] * light[..., 3:]
+
+
+def lab_to_srgb(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """CIE 1976 L* in [0, 100], a*, b* (H, W, 3) under D50 as sRGB in [0, 1]."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    return _transform(lab, profile, srgb(), "lab").clip(0, 1)
 
 
 def _converted(rgb: Planes, source: bytes, target: bytes) -> Planes:

@@ -27,6 +27,7 @@ PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 MOST_INFLATION = 1032
 BLOCK_BYTES = 1 << 20
 JPEG_BLOCK_PX = 8
+JPEG_END, JPEG_SCAN = b"\xff\xd9", 0xDA
 UNCOMPRESSED = 1
 
 
@@ -103,6 +104,18 @@ def jpeg_can_hold(path: Path, width: int, height: int) -> bool:
     """Whether a JPEG has a bit for each of its blocks; no code is shorter."""
     blocks = -(-width // JPEG_BLOCK_PX) * -(-height // JPEG_BLOCK_PX)
     return blocks // 8 <= path.stat().st_size
+
+
+def jpeg_ends(path: Path) -> bool:
+    """Whether an end follows the first scan of a JPEG; True where its segments are damaged."""
+    content, place = path.read_bytes(), 2
+    while place + 4 <= len(content) and content[place] == JPEG_END[0]:
+        marker, length = struct.unpack_from(">BH", content, place + 1)
+        if marker == JPEG_SCAN:
+            return content.find(JPEG_END, place) >= 0
+        # Markers may be padded with more of their first byte.
+        place += 1 if marker == JPEG_END[0] else 2 + length
+    return True
 
 
 def tiff_is_whole(page: Any, file_bytes: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,13 @@ from passionsr_cli.metadata.kinds import UPRIGHT, Metadata
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Offsets have 32 bits; the rest is for what deflating may add, and metadata.
 LARGEST_CLASSIC_BYTES = 2**32 - 2**26
-MINISWHITE, MINISBLACK, RGB, SEPARATED = 0, 1, 2, 5
-COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, SEPARATED: 4}
+MINISWHITE, MINISBLACK, RGB, SEPARATED, CIELAB, ICCLAB = 0, 1, 2, 5, 8, 9
+COLOURS = {MINISWHITE: 1, MINISBLACK: 1, RGB: 3, SEPARATED: 4, CIELAB: 3, ICCLAB: 3}
+LAB = (CIELAB, ICCLAB)
+# Of these a value means the same at 8 and 16 bits alone.
+WHOLE_BYTES = (SEPARATED, *LAB)
+# What Pillow decodes, however it was built: none, fax, LZW, JPEG, deflate, PackBits.
+PILLOWS_COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946)
 # Four inks, opacity, and a few that are nobody's business.
 MOST_SAMPLES = 8
 UNSIGNED = 1
@@ -36,7 +42,7 @@ class DeepPixels:
         self.pixels = _as_rows(page)
         self.white = 2**page.bitspersample - 1
         self.depth = 8 if page.bitspersample == 8 else 16
-        self.inks = page.photometric == SEPARATED
+        self.photometric = int(page.photometric)
         self.colours = COLOURS[page.photometric]
         if page.photometric == MINISWHITE:
             self.pixels = self.white - self.pixels
@@ -46,42 +52,74 @@ class DeepPixels:
         orientation = page.tags.get(274)
         self.orientation = int(orientation.value) if orientation else UPRIGHT
 
+    @property
+    def lab(self) -> npt.NDArray[np.float32]:
+        """CIE 1976 L* in [0, 100], a* and b* (H, W, 3) of pixels that are it (TIFF 6, section 23;
+        Adobe's technical notes on TIFF of 2002 for ICC's encoding)."""
+        values = self.pixels[..., :3].astype(np.float32)
+        unit = 256 if self.depth == 16 else 1
+        if self.photometric == ICCLAB:
+            # One more than the largest L* would be in its upper byte.
+            largest, offset = 255 * unit, 128
+        else:
+            largest, offset = self.white, 0
+            values[..., 1:] -= (values[..., 1:] > self.white // 2) * np.float32(self.white + 1)
+        values[..., 0] *= 100 / largest
+        values[..., 1:] = values[..., 1:] / unit - offset
+        return values
 
-def read_deep(path: Path, largest_px: int) -> DeepPixels | None:
-    """The pixels of a TIFF of 8 to 16 bits per channel; None where Pillow reads all there is.
 
-    Raises `ImageError` for kinds of pixels that cannot be read, several pages (reduced copies of
-    the first aside), and more than `largest_px` pixels.
+@dataclass(frozen=True)
+class Photograph:
+    """Which directory of a TIFF is the photograph, where it begins, and its pixels.
+
+    `deep` is None where Pillow reads them as they are.
+    """
+
+    number: int
+    place: int
+    deep: DeepPixels | None
+
+
+def find_photograph(path: Path, largest_px: int) -> Photograph:
+    """The photograph of a TIFF of 8 to 16 bits per channel.
+
+    Raises `ImageError` for kinds of pixels that cannot be read, several pages (reduced copies,
+    before or behind, aside), and more than `largest_px` pixels.
     """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[0]
-        others: list[Any] = list(file.pages[1:])
-        pages = 1 + sum(not other.is_reduced for other in others)
-        if pages > 1:
-            raise ImageError(f"{path}: {pages} pages; save the one to upscale as a file")
+        every: list[Any] = list(file.pages)
+        pages = [number for number, page in enumerate(every) if not page.is_reduced]
+        if len(pages) > 1:
+            raise ImageError(f"{path}: {len(pages)} pages; save the one to upscale as a file")
+        number = pages[0] if pages else 0
+        page = every[number]
         check_size(path, page.imagewidth, page.imagelength, largest_px)
         if not tiff_is_whole(page, path.stat().st_size):
             raise ImageError(f"{path}: damaged: rows of it are missing")
         if page.imagedepth != 1 or page.samplesperpixel > MOST_SAMPLES:
             raise ImageError(f"{path}: {page.samplesperpixel} channels; {CONVERT}")
-        if page.bitspersample < 8 or (page.bitspersample == 8 and _pillow_reads(path)):
-            return None
+        if page.bitspersample < 8 or (page.bitspersample == 8 and _pillow_reads(path, page)):
+            return Photograph(number, page.offset, None)
         if page.sampleformat != UNSIGNED or page.bitspersample > 16:
             raise ImageError(f"{path}: {page.dtype} pixels have no defined white; {CONVERT}")
-        thin_inks = page.photometric == SEPARATED and page.bitspersample not in (8, 16)
-        if page.photometric not in COLOURS or thin_inks:
+        thin = page.photometric in WHOLE_BYTES and page.bitspersample not in (8, 16)
+        if page.photometric not in COLOURS or thin:
             raise ImageError(
                 f"{path}: {page.bitspersample}-bit {page.photometric.name} pixels; {CONVERT}"
             )
-        return DeepPixels(page)
+        return Photograph(number, page.offset, DeepPixels(page))
 
 
-def _pillow_reads(path: Path) -> bool:
-    """It knows neither big-endian BigTIFF nor inks with alpha nor every compression."""
+def _pillow_reads(path: Path, page: Any) -> bool:
+    """It knows neither big-endian BigTIFF nor inks with alpha nor every compression; of Lab its
+    colours are rough."""
     from PIL import Image, UnidentifiedImageError
 
+    if page.compression not in PILLOWS_COMPRESSIONS or page.photometric in LAB:
+        return False
     try:
         with Image.open(path, formats=["TIFF"]):
             return True

@@ -39,17 +39,20 @@ READ_APART = (ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, XMP, IPT
 Tag = tuple[int, int, int, Any, bool]
 
 
-def read(path: Path) -> Metadata:
-    """The metadata of a TIFF, of the picture turned upright; EXIF as one block."""
+def read(path: Path, number: int, place: int) -> Metadata:
+    """What a TIFF's directory of this number, which begins at `place`, says of its picture.
+
+    Of the picture turned upright; EXIF is one block.
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[0]
+        page: Any = file.pages[number]
         found = {tag.code: tag.value for tag in page.tags if tag.code in READ_APART}
     resources = _bytes(found.get(RESOURCES))
     return Metadata(
         _bytes(found.get(ICC)),
-        _exif_of(path),
+        _exif_of(path, place),
         _bytes(found.get(XMP)),
         _bytes(found.get(IPTC)) or (iptc_records.in_resources(resources) if resources else None),
         _resolution(found),
@@ -74,7 +77,7 @@ def _fraction(value: object) -> float:
             return 0.0
 
 
-def _exif_of(path: Path) -> bytes | None:
+def _exif_of(path: Path, place: int) -> bytes | None:
     from PIL import Image
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -86,7 +89,7 @@ def _exif_of(path: Path) -> bytes | None:
             return None
         header = header if header.startswith(BIG_MAGIC) else header[:8]
         first = ImageFileDirectory_v2(header)
-        file.seek(first.next)
+        file.seek(place)
         first.load(file)
         values = {tag: _raw(first[tag]) for tag in DESCRIPTIVE_TAGS if tag in first}
         if str(values.get(DESCRIPTION, "")).startswith(TIFFFILE_SHAPE):

@@ -136,6 +136,8 @@ def upscale_file(
     """
     started = time.perf_counter()
     picture = read_picture(job.source, _largest_input_px())
+    if picture.note:
+        reporter.note(f"{job.source}: {picture.note}")
     if settings.strip_metadata:
         picture = picture.stripped()
     size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)

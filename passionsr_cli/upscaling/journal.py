@@ -6,15 +6,18 @@ being written, and lines of JSON, one for each finished image, in a file for eac
     {"made_by": …, "source": …, "read": [bytes, mtime], "output": …, "written": [bytes, mtime]}
 
 A line is written when the result is whole but has not got its name yet. Renaming keeps size and
-time, so a result that a line describes is the one this run wrote, however it was ended.
+time, as does copying to a file system that is mounted below, so a result that a line describes is
+the one this run wrote, however it was ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +26,7 @@ from typing import Any
 
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.claims import HOLDER_FILE, LOCK_FILE, claim, make_own_folder
+from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
@@ -81,7 +85,7 @@ class Journal:
             with self._turn, self._file.open("ab") as file:
                 file.write(line.encode("ascii"))
             job.output.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(place, job.output)
+            _move(place, job.output)
         except OSError as error:
             place.unlink(missing_ok=True)
             raise OutputError(f"{job.output}: cannot be written ({error.strerror})") from None
@@ -114,6 +118,19 @@ class Journal:
                     read = json.loads(line)
                     if isinstance(read, dict) and isinstance(read.get("output"), str):
                         yield read
+
+
+def _move(place: Path, output: Path) -> None:
+    """Rename a result, or copy it to another file system, which a tree may have mounted in it."""
+    try:
+        os.replace(place, output)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with replace_atomically(output) as temporary:
+            # With its time, by which a journal knows it.
+            shutil.copy2(place, temporary)
+        place.unlink()
 
 
 def _identity(path: Path) -> list[int] | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -38,6 +39,24 @@ def test_what_is_finished_is_known_to_the_next_run(job: Job) -> None:
     assert _journal(job).holds(job.source, job.output)
     assert _journal(job, writer="1").holds(job.source, job.output)
     assert not _journal(job, made_by="another model").holds(job.source, job.output)
+
+
+def test_a_result_goes_to_a_file_system_mounted_below(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def within_one(source: Path, target: Path) -> None:
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", within_one)
+    _finish(_journal(job), job)
+    assert job.output.read_bytes() == b"a result"
+    assert _journal(job).holds(job.source, job.output)
+    _journal(job).close()
+    assert [path.name for path in job.output.parents[1].rglob("*")] == ["sub", "a_x4.png"]
 
 
 @pytest.mark.parametrize("changed", ["source", "result", "gone"])

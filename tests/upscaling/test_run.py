@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
 from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.progress import Notes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.upscaling import images
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, open_upscaler
-from passionsr_cli.upscaling.planning import Refused
+from passionsr_cli.upscaling.planning import Job, Refused
 from passionsr_cli.upscaling.run import Outcomes, plan_work, upscale_planned
 
 
@@ -90,6 +92,22 @@ def test_a_full_disk_is_told_of_the_result_that_was_wanted(
     assert isinstance(first, Failed)
     assert f"{settings.output}/00_x4.png: the disk is full" in first.error
     assert ".passionsr" not in first.error
+
+
+def test_a_person_hears_of_a_photograph_that_lacks_its_end(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole.jpg"
+    Image.open(photographs / "00.png").save(whole)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(whole.read_bytes()[:-2])
+    notes, results = Notes(), []
+    for source in (whole, cut):
+        job = Job(str(source), tmp_path / f"{source.stem}.png")
+        images.upscale_file(upscaler, job, settings, notes)
+        results.append(job.output.read_bytes())
+    assert results[0] == results[1]
+    assert notes.texts == [f"{cut}: lacks its end, though no pixel; read as it is"]
 
 
 def test_outcomes_are_in_the_order_of_the_plan_and_failures_are_told(
