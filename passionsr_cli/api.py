@@ -1,4 +1,4 @@
-"""The verbs as functions: what the command line does, for Python programs.
+"""The verbs as functions: what the command line does, for Python programs, and their settings.
 
 Each lives in its room, and is imported when it is used: importing the package must not import
 torch.
@@ -11,18 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from passionsr_cli.benchmark.run import bench
+    from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.calibration.calibrate import calibrate
     from passionsr_cli.checkpoints.released.importing import import_checkpoint
+    from passionsr_cli.config import CalibrationSettings, UpscaleSettings
+    from passionsr_cli.errors import PassionSRError
     from passionsr_cli.evaluation.run import evaluate
+    from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.export.exporting import export
     from passionsr_cli.models.published.adding import add_model
     from passionsr_cli.models.published.pulling import pull_model
     from passionsr_cli.reproduction.run import reproduce
+    from passionsr_cli.reproduction.settings import ReproductionSettings
     from passionsr_cli.training.run import retrain, train
+    from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.training.sweep import sweep_timesteps
+    from passionsr_cli.upscaling.images import Done, Failed, Skipped
+    from passionsr_cli.upscaling.library import Upscaler
     from passionsr_cli.upscaling.run import upscale
 
 ROOMS = {
+    "BenchmarkSettings": "benchmark.settings",
+    "CalibrationSettings": "config",
+    "Done": "upscaling.images",
+    "EvaluationSettings": "evaluation.settings",
+    "Failed": "upscaling.images",
+    "PassionSRError": "errors",
+    "ReproductionSettings": "reproduction.settings",
+    "Skipped": "upscaling.images",
+    "TrainingSettings": "training.settings",
+    "UpscaleSettings": "config",
+    "Upscaler": "upscaling.library",
     "add_model": "models.published.adding",
     "bench": "benchmark.run",
     "calibrate": "calibration.calibrate",
@@ -37,6 +56,17 @@ ROOMS = {
     "upscale": "upscaling.run",
 }
 __all__ = [
+    "BenchmarkSettings",
+    "CalibrationSettings",
+    "Done",
+    "EvaluationSettings",
+    "Failed",
+    "PassionSRError",
+    "ReproductionSettings",
+    "Skipped",
+    "TrainingSettings",
+    "UpscaleSettings",
+    "Upscaler",
     "add_model",
     "bench",
     "calibrate",
