@@ -15,7 +15,7 @@ PACKAGE = Path(passionsr_cli.__file__).parent
 NAME = PACKAGE.name
 LEVELS = (
     ("errors", "_version", "progress"),
-    ("system",),
+    ("system", "pages"),
     ("registry", "budget"),
     ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),

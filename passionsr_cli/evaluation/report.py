@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from string import Template
+from typing import Any
 
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.pictures import Picture, pictures
 from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.records import write_text
-from passionsr_cli.evaluation.results import Results
+from passionsr_cli.evaluation.results import Results, RowResult
+from passionsr_cli.pages.rendering import render
 
 PAGE = Path(__file__).parent / "report.html"
 # As many as the page has classes s0, s1, …
@@ -24,59 +23,51 @@ def write_report(
 ) -> None:
     """Write report.html into the results' folder; `files` are the images by row and name."""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{results.dataset}: {', '.join(row.name for row in results.rows)}"),
-        dataset=escape(results.dataset),
-        about=escape(f"{results.n} images, protocol {results.protocol}; {versions}"),
-        table=_table(results),
+    titles = [f"{title} {'↓' if lower else '↑'}" for _, title, lower in results.columns]
+    page = render(
+        PAGE,
+        title=f"{results.dataset}: {', '.join(row.name for row in results.rows)}",
+        heading=results.dataset,
+        about=f"{results.n} images, protocol {results.protocol}; {versions}",
+        head=["", *titles, "seconds", "MB"],
+        rows=[{"name": row.name, "cells": _cells(results, row)} for row in results.rows],
+        published=_published(results),
         remarks=_remarks(results),
-        legend=_legend(results),
+        colours=COLOURS,
         plots=_plots(results),
-        pictures=_data(pictures(results, pairs, files)),
+        pictures=[_data(picture) for picture in pictures(results, pairs, files)],
     )
     write_text(results.folder / "report.html", page)
 
 
-def _table(results: Results) -> str:
-    titles = [f"{title} {'↓' if lower else '↑'}" for _, title, lower in results.columns]
-    head = "".join(f"<th>{escape(title)}</th>" for title in ["", *titles, "seconds", "MB"])
-    lines = []
-    for row in results.rows:
-        seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
-        size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
-        cells = [*results.cells(row), seconds, size]
-        lines.append(f"<tr><th>{escape(row.name)}</th>{_tds(cells)}</tr>")
-    for paper in results.published or ():
-        mark = " — not comparable" if paper.not_comparable else ""
-        name = f"{escape(paper.name)} <small>published: {escape(paper.source)}{mark}</small>"
-        cells = [*results.cells(paper), "", ""]
-        hint = escape(paper.not_comparable, quote=True)
-        lines.append(f'<tr class="published" title="{hint}"><th>{name}</th>{_tds(cells)}</tr>')
-    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+def _cells(results: Results, row: RowResult) -> list[str]:
+    seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
+    size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
+    return [*results.cells(row), seconds, size]
 
 
-def _tds(cells: Sequence[str]) -> str:
-    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+def _published(results: Results) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": paper.name,
+            "source": paper.source,
+            "objection": paper.not_comparable,
+            "cells": [*results.cells(paper), "", ""],
+        }
+        for paper in results.published or ()
+    ]
 
 
-def _remarks(results: Results) -> str:
+def _remarks(results: Results) -> list[str]:
     titles = {key: title for key, title, _ in results.columns}
     missing = results.rows[0].missing.items()
     remarks = [f"{titles[metric]} is missing: {reason}" for metric, reason in missing]
     objections = dict.fromkeys(row.not_comparable for row in results.published or ())
-    remarks += [f"Published, not comparable: {text}" for text in objections if text]
-    return "".join(f"<li>{escape(remark)}</li>" for remark in remarks)
+    return remarks + [f"Published, not comparable: {text}" for text in objections if text]
 
 
-def _legend(results: Results) -> str:
-    return "".join(
-        f'<li><i class="s{number % COLOURS}"></i>{escape(row.name)}</li>'
-        for number, row in enumerate(results.rows)
-    )
-
-
-def _plots(results: Results) -> str:
-    """For each metric: each image, and the means against size and against time."""
+def _plots(results: Results) -> list[str]:
+    """SVG; for each metric: each image, and the means against size and against time."""
     figures = []
     for key, title, _ in results.columns:
         if key in results.rows[0].images[0].scores:
@@ -94,7 +85,7 @@ def _plots(results: Results) -> str:
             ]
             if points:
                 figures.append(plot(f"{title} against {x_title}", x_title, title, points))
-    return "".join(f"<figure>{figure}</figure>" for figure in figures)
+    return figures
 
 
 def _scaled(value: int | None, factor: float) -> float | None:
@@ -116,18 +107,14 @@ def _point(x: float, y: float, series: int, name: str) -> Point:
     return Point(x, y, series % COLOURS, f"{name}: {y:.4f}")
 
 
-def _data(made: Sequence[Picture]) -> str:
+def _data(picture: Picture) -> dict[str, Any]:
     """For the page's script, inside a script element that is not run."""
-    values = [
-        {
-            "name": picture.name,
-            "width": picture.width,
-            "height": picture.height,
-            "versions": [
-                {"name": name, "caption": caption, "url": url}
-                for name, caption, url in picture.versions
-            ],
-        }
-        for picture in made
-    ]
-    return json.dumps(values).replace("<", "\\u003c")
+    return {
+        "name": picture.name,
+        "width": picture.width,
+        "height": picture.height,
+        "versions": [
+            {"name": name, "caption": caption, "url": url}
+            for name, caption, url in picture.versions
+        ],
+    }

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-from html import escape
 from io import StringIO
 from pathlib import Path
-from string import Template
 
 from passionsr_cli.evaluation.records import write_text
+from passionsr_cli.pages.rendering import render
 from passionsr_cli.reproduction.results import Line, Table
 from passionsr_cli.system.text import spreadsheet_cell
 
@@ -75,18 +74,17 @@ def comma_separated(table: Table) -> str:
 
 def page(table: Table, report: str | None) -> str:
     """The table as a page that needs no network; `report` is the page with the pictures."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in headings(table))
-    body = []
-    for line, first in heads(table):
-        cells = "".join(f"<th>{escape(text)}</th>" for text in first)
-        cells += "".join(f"<td>{escape(cell)}</td>" for cell in line.cells)
-        starts = ' data-starts=""' if first[0] else ""
-        body.append(f'<tr class="{line.state.split()[0]}"{starts}>{cells}</tr>')
-    link = f'<p><a href="{report}">Pictures of the rows</a></p>' if report else ""
-    return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(table.title),
-        about=escape(table.about),
-        table=f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>",
-        remarks="".join(f"<li>{escape(remark)}</li>" for remark in _remarks(table)),
-        report=link,
+    rows = [
+        {"state": line.state.split()[0], "head": head, "cells": line.cells}
+        for line, head in heads(table)
+    ]
+    return render(
+        PAGE,
+        title=table.title,
+        heading=table.title,
+        about=table.about,
+        head=headings(table),
+        rows=rows,
+        remarks=_remarks(table),
+        report=report,
     )

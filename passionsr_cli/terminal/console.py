@@ -30,8 +30,8 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 # What requirements/small.txt does without.
 LEFT_OUT = (
-    *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa", "torch"),
-    *("torchvision", "tqdm", "transformers"),
+    *("accelerate", "diffusers", "huggingface_hub", "jinja2", "matplotlib", "pyiqa"),
+    *("torch", "torchvision", "tqdm", "transformers"),
 )
 
 
