@@ -19,7 +19,7 @@ from passionsr_cli.allocation.sensitivity import Candidates, Errors, Rounded, me
 from passionsr_cli.budget import Budget
 from passionsr_cli.checkpoints.catalogue import bits_of
 from passionsr_cli.checkpoints.sizes import HEADER_BYTES, layer_bytes
-from passionsr_cli.config import FLOAT_BITS, Bits, CalibrationSettings
+from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import read_yaml
@@ -77,8 +77,9 @@ def bits_within_budget(
 ) -> dict[str, str]:
     """`layer_bits` for all layers of a full-precision model that `settings.budget` decides about.
 
-    Layers that `layer_bits`, `eight_bit_layers` or `float_layers` name keep what they have there,
-    and sides that their component leaves at 16 bits stay there; all of them count.
+    Layers that `layer_bits` or `float_layers` name keep what they have there, those of
+    `eight_bit_layers` have 8 bits or stay in floating point, and sides that their component leaves
+    at 16 bits stay there; all of them count.
     """
     options = Options(model, settings, method.design)
     options.check()
@@ -111,7 +112,7 @@ class Options:
         records = quantize_model(weightless, settings, design)
         self.records = {record.name: record for record in records if record.plan is not None}
         self.operations = {name: operations.get(name, 0) for name in self.records}
-        fixed = {*settings.layer_bits, *settings.eight_bit_layers, *settings.float_layers}
+        fixed = {*settings.layer_bits, *settings.float_layers}
         self.free = [name for name in self.records if name not in fixed]
         self.limits = self._limits(model)
 
@@ -159,13 +160,16 @@ class Options:
             if name in self.free:
                 widths = starmap(Bits, product(*self._widths(name)))
                 records = [self._at(name, bits) for bits in widths]
+            if name in self.free and name in self.settings.eight_bit_layers:
+                records.append(replace(record, plan=None))
             found[name] = [self._choice(each, errors.get(name, {})) for each in records]
         return found
 
     def _widths(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Widths that a layer's weight and its activation may have."""
+        widths = (MOST_BITS,) if name in self.settings.eight_bit_layers else WIDTHS
         weight, activation = (
-            (FLOAT_BITS,) if scheme is None else WIDTHS
+            (FLOAT_BITS,) if scheme is None else widths
             for scheme in (self.records[name].weight, self.records[name].activation)
         )
         return weight, activation
@@ -191,7 +195,7 @@ class Options:
         widest = max(FLOAT_BITS if each is None else each.num_bits for each in operands)
         costs = {
             BYTES: float(layer_bytes(record, channels)),
-            WEIGHT_BITS: 0.0 if weight is None else weight.num_bits * prod(record.weight_shape),
+            WEIGHT_BITS: float(_weight_bits(record) * prod(record.weight_shape)),
             WIDE: self.operations[record.name] if widest > NARROW_BITS else 0.0,
         }
         return Choice(bits_of(record), error, costs)
@@ -208,6 +212,13 @@ class Options:
             if scheme := self._at(name, Bits(widest.weight, bits)).activation:
                 schemes["activation", bits] = scheme
         return Candidates(self._plan(name, widest), schemes)
+
+
+def _weight_bits(record: LayerRecord) -> int:
+    """Bits of a weight; none counts where a component's weights all stay in floating point."""
+    if record.plan is None:
+        return FLOAT_BITS
+    return 0 if record.weight is None else record.weight.num_bits
 
 
 def _other_bytes(model: nn.Module, records: Mapping[str, LayerRecord]) -> int:

@@ -108,7 +108,9 @@ def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None
     """Curve and pictures, then the checkpoint: until its manifest is there, there is none."""
     write_curve(folder, run.curve.rows)
     if run.settings.layer_bits:
-        bits = {record.name: bits_of(record) for record in run.records if record.plan is not None}
+        named = run.settings.layer_bits
+        planned = (each for each in run.records if each.plan is not None or each.name in named)
+        bits = {record.name: bits_of(record) for record in planned}
         plan_files.write_plan(folder / plan_files.PLAN_FILE, bits)
         plan_files.draw_plan(folder / plan_files.PICTURE_FILE, folder.name, run.records)
     picture = folder / curves.PICTURE_FILE

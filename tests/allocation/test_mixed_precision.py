@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ def _records(name: str) -> dict[str, LayerRecord]:
     return {record.name: record for record in find_checkpoint(name).manifest.layers}
 
 
+def _widths(record: LayerRecord) -> list[int]:
+    return [scheme.num_bits for scheme in (record.weight, record.activation) if scheme]
+
+
 @pytest.mark.parametrize("method", ["maxmin", "svdquant"])
 def test_a_checkpoint_keeps_within_its_size(tiny_folder: Path, method: str) -> None:
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
@@ -56,12 +61,12 @@ def test_a_checkpoint_keeps_within_its_size(tiny_folder: Path, method: str) -> N
 def test_a_mean_width_is_kept_and_spent_where_it_counts(tiny_folder: Path) -> None:
     api.calibrate(_settings(tiny_folder, budget="4bit"), "mixed")
     weights = [
-        (record.weight.num_bits, record.parameters - record.weight_shape[0])
+        (record.weight.num_bits if record.weight else 16, math.prod(record.weight_shape))
         for record in _records("mixed").values()
-        if record.weight is not None
+        if record.weight_shape
     ]
     mean = sum(bits * count for bits, count in weights) / sum(count for _, count in weights)
-    assert 3.7 < mean <= 4.05
+    assert 3.7 < mean <= 4
     assert len({bits for bits, _ in weights}) > 2
     # Nothing limits activations.
     activations = {r.activation.num_bits for r in _records("mixed").values() if r.activation}
@@ -76,7 +81,7 @@ def test_a_share_of_operations_is_kept(tiny_folder: Path, tiny_model: OneStepMod
         layer.operations
         for layer in costs
         for record in [records[layer.name]]
-        if max(s.num_bits for s in (record.weight, record.activation) if s is not None) > 4
+        if record.plan is None or max(_widths(record)) > 4
     )
     assert 0.3 < wide / sum(layer.operations for layer in costs) <= 0.5
 
@@ -93,7 +98,7 @@ def test_exceptions_and_layers_named_by_hand_keep_their_bits(tiny_folder: Path) 
     assert bits_of(records["unet.mid_block.resnets.0.conv1"]) == "w3a8"
     assert bits_of(records["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]) == "a6"
     assert records["vae.decoder.conv_in"].plan is None
-    assert bits_of(records["unet.conv_out"]) == "w8a8"
+    assert bits_of(records["unet.conv_out"]) in ("w8a8", "a16")
     vae = [r for r in records.values() if r.name.startswith("vae.") and r.plan and r.weight_shape]
     assert {bits_of(record) for record in vae} == {"w16a8"}
 
