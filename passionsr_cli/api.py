@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from passionsr_cli.models.published.pulling import pull_model
     from passionsr_cli.reproduction.run import reproduce
     from passionsr_cli.reproduction.settings import ReproductionSettings
-    from passionsr_cli.training.run import retrain, train
+    from passionsr_cli.retiming.run import retrain
+    from passionsr_cli.retiming.sweep import sweep_timesteps
+    from passionsr_cli.training.run import train
     from passionsr_cli.training.settings import TrainingSettings
-    from passionsr_cli.training.sweep import sweep_timesteps
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.library import Upscaler
     from passionsr_cli.upscaling.run import upscale
@@ -50,8 +51,8 @@ ROOMS = {
     "import_checkpoint": "checkpoints.released.importing",
     "pull_model": "models.published.pulling",
     "reproduce": "reproduction.run",
-    "retrain": "training.run",
-    "sweep_timesteps": "training.sweep",
+    "retrain": "retiming.run",
+    "sweep_timesteps": "retiming.sweep",
     "train": "training.run",
     "upscale": "upscaling.run",
 }

@@ -25,6 +25,7 @@ LEVELS = (
     ("calibration", "conversion"),
     ("inference",),
     ("evaluation", "export", "training", "benchmark", "upscaling"),
+    ("retiming",),
     ("reproduction",),
     ("api", "terminal"),
     ("cli",),

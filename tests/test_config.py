@@ -20,7 +20,8 @@ from passionsr_cli.layering import (
     settings_from,
     validate,
 )
-from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
+from passionsr_cli.retiming.settings import RetrainingSettings
+from passionsr_cli.training.settings import TrainingSettings
 
 
 def _of(folder: str) -> list[str]:

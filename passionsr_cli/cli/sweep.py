@@ -12,7 +12,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.terminal.console import command, output, print_json
 
 if TYPE_CHECKING:
-    from passionsr_cli.training.sweep import Sweep
+    from passionsr_cli.retiming.sweep import Sweep
 
 TIMESTEPS = "1,49,99,149,199,249,299,399,499,599,749,999"
 PICTURES = (".png", ".svg", ".pdf")

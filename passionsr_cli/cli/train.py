@@ -59,8 +59,9 @@ def train(
 
     from passionsr_cli import api
     from passionsr_cli.layering import settings_from
+    from passionsr_cli.retiming.settings import RetrainingSettings
     from passionsr_cli.terminal.progress import StepBars
-    from passionsr_cli.training.settings import RetrainingSettings, TrainingSettings
+    from passionsr_cli.training.settings import TrainingSettings
 
     where = (device or "auto", precision or "auto")
     if source is None:

@@ -48,8 +48,23 @@ def _read(source: Path | str) -> Tensor:
     return torch.from_numpy(read_rgb(Path(source)))
 
 
-class CropBatches(Dataset[Batch]):
-    """Batch number i of a run, from (seed, i) alone: `hr` (B, 3, c, c), `lr` (B, 3, c/f, c/f)."""
+class Batches(Dataset[Batch]):
+    """Batch number i of a run, from (seed, i) alone."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> Batch:
+        # torch's CPU generator takes 32 bits: both numbers must be mixed into them.
+        mixed = np.random.SeedSequence((self.seed, index)).generate_state(1)
+        return self._batch(Generator().manual_seed(int(mixed[0])))
+
+    def _batch(self, generator: Generator) -> Batch:
+        raise NotImplementedError
+
+
+class CropBatches(Batches):
+    """Degraded crops: `hr` (B, 3, c, c) and `lr` (B, 3, c/f, c/f) in [0, 1]."""
 
     def __init__(
         self,
@@ -60,13 +75,9 @@ class CropBatches(Dataset[Batch]):
         degradation: DegradationSettings,
         seed: int,
     ) -> None:
+        super().__init__(seed)
         self.photographs, self.batch_size, self.crop_px = photographs, batch_size, crop_px
-        self.factor, self.degradation, self.seed = factor, degradation, seed
-
-    def __getitem__(self, index: int) -> Batch:
-        # torch's CPU generator takes 32 bits: both numbers must be mixed into them.
-        mixed = np.random.SeedSequence((self.seed, index)).generate_state(1)
-        return self._batch(Generator().manual_seed(int(mixed[0])))
+        self.factor, self.degradation = factor, degradation
 
     def _batch(self, generator: Generator) -> Batch:
         pairs = [self._pair(generator) for _ in range(self.batch_size)]
@@ -87,9 +98,7 @@ class CropBatches(Dataset[Batch]):
         )
 
 
-def stream(
-    batches: CropBatches, start: int, stop: int, stride: int, workers: int
-) -> Iterator[Batch]:
+def stream(batches: Batches, start: int, stop: int, stride: int, workers: int) -> Iterator[Batch]:
     """Batches start, start + stride, … below stop, prepared ahead by worker processes."""
     loader = DataLoader(
         batches,

@@ -11,9 +11,9 @@ from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.progress import Reporter
 from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.settings import ReproductionSettings
+from passionsr_cli.retiming import run
+from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.store import MODEL, Store
-from passionsr_cli.training import run
-from passionsr_cli.training.settings import RetrainingSettings
 
 PRESET = "retrain"
 

@@ -37,7 +37,7 @@ class TrainingBatches(CropBatches):
         self.shares = torch.tensor([kind.share for kind in kinds])
 
     def _batch(self, generator: Generator) -> Batch:
-        offset = torch.randint(LARGEST_OFFSET_PX, (2,), generator=generator)
+        offset = random_offset(generator)
         return super()._batch(generator) | {"offset_px": offset}
 
     def _pair(self, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -53,3 +53,8 @@ class TrainingBatches(CropBatches):
             choice = int(torch.randint(len(self.photographs), (), generator=generator))
             image, source = self.photographs[choice], str(self.photographs.paths[choice])
         return degraded_crop(image, source, self.crop_px, self.factor, kind.degradation, generator)
+
+
+def random_offset(generator: Generator) -> Tensor:
+    """By how many rows and columns critics see a batch shifted, (2,)."""
+    return torch.randint(LARGEST_OFFSET_PX, (2,), generator=generator)

@@ -73,18 +73,29 @@ class Losses:
     def _natural(
         self, weights: NaturalLosses, image: Tensor, faithful: Tensor, batch: Batch
     ) -> Tensor:
-        hr, upscaled, critics = batch["hr"], batch["upscaled"], self.bare_critics
+        """What the natural end learns from; what weighs nothing is not computed."""
+        hr = batch["hr"]
+        loss = weights.pixels * F.l1_loss(image, hr)
+        if weights.teacher:
+            loss = loss + weights.teacher * F.l1_loss(image, batch["taught"].to(hr.device))
+        if weights.low_pass:
+            loss = loss + weights.low_pass * low_pass_l1(image, hr)
+        if weights.artifacts:
+            loss = loss + weights.artifacts * artifact_l1(image, faithful.detach().float(), hr)
+        if weights.needs_critics:
+            loss = loss + self._criticized(weights, image, batch)
+        return loss
+
+    def _criticized(self, weights: NaturalLosses, image: Tensor, batch: Batch) -> Tensor:
+        critics = self.bare_critics
         assert critics is not None
-        seen, wanted = same_offset([image, hr], batch["offset_px"])
+        seen, wanted = same_offset([image, batch["hr"]], batch["offset_px"])
         features = critics.features(seen)
         with torch.no_grad():
             photograph = critics.features(wanted)
-        patch, projected = critics(image, upscaled, features)
+        patch, projected = critics(image, batch["upscaled"], features)
         loss: Tensor = (
-            weights.low_pass * low_pass_l1(image, hr)
-            + weights.pixels * F.l1_loss(image, hr)
-            + weights.features * feature_distance(features, photograph)
-            + weights.artifacts * artifact_l1(image, faithful.detach().float(), hr)
+            weights.features * feature_distance(features, photograph)
             - weights.patch_critic * patch.mean()
             - weights.projected_critic * torch.stack([logits.mean() for logits in projected]).mean()
         )

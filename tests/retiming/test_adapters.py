@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.training import adapters
+from passionsr_cli.retiming import adapters
 
 
 def _attached(model: OneStepModel, rank: int) -> torch.nn.ParameterList:

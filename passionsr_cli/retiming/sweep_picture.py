@@ -10,7 +10,7 @@ from passionsr_cli.system.files import replace_atomically
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from passionsr_cli.training.sweep import Sweep
+    from passionsr_cli.retiming.sweep import Sweep
 
 BAR = 0.4
 

@@ -9,7 +9,7 @@ import torch
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.training.retime import described_at, moved
+from passionsr_cli.retiming.retime import described_at, moved
 
 
 def _rates(timestep: int) -> tuple[float, float]:

@@ -16,10 +16,10 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.retiming.retime import moved
+from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.store import Store
 from passionsr_cli.system.paths import home
-from passionsr_cli.training.retime import moved
-from passionsr_cli.training.settings import RetrainingSettings
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from .rivals import RRDBNet, load_real_esrgan
+from passionsr_cli.training.real_esrgan import RRDBNet, load_real_esrgan
 
 
 def _write(path: Path, model: nn.Module) -> None:

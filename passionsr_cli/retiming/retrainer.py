@@ -22,10 +22,10 @@ from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET, 
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
-from passionsr_cli.training import adapters
+from passionsr_cli.retiming import adapters
+from passionsr_cli.retiming.retime import moved
+from passionsr_cli.retiming.settings import RetrainingSettings, RetrainingStage
 from passionsr_cli.training.losses import as_model_input
-from passionsr_cli.training.retime import moved
-from passionsr_cli.training.settings import RetrainingSettings, RetrainingStage
 
 STATE_FILE = "retraining.pt"
 OBJECTIVE = "error"

@@ -32,9 +32,9 @@ from passionsr_cli.models.loading import load, load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import signal_and_noise
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.retiming.retime import described_at
+from passionsr_cli.retiming.sweep_picture import draw_sweep
 from passionsr_cli.system.devices import accelerator
-from passionsr_cli.training.retime import described_at
-from passionsr_cli.training.sweep_picture import draw_sweep
 
 
 @dataclass(frozen=True)

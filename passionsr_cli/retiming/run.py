@@ -1,0 +1,97 @@
+"""Retraining as a verb: a model moved to another timestep, into the store."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from passionsr_cli import __version__
+from passionsr_cli.data.photographs import Photographs
+from passionsr_cli.errors import ConfigError, ImageError
+from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.files import find_images
+from passionsr_cli.models.catalogue import find_present
+from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.registry import ModelDescription
+from passionsr_cli.retiming.retime import described_at
+from passionsr_cli.retiming.retrainer import Retrainer
+from passionsr_cli.retiming.settings import RetrainingSettings
+from passionsr_cli.store import MODEL, Entry, Store, shortest
+from passionsr_cli.system.devices import accelerator
+from passionsr_cli.training.run import claimed, finished, note_settings, run_folder
+
+
+def retrain(
+    settings: RetrainingSettings,
+    photos: Path | None,
+    name: str,
+    device: str = "auto",
+    precision: str = "auto",
+    reporter: Reporter = SILENT,
+) -> Entry:
+    """Move a model to another timestep (TRQ, QArtSR, arXiv 2503.05584) and store it as `name`.
+
+    Learns from the `sample:` photographs unless there is a folder. Goes on like `train`.
+    """
+    store, recorded = Store(MODEL), settings.model_dump(mode="json")
+    known = find_present(settings.model)
+    made_from = {
+        "name": known.name,
+        "sha256": known.sha256,
+        "timestep": known.description.timestep,
+    }
+    about = {"made_from": {"model": made_from}, "retraining": recorded}
+    there = finished(store, name, about, reporter)
+    if there is not None:
+        return there
+    used = accelerator(device, precision)
+    description = described_at(known.description, settings.timestep)
+    _check_sizes(settings, description)
+    folder = run_folder(store, name)
+    photographs = _photographs(photos)
+    with claimed(folder, used):
+        note_settings(folder, settings)
+        trainer = Retrainer(settings, known, photographs, folder, used)
+        model = trainer.run(reporter)
+    if used.is_main_process:
+        manifest = {
+            "description": description.model_copy(update={"name": name, "sources": ()}).model_dump(
+                mode="json"
+            ),
+            **about,
+            "photographs": {
+                "source": str(photos or "the sample: photographs"),
+                "count": len(photographs),
+            },
+            "curve": [vars(row) for row in trainer.record.rows],
+            "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
+        }
+        tensors = {key: shortest(value).cpu() for key, value in model.state_dict().items()}
+        store.write(name, manifest, tensors)
+        shutil.rmtree(folder)
+    used.wait_for_everyone()
+    return store.read(name)
+
+
+def _photographs(photos: Path | None) -> Photographs:
+    if photos is None:
+        return Photographs([f"{samples.PREFIX}{name}" for name in samples.NAMES])
+    if not photos.is_dir():
+        raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
+    files = find_images(photos)
+    if not files:
+        raise ImageError(f"{photos}: no images in this folder; retraining needs some")
+    return Photographs(files)
+
+
+def _check_sizes(settings: RetrainingSettings, description: ModelDescription) -> None:
+    """Refuse crops that the model does not take."""
+    unit_px = description.unit_px
+    for stage in settings.stages:
+        if stage.crop_px % unit_px:
+            raise ConfigError(
+                f"stage '{stage.name}': crop_px must be a multiple of {unit_px}, "
+                f"found {stage.crop_px}"
+            )
