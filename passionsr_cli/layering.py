@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+
+# Unlike that of `Path`, this one takes names that are too long.
+from os.path import isfile
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -64,7 +67,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 def _config_path(config: str) -> Path:
     path = presets().get(config, Path(config))
-    if not path.is_file():
+    if not isfile(path):
         raise ConfigError(
             f"no configuration '{config}': neither a file nor one of the presets "
             f"{', '.join(preset_names())}"
@@ -81,7 +84,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path} is not YAML: {error.problem}{line}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path} is not YAML of settings: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        # Dates that are none, and numbers without end, are ValueErrors.
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold 'key: value' lines, found a {type(values).__name__}")

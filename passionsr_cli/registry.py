@@ -6,7 +6,6 @@ Imports no torch: listing models must be instant.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from passionsr_cli.errors import ModelError
+from passionsr_cli.system.files import read_json
 
 EMBEDDED_MODEL = "mini"
 EMBEDDED_FOLDER = Path(__file__).parent / "models" / EMBEDDED_MODEL
@@ -277,7 +277,7 @@ def read_description(folder: Path) -> ModelDescription:
     """The description in the manifest of a model folder."""
     path = folder / MANIFEST_FILE
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         return ModelDescription.model_validate(manifest["description"])
     except FileNotFoundError:
         raise ModelError(f"{folder} holds no model: {MANIFEST_FILE} is missing there") from None

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from passionsr_cli.errors import StoreError
 from passionsr_cli.registry import MANIFEST_FILE
-from passionsr_cli.system.files import replace_atomically, sha256_of
+from passionsr_cli.system.files import read_json, replace_atomically, sha256_of
 from passionsr_cli.system.paths import home
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Entry:
 
     def _verified_path(self) -> Path:
         path, expected = self.tensors_path, self.tensors_file.sha256
-        if not path.exists():
+        if not path.is_file():
             raise StoreError(f"{path} is missing; write the entry '{self.name}' again")
         found = sha256_of(path)
         if found != expected:
@@ -93,7 +93,7 @@ def shortest(tensor: Tensor) -> Tensor:
 def kind_of(folder: Path) -> str | None:
     """Kind of the entry that a folder holds, if any."""
     try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST_FILE)
     except (OSError, ValueError):
         return None
     return str(manifest.get("kind")) if isinstance(manifest, dict) else None
@@ -103,7 +103,7 @@ def read_entry(folder: Path, kind: str) -> Entry:
     """The entry in a folder, refused unless it is of this kind, readable and undamaged."""
     path = folder / MANIFEST_FILE
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        stored = read_json(path, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise StoreError(f"{folder} holds no {kind}: {MANIFEST_FILE} is missing there") from None
     except (OSError, ValueError) as error:

@@ -120,6 +120,9 @@ def test_options_stand_above_the_file(tmp_path: Path) -> None:
         ("- tile", "must hold 'key: value' lines"),
         ("overlap: 8\ntile: [1", "is not YAML: expected ',' or ']', .* in line 2$"),
         ("tile: \0", "is not YAML: unacceptable character"),
+        ("tile: 2020-99-99", "is not YAML: month must be in 1..12"),
+        ("tile: " + "9" * 5000, "is not YAML: Exceeds the limit"),
+        ("tile: " + "[" * 2000, "nested too deeply"),
     ],
 )
 def test_wrong_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
@@ -159,6 +162,12 @@ def test_a_timestep_must_be_in_the_schedule() -> None:
     preset["model"]["timestep"] = 1000
     with pytest.raises(ConfigError, match="timestep must be below 1000"):
         validate(preset, TrainingSettings, "here")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_impossible_names_are_those_of_no_file(name: str) -> None:
+    with pytest.raises(ConfigError, match="neither a file nor one of the presets"):
+        settings_from(name, UpscaleSettings)
 
 
 def test_a_missing_configuration_lists_the_presets() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import StoreError
-from passionsr_cli.store import Store, checksum, read_entry, write_entry
+from passionsr_cli.store import Store, checksum, kind_of, read_entry, write_entry
 from passionsr_cli.system import files
 from passionsr_cli.system.paths import home
 
@@ -93,11 +93,23 @@ def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
         read_entry(tmp_path / "one", "checkpoint").tensors()
 
 
-def test_missing_tensors_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_missing_tensors_are_named(tmp_path: Path, is_folder: bool) -> None:
     entry = write_entry(tmp_path / "one", "checkpoint", {}, TENSORS)
     entry.tensors_path.unlink()
+    if is_folder:
+        entry.tensors_path.mkdir()
     with pytest.raises(StoreError, match="is missing"):
         entry.tensors()
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "\udc00", "5", "[]"])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(StoreError, match=r"cannot read .*manifest\.json|holds a (int|list)"):
+        read_entry(tmp_path, "checkpoint")
+    assert kind_of(tmp_path) is None
 
 
 @pytest.mark.parametrize(

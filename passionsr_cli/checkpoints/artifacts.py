@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def _kind_named(name: str) -> str:
     if name in made or kind_of(Path(name)) == CHECKPOINT:
         return CHECKPOINT
     models = [known.name for known in catalogue.known_models()]
-    if name not in models and not Path(name).is_dir():
+    if name not in models and not isdir(name):
         raise StoreError(
             f"there is no checkpoint or model '{name}'; checkpoints: {', '.join(made)}; "
             f"models: {', '.join(models)}"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import prod
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def find_checkpoint(name: str) -> Checkpoint:
         return read_checkpoint(read_entry(EMBEDDED_CHECKPOINT_FOLDER, CHECKPOINT))
     if name in store.names():
         return read_checkpoint(store.read(name))
-    if Path(name).is_dir():
+    if isdir(name):
         return read_checkpoint(read_entry(Path(name), CHECKPOINT))
     raise StoreError(f"no checkpoint named '{name}'; there are: {', '.join(checkpoint_names())}")
 

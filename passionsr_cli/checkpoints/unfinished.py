@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import StoreError
 from passionsr_cli.layering import validate
 from passionsr_cli.store import CHECKPOINT, Store
+from passionsr_cli.system.files import read_json
 from passionsr_cli.system.paths import home
 
 SETTINGS_FILE = "settings.json"
@@ -31,8 +31,6 @@ def saved_settings(name: str) -> CalibrationSettings:
         there = ", ".join(unfinished()) or "none"
         raise StoreError(f"there is no unfinished calibration '{name}'; there are: {there}")
     try:
-        return validate(
-            json.loads(path.read_text(encoding="utf-8")), CalibrationSettings, str(path)
-        )
+        return validate(read_json(path), CalibrationSettings, str(path))
     except ValueError as error:
         raise StoreError(f"{path} is damaged ({error}); remove '{name}' and start anew") from error

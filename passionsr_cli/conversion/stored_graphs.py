@@ -5,14 +5,13 @@ Imports neither torch nor OpenVINO.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import StoreError
-from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.files import read_json, sha256_of
 
 GRAPHS_FILE = "graphs.json"
 # Behind a layer's name: the products of its branch.
@@ -39,7 +38,7 @@ def attention_products(name: str) -> tuple[str, str]:
 def read_graphs(folder: Path) -> dict[str, StoredGraph]:
     """Read what `write_graphs` wrote. Raises `StoreError` if any of it is missing or changed."""
     try:
-        listing = json.loads((folder / GRAPHS_FILE).read_text(encoding="utf-8"))
+        listing = read_json(folder / GRAPHS_FILE)
         for name, digest in listing["files"].items():
             if sha256_of(folder / name) != digest:
                 raise StoreError(f"{folder} is damaged: {name} is not what was written")

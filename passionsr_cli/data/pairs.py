@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 
 from passionsr_cli.errors import DataError
@@ -103,7 +104,7 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
             if (place / name).is_dir():
                 return _in_folder(name, place / name, KNOWN[name].layouts)
         raise DataError(_how_to_get(name, roots))
-    if Path(wanted).is_dir():
+    if isdir(wanted):
         folder = Path(wanted)
         name = next((known for known in KNOWN if known == folder.resolve().name), None)
         layouts = KNOWN[name].layouts if name else ()
@@ -111,7 +112,7 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
     lr, comma, hr = wanted.partition(",")
     if comma:
         for side in (lr, hr):
-            if not Path(side).is_dir():
+            if not isdir(side):
                 raise DataError(f"{side}: no such folder; --dataset LR,HR names two folders")
         pairs = _paired(_side(Path(lr), "*"), _side(Path(hr), "*"), lr, hr)
         return Dataset(f"{Path(lr).name},{Path(hr).name}", pairs)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.files import read_json, replace_atomically
 
 # No image is called so: its file would be hidden.
 OF_ALL = ".all"
@@ -51,7 +51,7 @@ class RowFolder:
     def read(self, name: str) -> Record:
         """The record of an image; an empty one if there is none, or none that can be read."""
         try:
-            values = json.loads((self.records / f"{name}.json").read_text(encoding="utf-8"))
+            values = read_json(self.records / f"{name}.json")
             return Record(**values)
         except (OSError, ValueError, TypeError):
             return Record()

@@ -18,7 +18,13 @@ from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
 from passionsr_cli.progress import Reporter
-from passionsr_cli.system.files import remove, replace_atomically, sha256_of, temporary_beside
+from passionsr_cli.system.files import (
+    read_json,
+    remove,
+    replace_atomically,
+    sha256_of,
+    temporary_beside,
+)
 from passionsr_cli.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -125,7 +131,7 @@ class GraphCache:
         """The file `keep` wrote under this name, or None if that is not there or not whole."""
         path = self.folder / COMPILED_FOLDER / f"{name}.blob"
         try:
-            notes = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            notes = read_json(path.with_suffix(".json"))
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
             return path, kernel_report(notes["ran"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 
 from passionsr_cli.errors import ConfigError, ModelError
@@ -55,7 +56,7 @@ def find(name: str) -> KnownModel:
         return KnownModel(name, read_description(folder), folder)
     if name in model_names():
         return KnownModel(name, describe(name), None)
-    if Path(name).is_dir():
+    if isdir(name):
         return KnownModel(name, read_description(Path(name)), Path(name))
     known = ", ".join([*model_names(), *(n for n in stored if n not in model_names())])
     raise ModelError(f"unknown model '{name}'; known are {known}, or give a model folder")

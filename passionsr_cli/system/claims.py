@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from passionsr_cli.errors import OutputError
+from passionsr_cli.system.files import read_json
 
 LOCK_FILE, HOLDER_FILE = "lock", "holder.json"
 
@@ -86,7 +87,7 @@ def _write_holder(path: Path, work: str) -> None:
 
 def _holder(folder: Path) -> str:
     try:
-        about = json.loads((folder / HOLDER_FILE).read_text(encoding="utf-8"))
+        about = read_json(folder / HOLDER_FILE)
         since = datetime.fromisoformat(about["since"]).strftime("%H:%M")
         return f"process {about['process']} on {about['host']}, {about['work']} since {since},"
     except (OSError, ValueError, TypeError, KeyError):

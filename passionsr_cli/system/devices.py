@@ -55,7 +55,7 @@ def choose_device(wanted: str) -> str:
 
     Imports torch only where there may be a GPU, or one was asked for.
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,4})?", wanted):
         raise ConfigError(f"unknown device '{wanted}'; use auto, cpu, cuda, cuda:N or mps")
     if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
         return "cpu"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -59,6 +61,14 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def read_json(path: Path, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """What a JSON file holds. Raises `OSError`, and `ValueError` for all that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=parse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def sha256_of(path: Path) -> str:

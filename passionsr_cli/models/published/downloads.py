@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,9 +139,9 @@ def _of_part(description: ModelDescription, part: str) -> list[DownloadSource]:
 def _source(given: str, part: Any) -> DownloadSource:
     if re.match(r"https?://", given):
         return DownloadSource(kind="url", location=given, part=part)
-    if not Path(given).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
+    if not exists(given) and re.fullmatch(r"[\w.-]+/[\w.-]+", given):
         return DownloadSource(kind="hub", location=given, part=part)
-    if not Path(given).exists():
+    if not exists(given):
         raise ModelError(
             f"there is no '{given}'; give a folder, a file, an address (https://…) or a "
             "repository of the hub (owner/name)"

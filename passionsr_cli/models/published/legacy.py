@@ -18,6 +18,7 @@ from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published.tensor_files import Tensors, read_file
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system import files
 
 LDM_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 TEXT_PREFIX = "cond_stage_model.model."
@@ -128,7 +129,7 @@ def _family(settings: Mapping[str, Any]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The settings in a file. Raises `ModelError` if they cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = files.read_json(path)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {error}") from error
     if not isinstance(found, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from os.path import isfile
 from typing import Literal
 
 from pydantic import NonNegativeInt
@@ -35,7 +35,7 @@ def find_recipe(recipe: str | None, name: str) -> ModelDescription:
     chosen = recipe or (name if name in recipe_names() else DEFAULT_RECIPE)
     if chosen in recipe_names():
         return describe(chosen)
-    if not Path(chosen).is_file():
+    if not isfile(chosen):
         raise ConfigError(
             f"no recipe '{chosen}': neither a file nor one of {', '.join(recipe_names())}"
         )

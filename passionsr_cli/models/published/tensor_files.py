@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
+import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,10 @@ from torch import Tensor
 from passionsr_cli.errors import ModelError
 
 SAFETENSORS = ".safetensors"
+# A model of 2,500 tensors takes 100,000, in 1 MB.
+MOST_OPERATIONS, MOST_PICKLE_BYTES = 1_000_000, 1 << 24
+# Torch before 1.6 wrote so many one behind the other.
+PICKLES = 5
 Tensors = dict[str, Tensor]
 
 
@@ -64,6 +71,8 @@ def _read_safetensors(path: Path) -> Tensors:
 
 
 def _read_pickle(path: Path) -> Any:
+    if _is_endless(path):
+        raise ModelError(f"{path} is a pickle of more operations than any model has; fetch another")
     try:
         return _load(path, mapped=True)
     except pickle.UnpicklingError as error:
@@ -76,6 +85,29 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
+
+
+def _is_endless(path: Path) -> bool:
+    """Whether reading a pickle would take more than seconds: its operations run one by one."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                (listing,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+                with archive.open(listing) as file:
+                    head = file.read(MOST_PICKLE_BYTES)
+        else:
+            with path.open("rb") as file:
+                head = file.read(MOST_PICKLE_BYTES)
+        stream, left = BytesIO(head), MOST_OPERATIONS
+        for _ in range(PICKLES):
+            for _ in pickletools.genops(stream):
+                left -= 1
+                if left < 0:
+                    return True
+    except (OSError, ValueError, zipfile.BadZipFile):
+        # What is wrong with it shows when it is loaded.
+        return False
+    return False
 
 
 def _load(path: Path, mapped: bool) -> Any:
