@@ -35,8 +35,7 @@ def home(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_description() -> ModelDescription:
+def tiny() -> ModelDescription:
     """The shape of Stable Diffusion with every layer kind, in a few thousand parameters."""
     return ModelDescription(
         name="tiny",
@@ -70,6 +69,12 @@ def tiny_description() -> ModelDescription:
             "norm_num_groups": 4,
         },
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_description() -> ModelDescription:
+    """See `tiny`."""
+    return tiny()
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ import gc
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
+from passionsr_cli import __version__
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
-from passionsr_cli.conversion.kernels import KernelReport
+from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format, find_format
@@ -19,7 +21,7 @@ from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
-from passionsr_cli.system.files import remove, sha256_of, temporary_beside
+from passionsr_cli.system.files import read_json, remove, sha256_of, temporary_beside
 from passionsr_cli.system.memory import process_peak_bytes
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
@@ -64,6 +66,28 @@ class ExportReport:
             "peak_memory_bytes": self.peak_memory_bytes,
         }
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ExportReport:
+        """The report that a folder holds: `as_dict`, and the names of its `kernels`."""
+        return cls(
+            source=values["source"],
+            format=values["format"],
+            target=values["target"],
+            folder=values["output"],
+            size_px=values["size_px"],
+            fidelity=Fidelity(
+                values["psnr"],
+                values["largest_difference"],
+                values["required_psnr"],
+                values["realism"],
+            ),
+            photograph=values["photograph"],
+            kernels=kernel_report(values["kernels"]),
+            bytes=values["bytes"],
+            seconds=values["seconds"],
+            peak_memory_bytes=values["peak_memory_bytes"],
+        )
+
 
 def export(
     name: str,
@@ -97,21 +121,22 @@ def export_artifact(
 ) -> ExportReport:
     """Export a model or a checkpoint into a new folder.
 
-    Raises `OutputError` if the folder exists or cannot be written, `StoreError` if what was
-    written does not compute what the definition does; nothing is left of it then.
+    A folder that holds the same export already, whole, is left as it is. Raises `OutputError` if
+    it holds anything else or cannot be written, `StoreError` if what was written does not compute
+    what the definition does; nothing is left of it then.
     """
     started = time.perf_counter()
     if artifact.simulated and form.name != "safetensors":
         raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
-    if folder.exists():
-        raise OutputError(f"{folder} exists already; choose another --output or delete it")
+    if exists(folder):
+        return _finished(folder, name, artifact, form, size_px)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = temporary_beside(folder)
         unfinished.mkdir()
         try:
             fidelity, kernels = _write_and_compare(artifact, form, unfinished, size_px, reporter)
-            _describe(unfinished, name, artifact.description, form, size_px)
+            _describe(unfinished, name, artifact, form, size_px)
             size = sum(path.stat().st_size for path in unfinished.iterdir())
             seconds = time.perf_counter() - started
             report = ExportReport(
@@ -127,7 +152,8 @@ def export_artifact(
                 seconds,
                 process_peak_bytes(),
             )
-            _write_json(unfinished / REPORT_FILE, report.as_dict())
+            kernel_names = {"kernels": asdict(report.kernels)}
+            _write_json(unfinished / REPORT_FILE, {**report.as_dict(), **kernel_names})
             os.rename(unfinished, folder)
         finally:
             remove(unfinished)
@@ -175,20 +201,16 @@ def _write_and_compare(
 
 
 def _describe(
-    folder: Path, name: str, description: ModelDescription, form: Format, size_px: int | None
+    folder: Path, name: str, artifact: Artifact, form: Format, size_px: int | None
 ) -> None:
     """All that a program needs to run the components, and the checksums of their files."""
+    description = artifact.description
     signal_rate, noise_rate = rates(description)
-    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     values = {
         "kind": "export",
-        "format_version": FORMAT_VERSION,
-        "format": form.name,
-        "target": form.target,
-        "source": name,
+        **_identity(name, artifact, form, size_px),
         "model": description.name,
         "licence": description.licence,
-        "size_px": size_px,
         "upscale_factor": description.upscale_factor,
         "size_multiple_px": description.size_multiple_px,
         "latent_factor": description.latent_factor,
@@ -196,9 +218,46 @@ def _describe(
         "signal_rate": signal_rate,
         "noise_rate": noise_rate,
         "dial": _dial(description),
-        "files": files,
+        "files": _checksums(folder),
     }
     _write_json(folder / MODEL_FILE, values)
+
+
+def _identity(name: str, artifact: Artifact, form: Format, size_px: int | None) -> dict[str, Any]:
+    """What makes an export another one."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "version": __version__,
+        "format": form.name,
+        "target": form.target,
+        "source": name,
+        "fingerprint": artifact.fingerprint,
+        "size_px": size_px,
+    }
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of an export but for the two that describe it."""
+    files = [path for path in folder.iterdir() if path.name not in (MODEL_FILE, REPORT_FILE)]
+    return {path.name: sha256_of(path) for path in sorted(files)}
+
+
+def _finished(
+    folder: Path, name: str, artifact: Artifact, form: Format, size_px: int | None
+) -> ExportReport:
+    """The report of the same export, which is there already and whole.
+
+    Raises `OutputError` if the folder is anything else.
+    """
+    try:
+        stored, report = read_json(folder / MODEL_FILE), read_json(folder / REPORT_FILE)
+        wanted = _identity(name, artifact, form, size_px)
+        same = {key: stored.get(key) for key in wanted} == wanted
+        if same and stored["files"] == _checksums(folder):
+            return ExportReport.from_dict(report)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise OutputError(f"{folder} exists already; choose another --output or delete it")
 
 
 def _dial(description: ModelDescription) -> dict[str, Any] | None:

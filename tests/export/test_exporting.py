@@ -173,6 +173,21 @@ def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_the_same_export_is_done_once(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = api.export(str(tiny_folder), "safetensors", out)
+    times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = api.export(str(tiny_folder), "safetensors", out)
+    assert again.as_dict() == json.loads(json.dumps(first.as_dict()))
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
+    with pytest.raises(OutputError, match="exists already"):
+        api.export(str(tiny_folder), "safetensors", out, size=64)
+    damaged = next(path for path in out.iterdir() if path.suffix == ".safetensors")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(OutputError, match="exists already"):
+        api.export(str(tiny_folder), "safetensors", out)
+
+
 @pytest.mark.parametrize("what", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_a_stopped_export_leaves_nothing(
     tiny_folder: Path, tmp_path: Path, what: BaseException, monkeypatch: pytest.MonkeyPatch

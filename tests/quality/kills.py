@@ -1,0 +1,196 @@
+"""Kill long commands at random moments, run them again, and compare with undisturbed runs.
+
+    python tests/quality/kills.py --kills 100 [--verbs upscale,export]
+
+Each command runs on a tiny model in folders of its own, with a home and a cache of its own. What
+two undisturbed runs write alike, byte by byte, has to be there after a kill (SIGKILL to the whole
+group, at a random moment) and the same command again; and nothing else may be. Exits with 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+CROP = {"crop_px": 64, "batch_size": 1}
+RETRAIN = {
+    "lora_rank": 2,
+    "validation_crops": 1,
+    "validation_every_steps": 4,
+    "workers": 0,
+    "stages": [
+        {"name": "only", "target": "latent", "steps": 12, "learning_rate": 1e-3, **CROP},
+    ],
+}
+METHODS = ("maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "svdquant", "passionsr", "qartsr")
+HERE = "--precision fp32 --device cpu"
+VERBS = {
+    "upscale": f"upscale in -o out --model tiny --backend torch {HERE}",
+    "first conversion": f"upscale in/0.png -o out.png --model tiny --backend openvino {HERE}",
+    "evaluate": "evaluate --dataset sample --limit 4 --metrics psnr,ssim --model tiny -o out "
+    f"--backend torch {HERE}",
+    "export": "export tiny --format openvino -o out --size 64",
+    "train": f"train --from tiny --timestep 49 --name moved --config retrain.yaml {HERE}",
+    **{
+        f"calibrate {method}": f"calibrate --model tiny --bits w4a4 --method {method} --name c "
+        f"--config calibrate.yaml {HERE}"
+        for method in METHODS
+    },
+}
+# What a run leaves open for the next one is not debris: locks, and graphs' compiled sizes.
+LEFT_OPEN = ("lock", ".lock")
+LIMIT_S = 300
+
+
+@dataclass
+class Tally:
+    """What became of one command's kills."""
+
+    killed: int = 0
+    too_late: int = 0
+    failed: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    debris: list[str] = field(default_factory=list)
+
+
+def prepare(folder: Path) -> None:
+    """The inputs of all commands: a tiny model, photographs, settings."""
+    import torch
+    from PIL import Image
+
+    from passionsr_cli.imaging import samples
+    from passionsr_cli.imaging.arrays import rounded_levels
+    from passionsr_cli.models.loading import save
+    from passionsr_cli.models.one_step import OneStepModel
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from conftest import tiny
+
+    torch.manual_seed(0)
+    model = OneStepModel(tiny()).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.context)
+    save(folder / "tiny", model, {})
+    pixels = rounded_levels(samples.low_resolution("sample:coffee")).transpose(1, 2, 0)
+    (folder / "in").mkdir()
+    for index in range(12):
+        part = pixels[index : index + 40, index : index + 40]
+        Image.fromarray(part).save(folder / "in" / f"{index}.png")
+    (folder / "retrain.yaml").write_text(yaml.safe_dump(RETRAIN))
+    (folder / "calibrate.yaml").write_text(yaml.safe_dump({"crop_px": 64, "crops": 2, "steps": 6}))
+
+
+def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
+    """A command in a folder that holds links to its inputs."""
+    place.mkdir(exist_ok=True)
+    for path in inputs.iterdir():
+        if not (place / path.name).exists():
+            (place / path.name).symlink_to(path)
+    environment = {
+        **os.environ,
+        "PASSIONSR_HOME": str(place / "home"),
+        "PASSIONSR_CACHE": str(place / "cache"),
+        "TMPDIR": str(place / "tmp"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    (place / "tmp").mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "passionsr_cli", *VERBS[verb].split()],
+        cwd=place,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes]) -> str:
+    """The last line of a command that failed, else nothing."""
+    _, said = process.communicate(timeout=LIMIT_S)
+    return (
+        "" if process.returncode == 0 else (said.decode(errors="replace").splitlines() or ["?"])[-1]
+    )
+
+
+def written(place: Path, inputs: Path) -> dict[str, str]:
+    """SHA-256 of everything a command wrote, by its path, but for what stays open."""
+    given = {path.name for path in inputs.iterdir()}
+    return {
+        str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+        and path.relative_to(place).parts[0] not in given
+        and not path.name.endswith(LEFT_OPEN)
+    }
+
+
+def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Random) -> Tally:
+    """Kill one command so many times, each time in a new folder."""
+    tally, runs, seconds = Tally(), [], 0.0
+    for number in range(2):
+        started = time.perf_counter()
+        failed = finish(start(verb, inputs, place / f"whole-{number}"))
+        seconds = time.perf_counter() - started
+        if failed:
+            raise SystemExit(f"{verb}: fails undisturbed: {failed}")
+        runs.append(written(place / f"whole-{number}", inputs))
+    alike = {path: digest for path, digest in runs[0].items() if runs[1].get(path) == digest}
+    for number in range(kills):
+        folder = place / f"killed-{number}"
+        process = start(verb, inputs, folder)
+        moment = chance.uniform(0.1, 1) * seconds
+        time.sleep(moment)
+        tally.too_late += process.poll() is not None
+        tally.killed += process.poll() is None
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        at = f"{verb} at {moment:.2f} of {seconds:.2f} s"
+        if failed := finish(start(verb, inputs, folder)):
+            tally.failed.append(f"{at}: {failed}")
+            continue
+        found = written(folder, inputs)
+        tally.different += [f"{at}: {path}" for path in alike if found.get(path) != alike[path]]
+        tally.debris += [f"{at}: {path}" for path in found.keys() - runs[0].keys()]
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="of all commands together")
+    parser.add_argument("--verbs", default=",".join(VERBS))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    verbs, chance = given.verbs.split(","), random.Random(given.seed)
+    print(
+        "| command | kills | too late | fails again | other bytes | debris |\n" + "|---" * 6 + "|"
+    )
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory() as place:
+        inputs = Path(place) / "inputs"
+        inputs.mkdir()
+        prepare(inputs)
+        for verb in verbs:
+            own = Path(place) / verb.replace(" ", "-")
+            own.mkdir()
+            tally = try_verb(verb, -(-given.kills // len(verbs)), inputs, own, chance)
+            lists = (tally.failed, tally.different, tally.debris)
+            counts = [tally.killed, tally.too_late, *map(len, lists)]
+            print(f"| `{verb}` | " + " | ".join(map(str, counts)) + " |", flush=True)
+            wrong += [line for lines in lists for line in lines]
+            print("\n".join(line for lines in lists for line in lines), file=sys.stderr, flush=True)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
