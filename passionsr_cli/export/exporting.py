@@ -7,7 +7,6 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +127,9 @@ def export_artifact(
     started = time.perf_counter()
     if artifact.simulated and form.name != "safetensors":
         raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
-    if exists(folder):
-        return _finished(folder, name, artifact, form, size_px)
     try:
+        if folder.exists():
+            return _finished(folder, name, artifact, form, size_px)
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = temporary_beside(folder)
         unfinished.mkdir()

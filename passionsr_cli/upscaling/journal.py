@@ -30,10 +30,11 @@ from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
-# Lines of a writer, and results it is writing: WRITER.jsonl, WRITER-PROCESS-THREAD.png.
+# Lines of a writer, results it has written, and those it is writing: WRITER.jsonl,
+# WRITER-PROCESS-THREAD.png, .WRITER-PROCESS-THREAD.PROCESS.png.
 _LINES = re.compile(r"\d+\.jsonl")
 _LOCK = re.compile("|".join(map(re.escape, (LOCK_FILE, HOLDER_FILE))))
-_HALF = re.compile(r"\d+-\d+-\d+\.\w+")
+_HALF = re.compile(r"\d+-\d+-\d+\.\w+|\.\d+-\d+-\d+\.\d+\.\w+")
 
 
 class Journal:

@@ -127,7 +127,11 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
     """The images an input names. Among many, results of earlier runs are left alone."""
     path = Path(given)
     if _is_pattern(given):
-        matches = [Path(name) for name in sorted(glob(given, recursive=True))]
+        try:
+            matches = [Path(name) for name in sorted(glob(given, recursive=True))]
+        except RecursionError:
+            yield Refused(given, ImageError(f"{given[:40]}…: a pattern of too many parts"))
+            return
         base = _fixed_part(given)
         images: list[_Found | Refused] = [
             _Found(str(match), base) for match in matches if is_image(match)

@@ -8,6 +8,7 @@ import pytest
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError
+from passionsr_cli.system.files import temporary_beside
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.run import plan_work
@@ -96,7 +97,9 @@ def test_a_line_that_was_cut_short_spoils_no_other(job: Job) -> None:
 def test_half_files_of_a_killed_run_are_removed(job: Job) -> None:
     journal = _journal(job)
     with journal.opened():
-        journal.place_for(job.output).write_bytes(b"half")
+        place = journal.place_for(job.output)
+        place.write_bytes(b"without its name")
+        temporary_beside(place).write_bytes(b"half")
     with journal.opened():
         assert {path.name for path in journal.folder.iterdir()} == {"lock", "holder.json"}
 

@@ -89,6 +89,12 @@ def test_names_that_are_too_long_are_refused_alone(folder: Path, tmp_path: Path)
     assert isinstance(job, Job)
 
 
+def test_patterns_have_an_end(tmp_path: Path) -> None:
+    (refused,) = plan(["**/" * 3000 + "*"], tmp_path / "out", Naming())
+    assert isinstance(refused, Refused)
+    assert "a pattern of too many parts" in str(refused.error)
+
+
 def test_the_input_is_never_replaced(folder: Path) -> None:
     (item,) = _plan(folder / "b.jpg", output=folder / "b.jpg", overwrite=True)
     assert isinstance(item, Refused)
