@@ -11,6 +11,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.files import read_json, replace_atomically
 
@@ -38,6 +40,9 @@ class Record:
         return self.scores
 
 
+_RECORD = TypeAdapter(Record)
+
+
 class RowFolder:
     """The results and records of one row."""
 
@@ -51,9 +56,8 @@ class RowFolder:
     def read(self, name: str) -> Record:
         """The record of an image; an empty one if there is none, or none that can be read."""
         try:
-            values = read_json(self.records / f"{name}.json")
-            return Record(**values)
-        except (OSError, ValueError, TypeError):
+            return _RECORD.validate_python(read_json(self.records / f"{name}.json"))
+        except (OSError, ValueError):
             return Record()
 
     def write(self, name: str, record: Record) -> None:

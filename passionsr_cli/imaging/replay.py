@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.system.files import temporary_space
 
 HELD_BYTES = 1 << 27
 
@@ -24,7 +25,8 @@ class PutAside:
         """The same strips, each kept as it passes."""
         for strip in strips:
             self._shapes.append(strip.shape)
-            self._file.write(strip.tobytes())
+            with temporary_space():
+                self._file.write(strip.tobytes())
             yield strip
 
     def replay(self) -> Iterator[Array]:

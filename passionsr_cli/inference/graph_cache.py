@@ -24,6 +24,7 @@ from passionsr_cli.system.files import (
     replace_atomically,
     sha256_of,
     temporary_beside,
+    temporary_space,
 )
 from passionsr_cli.system.memory import is_out_of_memory
 
@@ -101,9 +102,10 @@ class GraphCache:
                 raise
             reason = getattr(error, "strerror", None) or error
             self._note(f"cannot cache under {self.folder.parent}: {reason}")
-            self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
-            self.folder = Path(self._temporary.name)
-            self._write_into(self.folder)
+            with temporary_space():
+                self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
+                self.folder = Path(self._temporary.name)
+                self._write_into(self.folder)
         return read_graphs(self.folder)
 
     def _write_into(self, folder: Path) -> None:

@@ -8,12 +8,16 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from passionsr_cli.errors import OutputError
+from passionsr_cli.system.memory import is_out_of_memory
 
 HASH_BLOCK_BYTES = 1 << 20
 LONGEST_STEM_BYTES = 200
@@ -53,6 +57,22 @@ def temporary_beside(path: Path) -> Path:
         if found and not psutil.pid_exists(int(found.group(1))):
             remove(left)
     return path.with_name(f".{stem}.{os.getpid()}{path.suffix}")
+
+
+@contextmanager
+def temporary_space() -> Iterator[None]:
+    """Say of temporary files that cannot be written where they are. Raises `OutputError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # OpenVINO says RuntimeError of a disk that is full.
+        if is_out_of_memory(error):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise OutputError(
+            f"{tempfile.gettempdir()}: temporary files cannot be written ({reason}); make room "
+            "there, or set TMPDIR to another folder"
+        ) from None
 
 
 def remove(path: Path) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.system.files import remove, replace_atomically, temporary_beside
+from passionsr_cli.errors import OutputError
+from passionsr_cli.system.files import (
+    remove,
+    replace_atomically,
+    temporary_beside,
+    temporary_space,
+)
 
 
 def _ended() -> int:
@@ -31,6 +37,18 @@ def test_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("kept")
     assert temporary_beside(tmp_path / "out") == tmp_path / f".out.{os.getpid()}"
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError("iostream error")])
+def test_a_full_disk_of_temporary_files_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    told = pytest.raises(OutputError, match=rf"^{tmp_path}: .*(No space|iostream).* set TMPDIR")
+    with told, temporary_space():
+        raise error
+    with pytest.raises(MemoryError), temporary_space():
+        raise MemoryError
 
 
 def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
