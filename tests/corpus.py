@@ -38,11 +38,12 @@ class Specimen:
 
 def _photograph(depth: int = 8) -> Pixels:
     """Smooth, as lossy formats like it, with a corner that says which way is up."""
-    down, across = np.mgrid[:HEIGHT, :WIDTH] / (HEIGHT, WIDTH, 1)[0]
+    down, across = np.mgrid[:HEIGHT, :WIDTH] / HEIGHT
     planes = [across / 1.5, down, (across / 1.5 + down) / 2]
     values = np.stack(planes, -1) * 0.8 + 0.1
     values[:6, :8] = (1, 0, 0)
-    return np.rint(values.clip(0, 1) * (2**depth - 1)).astype(f"u{depth // 8}")
+    levels: Pixels = np.rint(values.clip(0, 1) * (2**depth - 1)).astype(f"u{depth // 8}")
+    return levels
 
 
 RGB8, RGB16 = _photograph(8), _photograph(16)
@@ -130,14 +131,15 @@ def _small_png(colour: int, bits: int, interlaced: bool) -> Specimen:
 def _jpegs() -> Iterator[Specimen]:
     image = Image.fromarray(RGB8)
     near = 2.5 / 255
-    for name, options in {
+    kinds: dict[str, dict[str, Any]] = {
         "444": {"subsampling": 0},
         "422": {"subsampling": 1},
         "420": {"subsampling": 2},
         "progressive": {"progressive": True},
         "restarts": {"restart_marker_rows": 1},
         "optimized": {"optimize": True},
-    }.items():
+    }
+    for name, options in kinds.items():
         content = _saved(image, "JPEG", quality=95, **options)
         shown = _shown(imagecodecs.jpeg8_decode(content))
         yield Specimen(f"{name}.jpg", content, shown, tolerance=near)

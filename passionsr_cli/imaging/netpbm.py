@@ -21,7 +21,8 @@ def read_deep(path: Path) -> npt.NDArray[np.float32] | None:
     content = path.read_bytes()
     if not content.startswith(b"P6"):
         return None
-    words, place = [], 0
+    words: list[bytes] = []
+    place = 0
     while len(words) < HEADER_WORDS and (found := _WORD.match(content, place)):
         words.append(found[1])
         place = found.end()

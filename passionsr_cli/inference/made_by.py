@@ -10,7 +10,7 @@ GRAPH_PLACES = (
     "inference",
 )
 # From a file to the pixels of its result.
-IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "imaging")
+IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "imaging")
 
 
 def graph_code() -> str:

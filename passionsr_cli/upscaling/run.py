@@ -91,7 +91,10 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     journal = None if root is None else Journal(root, _fingerprint(artifact, settings))
 
     def keep(image: str, output: Path) -> bool:
-        return settings.skip_existing or (journal is not None and journal.holds(image, output))
+        if settings.skip_existing or journal is None:
+            return settings.skip_existing
+        finished = not settings.overwrite and journal.was_finished(image, output)
+        return finished or journal.holds(image, output)
 
     scale = TargetSize.of(settings).label(artifact.description.upscale_factor)
     naming = Naming(

@@ -23,6 +23,8 @@ def test_a_model_is_exported_and_said_to_be_near(tiny_folder: Path, tmp_path: Pa
     assert "multiples of 8" in result.stderr
     assert shown["psnr"] > shown["required_psnr"]
     assert (folder / "encoder.xml").exists()
+    assert runner.invoke(app, arguments).exit_code == 0
+    (folder / "encoder.xml").write_text("changed")
     again = runner.invoke(app, arguments)
     assert again.exit_code == 1
     assert "exists already" in again.stderr

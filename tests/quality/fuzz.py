@@ -137,16 +137,20 @@ class Worker:
     """A process for mutants, started again when one took it down."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._process = folder, None
+        self._folder = folder
         folder.mkdir()
+        self._start()
+
+    def _start(self) -> None:
+        self._channel, other = multiprocessing.Pipe()
+        spawn = multiprocessing.get_context("spawn")
+        self._process = spawn.Process(target=_work, args=(other, self._folder), daemon=True)
+        self._process.start()
+        other.close()
 
     def outcome(self, mutant: Mutant) -> str:
-        if self._process is None or not self._process.is_alive():
-            self._channel, other = multiprocessing.Pipe()
-            spawn = multiprocessing.get_context("spawn")
-            self._process = spawn.Process(target=_work, args=(other, self._folder), daemon=True)
-            self._process.start()
-            other.close()
+        if not self._process.is_alive():
+            self._start()
         try:
             self._channel.send(mutant)
             # A process that has just started imports for a while.

@@ -48,8 +48,9 @@ VERBS = {
         for method in METHODS
     },
 }
-# What a run leaves open for the next one is not debris: locks, and graphs' compiled sizes.
-LEFT_OPEN = ("lock", ".lock")
+# What is left for the next run is not debris: locks, and which folders are finished.
+LEFT = ("lock", ".lock")
+FINISHED = ("cache", "finished")
 LIMIT_S = 300
 
 
@@ -130,7 +131,8 @@ def written(place: Path, inputs: Path) -> dict[str, str]:
         for path in sorted(place.rglob("*"))
         if path.is_file()
         and path.relative_to(place).parts[0] not in given
-        and not path.name.endswith(LEFT_OPEN)
+        and path.relative_to(place).parts[:2] != FINISHED
+        and not path.name.endswith(LEFT)
     }
 
 

@@ -165,6 +165,21 @@ def test_nothing_remains_when_the_run_is_over(job: Job) -> None:
     assert not _journal(job).holds(job.source, job.output)
 
 
+@pytest.mark.parametrize("changed", [None, "source", "result", "settings"])
+def test_finished_work_is_known_to_the_same_command(job: Job, changed: str | None) -> None:
+    _finish(_journal(job), job)
+    _journal(job).close()
+    # Another run into the same folder does not forget the first one's.
+    other = Job(job.source, job.output.with_name("b_x4.png"))
+    _finish(_journal(job), other)
+    _journal(job).close()
+    if changed in ("source", "result"):
+        path = job.output if changed == "result" else Path(job.source)
+        path.write_bytes(b"something longer than before")
+    journal = _journal(job, made_by="others" if changed == "settings" else "mini")
+    assert journal.was_finished(job.source, job.output) == (changed is None)
+
+
 def test_names_that_are_not_utf8(job: Job, tmp_path: Path) -> None:
     source = tmp_path / os.fsdecode(b"caf\xe9.png")
     source.write_bytes(b"")

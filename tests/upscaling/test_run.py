@@ -156,6 +156,16 @@ def test_several_processes_make_what_one_makes(
     assert len(computed) == len(set(computed)) == sum(map(len, parts)) == 11
 
 
+def test_the_same_command_has_nothing_to_do_when_the_work_is_done(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings, computed: list[str]
+) -> None:
+    list(_run(upscaler, photographs, settings))
+    assert all(isinstance(item, Skipped) for item in _run(upscaler, photographs, settings))
+    assert len(computed) == 11
+    again = settings.model_copy(update={"overwrite": True})
+    assert all(isinstance(item, Done) for item in _run(upscaler, photographs, again))
+
+
 def test_results_of_others_are_not_taken_for_ones_own(
     upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings
 ) -> None:
