@@ -37,7 +37,7 @@ METHODS = ("maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "svdquant", "pas
 HERE = "--precision fp32 --device cpu"
 VERBS = {
     "upscale": f"upscale in -o out --model tiny --backend torch {HERE}",
-    "first conversion": f"upscale in/0.png -o out.png --model tiny --backend openvino {HERE}",
+    "first conversion": f"upscale in/0.png in/1.png -o out --model tiny --backend openvino {HERE}",
     "evaluate": "evaluate --dataset sample --limit 4 --metrics psnr,ssim --model tiny -o out "
     f"--backend torch {HERE}",
     "export": "export tiny --format openvino -o out --size 64",
