@@ -61,7 +61,7 @@ class GraphCache:
 
     def graph(self, component: str) -> StoredGraph:
         """A component's graph, converted now if it is not here or not what was written."""
-        if self._graphs is None:
+        if self._graphs is None or not self.folder.exists():
             self._graphs = self._read()
         if self._graphs is None:
             if self._prepared is None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,11 +10,11 @@ from typing import TYPE_CHECKING
 from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.inference.cache_folders import graphs_folder, use
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.made_by import graph_code
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
-from passionsr_cli.system.paths import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,11 +70,12 @@ def _open_openvino(artifact: Artifact, precision: str, reporter: Reporter) -> Ex
     from passionsr_cli.inference.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
-    made_by = [artifact.fingerprint, graph_code(), openvino.__version__, cpu_name()]
+    made_by = [graph_code(), openvino.__version__, cpu_name()]
     saturating = artifact.quantized and products_saturate()
     if saturating:
         made_by.append("saturating")
-    folder = cache_folder() / "openvino" / f"{artifact.description.name}-{_key(made_by)}"
+    folder = graphs_folder("openvino", artifact, made_by)
+    use(folder)
     prepared = None
     if artifact.entry is not None:
         prepared = find_prepared(artifact.entry, artifact.fingerprint, saturating)
@@ -105,7 +103,9 @@ def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executo
     def convert(model: OneStepModel, component: str) -> ComponentGraph:
         return nncf_graph(model, component, crops())
 
-    graphs = GraphCache(nncf_folder(artifact), artifact.load, reporter, convert)
+    folder = nncf_folder(artifact)
+    use(folder)
+    graphs = GraphCache(folder, artifact.load, reporter, convert)
     return OpenVINOExecutor(artifact.description, graphs, chosen)
 
 
@@ -115,12 +115,7 @@ def nncf_folder(artifact: Artifact) -> Path:
         versions = [version("nncf"), version("openvino")]
     except PackageNotFoundError as error:
         raise DeviceError(f"NNCF cannot be used: {error}; `pip install nncf` adds it") from error
-    key = _key([artifact.fingerprint, graph_code(), *versions, cpu_name()])
-    return cache_folder() / "nncf" / f"{artifact.description.name}-{key}"
-
-
-def _key(made_by: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]
+    return graphs_folder("nncf", artifact, [graph_code(), *versions, cpu_name()])
 
 
 def cpu_name() -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,14 @@ def test_full_memory_is_no_full_disk(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="not enough memory"):
         GraphCache(tmp_path / "graphs", load, SILENT).graph("unet")
     assert len(asked) == 1
+
+
+def test_graphs_that_go_while_they_are_in_use_are_made_again(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    source, notes = resolve(str(tiny_folder), MODEL), Notes()
+    cache = GraphCache(tmp_path / "graphs", source.load, notes)
+    assert cache.graph("unet").path.exists()
+    shutil.rmtree(tmp_path / "graphs")
+    assert cache.graph("unet").path.exists()
+    assert len(notes.texts) == 2

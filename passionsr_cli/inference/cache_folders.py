@@ -1,0 +1,51 @@
+"""Folders of converted graphs: one for each model and code, and the sweep of old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from passionsr_cli.checkpoints.artifacts import Artifact
+from passionsr_cli.system.files import remove, temporary_beside
+from passionsr_cli.system.paths import cache_folder
+
+# Days without use, after which graphs go: those that newer ones replace, and any.
+REPLACED_AFTER, UNUSED_AFTER = 1, 30
+
+
+def graphs_folder(kind: str, artifact: Artifact, made_by: Sequence[object]) -> Path:
+    """The folder of an artifact's graphs, named after what is converted and `made_by` what."""
+    converted = f"{artifact.description.name}-{_key([artifact.fingerprint])[:12]}"
+    return cache_folder() / kind / f"{converted}-{_key([artifact.fingerprint, *made_by])[:24]}"
+
+
+def use(folder: Path) -> None:
+    """Note that graphs are in use; where they are about to be made, old ones beside them go.
+
+    Another process may still have these open, and reads on; none that looks for them later finds
+    half of them.
+    """
+    with contextlib.suppress(OSError):
+        if folder.exists():
+            os.utime(folder)
+            return
+        for other in folder.parent.iterdir():
+            if other.is_dir() and not other.is_symlink() and _is_old(other, folder):
+                away = temporary_beside(other)
+                os.replace(other, away)
+                remove(away)
+
+
+def _is_old(other: Path, folder: Path) -> bool:
+    replaced = other.name.rpartition("-")[0] == folder.name.rpartition("-")[0]
+    days = (time.time() - other.stat().st_mtime) / 86400
+    return days > (REPLACED_AFTER if replaced else UNUSED_AFTER)
+
+
+def _key(values: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

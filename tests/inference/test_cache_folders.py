@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from passionsr_cli.inference.cache_folders import REPLACED_AFTER, UNUSED_AFTER, use
+
+NEW = "tiny-0123456789ab-new"
+REPLACED, OTHER = "tiny-0123456789ab-old", "tiny-ba9876543210-old"
+
+
+def _made(folder: Path, days: float) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "unet.bin").write_bytes(b"weights")
+    then = time.time() - 86400 * days
+    os.utime(folder, (then, then))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "stays"),
+    [
+        (REPLACED, REPLACED_AFTER - 0.1, True),
+        (REPLACED, REPLACED_AFTER + 0.1, False),
+        (OTHER, UNUSED_AFTER - 0.1, True),
+        (OTHER, UNUSED_AFTER + 0.1, False),
+    ],
+)
+def test_old_graphs_go_when_others_are_made(
+    tmp_path: Path, name: str, days: float, stays: bool
+) -> None:
+    old = _made(tmp_path / name, days)
+    use(tmp_path / NEW)
+    assert old.exists() == stays
+    assert len(list(tmp_path.iterdir())) == stays
+
+
+def test_what_is_in_use_is_not_old(tmp_path: Path) -> None:
+    old = _made(tmp_path / REPLACED, 2 * UNUSED_AFTER)
+    use(old)
+    use(tmp_path / NEW)
+    assert (old / "unet.bin").exists()
+
+
+def test_nothing_goes_where_nothing_is_made(tmp_path: Path) -> None:
+    old, new = _made(tmp_path / REPLACED, 2 * UNUSED_AFTER), _made(tmp_path / NEW, 0)
+    use(new)
+    assert old.exists()
+
+
+def test_links_and_files_beside_them_stay(tmp_path: Path) -> None:
+    elsewhere = _made(tmp_path / "elsewhere" / "mine", 2 * UNUSED_AFTER)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / REPLACED).symlink_to(elsewhere)
+    (cache / "lock").touch()
+    os.utime(cache / "lock", (0, 0))
+    use(cache / NEW)
+    assert {path.name for path in cache.iterdir()} == {REPLACED, "lock"}
+    assert (elsewhere / "unet.bin").exists()
+
+
+def test_a_cache_that_is_not_there_yet_is_no_obstacle(tmp_path: Path) -> None:
+    use(tmp_path / "none" / NEW)
+    assert not (tmp_path / "none").exists()
