@@ -23,6 +23,7 @@ from passionsr_cli.training.settings import TeacherSettings
 
 # The teacher's colours drift: their averages over this many pixels are the photograph's.
 COLOUR_PX = 16
+TASK = "teacher's crops"
 
 
 def teach(
@@ -40,7 +41,7 @@ def teach(
 
     folder.mkdir(parents=True, exist_ok=True)
     teacher = load_real_esrgan(Path(settings.weights or weights_file())).to(accelerator.device)
-    reporter.started("teacher", settings.crops)
+    reporter.started(TASK, settings.crops)
     for number in range(accelerator.process_index, settings.crops, accelerator.num_processes):
         file = _file(folder, number)
         if not file.exists():
@@ -51,7 +52,7 @@ def teach(
             crop = {"hr": hr[0], "lr": lr[0], "taught": _levels(taught)[0]}
             with replace_atomically(file) as temporary:
                 save_file({name: image.contiguous() for name, image in crop.items()}, temporary)
-        reporter.step("teacher", number + 1)
+        reporter.step(TASK, number + 1)
     accelerator.wait_for_everyone()
 
 

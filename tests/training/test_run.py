@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from reporting import Heard, Kill, KillAt
+from torch import nn
 
 from passionsr_cli import api
 from passionsr_cli.data.photographs import Photographs
@@ -35,7 +36,11 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings() -> TrainingSettings:
+def settings(monkeypatch: pytest.MonkeyPatch) -> TrainingSettings:
+    """A stage of each kind: on pixels alone, with critics, and with a teacher (a tiny one)."""
+    monkeypatch.setattr(
+        "passionsr_cli.training.taught.load_real_esrgan", lambda path: nn.Upsample(scale_factor=4)
+    )
     preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
     preset["model"]["vae"].update(block_out_channels=[32], latent_channels=12)
     preset["model"]["unet"].update(
@@ -45,10 +50,19 @@ def settings() -> TrainingSettings:
         attention_head_dim=[1, 1, 2],
     )
     stage = {"steps": 4, "batch_size": 2, "crop_px": 64, "learning_rate": 1e-4}
+    critics = {
+        "low_pass": 1.0,
+        "features": 0.1,
+        "artifacts": 1.0,
+        "patch_critic": 0.005,
+        "projected_critic": 0.01,
+    }
     preset["stages"] = [
         {"name": "pixels", "final_learning_rate": 1e-5, **stage},
-        {"name": "both", "final_learning_rate": 1e-5, "natural": {}, **stage},
+        {"name": "critics", "final_learning_rate": 1e-5, "natural": critics, **stage},
+        {"name": "teacher", "final_learning_rate": 1e-5, "natural": {"teacher": 1.0}, **stage},
     ]
+    preset["teacher"] = {"weights": "tiny", "crops": 3, "crop_px": 96}
     preset.update(workers=0, validation_photos=1, validation_every_steps=2, save_every_seconds=1)
     return validate(preset, TrainingSettings, "test")
 
@@ -59,12 +73,12 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     api.train(settings, photos, "whole", "cpu", "fp32")
     # Save after every step, die in the middle of each stage.
     monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", iter(range(10**6)).__next__)
-    for stage, step in (("pixels", 3), ("both", 2)):
+    for stage, step in (("pixels", 3), ("critics", 2), ("teacher", 2)):
         with pytest.raises(Kill):
             api.train(settings, photos, "broken", "cpu", "fp32", reporter=KillAt(stage, step))
     resumed = Heard()
     api.train(settings, photos, "broken", "cpu", "fp32", resumed)
-    assert resumed.places == [("both", 2), ("both", 3), ("both", 4)]
+    assert resumed.places[-3:] == [("teacher", 2), ("teacher", 3), ("teacher", 4)]
     whole, broken = (Store("model").read(name).tensors() for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
@@ -75,14 +89,14 @@ def test_a_training_gives_a_model_that_can_be_used(
     heard = Heard()
     entry = api.train(settings, photos, "mine", "cpu", "fp32", heard)
     scores = heard.results
-    assert [task for task, _ in heard.places] == ["pixels"] * 4 + ["both"] * 4
+    stages = [name for name in ("pixels", "critics") for _ in range(4)]
+    # What the teacher answers comes before its stage.
+    tasks = [*stages, *["teacher's crops"] * 3, *["teacher"] * 4]
+    assert [task for task, _ in heard.places] == tasks
     assert [(s.stage, s.step) for s in scores] == [
-        ("pixels", 2),
-        ("pixels", 4),
-        ("both", 2),
-        ("both", 4),
+        (stage, step) for stage in ("pixels", "critics", "teacher") for step in (2, 4)
     ]
-    assert len(entry.manifest["curve"]) == 4
+    assert len(entry.manifest["curve"]) == 6
     assert not (home() / "training" / "mine").exists()
     model = loading.load("mine")
     assert model(torch.rand(1, 3, 64, 64)).isfinite().all()
