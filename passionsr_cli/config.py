@@ -48,7 +48,7 @@ FLOAT_BITS = 16
 class Bits:
     """Bit widths of a component's weights and of its activations, 16 being floating point.
 
-    Written w6a6, in small letters or capitals, fp for w16a16, or a6 for w16a6.
+    Written w6a6, in small letters or capitals, fp for w16a16, a6 for w16a6, or 8 for w8a8.
     """
 
     weight: int
@@ -60,7 +60,10 @@ class Bits:
         if isinstance(value, Bits):
             return value
         text = str(value).lower()
-        found = re.fullmatch(r"(?:w(\d+))?a(\d+)", "a16" if text == "fp" else text)
+        text = "a16" if text == "fp" else text
+        if alike := re.fullmatch(r"(?:int)?(\d+)(?:[ -]?bits?)?", text):
+            text = f"w{alike[1]}a{alike[1]}"
+        found = re.fullmatch(r"(?:w(\d+))?a(\d+)", text)
         pair = (int(found[1] or FLOAT_BITS), int(found[2])) if found else (0, 0)
         if not all(FEWEST_BITS <= bits <= MOST_BITS or bits == FLOAT_BITS for bits in pair):
             raise ValueError(
@@ -97,6 +100,8 @@ def bits_name(unet: Bits, vae: Bits) -> str:
 
 
 def _checked_name(template: str) -> str:
+    # Written as the end of a name it is a suffix, with or without its dot.
+    template = re.sub(r"(?<=[^._\- ])\{ext\}$", ".{ext}", template)
     unknown = set(re.findall(r"\{(.*?)\}", template)) - {"stem", "ext", "scale", "model"}
     if unknown or "{stem}" not in template or "/" in template or "\\" in template:
         raise ValueError(
@@ -110,6 +115,11 @@ def _checked_tile(value: object) -> object:
     if text != "auto" and not text.isdecimal():
         raise ValueError(f"'{text}' is no size; write auto, or pixels of the result, 0: no tiles")
     return text if text == "auto" else int(text)
+
+
+def _factor(value: object) -> object:
+    """The number of 2x, x2 or ×2."""
+    return value.strip("x×X ") if isinstance(value, str) else value
 
 
 def listed(value: object) -> object:
@@ -156,7 +166,7 @@ class UpscaleSettings(Settings):
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None
     realism: Realism | None = None
-    scale: Annotated[float | None, Field(ge=1, le=8)] = None
+    scale: Annotated[float | None, BeforeValidator(_factor), Field(ge=1, le=8)] = None
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     fit: Fit = "contain"
@@ -164,9 +174,11 @@ class UpscaleSettings(Settings):
     strip_metadata: bool = False
 
     @model_validator(mode="after")
-    def _one_size(self) -> UpscaleSettings:
+    def _nothing_contradicts(self) -> UpscaleSettings:
         if self.scale is not None and (self.width or self.height):
             raise ValueError("scale and width or height: give one of them")
+        if self.overwrite and self.skip_existing:
+            raise ValueError("--overwrite and --skip-existing exclude each other: give one of them")
         if self.fit != "contain" and not (self.width and self.height):
             raise ValueError(f"fit {self.fit} needs width and height")
         return self

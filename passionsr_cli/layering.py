@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 # Unlike that of `Path`, this one takes names that are too long.
 from os.path import isfile
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.system.text import suggestion
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=BaseModel)
 PRESETS_FOR = ("upscale", "calibrate", "train")
@@ -53,7 +56,7 @@ def settings_from(
         values = _merged(values, own)
     names = [layer for layer in layers if isinstance(layer, str)]
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    return validate({**values, **given}, kind, names[-1] if names else "options")
+    return validate({**values, **given}, kind, names[-1] if names else "options", given)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -69,8 +72,8 @@ def _config_path(config: str) -> Path:
     path = presets().get(config, Path(config))
     if not isfile(path):
         raise ConfigError(
-            f"no configuration '{config}': neither a file nor one of the presets "
-            f"{', '.join(preset_names())}"
+            f"no configuration '{config}': neither a file nor a preset"
+            f"{suggestion(config, preset_names())}"
         )
     return path
 
@@ -94,8 +97,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def validate(values: dict[str, Any], kind: type[S], origin: str) -> S:
-    """`values` as settings of one kind; names the wrong key or value and the nearest known key."""
+def validate(
+    values: dict[str, Any], kind: type[S], origin: str, options: Collection[str] = ()
+) -> S:
+    """`values` as settings of one kind; names the wrong key or value and the nearest known key.
+
+    A key among `options` is called as it was typed: --tile.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -104,19 +112,31 @@ def validate(values: dict[str, Any], kind: type[S], origin: str) -> S:
         if first["type"] == "extra_forbidden":
             nearest = _nearest(first["loc"], kind)
             raise ConfigError(f"{origin}: unknown key '{where}'{nearest}") from None
-        what = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(": ".join(part for part in (origin, where, what) if part)) from None
+        if options and not first["loc"]:
+            origin = ""
+        elif options and first["loc"][0] in options:
+            origin, where = f"--{str(first['loc'][0]).replace('_', '-')}", ""
+        raise ConfigError(
+            ": ".join(part for part in (origin, where, _told(first)) if part)
+        ) from None
+
+
+def _told(error: ErrorDetails) -> str:
+    """Pydantic's message, and what was found where it says only what should be there."""
+    what, found = error["msg"].removeprefix("Value error, "), error["input"]
+    if isinstance(found, str | int | float) and what.startswith("Input should be"):
+        expected = what.removeprefix("Input should be ").partition(", unable")[0]
+        return f"found '{found}', expected {expected}"
+    return what
 
 
 def _nearest(location: tuple[int | str, ...], kind: type[BaseModel]) -> str:
-    """', did you mean …?' for a mistyped key, looked up in the settings that hold it."""
+    """'; did you mean …?' for a mistyped key, looked up in the settings that hold it."""
     owner: type[BaseModel] = kind
     for part in location[:-1]:
         if isinstance(part, str) and part in owner.model_fields:
             owner = _settings_in(owner.model_fields[part].annotation) or owner
-    known = list(owner.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f", did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+    return suggestion(str(location[-1]), owner.model_fields)
 
 
 def _settings_in(annotation: Any) -> type[BaseModel] | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.system.files import read_json
+from passionsr_cli.system.text import suggestion
 
 EMBEDDED_MODEL = "mini"
 EMBEDDED_FOLDER = Path(__file__).parent / "models" / EMBEDDED_MODEL
@@ -270,7 +271,7 @@ def describe(name: str) -> ModelDescription:
         return read_description(EMBEDDED_FOLDER)
     if name in _FULL_SIZE:
         return _FULL_SIZE[name]
-    raise ModelError(f"unknown model '{name}'; known are {', '.join(model_names())}")
+    raise ModelError(f"unknown model '{name}'{suggestion(name, model_names())}")
 
 
 def read_description(folder: Path) -> ModelDescription:

@@ -21,6 +21,7 @@ from passionsr_cli.errors import StoreError
 from passionsr_cli.registry import MANIFEST_FILE
 from passionsr_cli.system.files import read_json, replace_atomically, sha256_of
 from passionsr_cli.system.paths import home
+from passionsr_cli.system.text import suggestion
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -217,9 +218,7 @@ class Store:
 
     def read(self, name: str) -> Entry:
         if not self.exists(name):
-            raise StoreError(
-                f"no {self.kind} named '{name}'; there are: {', '.join(self.names()) or 'none'}"
-            )
+            raise StoreError(f"no {self.kind} named '{name}'{suggestion(name, self.names())}")
         return read_entry(self.folder(name), self.kind)
 
     def write(self, name: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Entry:

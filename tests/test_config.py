@@ -113,7 +113,7 @@ def test_options_stand_above_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tiel: 256", "unknown key 'tiel', did you mean 'tile'"),
+        ("tiel: 256", "unknown key 'tiel'; did you mean 'tile'"),
         ("zzz: 1", "unknown key 'zzz'; known are model, checkpoint, output"),
         ("tile: -5", "tile: '-5' is no size; write auto, or pixels"),
         ("precision: int3", "precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
@@ -136,7 +136,7 @@ def test_wrong_files_are_explained(tmp_path: Path, text: str, message: str) -> N
 def test_nested_keys_get_their_own_suggestions(tmp_path: Path) -> None:
     preset = settings_from("train-mini", TrainingSettings).model_dump(mode="json")
     preset["stages"][0]["batchsize"] = 3
-    with pytest.raises(ConfigError, match=r"'stages\.0\.batchsize', did you mean 'batch_size'"):
+    with pytest.raises(ConfigError, match=r"'stages\.0\.batchsize'; did you mean 'batch_size'"):
         validate(preset, TrainingSettings, "here")
 
 
@@ -171,7 +171,7 @@ def test_impossible_names_are_those_of_no_file(name: str) -> None:
 
 
 def test_a_missing_configuration_lists_the_presets() -> None:
-    with pytest.raises(ConfigError, match=r"neither a file nor one of the presets.*train-mini"):
+    with pytest.raises(ConfigError, match=r"neither a file nor a preset; known are.*train-mini"):
         settings_from("nonsense", UpscaleSettings)
 
 

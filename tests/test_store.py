@@ -138,7 +138,7 @@ def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_and_impossible_names_are_refused() -> None:
     store = Store("model")
-    with pytest.raises(StoreError, match="no model named 'x'; there are: none"):
+    with pytest.raises(StoreError, match="no model named 'x'; known are none"):
         store.read("x")
     with pytest.raises(StoreError, match="is no model name"):
         store.write("../x", {}, TENSORS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 
 import torch
@@ -27,6 +26,7 @@ from passionsr_cli.quantization.schemes import (
     Scheme,
 )
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.text import suggestion
 
 
 def check_names(description: ModelDescription, settings: CalibrationSettings) -> None:
@@ -39,10 +39,8 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
         known = kinds if setting == "layer_bits" else names
         for name in getattr(settings, setting):
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                first = f"there are {', '.join(list(known)[:3])}, …"
-                hint = f"did you mean '{close[0]}'?" if close else first
-                raise ConfigError(f"{setting}: the model has no layer '{name}'; {hint}")
+                hint = suggestion(name, known, most=3)
+                raise ConfigError(f"{setting}: the model has no layer '{name}'{hint}")
     for name, bits in settings.layer_bits.items():
         if kinds[name] == ATTENTION and bits.weight != FLOAT_BITS:
             raise ConfigError(f"layer_bits: '{name}' has no weights; write a8, found {bits}")

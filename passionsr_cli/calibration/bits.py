@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.config import Bits, CalibrationSettings
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import preset_names, settings_from
 
 MIXED = "mixed"
@@ -27,5 +28,14 @@ def settings_for(
         bits = MIXED
     if bits is not None:
         preset = bits.lower()
-        below = [preset if preset in preset_names() else {"unet": bits, "vae": bits}]
+        below = [preset if preset in preset_names() else _alike(bits)]
     return settings_from([*below, *above], CalibrationSettings, options)
+
+
+def _alike(bits: str) -> dict[str, Any]:
+    """The same bits for UNet and VAE."""
+    try:
+        parsed = Bits.parse(bits)
+    except ValueError as error:
+        raise ConfigError(f"--bits: {error}, or a preset such as w6a6-unet") from None
+    return {"unet": parsed, "vae": parsed}

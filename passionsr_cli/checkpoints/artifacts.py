@@ -15,6 +15,7 @@ from passionsr_cli.errors import StoreError
 from passionsr_cli.models import catalogue
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import CHECKPOINT, MODEL, Entry, kind_of
+from passionsr_cli.system.text import suggestion
 
 if TYPE_CHECKING:
     from passionsr_cli.models.one_step import OneStepModel
@@ -82,7 +83,6 @@ def _kind_named(name: str) -> str:
     models = [known.name for known in catalogue.known_models()]
     if name not in models and not isdir(name):
         raise StoreError(
-            f"there is no checkpoint or model '{name}'; checkpoints: {', '.join(made)}; "
-            f"models: {', '.join(models)}"
+            f"there is no checkpoint or model '{name}'{suggestion(name, [*made, *models])}"
         )
     return MODEL

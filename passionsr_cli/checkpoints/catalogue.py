@@ -20,6 +20,7 @@ from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
 from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
 from passionsr_cli.system.claims import claim
+from passionsr_cli.system.text import suggestion
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def find_checkpoint(name: str) -> Checkpoint:
         return read_checkpoint(store.read(name))
     if isdir(name):
         return read_checkpoint(read_entry(Path(name), CHECKPOINT))
-    raise StoreError(f"no checkpoint named '{name}'; there are: {', '.join(checkpoint_names())}")
+    raise StoreError(f"no checkpoint named '{name}'{suggestion(name, checkpoint_names())}")
 
 
 def check_origin(name: str, model: str) -> None:

@@ -10,6 +10,7 @@ from passionsr_cli.layering import validate
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import read_json
 from passionsr_cli.system.paths import home
+from passionsr_cli.system.text import suggestion
 
 SETTINGS_FILE = "settings.json"
 
@@ -28,8 +29,8 @@ def saved_settings(name: str) -> CalibrationSettings:
     """The settings of the unfinished run of this name."""
     path = run_folder(name) / SETTINGS_FILE
     if not path.exists():
-        there = ", ".join(unfinished()) or "none"
-        raise StoreError(f"there is no unfinished calibration '{name}'; there are: {there}")
+        known = suggestion(name, unfinished())
+        raise StoreError(f"there is no unfinished calibration '{name}'{known}")
     try:
         return validate(read_json(path), CalibrationSettings, str(path))
     except ValueError as error:

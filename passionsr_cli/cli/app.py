@@ -13,6 +13,7 @@ from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.evaluate import evaluate
 from passionsr_cli.cli.export import export
+from passionsr_cli.cli.grammar import Commands
 from passionsr_cli.cli.reproduce import reproduce
 from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
@@ -22,6 +23,7 @@ from passionsr_cli.terminal import console
 DEBUG_FLAG = "--debug"
 
 app = typer.Typer(
+    cls=Commands,
     name="passionsr",
     help="One-step diffusion super-resolution, small and fast.",
     no_args_is_help=True,

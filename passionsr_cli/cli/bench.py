@@ -88,6 +88,13 @@ def bench(
 
     settings = settings_from(None, BenchmarkSettings, given(locals(), BenchmarkSettings))
 
+    from passionsr_cli.benchmark.variants import plan
+    from passionsr_cli.models.catalogue import find
+
+    # What cannot be is refused before seconds of imports.
+    find(settings.model)
+    plan(settings)
+
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import Lines
 
@@ -105,21 +112,15 @@ def bench(
 
 def show_report(report: Report) -> None:
     """The table, and below it what the machine reaches."""
-    from rich import box
-    from rich.table import Table
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
     first = report.rows[0]
     done = next((row for row in report.rows if row.gflop is not None), None)
     work = "" if done is None else f", {done.gflop:,.1f} GFLOP"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.title = f"{first.model}, {first.size}×{first.size}{work}"
-    for name in ("variant", "backend", ""):
-        table.add_column(name, no_wrap=True)
-    for name in ("seconds", "±", "TOPS", "roof", "int", "cold", "cached", "GB"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in report.rows:
-        table.add_row(row.variant, row.backend, row.precision, *_cells(row))
-    output.print(table)
+    columns = words("variant", "backend", "")
+    columns += numbers("seconds", "±", "TOPS", "roof", "int", "cold", "cached", "GB")
+    rows = [(row.variant, row.backend, row.precision, *_cells(row)) for row in report.rows]
+    print_table(columns, rows, f"{first.model}, {first.size}×{first.size}{work}")
     if any(row.simulated for row in report.rows):
         output.print("sim.: simulated, torch computes integers in floating point")
     output.print(_machine_line(report.machine), soft_wrap=True, markup=False)
@@ -127,7 +128,7 @@ def show_report(report: Report) -> None:
 
 def _cells(row: Measurement) -> list[str]:
     if row.seconds is None or row.seconds_min is None or row.seconds_max is None:
-        return ["failed"]
+        return ["failed", *[""] * 7]
     return [
         f"{row.seconds:.3f}",
         _percent((row.seconds_max - row.seconds_min) / 2 / row.seconds),

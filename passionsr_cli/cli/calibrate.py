@@ -16,12 +16,10 @@ from passionsr_cli.cli.options import (
     given,
 )
 from passionsr_cli.terminal.console import (
-    EXIT_INTERRUPTED,
     command,
     decibels,
     output,
     print_json,
-    show_error,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +86,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write it as a checkpoint."""
+    from passionsr_cli.calibration.request import check_request
     from passionsr_cli.config import CalibrationSettings
     from passionsr_cli.layering import read_yaml
 
@@ -95,6 +94,7 @@ def calibrate(
     if plan is not None:
         options["layer_bits"] = read_yaml(plan)
     settings = _settings(bits, config, options, name if resume else None)
+    check_request(settings)
 
     from passionsr_cli import api
     from passionsr_cli.checkpoints.catalogue import describe
@@ -105,8 +105,8 @@ def calibrate(
         with StepBars() as bars:
             entry = api.calibrate(settings, name, resume, bars)
     except KeyboardInterrupt:
-        show_error(f"interrupted; go on with: passionsr calibrate --resume --name {name}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        how = f"go on with: passionsr calibrate --resume --name {name}"
+        raise KeyboardInterrupt(how) from None
     shown = describe(entry)
     if as_json:
         print_json(shown)
@@ -133,24 +133,20 @@ def _settings(
 
 def show_result(shown: dict[str, Any]) -> None:
     """The summary of a checkpoint, from what `catalogue.describe` says of it."""
-    from rich.table import Table
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
     title = f"{shown['name']}: {shown['model']}, {shown['bits']}, {shown['method']}"
-    table = Table("stage", "steps", "error", "seconds", "dB to full precision", title=title)
+    rows = list[tuple[str, ...]]()
     for stage in shown["stages"]:
         errors = ""
         if stage["start_error"] is not None:
             errors = f"{stage['start_error']:.2e} → {stage['end_error']:.2e}"
             if not stage["end_error"] < stage["start_error"]:
                 errors += " (its start stays)"
-        table.add_row(
-            stage["name"],
-            str(stage["steps"] or ""),
-            errors,
-            f"{stage['seconds']:.0f}",
-            decibels(stage["image_psnr"]),
-        )
-    output.print(table)
+        steps, seconds = str(stage["steps"] or ""), f"{stage['seconds']:.0f}"
+        rows.append((stage["name"], steps, seconds, decibels(stage["image_psnr"]), errors))
+    columns = [*words("stage"), *numbers("steps", "seconds", "dB to fp"), *words("error")]
+    print_table(columns, rows, title)
     mean = shown["mean_weight_bits"]
     average = "" if mean is None else f"; a weight has {mean:.2f} bits on average"
     bits = describe_bits(shown["layer_bits"])

@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from passionsr_cli.cli.grammar import Commands
 from passionsr_cli.cli.options import JsonOption
 from passionsr_cli.terminal.console import EXIT_ERROR, command, decibels, output, print_json
 
-app = typer.Typer(help="The checkpoints calibrations made.", invoke_without_command=True)
+app = typer.Typer(
+    cls=Commands, help="The checkpoints calibrations made.", invoke_without_command=True
+)
 
 NameArgument = Annotated[str, typer.Argument(help="A checkpoint's name or folder.")]
 
@@ -21,19 +24,19 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
     """List the checkpoints, and the calibrations that can be resumed."""
     if context.invoked_subcommand is not None:
         return
-    from rich.table import Table
-
     from passionsr_cli.checkpoints import catalogue
     from passionsr_cli.checkpoints.unfinished import run_folder
     from passionsr_cli.system.claims import holder
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
     found, damaged, unfinished = catalogue.listing()
     if as_json:
         print_json({"checkpoints": found, "damaged": damaged, "unfinished": unfinished})
         return
-    table = Table("name", "model", "bits", "method", "dB to full precision", "MB", "of 32 bits")
-    for item in found:
-        table.add_row(
+    columns = words("name", "model", "bits", "method")
+    columns += [*numbers("dB to fp", "MB"), *numbers("of 32 bits", spare=True)]
+    rows = [
+        (
             item["name"],
             item["model"],
             item["bits"],
@@ -42,7 +45,9 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
             f"{item['bytes'] / 1e6:.1f}",
             f"{item['share_of_32_bits']:.3f}",
         )
-    output.print(table)
+        for item in found
+    ]
+    print_table(columns, rows)
     for name, reason in damaged.items():
         output.print(f"{name}: damaged ({reason})", soft_wrap=True, markup=False)
     for name in unfinished:
@@ -75,19 +80,11 @@ def show_checkpoint(
 
 
 def _show_layers(rows: list[dict[str, str]]) -> None:
-    from rich.table import Table
+    from passionsr_cli.terminal.tables import print_table, words
 
-    table = Table("layer", "kind", "weights", "activations", "transformation", "remark")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            row["kind"],
-            row["weights"],
-            row["activations"],
-            row["transformation"],
-            row["reason"],
-        )
-    output.print(table)
+    keys = ("name", "kind", "weights", "activations", "transformation", "reason")
+    columns = words("layer", "kind", "weights", "activations", "transformation", "remark")
+    print_table(columns, [[row[key] for key in keys] for row in rows])
 
 
 @app.command("import")

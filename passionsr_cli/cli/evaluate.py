@@ -18,7 +18,7 @@ from passionsr_cli.cli.options import (
     PrecisionOption,
     given,
 )
-from passionsr_cli.terminal.console import command, output, print_json, print_wide, show_note
+from passionsr_cli.terminal.console import command, output, print_json, show_note
 
 if TYPE_CHECKING:
     from passionsr_cli.evaluation.results import Results
@@ -118,6 +118,13 @@ def evaluate(
 
     settings = settings_from(config, EvaluationSettings, given(locals(), EvaluationSettings))
 
+    from passionsr_cli.data.pairs import find_dataset
+    from passionsr_cli.evaluation.candidates import plan_candidates
+
+    # What is not there is refused before seconds of imports.
+    plan_candidates(settings)
+    find_dataset(settings.dataset, settings.data_root)
+
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import CurrentBar
 
@@ -132,31 +139,29 @@ def evaluate(
 
 def show_results(results: Results) -> None:
     """The table, below it why something is missing or cannot be compared."""
-    from rich import box
-    from rich.table import Table
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.title = f"{results.dataset}, {results.n} images, protocol {results.protocol}"
-    table.add_column("", no_wrap=True)
-    for _, title, lower_is_better in results.columns:
-        arrow = "↓" if lower_is_better else "↑"
-        table.add_column(f"{title} {arrow}", justify="right", no_wrap=True)
-    for name in ("seconds", "MB"):
-        table.add_column(name, justify="right", no_wrap=True)
+    titles = [f"{title} {'↓' if lower else '↑'}" for _, title, lower in results.shown_columns]
+    columns = [*words(""), *numbers(*titles), *numbers("seconds", "MB", spare=True)]
+    rows, styles = list[tuple[str, ...]](), dict[int, str]()
     for row in results.rows:
         seconds = "" if row.seconds_per_image is None else f"{row.seconds_per_image:.3f}"
         size = "" if row.model_bytes is None else f"{row.model_bytes / 1e6:.1f}"
-        table.add_row(row.name, *results.cells(row), seconds, size)
+        rows.append((row.name, *results.cells(row), seconds, size))
     objections = list(dict.fromkeys(row.not_comparable for row in results.published or ()))
     marks = {text: f" *{number}" for number, text in enumerate(filter(None, objections), 1)}
-    if results.published:
-        table.add_section()
     for paper in results.published or ():
         name = f"{paper.name} ({paper.source}){marks.get(paper.not_comparable, '')}"
-        table.add_row(name, *results.cells(paper), "", "", style="dim")
-    print_wide(table)
+        styles[len(rows)] = "dim"
+        rows.append((name, *results.cells(paper), "", ""))
+    print_table(
+        columns,
+        rows,
+        f"{results.dataset}, {results.n} images, protocol {results.protocol}",
+        styles,
+    )
     for text, mark in marks.items():
         output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
-    titles = {key: title for key, title, _ in results.columns}
-    if missing := ", ".join(titles[metric] for metric in results.rows[0].missing):
-        output.print(f"missing: {missing}; results.json says why", soft_wrap=True)
+    named = {key: title for key, title, _ in results.columns}
+    if missing := ", ".join(named[metric] for metric in results.rows[0].missing):
+        output.print(f"without {missing}: report.html says why", soft_wrap=True)

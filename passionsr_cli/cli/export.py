@@ -37,6 +37,13 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint or a model for other runtimes, and prove that it computes the same."""
+    from passionsr_cli.checkpoints.artifacts import resolve
+    from passionsr_cli.export.formats import check_format
+
+    # What is not there is refused before seconds of imports.
+    check_format(format_name, target)
+    resolve(name)
+
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import CurrentBar
 

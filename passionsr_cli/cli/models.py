@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from passionsr_cli.cli.grammar import Commands
 from passionsr_cli.cli.options import JsonOption
 from passionsr_cli.terminal.console import command, output, print_json
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from passionsr_cli.registry import ModelDescription
     from passionsr_cli.store import Entry
 
-app = typer.Typer(help="The models passionsr knows.", invoke_without_command=True)
+app = typer.Typer(cls=Commands, help="The models passionsr knows.", invoke_without_command=True)
 
 
 @app.callback()
@@ -24,9 +25,8 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the models and whether their weights are on this machine."""
     if context.invoked_subcommand is not None:
         return
-    from rich.table import Table
-
     from passionsr_cli.models.catalogue import known_models
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
     known = known_models()
     if as_json:
@@ -41,17 +41,18 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
         ]
         print_json({"models": rows})
         return
-    table = Table("name", "what it is", "factor", "realism", "weights")
-    for model in known:
-        description = model.description
-        table.add_row(
+    columns = [*words("name", "what it is"), *numbers("factor", "realism"), *words("weights")]
+    lines = [
+        (
             model.name,
-            description.title,
-            f"×{description.upscale_factor}",
-            _default_realism(description),
-            "on this machine" if model.folder else "not here",
+            model.description.title,
+            f"×{model.description.upscale_factor}",
+            _default_realism(model.description),
+            "here" if model.folder else "not here",
         )
-    output.print(table)
+        for model in known
+    ]
+    print_table(columns, lines)
 
 
 def _default_realism(description: ModelDescription) -> str:
@@ -66,12 +67,13 @@ def show_model(
     as_json: JsonOption = False,
 ) -> None:
     """Parameters and operations of a model, and what quantizing it would save."""
-    from rich.table import Table
-
     from passionsr_cli.models.catalogue import find
-    from passionsr_cli.models.costs import compression_rows, measure
 
     known = find(name)
+
+    from passionsr_cli.models.costs import compression_rows, measure
+    from passionsr_cli.terminal.tables import numbers, print_table, words
+
     description = known.description
     costs = measure(description)
     rows = compression_rows(costs)
@@ -99,28 +101,26 @@ def show_model(
     output.print(f"weights: {known.folder or 'not on this machine'}", soft_wrap=True)
     for source in description.sources:
         output.print(f"  {source.note}: {source.location}", soft_wrap=True, markup=False)
-    parts = Table("part", "parameters (M)", "operations (G)", "attention products (G)")
-    for part in costs:
-        parts.add_row(
+    sizes = numbers("parameters (M)", "operations (G)")
+    parts = [
+        (
             part.name,
             f"{part.parameters / 1e6:,.1f}",
             f"{part.operations / 1e9:,.1f}",
             f"{part.attention_operations / 1e9:,.1f}",
         )
-    output.print(parts)
-    saved = Table(
-        "quantized",
-        "bits",
-        "parameters (M)",
-        "operations (G)",
-        caption="512×512 result. Parameters as 32-bit equivalents, operations × bits / 32 "
-        "in quantized layers with weights (PassionSR, Table 3).",
+        for part in costs
+    ]
+    print_table([*words("part"), *sizes, *numbers("attention products (G)")], parts)
+    saved = [
+        (row.parts, row.bits, f"{row.parameters / 1e6:,.1f}", f"{row.operations / 1e9:,.1f}")
+        for row in rows
+    ]
+    print_table([*words("quantized", "bits"), *sizes], saved)
+    output.print(
+        "512×512 result. Parameters as 32-bit equivalents, operations × bits / 32 in quantized "
+        "layers with weights (PassionSR, Table 3)."
     )
-    for row in rows:
-        saved.add_row(
-            row.parts, row.bits, f"{row.parameters / 1e6:,.1f}", f"{row.operations / 1e9:,.1f}"
-        )
-    output.print(saved)
 
 
 NewNameArgument = Annotated[str, typer.Argument(help="Its name from now on.")]
@@ -178,6 +178,10 @@ def pull_model(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch what a model is made of, verify it and put it together."""
+    from passionsr_cli.models.published.recipes import check_pullable
+
+    check_pullable(model)
+
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import DownloadBars
 

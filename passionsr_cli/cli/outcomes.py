@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from passionsr_cli.terminal.console import output, print_json, show_error, show_note
+from passionsr_cli.terminal.console import output, print_json, show_error, show_note, show_result
 
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
@@ -20,7 +20,8 @@ def summarise(
     as_json: bool,
 ) -> None:
     """Failures, where they are seen: at the end."""
-    from passionsr_cli.upscaling.images import Done, Failed
+    from passionsr_cli.imaging.samples import is_sample
+    from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.report import report
 
     if as_json:
@@ -31,10 +32,15 @@ def summarise(
     if as_json:
         return
     if len(outcomes) > 1:
-        done = sum(isinstance(outcome, Done) for outcome in outcomes)
-        skipped = len(outcomes) - done - len(failed)
+        count = sum(isinstance(outcome, Done) for outcome in outcomes)
+        skipped = len(outcomes) - count - len(failed)
         there = f", {skipped} there already" if skipped else ""
-        output.print(f"{done} upscaled{there}, {len(failed)} failed")
+        output.print(f"{count} upscaled{there}, {len(failed)} failed")
+    elif outcomes and isinstance(outcomes[0], Skipped):
+        show_result(str(outcomes[0]))
+    for done in (each for each in outcomes if isinstance(each, Done) and is_sample(each.source)):
+        width, height = done.input_size
+        show_note(f"{done.source} is a photograph that was made small first, {width}×{height}")
     if upscaler is not None:
         _note_what_ran(upscaler.executor)
 

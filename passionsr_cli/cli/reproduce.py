@@ -20,11 +20,9 @@ from passionsr_cli.cli.options import (
 )
 from passionsr_cli.terminal.console import (
     EXIT_ERROR,
-    EXIT_INTERRUPTED,
     command,
     output,
     print_json,
-    print_wide,
     show_error,
     show_note,
 )
@@ -98,7 +96,15 @@ def reproduce(
     from passionsr_cli.layering import validate
     from passionsr_cli.reproduction.settings import ReproductionSettings
 
-    settings = validate(given(locals(), ReproductionSettings), ReproductionSettings, "options")
+    options = given(locals(), ReproductionSettings)
+    settings = validate(options, ReproductionSettings, "options", options)
+
+    from passionsr_cli.models.catalogue import find
+    from passionsr_cli.reproduction.definitions import read_table
+
+    # What is not there is refused before seconds of imports.
+    read_table(settings.table).chosen_rows(settings.only)
+    find(settings.model)
     if dry_run:
         _show_plan(settings, as_json)
     else:
@@ -113,8 +119,7 @@ def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
         with CurrentBar() as bar:
             table = api.reproduce(settings, bar)
     except KeyboardInterrupt:
-        show_error("interrupted; go on with the same command")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise KeyboardInterrupt("go on with the same command") from None
     if as_json:
         print_json(table.as_dict())
     else:
@@ -127,37 +132,28 @@ def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
 
 
 def _show_plan(settings: ReproductionSettings, as_json: bool) -> None:
-    from rich.table import Table
-
     from passionsr_cli.reproduction.run import plan
 
     planned = plan(settings)
     if as_json:
         print_json({"rows": [{"row": r.name, "checkpoint": c, "state": s} for r, c, s in planned]})
         return
-    table = Table("row", "checkpoint", "")
-    for row, checkpoint, state in planned:
-        table.add_row(row.name, checkpoint, state or "no calibration")
-    output.print(table)
+    from passionsr_cli.terminal.tables import print_table, words
+
+    rows = [(row.name, checkpoint, state or "no calibration") for row, checkpoint, state in planned]
+    print_table(words("row", "checkpoint", ""), rows)
 
 
 def show_table(table: Table) -> None:
     """The table, and below it what to know of its numbers."""
-    from rich import box
-    from rich.table import Table as Grid
-
     from passionsr_cli.reproduction.writing import heads
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
-    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    grid.title = table.title
-    for name in ("bits", "method", ""):
-        grid.add_column(name, no_wrap=True)
-    for column in table.columns:
-        grid.add_column(column.title, justify="right", no_wrap=True)
-    for line, head in heads(table):
-        style = {"published": "dim", "failed": "red"}.get(line.state.split()[0])
-        grid.add_row(*head, *line.cells, style=style)
-    print_wide(grid)
+    columns = [*words("bits", "method", ""), *numbers(*(each.title for each in table.columns))]
+    lines = list(heads(table))
+    states = {"published": "dim", "failed": "red"}
+    styles = {n: states.get(line.state.split()[0], "") for n, (line, _) in enumerate(lines)}
+    print_table(columns, [(*head, *line.cells) for line, head in lines], table.title, styles)
     for text in (table.about, *table.remarks):
         output.print(text, soft_wrap=True, markup=False)
     if table.missing:

@@ -85,14 +85,13 @@ def _numbers(text: str) -> list[int]:
 
 def show_sweep(sweep: Sweep) -> None:
     """The rows, and the constants theory was fitted with."""
-    from rich.table import Table
+    from passionsr_cli.terminal.tables import numbers, print_table, words
 
     title = f"{sweep.model} (made for t = {sweep.timestep}), {sweep.bits}, min–max"
-    table = Table("model", "t", "σ/α", "‖z_L − α z_H‖/α", title=title)
-    for name in ("error of z_H, UNet", "encoder and UNet", "image, dB"):
-        table.add_column(name, justify="right")
-    for row in (*sweep.rows, *sweep.retrained):
-        table.add_row(
+    columns = [*words("model"), *numbers("t", "σ/α", "‖z_L − α z_H‖/α")]
+    columns += numbers("z_H: UNet", "and encoder", "image, dB")
+    rows = [
+        (
             row.model,
             str(row.timestep),
             f"{row.gain:.3f}",
@@ -101,7 +100,9 @@ def show_sweep(sweep: Sweep) -> None:
             f"{row.latent_error:.4f}",
             f"{row.image_psnr:.2f}",
         )
-    output.print(table)
+        for row in (*sweep.rows, *sweep.retrained)
+    ]
+    print_table(columns, rows, title)
     output.print(
         f"fitted to the UNet's: {sweep.absolute:.3g}·σ/α, and {sweep.relative:.3g}·‖z_L − α z_H‖/α",
         markup=False,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
     from passionsr_cli.inference.tiled import TiledUpscaler
     from passionsr_cli.system.processes import Processes
+    from passionsr_cli.terminal.progress import ImageBar
     from passionsr_cli.upscaling.images import Outcome
     from passionsr_cli.upscaling.run import Work
 
@@ -103,7 +104,7 @@ def upscale(
         ),
     ] = None,
     scale: Annotated[
-        float | None,
+        str | None,
         typer.Option(metavar="FACTOR", help="1 to 8, any number. Default: 4, the model's own."),
     ] = None,
     width: Annotated[
@@ -153,25 +154,27 @@ def upscale(
 
     from passionsr_cli.cli.outcomes import summarise
     from passionsr_cli.system.processes import Processes
-    from passionsr_cli.terminal.progress import Lines
-    from passionsr_cli.upscaling.images import Failed, open_upscaler
-    from passionsr_cli.upscaling.planning import Refused
+    from passionsr_cli.terminal.progress import ImageBar
+    from passionsr_cli.upscaling.images import Failed, open_upscaler, without_work
+    from passionsr_cli.upscaling.planning import Job, Refused
     from passionsr_cli.upscaling.run import plan_work
 
     work = plan_work(inputs, settings)
     refused = [item for item in work.planned if isinstance(item, Refused)]
-    if not as_json and len(refused) == len(work.planned):
+    unfinished = work.journal is not None and work.journal.folder.exists()
+    settled = [without_work(item) for item in work.planned if not isinstance(item, Job)]
+    if not unfinished and len(settled) == len(work.planned):
         # No need to load a model to say so.
-        for item in refused:
-            show_error(str(item.error))
-        raise typer.Exit(EXIT_ERROR)
+        summarise(None, settings, [*settled], as_json)
+        raise typer.Exit(EXIT_ERROR if refused else 0)
     processes = Processes()
     outcomes: list[Outcome] = []
     upscaler = None
     try:
-        if settings.engine == "local":
-            upscaler = open_upscaler(settings, Lines(), processes)
-        _work(upscaler, settings, work, processes, outcomes, quiet=as_json)
+        with ImageBar(len(processes.share(work.planned))) as bar:
+            if settings.engine == "local":
+                upscaler = open_upscaler(settings, bar, processes)
+            _work(upscaler, settings, work, processes, outcomes, bar, quiet=as_json)
         outcomes = processes.gather(outcomes)
     except KeyboardInterrupt:
         summarise(upscaler, settings, outcomes, as_json)
@@ -192,21 +195,20 @@ def _work(
     work: Work,
     processes: Processes,
     outcomes: list[Outcome],
+    bar: ImageBar,
     quiet: bool,
 ) -> None:
-    """Run all jobs under a progress bar, one line for each result."""
-    from passionsr_cli.terminal.progress import ImageBar
+    """Run all jobs, one line for each result."""
     from passionsr_cli.upscaling.images import Done
     from passionsr_cli.upscaling.run import upscale_on_ray, upscale_planned
 
-    with ImageBar(len(processes.share(work.planned))) as bar:
-        if upscaler is None:
-            results = upscale_on_ray(work, settings, bar)
-        else:
-            results = upscale_planned(upscaler, work, settings, bar, processes)
-        # However the loop ends, what is being worked on is dropped.
-        with closing(results) as found:
-            for outcome in found:
-                outcomes.append(outcome)
-                if isinstance(outcome, Done) and not quiet:
-                    show_result(str(outcome))
+    if upscaler is None:
+        results = upscale_on_ray(work, settings, bar)
+    else:
+        results = upscale_planned(upscaler, work, settings, bar, processes)
+    # However the loop ends, what is being worked on is dropped.
+    with closing(results) as found:
+        for outcome in found:
+            outcomes.append(outcome)
+            if isinstance(outcome, Done) and not quiet:
+                show_result(str(outcome))

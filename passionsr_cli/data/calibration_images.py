@@ -17,7 +17,7 @@ from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
-from passionsr_cli.imaging.files import find_images, read_rgb
+from passionsr_cli.imaging.files import images_in, read_rgb
 from passionsr_cli.imaging.resampling import pad_reflecting
 from passionsr_cli.registry import ModelDescription
 
@@ -62,11 +62,7 @@ def gather(settings: CalibrationSettings, description: ModelDescription) -> Cali
     if settings.images is None:
         sources: list[str | Path] = [f"{samples.PREFIX}{name}" for name in samples.NAMES]
         return _degraded(sources, settings, factor)
-    if not settings.images.is_dir():
-        raise ImageError(f"{settings.images}: no such folder; --images names a folder of images")
-    files = find_images(settings.images)
-    if not files:
-        raise ImageError(f"{settings.images}: no images in this folder; calibration needs some")
+    files = images_in(settings.images)
     if _kind(settings, files, factor) == "hr":
         return _degraded(files, settings, factor)
     side = settings.crop_px // factor

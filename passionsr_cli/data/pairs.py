@@ -17,6 +17,7 @@ from passionsr_cli.errors import DataError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import find_images
 from passionsr_cli.system.paths import home
+from passionsr_cli.system.text import suggestion
 
 SAMPLE = "sample"
 
@@ -116,9 +117,8 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
                 raise DataError(f"{side}: no such folder; --dataset LR,HR names two folders")
         pairs = _paired(_side(Path(lr), "*"), _side(Path(hr), "*"), lr, hr)
         return Dataset(f"{Path(lr).name},{Path(hr).name}", pairs)
-    raise DataError(
-        f"no data set '{wanted}': neither a folder nor one of {SAMPLE}, {', '.join(KNOWN)}"
-    )
+    known = suggestion(wanted, (SAMPLE, *KNOWN))
+    raise DataError(f"no data set '{wanted}': neither a folder nor a known one{known}")
 
 
 def _roots(root: Path | None) -> list[Path]:
@@ -132,9 +132,8 @@ def _roots(root: Path | None) -> list[Path]:
 def _how_to_get(name: str, roots: Sequence[Path]) -> str:
     layouts = " or ".join(str(layout) for layout in KNOWN[name].layouts)
     return (
-        f"data set '{name}' is not in {', '.join(str(place) for place in roots)}; get it from "
-        f"{KNOWN[name].source} and make a folder {name} that holds {layouts}; --data-root or "
-        "PASSIONSR_DATA say where such folders are"
+        f"data set '{name}' is not in {', '.join(str(place) for place in roots)} (--data-root or "
+        f"PASSIONSR_DATA say where); a folder {name} holds {layouts}, from {KNOWN[name].source}"
     )
 
 
@@ -157,8 +156,20 @@ def _in_folder(name: str, folder: Path, layouts: Sequence[Layout]) -> Dataset:
         lr, hr = _side(folder / lr_folder, lr_pattern), _side(folder / hr_folder, hr_pattern)
         pairs = _paired(lr, hr, layout.lr, layout.hr, folder)
         return Dataset(name, pairs, layout.crops)
-    wanted = "; or ".join(str(layout) for layout in dict.fromkeys(layouts))
-    raise DataError(f"{folder} holds no pairs of images; it should hold {wanted}")
+    if find_images(folder):
+        raise DataError(f"{folder} holds one side of pairs; {_other_side(folder)}")
+    wanted = ", ".join(f"{layout.lr} and {layout.hr}" for layout in dict.fromkeys(layouts))
+    raise DataError(f"{folder} holds no pairs of images; it should hold one of: {wanted}")
+
+
+def _other_side(folder: Path) -> str:
+    """How to name both sides of a data set of which one was given."""
+    name, above = folder.resolve().name, folder.resolve().parent
+    for one, other in (("HR", "LR"), ("hr", "lr")):
+        for here, there in ((one, other), (other, one)):
+            if here in name and (above / name.replace(here, there)).is_dir():
+                return f"give the folder above, --dataset {above}"
+    return f"name the other side, too: --dataset LR_FOLDER,{folder}"
 
 
 def _side(folder: Path, pattern: str) -> dict[str, Path]:

@@ -23,7 +23,7 @@ def write_report(
 ) -> None:
     """Write report.html into the results' folder; `files` are the images by row and name."""
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    titles = [f"{title} {'↓' if lower else '↑'}" for _, title, lower in results.columns]
+    titles = [f"{title} {'↓' if lower else '↑'}" for _, title, lower in results.shown_columns]
     page = render(
         PAGE,
         title=f"{results.dataset}: {', '.join(row.name for row in results.rows)}",

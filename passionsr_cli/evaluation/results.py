@@ -89,13 +89,20 @@ class Results:
             found["published"] = [asdict(row) for row in self.published]
         return found
 
+    @property
+    def shown_columns(self) -> tuple[tuple[str, str, bool], ...]:
+        """The columns in which any row has a number; `missing` of a row names the others."""
+        there = {key for row in self.rows for key in row.metrics}
+        there |= {key for row in self.published or () for key in row.metrics}
+        return tuple(column for column in self.columns if column[0] in there)
+
     def cells(self, row: RowResult | PublishedRow) -> list[str]:
-        """A row's numbers as tables show them: with as many digits as papers print."""
+        """A row's numbers in the shown columns, with as many digits as papers print."""
         if isinstance(row, PublishedRow):
-            return [row.printed.get(key, "") for key, _, _ in self.columns]
+            return [row.printed.get(key, "") for key, _, _ in self.shown_columns]
         return [
             shown(key, row.metrics[key]) if key in row.metrics else "missing"
-            for key, _, _ in self.columns
+            for key, _, _ in self.shown_columns
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -92,7 +92,12 @@ def _opened(
             lack = add(other)
             reason += f"; {other.title} " + (f"could stand in, but {lack}" if lack else "stands in")
         missing[metric.key] = reason
-        reporter.note(f"{metric.title} is missing: {reason}")
+    if missing and scorers:
+        titles = ", ".join(metric.title for metric in columns if metric.key in missing)
+        reporter.note(
+            f"left out, for want of weights: {titles}; report.html says where each is had, and "
+            "--metric-weights takes their folder"
+        )
     return Metrics(tuple(columns), tuple(scorers), missing)
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import MANIFEST_FILE, ModelDescription
+from passionsr_cli.system.text import suggestion
+
+if TYPE_CHECKING:
+    from passionsr_cli.models.one_step import OneStepModel
 
 TENSORRT = "tensorrt"
+NAMES = ("openvino", "onnx", "safetensors")
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,20 @@ class Format:
 
 def find_format(name: str, target: str | None) -> Format:
     """The format of this name. Raises `ConfigError` if there is none, or not for the target."""
-    makers = {"openvino": _openvino, "onnx": _onnx, "safetensors": _safetensors}
-    if name not in makers:
-        raise ConfigError(f"unknown format '{name}'; use {', '.join(makers)}")
+    check_format(name, target)
+    return {"openvino": _openvino, "onnx": _onnx, "safetensors": _safetensors}[name](target)
+
+
+def check_format(name: str, target: str | None) -> None:
+    """Refuse a format that is unknown, not installed, or not for the target. Imports no torch."""
+    if name not in NAMES:
+        raise ConfigError(f"unknown format '{name}'{suggestion(name, NAMES)}")
+    if name == "onnx" and not all(map(find_spec, ONNX_PACKAGES)):
+        raise DeviceError(
+            "the ONNX packages are not installed; `pip install 'passionsr[onnx]'` adds them"
+        )
     if target is not None and (name, target) != ("onnx", TENSORRT):
         raise ConfigError(f"--target {target} does not go with {name}; use onnx and {TENSORRT}")
-    return makers[name](target)
 
 
 def _nothing_to_check(model: OneStepModel) -> None:
@@ -63,12 +78,7 @@ def _openvino(target: str | None) -> Format:
 
 
 def _onnx(target: str | None) -> Format:
-    try:
-        from passionsr_cli.export.onnx_files import OnnxExecutor, refuse_zero_points, write_onnx
-    except ImportError as error:
-        raise DeviceError(
-            f"the ONNX packages are not installed ({error}); `pip install 'passionsr[onnx]'`"
-        ) from error
+    from passionsr_cli.export.onnx_files import OnnxExecutor, refuse_zero_points, write_onnx
 
     return Format(
         "onnx",

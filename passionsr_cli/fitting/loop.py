@@ -120,6 +120,8 @@ class Fit:
         saved_at = time.monotonic()
         meter = _RateMeter()
         reporter.started(self.name, self.steps)
+        if self.step:
+            reporter.note(f"{self.name}: resumed at step {self.step}")
         with torch.enable_grad(), _interrupts_after_steps() as interruption:
             for batch in batches:
                 if self.step >= self.steps:

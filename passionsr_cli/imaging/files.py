@@ -139,6 +139,17 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder that `--images` names. Raises `ImageError` if it has none."""
+    if not folder.is_dir():
+        what = "a file, not a folder" if folder.exists() else "no such folder"
+        raise ImageError(f"{folder}: {what}; --images names a folder of images")
+    files = find_images(folder)
+    if not files:
+        raise ImageError(f"{folder}: no images in this folder; calibration needs some")
+    return files
+
+
 def find_images(folder: Path) -> list[Path]:
     """The image files directly in a folder, sorted by name; hidden files are left out."""
     return sorted(path for path in folder.iterdir() if is_image(path) and path.is_file())

@@ -10,6 +10,7 @@ import numpy as np
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.system.text import suggestion
 
 PREFIX = "sample:"
 NAMES = ("astronaut", "brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
@@ -23,8 +24,9 @@ def is_sample(source: str | Path) -> bool:
 
 def check(source: str) -> None:
     """Refuse a sample that does not exist."""
-    if source.removeprefix(PREFIX) not in NAMES:
-        raise ImageError(f"{source}: unknown sample; there are {', '.join(NAMES)}")
+    name = source.removeprefix(PREFIX)
+    if name not in NAMES:
+        raise ImageError(f"{source}: unknown sample{suggestion(name, NAMES)}")
 
 
 def high_resolution(source: str) -> Array:

@@ -28,6 +28,7 @@ from passionsr_cli.methods import (
     svdquant,
 )
 from passionsr_cli.methods.stages import LayerDesign, Method, Stages
+from passionsr_cli.system.text import suggestion
 
 INTEGERS = tuple(range(FEWEST_BITS, MOST_BITS + 1))
 ANY = (*INTEGERS, FLOAT_BITS)
@@ -59,7 +60,7 @@ def build(settings: CalibrationSettings) -> Method:
     name = settings.method
     for known in (name, *settings.method_settings):
         if known not in METHODS:
-            raise ConfigError(f"unknown method '{known}'; known are {', '.join(METHODS)}")
+            raise ConfigError(f"unknown method '{known}'{suggestion(known, METHODS)}")
     method = METHODS[name]
     _check_bits(name, method, settings)
     given = settings.method_settings.get(name, {})

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.system.text import suggestion
 
 Protocol = Literal["osediff", "passionsr"]
 
@@ -174,6 +175,6 @@ def metrics_of(protocol: Protocol, names: Sequence[str] | None = None) -> tuple[
     for name in names:
         if name not in known:
             raise ConfigError(
-                f"protocol '{protocol}' has no metric '{name}'; it has {', '.join(known)}"
+                f"protocol '{protocol}' has no metric '{name}'{suggestion(name, known)}"
             )
     return tuple(metric for metric in metrics if metric.key in names)

@@ -16,6 +16,7 @@ from passionsr_cli.registry import (
     read_description,
 )
 from passionsr_cli.store import MODEL, Entry, Store, read_entry
+from passionsr_cli.system.text import suggestion
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,17 @@ def find(name: str) -> KnownModel:
         return KnownModel(name, describe(name), None)
     if isdir(name):
         return KnownModel(name, read_description(Path(name)), Path(name))
-    known = ", ".join([*model_names(), *(n for n in stored if n not in model_names())])
-    raise ModelError(f"unknown model '{name}'; known are {known}, or give a model folder")
+    known = [*model_names(), *(other for other in stored if other not in model_names())]
+    raise ModelError(f"unknown model '{name}', and no folder{suggestion(name, known)}")
 
 
 def find_present(name: str) -> KnownModel:
     """A model whose weights are on this machine; refused with where to get them if not."""
     known = find(name)
     if known.folder is None:
-        places = "; ".join(f"{s.note}: {s.location}" for s in known.description.sources)
         raise ModelError(
-            f"the weights of '{name}' are not on this machine ({places}); fetch them with "
-            f"`passionsr models pull {name}`, or make it of files you have with "
-            f"`passionsr models add {name}`; the embedded model '{EMBEDDED_MODEL}' is always here"
+            f"the weights of '{name}' are not on this machine; `passionsr models pull {name}` "
+            f"fetches them, `passionsr models show {name}` says from where"
         )
     return known
 

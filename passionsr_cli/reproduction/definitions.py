@@ -14,6 +14,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.published import COSTS
 from passionsr_cli.layering import preset_folder, settings_from
 from passionsr_cli.metrics.catalogue import PROTOCOLS, Protocol, metrics_of
+from passionsr_cli.system.text import suggestion
 
 FULL_PRECISION = "fp"
 TO_FULL_PRECISION = "to_fp_db"
@@ -132,7 +133,7 @@ def read_table(wanted: str) -> TableDefinition:
     if not path.is_file():
         path = Path(wanted)
     if not path.is_file():
-        raise ConfigError(f"unknown table '{wanted}'; known are {', '.join(table_names())}")
+        raise ConfigError(f"unknown table '{wanted}'{suggestion(wanted, table_names())}")
     return settings_from(str(path), TableDefinition)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # What moves a terminal's cursor, changes its title or turns the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -26,3 +27,17 @@ def one_line(text: str) -> str:
 def spreadsheet_cell(text: str) -> str:
     """Text that a spreadsheet shows and does not compute: an apostrophe goes before a sign."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str:
+    """The end of a message about a mistyped name: '; did you mean 'coffee'?', or the names (of
+    many the first `most`) that are known."""
+    import difflib
+
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(typed.lower(), names, n=1)
+    near = near or [name for name in names if typed.lower() in name]
+    if len(near) == 1:
+        return f"; did you mean '{names[near[0]]}'?"
+    shown = [*names.values()][:most] + ["…"] * (most is not None and most < len(names))
+    return f"; known are {', '.join(shown) or 'none'}"

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,9 +18,6 @@ from rich.text import Text
 
 from passionsr_cli.errors import ConfigError, PassionSRError
 from passionsr_cli.system.text import one_line, printable
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,6 +59,21 @@ output.quiet = not is_first_process
 debugging = False
 
 
+def console_for(console: Console) -> Console:
+    """The console to write to: of results and of bars one, where both go to the same terminal.
+
+    Two would not know of each other's lines, and every result would leave a dead bar behind.
+    """
+    if not is_first_process:
+        return console
+    try:
+        streams = (sys.stdout.fileno(), sys.stderr.fileno())
+        together = all(map(os.isatty, streams)) and os.path.sameopenfile(*streams)
+    except (OSError, ValueError):
+        return console
+    return output if together else console
+
+
 def set_debug(wanted: bool) -> None:
     """With `--debug` tracebacks and third-party messages show; without it neither does."""
     global debugging
@@ -92,8 +104,8 @@ def survive_streams() -> None:
 def command(function: Callable[P, R]) -> Callable[P, R]:
     """A command whose errors become one line and an exit code.
 
-    2 for settings that cannot be, 130 for Ctrl-C, 1 for all else. With `--debug` they keep
-    their tracebacks.
+    2 for settings that cannot be, 130 for Ctrl-C, 1 for all else. With `--json` they are an
+    object, too; with `--debug` they keep their tracebacks.
     """
 
     @functools.wraps(function)
@@ -105,18 +117,25 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except (Exception, KeyboardInterrupt) as error:
             if debugging:
                 raise
-            if isinstance(error, KeyboardInterrupt):
-                show_error("interrupted")
-                raise typer.Exit(EXIT_INTERRUPTED) from None
-            show_error(_told(error))
-            code = EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR
-            raise typer.Exit(code) from None
+            told = _told(error)
+            if kwargs.get("as_json"):
+                print_json({"error": told})
+            show_error(told)
+            raise typer.Exit(_exit_code(error)) from None
 
     return run
 
 
+def _exit_code(error: Exception | KeyboardInterrupt) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR
+
+
 def _told(error: Exception | KeyboardInterrupt) -> str:
-    """What a person is told of an error."""
+    """What a person is told of an error; an interruption's text says how to go on."""
+    if isinstance(error, KeyboardInterrupt):
+        return "; ".join(["interrupted", *map(str, error.args)])
     if isinstance(error, PassionSRError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in LEFT_OUT:
@@ -131,12 +150,12 @@ def show_error(text: str) -> None:
     """One line on stderr, however narrow the terminal is."""
     from rich.markup import escape
 
-    messages.print(f"[bold red]error:[/] {escape(one_line(text))}", soft_wrap=True)
+    console_for(messages).print(f"[bold red]error:[/] {escape(one_line(text))}", soft_wrap=True)
 
 
 def show_note(text: str) -> None:
     """Something to know, on stderr, that stops nothing."""
-    progress_console.print(one_line(text), soft_wrap=True, markup=False)
+    console_for(progress_console).print(one_line(text), soft_wrap=True, markup=False)
 
 
 def show_result(text: str) -> None:
@@ -158,10 +177,3 @@ def print_json(value: object) -> None:
 def decibels(psnr: float | None) -> str:
     """PSNR for people; None, of equal images, is ∞."""
     return "∞" if psnr is None else f"{psnr:.2f}"
-
-
-def print_wide(table: Table) -> None:
-    """A table on stdout, wider than the terminal rather than without its numbers."""
-    needed = output.measure(table, options=output.options.update(width=10_000)).maximum
-    output.width = max(output.width, needed)
-    output.print(table, soft_wrap=True)

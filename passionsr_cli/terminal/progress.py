@@ -1,7 +1,9 @@
-"""Progress on stderr: lines, and bars while a `with` block lasts."""
+"""Progress on stderr: lines, and bars while a `with` block lasts; lines of a log without a
+terminal."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -22,9 +24,12 @@ from rich.text import Text
 
 from passionsr_cli.progress import NO_DETAILS, Silent
 from passionsr_cli.system.text import one_line
-from passionsr_cli.terminal.console import progress_console, show_note
+from passionsr_cli.terminal.console import console_for, progress_console, show_note
 
 B = TypeVar("B", bound="_Bars")
+# Without a terminal a task is told of when it begins, when it ends, and so often.
+LOG_EVERY_SECONDS = 30.0
+STARTING = "starting"
 
 
 class Lines(Silent):
@@ -41,40 +46,80 @@ class Lines(Silent):
         show_note(str(result))
 
 
+class _Log:
+    """Tasks as lines of a log."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+
+    def started(self, task: str, total: float) -> None:
+        if task not in self._totals:
+            show_note(f"{task}: {total:g} to do")
+            self._began[task] = self._told[task] = time.monotonic()
+        self._totals[task] = total
+
+    def step(self, task: str, done: float, details: Mapping[str, float]) -> None:
+        now, total = time.monotonic(), self._totals.get(task)
+        over = done == total
+        if not over and now - self._told.setdefault(task, now) < LOG_EVERY_SECONDS:
+            return
+        self._told[task] = now
+        of = "" if total is None else f"/{total:g}"
+        shown = "".join(f", {name} {value:.3g}" for name, value in details.items())
+        show_note(f"{task}: {done:g}{of}{shown}, {now - self._began.setdefault(task, now):.0f} s")
+
+
 class _Bars(Lines):
     """Lines, and below them bars of these columns; `transient` ones disappear at the end."""
 
     def __init__(self, *columns: ProgressColumn, transient: bool) -> None:
+        console = console_for(progress_console)
+        self._log = None if console.is_terminal else _Log()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             *columns,
-            console=progress_console,
+            console=console,
             transient=transient,
-            disable=transient and not progress_console.is_terminal,
+            disable=self._log is not None,
         )
         self._tasks: dict[str, TaskID] = {}
+        # Imports and models take seconds before there is a task.
+        self._starting: TaskID | None = None
 
     def __enter__(self: B) -> B:
+        self._starting = self._progress.add_task(STARTING, total=None, details="")
         self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._begun()
         self._progress.stop()
+
+    def _begun(self) -> None:
+        if self._starting is not None:
+            self._progress.remove_task(self._starting)
+            self._starting = None
 
     def started(self, task: str, total: float | None = None) -> None:
         if total is None:
             super().started(task)
-        elif task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(
-                escape(one_line(task)), total=total, details=""
-            )
+            return
+        if self._log is not None:
+            self._log.started(task, total)
+        self._show(task, total)
+
+    def _show(self, task: str, total: float | None) -> None:
+        self._begun()
+        if task not in self._tasks:
+            self._tasks[task] = self._progress.add_task(_title(task), total=total, details="")
 
     def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
-        if task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(
-                escape(one_line(task)), total=None, details=""
-            )
+        if self._log is not None:
+            self._log.step(task, done, details)
+        self._show(task, None)
         shown = "  ".join(f"{name} {value:.3g}" for name, value in details.items())
         self._progress.update(self._tasks[task], completed=done, details=shown)
 
@@ -104,9 +149,17 @@ class CurrentBar(_Bars):
         super().__init__(*columns, TimeRemainingColumn(), transient=True)
 
     def started(self, task: str, total: float | None = None) -> None:
-        for shown in self._tasks.values():
-            self._progress.remove_task(shown)
-        self._tasks = {task: self._progress.add_task(_title(task), total=total, details="")}
+        if total is None and self._log is None:
+            self._show(task, None)
+        else:
+            super().started(task, total)
+
+    def _show(self, task: str, total: float | None) -> None:
+        if task not in self._tasks:
+            for shown in self._tasks.values():
+                self._progress.remove_task(shown)
+            self._tasks = {}
+        super()._show(task, total)
 
 
 class ImageBar(_Bars):
@@ -115,8 +168,14 @@ class ImageBar(_Bars):
     def __init__(self, count: int) -> None:
         columns = (TextColumn("{task.completed:.1f}/{task.total}"), _Rate("images"))
         super().__init__(*columns, TimeRemainingColumn(), transient=True)
+        # Each image has a line of its own where there are no bars.
+        self._log = None
         self._all = self._progress.add_task("upscaling", total=count)
         self._finished, self._shares = 0, dict[str, float]()
+
+    def __enter__(self) -> ImageBar:
+        self._progress.start()
+        return self
 
     def started(self, task: str, total: float | None = None) -> None:
         self.step(task, 0.0)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 
 # Unlike those of `Path`, these take names that are too long, and an empty one is no folder.
 from os.path import abspath, exists, isdir
 from pathlib import Path
 
-from passionsr_cli.errors import ImageError, OutputError, PassionSRError
+from passionsr_cli.errors import ConfigError, ImageError, OutputError, PassionSRError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
 from passionsr_cli.imaging.files import IMAGE_SUFFIXES, is_image
 
+# Of a name that the shell took apart.
+MOST_WORDS = 8
 # What systems and archives leave in folders; hidden names are left out anyway.
 LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
@@ -52,7 +54,8 @@ class Naming:
     """Names of results, and how they are found again.
 
     `template` may hold {stem} and {ext}, the input's name without and its suffix without the dot;
-    without the suffix of a format in it, results are PNG. `keep` tells of a source and its result
+    without the suffix of a format in it, results are PNG. '.{ext}' is the input's own format, or
+    PNG where that cannot be written. `keep` tells of a source and its result
     that exists whether it is wanted as it is; `overwrite` replaces all others.
     """
 
@@ -64,8 +67,11 @@ class Naming:
     def result(self, name: str) -> str:
         """The result's file name of an input's."""
         stem, ext = Path(name).stem, Path(name).suffix.removeprefix(".")
+        if self.template.endswith(".{ext}") and f".{ext}".lower() not in OUTPUT_FORMATS:
+            ext = "png"
         filled = self.template.replace("{stem}", stem).replace("{ext}", ext)
-        return filled if Path(self.template).suffix.lower() in OUTPUT_FORMATS else f"{filled}.png"
+        suffix = Path(self.template).suffix.lower()
+        return filled if suffix == ".{ext}" or suffix in OUTPUT_FORMATS else f"{filled}.png"
 
 
 @dataclass(frozen=True)
@@ -85,12 +91,20 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     tree of an input folder is mirrored. None writes beside each input (samples: in the working
     folder).
     """
+    _check_quotes(inputs)
     several = is_several(inputs)
     to_file = output is not None and not several and output.suffix != "" and not isdir(output)
     if to_file and output is not None:
         check_output(output)
-    if several and output is not None and exists(output) and not isdir(output):
-        raise OutputError(f"{output}: a file, but several results need a folder")
+    if several and output is not None and not isdir(output):
+        if exists(output):
+            raise OutputError(f"{output}: a file, but several results need a folder")
+        if output.suffix.lower() in OUTPUT_FORMATS:
+            folder = output.with_suffix("")
+            raise ConfigError(
+                f"{output} is the name of one image, but there are several; give a folder such as "
+                f"--output {folder}"
+            )
     planned: list[Planned] = []
     taken: dict[Path, str] = {}
     for found in (image for given in inputs for image in _images_of(given, output, naming)):
@@ -104,6 +118,16 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
         planned.append(_decide(found.source, target, naming, taken))
         taken.setdefault(target.absolute(), found.source)
     return planned
+
+
+def _check_quotes(inputs: Sequence[str]) -> None:
+    """Refuse the parts of a name with spaces, which the shell took apart."""
+    for missing in (place for place, given in enumerate(inputs) if not exists(given)):
+        for first in range(max(0, missing - MOST_WORDS), missing + 1):
+            for last in range(missing + 1, missing + MOST_WORDS):
+                whole = " ".join(inputs[first:last])
+                if last - first > 1 and exists(whole):
+                    raise ConfigError(f"a name with spaces needs quotes: '{whole}'")
 
 
 def is_several(inputs: Sequence[str]) -> bool:
@@ -127,12 +151,13 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
     """The images an input names. Among many, results of earlier runs are left alone."""
     path = Path(given)
     if _is_pattern(given):
+        base, rest = _split(given)
         try:
-            matches = [Path(name) for name in sorted(glob(given, recursive=True))]
+            found = sorted(glob(os.path.join(escape(str(base)), rest), recursive=True))
         except RecursionError:
             yield Refused(given, ImageError(f"{given[:40]}…: a pattern of too many parts"))
             return
-        base = _fixed_part(given)
+        matches = [Path(name) for name in found]
         images: list[_Found | Refused] = [
             _Found(str(match), base) for match in matches if is_image(match)
         ]
@@ -158,11 +183,16 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
     yield from fresh
 
 
-def _fixed_part(pattern: str) -> Path:
-    """The folder that a pattern begins with."""
+def _split(pattern: str) -> tuple[Path, str]:
+    """The folder that a pattern begins with, and the rest; a folder that exists is no pattern,
+    whatever brackets its name has."""
     parts = Path(pattern).parts
-    fixed = next(index for index, part in enumerate(parts) if has_magic(part))
-    return Path(*parts[:fixed])
+    fixed = 0
+    while fixed < len(parts) - 1 and (
+        not has_magic(parts[fixed]) or isdir(Path(*parts[: fixed + 1]))
+    ):
+        fixed += 1
+    return Path(*parts[:fixed]), str(Path(*parts[fixed:]))
 
 
 def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found | Refused]:
@@ -190,6 +220,13 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
         yield Refused(str(error.filename), reason)
 
 
+def _absent(source: str) -> str:
+    """Why there is no such input."""
+    if "://" in source:
+        return "an address, not a file; download it, then upscale the file"
+    return "no such file"
+
+
 def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -> Planned:
     if samples.is_sample(source):
         try:
@@ -197,7 +234,7 @@ def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -
         except ImageError as error:
             return Refused(source, error)
     elif not exists(source):
-        return Refused(source, ImageError(f"{source or 'an empty name'}: no such file"))
+        return Refused(source, ImageError(f"{source or 'an empty name'}: {_absent(source)}"))
     elif exists(target) and target.samefile(source):
         return Refused(source, OutputError(f"{target}: the result would replace its own input"))
     if target.absolute() in taken:

@@ -177,7 +177,7 @@ def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
         api.calibrate(_settings(tiny_folder), "mine", reporter=KillAt("encoder", 2))
     with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
         api.calibrate(_settings(tiny_folder, crops=7), "mine", resume=True)
-    with pytest.raises(StoreError, match="no unfinished calibration 'other'; there are: mine"):
+    with pytest.raises(StoreError, match="no unfinished calibration 'other'; known are mine"):
         api.calibrate(_settings(tiny_folder), "other", resume=True)
     slower = {"component": {"steps": STEPS, "learning_rate": 0.001}}
     api.calibrate(_settings(tiny_folder, passionsr=slower), "mine", resume=True)

@@ -51,7 +51,7 @@ def test_a_checkpoint_goes_before_a_model_of_its_name(
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        (None, StoreError, "there is no checkpoint or model 'nobody'; checkpoints: mini-w8a8"),
+        (None, StoreError, "there is no checkpoint or model 'nobody'; known are mini-w8a8"),
         (MODEL, ModelError, "unknown model 'nobody'"),
         (CHECKPOINT, StoreError, "no checkpoint named 'nobody'"),
     ],

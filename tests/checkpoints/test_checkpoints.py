@@ -220,7 +220,7 @@ def test_removing(tiny_folder: Path) -> None:
         catalogue.remove(str(entry.folder))
     catalogue.remove("x")
     assert not entry.folder.exists()
-    with pytest.raises(StoreError, match="no checkpoint named 'x'; there are: mini-w8a8"):
+    with pytest.raises(StoreError, match="no checkpoint named 'x'; known are mini-w8a8"):
         catalogue.remove("x")
     with pytest.raises(StoreError, match="'mini-w8a8' is part of passionsr and stays"):
         catalogue.remove("mini-w8a8")

@@ -97,8 +97,8 @@ def test_a_failed_row_stands_in_the_table_and_in_the_exit_code(
     [
         (["--variants", "nonsense"], "unknown variant 'nonsense'", 2),
         (["--variants", "fp32,"], "unknown variant ''", 2),
-        (["--backend", "tflite"], "backend.0: Input should be 'torch' or 'openvino'", 2),
-        (["--size", "0"], "size: Input should be greater than 0", 2),
+        (["--backend", "tflite"], "--backend: found 'tflite', expected 'torch'", 2),
+        (["--size", "0"], "--size: found '0', expected greater than 0", 2),
         (["--variants", "fp32-nchw", "--backend", "openvino"], "no row is left", 2),
         (["--device", "cuda:7"], "this machine has", 1),
         (["--model", "nope"], "unknown model 'nope'", 1),

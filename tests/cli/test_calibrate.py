@@ -147,7 +147,7 @@ def test_bad_inputs_are_one_line_each(config: Path, tmp_path: Path) -> None:
     cases: list[tuple[list[object], int, str]] = [
         (["--images", tmp_path / "empty"], 1, "no images in this folder"),
         (["--images", tmp_path / "none"], 1, "no such folder; --images"),
-        (["--method", "lqs"], 2, "unknown method 'lqs'; known are maxmin, passionsr"),
+        (["--method", "lqs"], 2, "unknown method 'lqs'; did you mean 'lsq'"),
         (
             ["--method", "efficientdm", "--bits", "w16a8"],
             2,

@@ -75,4 +75,4 @@ def test_a_model_is_added_by_a_recipe_and_upscales(
 def test_what_cannot_be_pulled_is_one_line() -> None:
     done = CliRunner().invoke(app, ["models", "pull", "mini"])
     assert done.exit_code == 1
-    assert "'mini' cannot be pulled; osediff, passionsr-fp, pisa-sr can" in done.stderr
+    assert "'mini' cannot be pulled; known are osediff, passionsr-fp, pisa-sr" in done.stderr

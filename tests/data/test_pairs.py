@@ -67,12 +67,12 @@ def test_roots_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_missing_data_set_says_where_it_can_be_had(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"DIV2K_val.*https://.*DIV2K_valid_HR/\*.png.*--data-root"):
+    with pytest.raises(DataError, match=r"DIV2K_val.*--data-root.*DIV2K_valid_HR/\*.png.*https://"):
         find_dataset("DIV2K_val", tmp_path)
-    with pytest.raises(DataError, match="no data set 'nope': neither a folder nor one of sample"):
+    with pytest.raises(DataError, match=r"no data set 'nope': neither .*; known are sample"):
         find_dataset("nope", None)
     (tmp_path / "RealSR").mkdir()
-    with pytest.raises(DataError, match=r"holds no pairs of images; it should hold test_LR/\*.png"):
+    with pytest.raises(DataError, match=r"holds no pairs of images; .*: test_LR/\*"):
         find_dataset("RealSR", tmp_path)
 
 

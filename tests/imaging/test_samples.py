@@ -16,5 +16,5 @@ def test_every_sample_is_a_small_photograph(name: str) -> None:
 
 
 def test_unknown_samples_list_the_known() -> None:
-    with pytest.raises(ImageError, match="unknown sample; there are astronaut"):
+    with pytest.raises(ImageError, match="unknown sample; known are astronaut"):
         samples.low_resolution("sample:nobody")

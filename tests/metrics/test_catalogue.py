@@ -42,7 +42,7 @@ def test_weights_are_those_pyiqa_would_download() -> None:
 
 
 def test_a_metric_the_protocol_does_not_have_is_refused() -> None:
-    with pytest.raises(ConfigError, match="protocol 'passionsr' has no metric 'fid'; it has psnr"):
+    with pytest.raises(ConfigError, match="has no metric 'fid'; known are psnr"):
         metrics_of("passionsr", ["psnr", "fid"])
 
 

@@ -69,12 +69,12 @@ def test_the_embedded_model_has_every_kind_of_layer() -> None:
 
 
 def test_an_unknown_model_lists_the_known() -> None:
-    with pytest.raises(ModelError, match="unknown model 'x'; known are mini, osediff"):
+    with pytest.raises(ModelError, match=r"model 'x', and no folder; known are mini, osediff"):
         loading.load("x")
 
 
-def test_absent_weights_say_where_they_are() -> None:
-    with pytest.raises(ModelError, match=r"'osediff' are not on this machine.*OSEDiff"):
+def test_absent_weights_say_how_they_are_had() -> None:
+    with pytest.raises(ModelError, match=r"'osediff' are not on this machine.*models pull osediff"):
         loading.load("osediff")
 
 

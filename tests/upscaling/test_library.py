@@ -116,7 +116,7 @@ def test_options_of_folders_are_refused(option: dict[str, Any]) -> None:
 
 
 def test_mistaken_options_are_named() -> None:
-    with pytest.raises(PassionSRError, match="unknown key 'tiles', did you mean 'tile'"):
+    with pytest.raises(PassionSRError, match="unknown key 'tiles'; did you mean 'tile'"):
         Upscaler(tiles=3)
 
 
@@ -139,7 +139,7 @@ def test_the_dial_is_an_option(dial_folder: Path, tiny_folder: Path) -> None:
     )
     assert np.abs(faithful - natural).max() > 1e-3
     assert np.array_equal(Upscaler(**options, realism=0.25).upscale(photograph), default)
-    with pytest.raises(PassionSRError, match="realism: Input should be less than or equal to 1"):
+    with pytest.raises(PassionSRError, match=r"realism: found .* less than or equal to 1"):
         Upscaler(**options, realism=1.1)
     with pytest.raises(PassionSRError, match="'tiny' has no dial for realism"):
         Upscaler(model=str(tiny_folder), backend="torch", realism=0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from passionsr_cli.errors import ModelError
 from passionsr_cli.models.published.adding import ModelFiles, check_name, put_together
 from passionsr_cli.models.published.downloads import Downloader
-from passionsr_cli.models.published.recipes import recipe_names
+from passionsr_cli.models.published.recipes import check_pullable
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import describe
 from passionsr_cli.store import Entry
@@ -28,8 +27,7 @@ def pull_model(
     `source` (base weights) and `adapters` replace the registered places. What was fetched stays
     in the caches, so that a command that failed goes on where it stopped.
     """
-    if model not in recipe_names():
-        raise ModelError(f"'{model}' cannot be pulled; {', '.join(recipe_names())} can")
+    check_pullable(model)
     name, description = name or model, describe(model)
     check_name(name, overwrite)
     reporter.note(f"{description.title}; licence: {description.licence}")

@@ -11,6 +11,7 @@ from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.registry import EMBEDDED_MODEL, ColorFix, ModelDescription, describe, model_names
+from passionsr_cli.system.text import suggestion
 
 DEFAULT_RECIPE = "passionsr-fp"
 
@@ -36,9 +37,8 @@ def find_recipe(recipe: str | None, name: str) -> ModelDescription:
     if chosen in recipe_names():
         return describe(chosen)
     if not isfile(chosen):
-        raise ConfigError(
-            f"no recipe '{chosen}': neither a file nor one of {', '.join(recipe_names())}"
-        )
+        known = suggestion(chosen, recipe_names())
+        raise ConfigError(f"no recipe '{chosen}': neither a file nor a model's{known}")
     given = settings_from(chosen, Recipe)
     changes = {**given.model_dump(exclude_none=True, exclude={"like"}), "sources": ()}
     try:
@@ -52,3 +52,9 @@ def find_recipe(recipe: str | None, name: str) -> ModelDescription:
 def recipe_names() -> tuple[str, ...]:
     """Registered models that are made of a base model."""
     return tuple(name for name in model_names() if name != EMBEDDED_MODEL)
+
+
+def check_pullable(model: str) -> None:
+    """Refuse a model that cannot be fetched."""
+    if model not in recipe_names():
+        raise ModelError(f"'{model}' cannot be pulled{suggestion(model, recipe_names())}")

@@ -234,7 +234,7 @@ def test_a_model_comes_from_the_first_source_that_has_it(
 
 
 def test_what_cannot_be_pulled(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'mini' cannot be pulled; osediff, passionsr-fp"):
+    with pytest.raises(ModelError, match="'mini' cannot be pulled; known are osediff"):
         pulling.pull_model("mini", "x", None, None, None, False, Notes())
     with pytest.raises(
         ModelError,

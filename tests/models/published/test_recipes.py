@@ -30,7 +30,7 @@ def test_a_file_says_what_differs(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("timestep: 1000", "timestep must be below 1000"),
-        ("time_step: 1", "unknown key 'time_step', did you mean 'timestep'"),
+        ("time_step: 1", "unknown key 'time_step'; did you mean 'timestep'"),
         ("like: nothing", "like: unknown model 'nothing'"),
         ("prediction: v", "prediction"),
     ],
@@ -39,7 +39,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(ConfigError, match=match):
         find_recipe(str(tmp_path / "x.yaml"), "x")
-    with pytest.raises(ConfigError, match="no recipe 'nowhere': neither a file nor one of osediff"):
+    with pytest.raises(ConfigError, match="no recipe 'nowhere': neither a file"):
         find_recipe("nowhere", "x")
 
 

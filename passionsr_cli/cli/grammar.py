@@ -1,0 +1,150 @@
+"""Forgiving command lines: other names of commands, and usage errors of one line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from passionsr_cli.system.text import suggestion
+from passionsr_cli.terminal.console import EXIT_INTERRUPTED, print_json, show_error
+
+PROGRAM, JSON_FLAG = "passionsr", "--json"
+# Other names of commands, as other tools call theirs.
+ALIASES = {
+    **dict.fromkeys(("rm", "delete", "del"), "remove"),
+    **dict.fromkeys(("get", "download", "fetch"), "pull"),
+    **dict.fromkeys(("info", "describe"), "show"),
+    "benchmark": "bench",
+    "quantize": "calibrate",
+    "eval": "evaluate",
+    "diff": "compare",
+    "model": "models",
+    "checkpoint": "checkpoints",
+}
+# What a group does that is given no command.
+LISTING = ("list", "ls")
+# Which option a word was meant for that stands where there is no argument.
+MEANT = ("--model", "--name", "--config")
+
+
+class Commands(TyperGroup):
+    """A group whose commands have other names, too, and whose usage errors are one line."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and end with an exit code; errors of usage are one line, with `--json` an object."""
+        typed = list(sys.argv[1:] if args is None else args)
+        run = partial(super().main, typed, prog_name, complete_var, False, **extra)
+        if not standalone_mode:
+            return run()
+        try:
+            sys.exit(run())
+        except typer.Abort:
+            show_error("interrupted")
+            sys.exit(EXIT_INTERRUPTED)
+        except typer.TyperException as error:
+            if not typed:
+                # Help, which is what such a command line gets.
+                typer.echo(error.format_message())
+                sys.exit(error.exit_code)
+            message = self._told(error, typed)
+            if JSON_FLAG in typed:
+                print_json({"error": message})
+            show_error(message)
+            sys.exit(error.exit_code)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Arguments without the word `list` where listing is what the group does."""
+        if self.invoke_without_command and args and args[0] in LISTING:
+            args = args[1:]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of this name, or of another name for it."""
+        typed = args[0].lower()
+        name = typed if typed in self.commands else ALIASES.get(typed, typed)
+        if name not in self.commands:
+            ctx.fail(self._unknown(args))
+        return super().resolve_command(ctx, [name, *args[1:]])
+
+    def _unknown(self, args: list[str]) -> str:
+        typed = args[0]
+        if "upscale" in self.commands and _is_an_input(typed):
+            return f"'{typed}' is no command; type: {PROGRAM} upscale {shlex.join(args)}"
+        return f"no command '{typed}'{suggestion(typed, self.commands)}"
+
+    def _told(self, error: Any, typed: list[str]) -> str:
+        """What is wrong with a command line, and what to type instead."""
+        context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
+        if context is None:
+            return _sentence(error)
+        if option is not None and getattr(error, "possibilities", None) is not None:
+            return self._unknown_option(option, context, typed)
+        extra = re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", error.message)
+        if extra:
+            return _unexpected(extra[1], context)
+        value = _value_typed(getattr(error, "param", None), typed)
+        if value is not None and error.message.startswith("Input should be"):
+            expected = error.message.removeprefix("Input should be ").partition(",")[0]
+            return f"{error.param.opts[0]}: found '{value}', expected {expected}"
+        hint = f"; see `{_path(context)} --help`" if error.format_message()[:4] == "Miss" else ""
+        return f"{_sentence(error)}{hint}"
+
+    def _unknown_option(self, option: str, context: Any, typed: list[str]) -> str:
+        place = next((i for i, word in enumerate(typed) if word in self.commands), None)
+        if context.parent is None and place is not None:
+            moved = [typed[place], *typed[:place], *typed[place + 1 :]]
+            return f"{option} stands after the command; type: {PROGRAM} {shlex.join(moved)}"
+        known = [name for each in context.command.params for name in each.opts]
+        return f"{_path(context)} has no option {option}{suggestion(option, known)}"
+
+
+def _sentence(error: typer.TyperException) -> str:
+    """Typer's message, as our own are written."""
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _is_an_input(typed: str) -> bool:
+    """Tell whether a word in place of a command looks like something to upscale."""
+    return typed.startswith("sample:") or Path(typed).suffix != "" or Path(typed).exists()
+
+
+def _unexpected(words: str, context: Any) -> str:
+    known = [name for each in context.command.params for name in each.opts]
+    meant = next((option for option in MEANT if option in known), None)
+    hint = f"was it meant for {meant}?" if meant else f"see `{_path(context)} --help`"
+    return f"{_path(context)} takes no '{words}' by itself; {hint}"
+
+
+def _path(context: Any) -> str:
+    """'passionsr models show', however it was started."""
+    names: list[str] = []
+    while context.parent is not None:
+        names.append(context.command.name)
+        context = context.parent
+    return " ".join([PROGRAM, *reversed(names)])
+
+
+def _value_typed(parameter: Any, typed: list[str]) -> str | None:
+    """The last value that an option was given."""
+    for place, word in reversed([*enumerate(typed)]):
+        name, equals, value = word.partition("=")
+        if parameter is not None and name in parameter.opts:
+            return value if equals else typed[place + 1]
+    return None
