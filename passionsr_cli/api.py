@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from passionsr_cli.config import CalibrationSettings, UpscaleSettings
     from passionsr_cli.errors import PassionSRError
     from passionsr_cli.evaluation.run import evaluate
+    from passionsr_cli.evaluation.scores import score
     from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.export.exporting import export
     from passionsr_cli.models.published.adding import add_model
@@ -52,6 +53,7 @@ ROOMS = {
     "pull_model": "models.published.pulling",
     "reproduce": "reproduction.run",
     "retrain": "retiming.run",
+    "score": "evaluation.scores",
     "sweep_timesteps": "retiming.sweep",
     "train": "training.run",
     "upscale": "upscaling.run",
@@ -77,6 +79,7 @@ __all__ = [
     "pull_model",
     "reproduce",
     "retrain",
+    "score",
     "sweep_timesteps",
     "train",
     "upscale",

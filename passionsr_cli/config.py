@@ -148,7 +148,8 @@ class UpscaleSettings(Settings):
 
     `realism` is for models with a dial: 0 is faithful, 1 invents detail, None their default.
     `name` is what results are called: {stem} and {ext} are of the input, {scale}, such as x4, and
-    {model} of what is done to it.
+    {model} of what is done to it. `format` is that of results whose name does not say it, same
+    that of the input, and `quality` that of JPEG, WebP, AVIF and HEIC.
     """
 
     model: str | None = None
@@ -170,6 +171,8 @@ class UpscaleSettings(Settings):
     width: PositiveInt | None = None
     height: PositiveInt | None = None
     fit: Fit = "contain"
+    format: Literal["same", "png", "jpg", "webp", "tiff", "avif"] | None = None
+    quality: Annotated[int | None, Field(ge=1, le=100)] = None
     depth: Annotated[Literal["auto", 8, 16], BeforeValidator(_number)] = "auto"
     strip_metadata: bool = False
 

@@ -13,12 +13,13 @@ from passionsr_cli.cli.bench import bench
 from passionsr_cli.cli.calibrate import calibrate
 from passionsr_cli.cli.evaluate import evaluate
 from passionsr_cli.cli.export import export
-from passionsr_cli.cli.grammar import Commands
 from passionsr_cli.cli.reproduce import reproduce
+from passionsr_cli.cli.score import score
 from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 from passionsr_cli.terminal import console
+from passionsr_cli.terminal.grammar import Commands
 
 DEBUG_FLAG = "--debug"
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(upscale)
 app.command()(calibrate)
 app.command()(evaluate)
+app.command()(score)
 app.command()(export)
 app.command()(train)
 app.command("sweep-timestep")(sweep_timestep)

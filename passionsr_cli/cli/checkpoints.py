@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.grammar import Commands
 from passionsr_cli.cli.options import JsonOption
 from passionsr_cli.terminal.console import EXIT_ERROR, command, decibels, output, print_json
+from passionsr_cli.terminal.grammar import Commands
 
 app = typer.Typer(
     cls=Commands, help="The checkpoints calibrations made.", invoke_without_command=True

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.grammar import Commands
 from passionsr_cli.cli.options import JsonOption
 from passionsr_cli.terminal.console import command, output, print_json
+from passionsr_cli.terminal.grammar import Commands
 
 if TYPE_CHECKING:
     from passionsr_cli.registry import ModelDescription

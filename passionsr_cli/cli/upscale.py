@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,21 +15,7 @@ from passionsr_cli.cli.options import (
     PrecisionOption,
     given,
 )
-from passionsr_cli.terminal.console import (
-    EXIT_ERROR,
-    EXIT_INTERRUPTED,
-    command,
-    show_error,
-    show_result,
-)
-
-if TYPE_CHECKING:
-    from passionsr_cli.config import UpscaleSettings
-    from passionsr_cli.inference.tiled import TiledUpscaler
-    from passionsr_cli.system.processes import Processes
-    from passionsr_cli.terminal.progress import ImageBar
-    from passionsr_cli.upscaling.images import Outcome
-    from passionsr_cli.upscaling.run import Work
+from passionsr_cli.terminal.console import command
 
 
 @command
@@ -38,7 +23,8 @@ def upscale(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="INPUT...", help="Image files, folders, patterns ('in/**/*.jpg'), sample:NAME."
+            metavar="INPUT...",
+            help="Image files, folders, patterns ('in/**/*.jpg'), sample:NAME, - for a pipe.",
         ),
     ],
     output: Annotated[
@@ -47,8 +33,8 @@ def upscale(
             "--output",
             "-o",
             metavar="PATH",
-            help="A file for one input, a folder for several, in which folders are mirrored. "
-            "Default: beside the input.",
+            help="A file for one input, a folder for several, in which folders are mirrored, - for "
+            "a pipe. Default: beside the input.",
         ),
     ] = None,
     name: Annotated[
@@ -121,6 +107,20 @@ def upscale(
             help="With --width and --height: lie inside (default), cover, or stretch.",
         ),
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="same|png|jpg|webp|tiff|avif",
+            help="Of results whose name does not say it; same: that of the input. Default: png.",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1…100",
+            help="Of JPEG, WebP and AVIF. Default: 95, of AVIF 90: no loss that is seen.",
+        ),
+    ] = None,
     depth: Annotated[
         str | None,
         typer.Option(metavar="auto|8|16", help="Bits per channel. Default: those of the input."),
@@ -139,6 +139,9 @@ def upscale(
         str | None,
         typer.Option(metavar="local|ray", help="Who shares out the images. Default: local."),
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with what comes into the folders, until Ctrl-C.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -152,63 +155,13 @@ def upscale(
 
     settings = settings_from(config, UpscaleSettings, given(locals(), UpscaleSettings))
 
-    from passionsr_cli.cli.outcomes import summarise
-    from passionsr_cli.system.processes import Processes
-    from passionsr_cli.terminal.progress import ImageBar
-    from passionsr_cli.upscaling.images import Failed, open_upscaler, without_work
-    from passionsr_cli.upscaling.planning import Job, Refused
-    from passionsr_cli.upscaling.run import plan_work
+    from passionsr_cli.cli import streams
+    from passionsr_cli.cli.work import upscale_all, watch_folders
 
-    work = plan_work(inputs, settings)
-    refused = [item for item in work.planned if isinstance(item, Refused)]
-    unfinished = work.journal is not None and work.journal.folder.exists()
-    settled = [without_work(item) for item in work.planned if not isinstance(item, Job)]
-    if not unfinished and len(settled) == len(work.planned):
-        # No need to load a model to say so.
-        summarise(None, settings, [*settled], as_json)
-        raise typer.Exit(EXIT_ERROR if refused else 0)
-    processes = Processes()
-    outcomes: list[Outcome] = []
-    upscaler = None
-    try:
-        with ImageBar(len(processes.share(work.planned))) as bar:
-            if settings.engine == "local":
-                upscaler = open_upscaler(settings, bar, processes)
-            _work(upscaler, settings, work, processes, outcomes, bar, quiet=as_json)
-        outcomes = processes.gather(outcomes)
-    except KeyboardInterrupt:
-        summarise(upscaler, settings, outcomes, as_json)
-        show_error(
-            f"interrupted: {len(outcomes)} of {len(work.planned)} images were worked on"
-            + ("; the same command goes on" if work.journal else "")
-        )
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    if processes.is_first:
-        summarise(upscaler, settings, outcomes, as_json)
-    if any(isinstance(outcome, Failed) for outcome in outcomes):
-        raise typer.Exit(EXIT_ERROR)
-
-
-def _work(
-    upscaler: TiledUpscaler | None,
-    settings: UpscaleSettings,
-    work: Work,
-    processes: Processes,
-    outcomes: list[Outcome],
-    bar: ImageBar,
-    quiet: bool,
-) -> None:
-    """Run all jobs, one line for each result."""
-    from passionsr_cli.upscaling.images import Done
-    from passionsr_cli.upscaling.run import upscale_on_ray, upscale_planned
-
-    if upscaler is None:
-        results = upscale_on_ray(work, settings, bar)
+    if watch:
+        watch_folders(inputs, settings, as_json)
+    elif streams.uses_streams(inputs, settings.output):
+        with streams.streamed(inputs, settings, as_json) as (files, own_settings):
+            upscale_all(files, own_settings, as_json, quiet=own_settings.output != settings.output)
     else:
-        results = upscale_planned(upscaler, work, settings, bar, processes)
-    # However the loop ends, what is being worked on is dropped.
-    with closing(results) as found:
-        for outcome in found:
-            outcomes.append(outcome)
-            if isinstance(outcome, Done) and not quiet:
-                show_result(str(outcome))
+        upscale_all(inputs, settings, as_json)

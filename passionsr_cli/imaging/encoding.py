@@ -89,8 +89,15 @@ def check_output(path: Path, layout: Layout | None = None, keep_depth: bool = Fa
         )
 
 
-def write(path: Path, layout: Layout, strips: Iterable[npt.NDArray[np.float32]]) -> None:
+def write(
+    path: Path,
+    layout: Layout,
+    strips: Iterable[npt.NDArray[np.float32]],
+    quality: int | None = None,
+) -> None:
     """Write strips (C, h, W) in [0, 1], `STRIP_PX` high but for the last, as an image file.
+
+    `quality`, 1 to 100, is for formats that lose something; others ignore it.
 
     On any failure no half file remains. Raises `OutputError`.
     """
@@ -106,7 +113,7 @@ def write(path: Path, layout: Layout, strips: Iterable[npt.NDArray[np.float32]])
             elif suffix in DEEP:
                 tiff.write(temporary, shape, depth, layout.metadata, rows, STRIP_PX)
             else:
-                _write_whole(temporary, path, shape, layout.metadata, rows)
+                _write_whole(temporary, path, shape, layout.metadata, rows, quality)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OutputError(f"{path}: the disk is full; free space or give --output") from None
@@ -127,6 +134,7 @@ def _write_whole(
     shape: tuple[int, int, int],
     metadata: Metadata,
     strips: Iterator[npt.NDArray[Any]],
+    quality: int | None,
 ) -> None:
     """By Pillow, whose encoders want the whole image, one byte per channel."""
     from PIL import Image
@@ -138,6 +146,8 @@ def _write_whole(
         top += len(strip)
     suffix = path.suffix.lower()
     options = {**OUTPUT_FORMATS[suffix], **_options(metadata, suffix in JPEG)}
+    if quality is not None and "quality" in options:
+        options["quality"] = quality
     image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
     try:
         image.save(temporary, **options)

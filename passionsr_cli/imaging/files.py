@@ -123,15 +123,17 @@ def write_upscaled(
     strips_size: tuple[int, int],
     size: tuple[int, int],
     depth: int | None = None,
+    quality: int | None = None,
 ) -> None:
     """Write `picture` at `size` (width, height), its colours from `strips` (see `finished`).
 
-    `depth` is that of the picture unless given. On any failure no half file remains.
+    `depth` is that of the picture unless given, `quality` (1 to 100) the format's default. On any
+    failure no half file remains.
     """
     if path.suffix.lower() in encoding.NO_METADATA:
         picture = picture.stripped()
     layout = layout_of(picture, size, depth)
-    encoding.write(path, layout, finished(strips, strips_size, picture, size))
+    encoding.write(path, layout, finished(strips, strips_size, picture, size), quality)
 
 
 def is_image(path: Path) -> bool:

@@ -1,1 +1,1 @@
-"""The terminal: consoles, error lines, exit codes, progress bars."""
+"""The terminal: command lines as they are typed, error lines, exit codes, tables, progress."""

@@ -148,7 +148,7 @@ def upscale_file(
 
     def write() -> None:
         strips = upscaler.strips(picture.rgb, job.source, reporter)
-        write_upscaled(place, picture, strips, large, size, depth)
+        write_upscaled(place, picture, strips, large, size, depth, settings.quality)
 
     try:
         upscaler.within_memory(write)

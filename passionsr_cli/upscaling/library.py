@@ -33,7 +33,7 @@ MODES = ("RGB", "RGBA", "L", "LA", "I;16")
 # Of Pillow's modes, those that it would cut at 255.
 DEEP_MODES = ("I", "F", "I;16B", "I;16L", "I;16N")
 # Fields of the settings that say which files are worked on, and where results go.
-OF_FILES = ("output", "name", "recursive", "overwrite", "skip_existing", "engine")
+OF_FILES = ("output", "name", "format", "recursive", "overwrite", "skip_existing", "engine")
 # How far beyond [0, 1] resampling may overshoot; what is further off is on another scale.
 OVERSHOOT = 0.5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
@@ -16,6 +17,8 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
 from passionsr_cli.imaging.files import IMAGE_SUFFIXES, is_image
 
+# Other suffixes of formats that are written.
+SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
 # Of a name that the shell took apart.
 MOST_WORDS = 8
 # What systems and archives leave in folders; hidden names are left out anyway.
@@ -54,12 +57,13 @@ class Naming:
     """Names of results, and how they are found again.
 
     `template` may hold {stem} and {ext}, the input's name without and its suffix without the dot;
-    without the suffix of a format in it, results are PNG. '.{ext}' is the input's own format, or
-    PNG where that cannot be written. `keep` tells of a source and its result
-    that exists whether it is wanted as it is; `overwrite` replaces all others.
+    without the suffix of a format in it, results are of `format`. That may be 'same', as '.{ext}'
+    in the template: the input's own, or PNG where that cannot be written. `keep` tells of a source
+    and its result that exists whether it is wanted as it is; `overwrite` replaces all others.
     """
 
     template: str = "{stem}_x4"
+    format: str = "png"
     recursive: bool = True
     overwrite: bool = False
     keep: Callable[[str, Path], bool] = lambda source, output: False
@@ -67,11 +71,12 @@ class Naming:
     def result(self, name: str) -> str:
         """The result's file name of an input's."""
         stem, ext = Path(name).stem, Path(name).suffix.removeprefix(".")
-        if self.template.endswith(".{ext}") and f".{ext}".lower() not in OUTPUT_FORMATS:
-            ext = "png"
-        filled = self.template.replace("{stem}", stem).replace("{ext}", ext)
-        suffix = Path(self.template).suffix.lower()
-        return filled if suffix == ".{ext}" or suffix in OUTPUT_FORMATS else f"{filled}.png"
+        own = ext if f".{ext}".lower() in OUTPUT_FORMATS else SIMILAR.get(ext.lower(), "png")
+        template = re.sub(r"\.\{ext\}$", f".{own}", self.template)
+        filled = template.replace("{stem}", stem).replace("{ext}", ext)
+        if Path(template).suffix.lower() in OUTPUT_FORMATS:
+            return filled
+        return f"{filled}.{own if self.format == 'same' else self.format}"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from passionsr_cli.upscaling.sizing import TargetSize
 # While one image is computed, another is read or written.
 IMAGES_AT_ONCE = 2
 # Settings that say which images are worked on and where, but not what becomes of one.
-NOT_OF_THE_IMAGE = {"output", "name", "recursive", "overwrite", "skip_existing", "engine"}
+NOT_OF_THE_IMAGE = {"output", "name", "format", "recursive", "overwrite", "skip_existing", "engine"}
 
 
 Outcomes = Generator[Outcome, None, None]
@@ -99,6 +99,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     scale = TargetSize.of(settings).label(artifact.description.upscale_factor)
     naming = Naming(
         settings.name.replace("{scale}", scale).replace("{model}", artifact.description.name),
+        settings.format or "png",
         settings.recursive,
         settings.overwrite,
         keep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -150,8 +151,6 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, _Answer]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    import os
-
     return {
         **os.environ,
         "PASSIONSR_HOME": str(folder / ".home"),
@@ -180,14 +179,3 @@ def test_answers_wait_for_nothing_heavy(answers: dict[str, _Answer]) -> None:
     for line, answer in answers.items():
         assert answer.imported == [], line
         assert answer.seconds < 0.6, line
-
-
-def test_a_folder_with_brackets_is_a_folder(tmp_path: Path) -> None:
-    from passionsr_cli.upscaling.planning import Job, Naming, plan
-
-    (tmp_path / "album [2020]").mkdir()
-    Image.new("RGB", (8, 8)).save(tmp_path / "album [2020]" / "c.png")
-    for pattern in ("album [2020]/*.png", "album [2020]/[a-d].png", "**/c.png"):
-        (job,) = plan([str(tmp_path / pattern)], None, Naming())
-        assert isinstance(job, Job)
-        assert job.output == tmp_path / "album [2020]" / "c_x4.png"

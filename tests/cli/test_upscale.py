@@ -366,3 +366,19 @@ def test_names_that_are_not_utf8_work(working_folder: Path) -> None:
     assert "Traceback" not in errors
     assert "1 upscaled, 1 failed" in printed
     assert os.listdir(b"out") == [b"caf\xe9_x4.png"]
+
+
+def test_a_photograph_stays_a_jpeg_of_the_quality_asked_for(
+    working_folder: Path, tiny_folder: Path
+) -> None:
+    photograph = _photograph(working_folder / "a.jpg", side=64)
+    model = ("--model", tiny_folder, "--backend", "torch", "--format", "same")
+    sizes = []
+    for quality in ((), ("--quality", 50), ("--quality", 100)):
+        done = _run("upscale", photograph, *model, *quality, "--overwrite")
+        assert done.exit_code == 0, done.output
+        result = working_folder / "a_x4.jpg"
+        assert Image.open(result).format == "JPEG"
+        sizes.append(result.stat().st_size)
+    assert sizes[1] < sizes[0] < sizes[2]
+    assert not list(working_folder.glob("*.png"))

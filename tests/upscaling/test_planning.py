@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from passionsr_cli.errors import OutputError
+from passionsr_cli.errors import ConfigError, OutputError
 from passionsr_cli.upscaling.planning import Job, Naming, Present, Refused, plan
 
 
@@ -178,3 +178,51 @@ def test_what_is_wanted_as_it_is_is_present(folder: Path) -> None:
     first, second = _plan(folder, keep=lambda source, output: output.name == "a_x4.png")
     assert first == Present(str(folder / "a.png"), folder / "a_x4.png")
     assert isinstance(second, Job)
+
+
+@pytest.mark.parametrize(
+    ("source", "naming", "name"),
+    [
+        ("a.jpg", {}, "a_x4.png"),
+        ("a.jpg", {"format": "same"}, "a_x4.jpg"),
+        ("a.JPG", {"format": "same"}, "a_x4.JPG"),
+        ("a.jfif", {"format": "same"}, "a_x4.jpg"),
+        ("a.gif", {"format": "same"}, "a_x4.png"),
+        ("a.png", {"format": "webp"}, "a_x4.webp"),
+        ("a.jpg", {"template": "{stem}_x4.{ext}"}, "a_x4.jpg"),
+        ("a.gif", {"template": "{stem}_x4.{ext}"}, "a_x4.png"),
+        ("a.jpg", {"template": "{stem}_{ext}"}, "a_jpg.png"),
+        ("a.jpg", {"template": "{stem}.avif", "format": "png"}, "a.avif"),
+        ("v1.5", {}, "v1_x4.png"),
+        ("v1.5.png", {}, "v1.5_x4.png"),
+    ],
+)
+def test_the_format_of_a_result(source: str, naming: dict[str, str], name: str) -> None:
+    assert Naming(**naming).result(source) == name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("template", ["{stem}_big{ext}", "{stem}_big.{ext}"])
+def test_a_suffix_needs_no_dot(template: str) -> None:
+    from passionsr_cli.config import UpscaleSettings
+
+    assert UpscaleSettings(name=template).name == "{stem}_big.{ext}"
+    assert UpscaleSettings(name="{stem}_{ext}").name == "{stem}_{ext}"
+
+
+def test_a_folder_with_brackets_is_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "album [2020]").mkdir()
+    (tmp_path / "album [2020]" / "c.png").write_bytes(b"")
+    for pattern in ("album [2020]/*.png", "album [2020]/[a-d].png", "**/c.png"):
+        (job,) = _plan(tmp_path / pattern)
+        assert job.output == tmp_path / "album [2020]" / "c_x4.png"
+
+
+def test_parts_of_a_name_with_spaces_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "my best photo.png").write_bytes(b"")
+    for typed in (["my", "best", "photo.png"], ["b.jpg", "my", "best", "photo.png"]):
+        with pytest.raises(ConfigError, match=r"needs quotes: 'my best photo\.png'"):
+            _plan(*typed)
+    assert len(_plan("b.jpg", "a.png", "my best photo.png")) == 3

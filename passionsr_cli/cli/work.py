@@ -1,0 +1,113 @@
+"""Upscaling under a progress bar: all that is planned, or what comes into folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import typer
+
+from passionsr_cli.cli.outcomes import summarise
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.terminal.console import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    show_error,
+    show_note,
+    show_result,
+)
+from passionsr_cli.terminal.progress import ImageBar, Lines
+from passionsr_cli.upscaling.images import Done, Failed, Outcome, open_upscaler, without_work
+from passionsr_cli.upscaling.planning import Job, Refused
+from passionsr_cli.upscaling.run import Outcomes, plan_work, upscale_on_ray, upscale_planned
+
+if TYPE_CHECKING:
+    from passionsr_cli.inference.tiled import TiledUpscaler
+
+
+@dataclass
+class _Run:
+    """What a run has come to, however it ends."""
+
+    upscaler: TiledUpscaler | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def take(self, results: Outcomes, quiet: bool) -> None:
+        """Keep all outcomes, and show those that are results."""
+        # However the loop ends, what is being worked on is dropped.
+        with closing(results) as found:
+            for outcome in found:
+                self.outcomes.append(outcome)
+                if isinstance(outcome, Done) and not quiet:
+                    show_result(str(outcome))
+
+
+def upscale_all(
+    inputs: list[str], settings: UpscaleSettings, as_json: bool, quiet: bool = False
+) -> None:
+    """Plan, upscale and summarise; ends with an exit code unless all went well."""
+    from passionsr_cli.system.processes import Processes
+
+    work = plan_work(inputs, settings)
+    refused = [item for item in work.planned if isinstance(item, Refused)]
+    unfinished = work.journal is not None and work.journal.folder.exists()
+    settled = [without_work(item) for item in work.planned if not isinstance(item, Job)]
+    if not unfinished and len(settled) == len(work.planned):
+        # No need to load a model to say so.
+        summarise(None, settings, [*settled], as_json)
+        raise typer.Exit(EXIT_ERROR if refused else 0)
+    processes, run = Processes(), _Run()
+    how = "; the same command goes on" if work.journal else ""
+    with _told_when_stopped(run, settings, as_json, f" of {len(work.planned)}", how):
+        with ImageBar(len(processes.share(work.planned))) as bar:
+            if settings.engine == "local":
+                run.upscaler = open_upscaler(settings, bar, processes)
+                results = upscale_planned(run.upscaler, work, settings, bar, processes)
+            else:
+                results = upscale_on_ray(work, settings, bar)
+            run.take(results, quiet or as_json)
+        run.outcomes = processes.gather(run.outcomes)
+    if processes.is_first:
+        summarise(run.upscaler, settings, run.outcomes, as_json)
+    if any(isinstance(outcome, Failed) for outcome in run.outcomes):
+        raise typer.Exit(EXIT_ERROR)
+
+
+def watch_folders(inputs: list[str], settings: UpscaleSettings, as_json: bool) -> None:
+    """Upscale what is in folders without a result, and what comes there, until Ctrl-C."""
+    from passionsr_cli.upscaling.planning import is_several
+    from passionsr_cli.upscaling.watching import watch
+
+    if not is_several(inputs):
+        raise ConfigError(f"--watch needs a folder, and {inputs[0]} is none")
+    if settings.engine != "local":
+        raise ConfigError("--watch does not go with --engine ray")
+    run = _Run()
+    with _told_when_stopped(run, settings, as_json):
+        run.upscaler = open_upscaler(settings, Lines())
+        show_note(f"watching {', '.join(inputs)}; Ctrl-C ends it")
+        run.take(_failures_told(watch(run.upscaler, inputs, settings)), as_json)
+
+
+def _failures_told(outcomes: Outcomes) -> Outcomes:
+    """The same, with an error line as soon as an image fails: there is no end to wait for."""
+    for outcome in outcomes:
+        if isinstance(outcome, Failed):
+            show_error(outcome.error)
+        yield outcome
+
+
+@contextmanager
+def _told_when_stopped(
+    run: _Run, settings: UpscaleSettings, as_json: bool, of_all: str = "", how: str = ""
+) -> Iterator[None]:
+    """Say at Ctrl-C what was done, and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        summarise(run.upscaler, settings, run.outcomes, as_json)
+        show_error(f"interrupted: {len(run.outcomes)}{of_all} images were worked on{how}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -1,0 +1,105 @@
+"""Scores of finished images against their photographs, without a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from passionsr_cli.data.pairs import Dataset, Pair, finished_images
+from passionsr_cli.errors import ConfigError, DataError, MetricError
+from passionsr_cli.evaluation.results import shown
+from passionsr_cli.imaging.files import find_images
+from passionsr_cli.metrics.catalogue import Metric, Protocol, metrics_of
+from passionsr_cli.metrics.weights import WeightsFinder
+from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system.devices import choose_device
+
+if TYPE_CHECKING:
+    from passionsr_cli.metrics.scoring import Scorer
+
+PROTOCOL: Protocol = "osediff"
+# Without names: these, and of a learned distance the first whose weights are on this machine.
+PLAIN, LEARNED = ("psnr", "ssim"), ("lpips", "lite1")
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The metrics of one image, by their keys."""
+
+    image: str
+    scores: dict[str, float]
+
+    def __str__(self) -> str:
+        values = "  ".join(f"{key} {shown(key, value)}" for key, value in self.scores.items())
+        return f"{self.image}  {values}"
+
+
+def score(
+    images: Path,
+    photographs: Path,
+    metrics: Sequence[str] | None = None,
+    metric_weights: Path | None = None,
+    device: str = "auto",
+    reporter: Reporter = SILENT,
+) -> list[ImageScores]:
+    """Compare an image with its photograph, or a folder of images with a folder of photographs.
+
+    In folders an image is called like its photograph, or as `upscale` calls its result. Without
+    `metrics` there are PSNR and SSIM, as `evaluate` computes them, and LPIPS or Lite1 where their
+    weights are on this machine. Raises `PassionSRError` for what is missing or of another size.
+    """
+    pairs = _pairs(images, photographs)
+
+    from passionsr_cli.evaluation.scoring import Scored, read_both
+
+    finder = WeightsFinder(metric_weights, reporter, downloads=metrics is not None)
+    scorers = _scorers(metrics, finder, device)
+    reporter.started("scoring", len(pairs))
+    found = []
+    for number, (pair, path) in enumerate(pairs, 1):
+        image, photograph = read_both(Scored(pair, path))
+        values = {each.metric.key: each.score(image, photograph) for each in scorers}
+        found.append(ImageScores(str(path), values))
+        reporter.step("scoring", number)
+    return found
+
+
+def _pairs(images: Path, photographs: Path) -> list[tuple[Pair, Path]]:
+    for path in (images, photographs):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    if images.is_dir() != photographs.is_dir():
+        raise DataError(f"{images} and {photographs}: give two images, or two folders")
+    if not images.is_dir():
+        return [(_pair(photographs), images)]
+    dataset = Dataset(str(photographs), tuple(map(_pair, find_images(photographs))))
+    found = finished_images(images, dataset)
+    if not found:
+        raise DataError(f"{images} holds no image of {photographs}")
+    return [(pair, found[pair.name]) for pair in dataset.pairs if pair.name in found]
+
+
+def _pair(photograph: Path) -> Pair:
+    stem, path = photograph.stem, str(photograph)
+    return Pair(stem, path, path, (stem, f"{stem}_x4"))
+
+
+def _scorers(names: Sequence[str] | None, finder: WeightsFinder, device: str) -> list[Scorer]:
+    from passionsr_cli.metrics.scoring import Scorer
+
+    chosen = choose_device(device)
+
+    def scorer(metric: Metric) -> Scorer:
+        if metric.of_sets:
+            raise ConfigError(f"{metric.key} is of a whole data set; `passionsr evaluate` has it")
+        return Scorer(metric, finder.find(metric), chosen)
+
+    scorers = [scorer(metric) for metric in metrics_of(PROTOCOL, names or PLAIN)]
+    for (metric,) in (metrics_of(PROTOCOL, [name]) for name in LEARNED if names is None):
+        try:
+            return [*scorers, scorer(metric)]
+        except MetricError:
+            continue
+    return scorers

@@ -1,0 +1,57 @@
+"""Folders that grow: new images are upscaled as they arrive, once they are whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.upscaling.images import Failed, upscale_job
+from passionsr_cli.upscaling.planning import Job
+from passionsr_cli.upscaling.run import Outcomes, plan_work
+
+LOOK_EVERY_SECONDS = 1.0
+
+
+def watch(
+    upscaler: TiledUpscaler,
+    inputs: Sequence[str],
+    settings: UpscaleSettings,
+    reporter: Reporter = SILENT,
+    every_seconds: float = LOOK_EVERY_SECONDS,
+) -> Outcomes:
+    """Outcomes of the images that are in the inputs without a result, or come there, without end.
+
+    A file is worked on when two looks found it with the same size and time. One that cannot be
+    upscaled is told of once, and tried again when it has changed.
+    """
+    settings = settings.model_copy(update={"skip_existing": True})
+    seen: dict[str, tuple[int, int]] = {}
+    failed: dict[str, tuple[int, int]] = {}
+    while True:
+        jobs = [item for item in plan_work(inputs, settings).planned if isinstance(item, Job)]
+        for job in jobs:
+            found = _identity(job.source)
+            if found is None or failed.get(job.source) == found:
+                continue
+            if seen.get(job.source) != found:
+                seen[job.source] = found
+                continue
+            outcome = upscale_job(upscaler, job, settings, reporter)
+            if isinstance(outcome, Failed):
+                failed[job.source] = found
+            reporter.done(outcome)
+            yield outcome
+        time.sleep(every_seconds)
+
+
+def _identity(source: str) -> tuple[int, int] | None:
+    """Size and time of a file; None of one that has gone."""
+    try:
+        found = Path(source).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,60 @@
+"""Images through pipes, as `cat a.jpg | passionsr upscale - -o - > b.png` does it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    Image.radial_gradient("L").convert("RGB").resize((40, 24)).save(tmp_path / "a.jpg")
+    return tmp_path / "a.jpg"
+
+
+def _run(
+    folder: Path, *arguments: object, stdin: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "passionsr_cli", "upscale", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, timeout=300)
+
+
+def test_a_pipe_gives_what_a_file_gives(photograph: Path, tiny_folder: Path) -> None:
+    folder, model = photograph.parent, ("--model", tiny_folder, "--backend", "torch")
+    assert _run(folder, photograph, *model).returncode == 0
+    piped = _run(folder, "-", "-o", "-", *model, stdin=photograph.read_bytes())
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout == (folder / "a_x4.png").read_bytes()
+
+
+def test_a_pipe_keeps_the_format_of_its_input(photograph: Path, tiny_folder: Path) -> None:
+    model = ("--model", tiny_folder, "--backend", "torch", "--format", "same")
+    piped = _run(photograph.parent, "-", *model, stdin=photograph.read_bytes())
+    assert piped.stdout.startswith(b"\xff\xd8\xff")
+    assert sorted(path.name for path in photograph.parent.glob("*.*")) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["-"], 1, "standard input is empty; expected an image"),
+        (["a.jpg", "b.jpg", "-o", "-"], 2, "a pipe holds one image; give one input"),
+        (["a.jpg", "-o", "-", "--json"], 2, "--json and the image both go to standard output"),
+    ],
+)
+def test_what_no_pipe_can_be(
+    arguments: list[str], code: int, message: str, photograph: Path
+) -> None:
+    done = _run(photograph.parent, *arguments)
+    assert (done.returncode, done.stdout) == (code, b"") or "--json" in arguments
+    assert message in done.stderr.decode()
+
+
+def test_no_picture_is_no_output(photograph: Path) -> None:
+    done = _run(photograph.parent, "-", stdin=b"no picture")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "not an image file that can be read" in done.stderr.decode()
