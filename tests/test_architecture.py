@@ -26,7 +26,7 @@ LEVELS = (
     ("inference",),
     ("evaluation", "export", "training", "benchmark", "upscaling"),
     ("retiming",),
-    ("reproduction",),
+    ("reproduction", "comparison"),
     ("api", "terminal"),
     ("cli",),
     ("__main__",),

@@ -139,6 +139,22 @@ def upscale(
         str | None,
         typer.Option(metavar="local|ray", help="Who shares out the images. Default: local."),
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="A page with sliders between input and result, beside the result."
+        ),
+    ] = False,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|0…1",
+            help="A model, a checkpoint or a realism to compare with, too; may be repeated.",
+        ),
+    ] = None,
+    contact_sheet: Annotated[
+        bool, typer.Option("--contact-sheet", help="All versions in one PNG, beside the result.")
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on with what comes into the folders, until Ctrl-C.")
     ] = False,
@@ -155,13 +171,16 @@ def upscale(
 
     settings = settings_from(config, UpscaleSettings, given(locals(), UpscaleSettings))
 
-    from passionsr_cli.cli import streams
+    from passionsr_cli.cli.comparing import Comparing
     from passionsr_cli.cli.work import upscale_all, watch_folders
+    from passionsr_cli.terminal import streams
 
+    comparing = Comparing(compare, contact_sheet, tuple(beside or ()))
+    comparing.check(settings)
     if watch:
         watch_folders(inputs, settings, as_json)
     elif streams.uses_streams(inputs, settings.output):
         with streams.streamed(inputs, settings, as_json) as (files, own_settings):
             upscale_all(files, own_settings, as_json, quiet=own_settings.output != settings.output)
     else:
-        upscale_all(inputs, settings, as_json)
+        upscale_all(inputs, settings, as_json, comparing)

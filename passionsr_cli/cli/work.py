@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from passionsr_cli.cli.comparing import NOTHING, Comparing
 from passionsr_cli.cli.outcomes import summarise
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
@@ -46,7 +47,11 @@ class _Run:
 
 
 def upscale_all(
-    inputs: list[str], settings: UpscaleSettings, as_json: bool, quiet: bool = False
+    inputs: list[str],
+    settings: UpscaleSettings,
+    as_json: bool,
+    comparing: Comparing = NOTHING,
+    quiet: bool = False,
 ) -> None:
     """Plan, upscale and summarise; ends with an exit code unless all went well."""
     from passionsr_cli.system.processes import Processes
@@ -71,6 +76,8 @@ def upscale_all(
             run.take(results, quiet or as_json)
         run.outcomes = processes.gather(run.outcomes)
     if processes.is_first:
+        if comparing.wanted and any(isinstance(each, Done) for each in run.outcomes):
+            comparing.write(run.outcomes, settings)
         summarise(run.upscaler, settings, run.outcomes, as_json)
     if any(isinstance(outcome, Failed) for outcome in run.outcomes):
         raise typer.Exit(EXIT_ERROR)

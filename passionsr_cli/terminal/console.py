@@ -27,7 +27,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 # What requirements/small.txt does without.
 LEFT_OUT = (
-    *("accelerate", "diffusers", "huggingface_hub", "jinja2", "matplotlib", "pyiqa"),
+    *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa"),
     *("torch", "torchvision", "tqdm", "transformers"),
 )
 

@@ -19,6 +19,8 @@ from passionsr_cli.imaging.files import IMAGE_SUFFIXES, is_image
 
 # Other suffixes of formats that are written.
 SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
+# Which is no image to upscale.
+SHEET_NAME = "contact-sheet.png"
 # Of a name that the shell took apart.
 MOST_WORDS = 8
 # What systems and archives leave in folders; hidden names are left out anyway.
@@ -218,7 +220,7 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
             and (place / name).absolute() != excluded
         ]
         for name in sorted(names):
-            if is_image(place / name):
+            if is_image(place / name) and not name.endswith(SHEET_NAME):
                 yield _Found(str(place / name), folder)
     for error in unreadable:
         reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")

@@ -1,0 +1,64 @@
+"""`--compare` and `--contact-sheet` of passionsr upscale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from passionsr_cli.terminal.console import show_note
+
+if TYPE_CHECKING:
+    from passionsr_cli.config import UpscaleSettings
+    from passionsr_cli.upscaling.images import Done, Outcome
+
+PAGE_NAME = "compare.html"
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What is wanted beside the results: a page, a sheet, and further versions in them."""
+
+    page: bool
+    sheet: bool
+    beside: tuple[str, ...]
+
+    @property
+    def wanted(self) -> bool:
+        return self.page or self.sheet or bool(self.beside)
+
+    def check(self, settings: UpscaleSettings) -> None:
+        """Refuse further versions that cannot be, before any work."""
+        from passionsr_cli.comparison.versions import settings_beside
+        from passionsr_cli.upscaling.images import artifact_for
+
+        for other in settings_beside(self.beside, settings).values():
+            artifact_for(other)
+
+    def write(self, outcomes: Sequence[Outcome], settings: UpscaleSettings) -> None:
+        """Write what is wanted of the images that were upscaled, and say where it is."""
+        from passionsr_cli.comparison.versions import compare
+        from passionsr_cli.comparison.writing import write_page, write_sheet
+        from passionsr_cli.terminal.progress import CurrentBar
+        from passionsr_cli.upscaling.images import Done
+        from passionsr_cli.upscaling.planning import SHEET_NAME
+
+        done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+        with CurrentBar() as bar:
+            compared = compare(done, settings, self.beside, bar)
+        if self.page or not self.sheet:
+            write_page(_path(done, PAGE_NAME), compared)
+            show_note(f"compare in a browser: {_path(done, PAGE_NAME)}")
+        if self.sheet:
+            write_sheet(_path(done, SHEET_NAME), compared)
+            show_note(f"contact sheet: {_path(done, SHEET_NAME)}")
+
+
+NOTHING = Comparing(page=False, sheet=False, beside=())
+
+
+def _path(done: Sequence[Done], name: str) -> Path:
+    """Beside the first result, and called like it if it is the only one."""
+    first = done[0].output
+    return first.with_name(f"{first.stem}_{name}" if len(done) == 1 else name)

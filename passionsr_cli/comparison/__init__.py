@@ -1,0 +1,1 @@
+"""Results beside their inputs and each other: pages with sliders, contact sheets."""

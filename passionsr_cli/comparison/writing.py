@@ -1,0 +1,84 @@
+"""Comparisons as files: one HTML page with sliders, or one contact sheet."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from passionsr_cli.comparison.versions import Compared
+from passionsr_cli.imaging.arrays import Array, rounded_levels
+from passionsr_cli.pages.rendering import render
+from passionsr_cli.system.files import replace_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PAGE = Path(__file__).parent / "comparison.html"
+CELL_PX, TITLE_PX, GAP_PX = 480, 28, 8
+
+
+def write_page(path: Path, compared: Sequence[Compared]) -> None:
+    """Write a page that needs no network; its pictures are lossless, to be looked at pixel by
+    pixel."""
+    pictures = [
+        {
+            "name": each.name,
+            "width": each.size[0],
+            "height": each.size[1],
+            "versions": [
+                {"name": version.name, "caption": "", "url": _url(version.rgb)}
+                for version in each.versions
+            ],
+        }
+        for each in compared
+    ]
+    names = ", ".join(each.name for each in compared)
+    page = render(
+        PAGE,
+        title=f"{names}: compared",
+        heading=names,
+        about=" · ".join(version.name for version in compared[0].versions),
+        remarks=[],
+        pictures=pictures,
+    )
+    with replace_atomically(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def write_sheet(path: Path, compared: Sequence[Compared]) -> None:
+    """Write a PNG of all versions: a row for each image, names above."""
+    from PIL import Image, ImageDraw
+
+    columns = max(len(each.versions) for each in compared)
+    width, height = (min(CELL_PX, max(each.size[side] for each in compared)) for side in (0, 1))
+    across, down = width + GAP_PX, height + TITLE_PX + GAP_PX
+    size = (columns * across + GAP_PX, len(compared) * down + GAP_PX)
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, each in enumerate(compared):
+        for column, version in enumerate(each.versions):
+            left, top = GAP_PX + column * across, GAP_PX + row * down
+            draw.text((left, top), f"{each.name}: {version.name}", "black", font_size=16)
+            sheet.paste(_middle(version.rgb), (left, top + TITLE_PX))
+    with replace_atomically(path) as temporary:
+        sheet.save(temporary, "PNG")
+
+
+def _middle(rgb: Array) -> Image.Image:
+    """The middle of a version, pixel by pixel."""
+    from PIL import Image
+
+    top, left = (max(0, side - CELL_PX) // 2 for side in rgb.shape[1:])
+    part = rgb[:, top : top + CELL_PX, left : left + CELL_PX]
+    return Image.fromarray(rounded_levels(part).transpose(1, 2, 0))
+
+
+def _url(rgb: Array) -> str:
+    from PIL import Image
+
+    file = BytesIO()
+    Image.fromarray(rounded_levels(rgb).transpose(1, 2, 0)).save(file, "WEBP", lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
