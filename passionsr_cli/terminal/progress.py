@@ -27,8 +27,8 @@ from passionsr_cli.system.text import one_line
 from passionsr_cli.terminal.console import console_for, progress_console, show_note
 
 B = TypeVar("B", bound="_Bars")
-# Without a terminal a task is told of when it begins, when it ends, and so often.
-LOG_EVERY_SECONDS = 30.0
+# Without a terminal long tasks are told of so often, and at their end.
+LOG_EVERY_SECONDS = 20.0
 STARTING = "starting"
 
 
@@ -47,7 +47,7 @@ class Lines(Silent):
 
 
 class _Log:
-    """Tasks as lines of a log."""
+    """Tasks as lines of a log; those that are soon over leave none."""
 
     def __init__(self) -> None:
         self._totals: dict[str, float] = {}
@@ -55,20 +55,19 @@ class _Log:
         self._told: dict[str, float] = {}
 
     def started(self, task: str, total: float) -> None:
-        if task not in self._totals:
-            show_note(f"{task}: {total:g} to do")
-            self._began[task] = self._told[task] = time.monotonic()
         self._totals[task] = total
+        self._began.setdefault(task, time.monotonic())
 
     def step(self, task: str, done: float, details: Mapping[str, float]) -> None:
         now, total = time.monotonic(), self._totals.get(task)
-        over = done == total
-        if not over and now - self._told.setdefault(task, now) < LOG_EVERY_SECONDS:
+        began = self._began.setdefault(task, now)
+        over = done == total and task in self._told
+        if not over and now - self._told.get(task, began) < LOG_EVERY_SECONDS:
             return
         self._told[task] = now
         of = "" if total is None else f"/{total:g}"
         shown = "".join(f", {name} {value:.3g}" for name, value in details.items())
-        show_note(f"{task}: {done:g}{of}{shown}, {now - self._began.setdefault(task, now):.0f} s")
+        show_note(f"{task}: {done:g}{of}{shown}, {now - began:.0f} s")
 
 
 class _Bars(Lines):

@@ -23,10 +23,9 @@ def _run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["score", *map(str, arguments), "--metrics", "psnr"])
 
 
-def _grey_psnr(level: int, reference: int = 100) -> float:
-    """On the rounded Y channel of BT.601, whose white is 219 levels above its black."""
-    difference = round(16 + 219 / 255 * level) - round(16 + 219 / 255 * reference)
-    return float(20 * np.log10(255 / abs(difference)))
+def _grey_psnr(difference: int) -> float:
+    """On the Y channel of BT.601, whose white is 219 levels above its black."""
+    return float(20 * np.log10(255 / (difference * 219 / 255)))
 
 
 def test_one_pair_is_one_line_of_numbers(tmp_path: Path) -> None:
@@ -34,7 +33,7 @@ def test_one_pair_is_one_line_of_numbers(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     name, key, value = done.stdout.split()
     assert (name, key) == (str(tmp_path / "sr.png"), "psnr")
-    assert float(value) == pytest.approx(_grey_psnr(110), abs=0.01)
+    assert float(value) == pytest.approx(_grey_psnr(10), abs=0.01)
 
 
 def test_folders_are_paired_by_names_and_averaged(tmp_path: Path) -> None:
@@ -46,8 +45,8 @@ def test_folders_are_paired_by_names_and_averaged(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert [Path(each["image"]).name for each in found["images"]] == ["a_x4.png", "b.jpg"]
     first, second = (each["psnr"] for each in found["images"])
-    assert first == pytest.approx(_grey_psnr(110), abs=0.01)
-    assert second == pytest.approx(_grey_psnr(120), abs=0.01)
+    assert first == pytest.approx(_grey_psnr(10), abs=0.01)
+    assert second == pytest.approx(_grey_psnr(20), abs=0.01)
     assert found["means"]["psnr"] == pytest.approx((first + second) / 2)
 
 

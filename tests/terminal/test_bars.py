@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from screens import run_on_terminal, screen
 
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT_FOLDER
+from passionsr_cli.terminal import progress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other terminals")
 
@@ -66,3 +68,22 @@ def test_long_names_are_folded_and_not_cut(tmp_path: Path) -> None:
     )
     (row,) = [line for line in piped.stdout.splitlines() if name in line]
     assert row.split()[:4] == [name, "mini", "w8a8", "maxmin"]
+
+
+def test_without_a_terminal_long_work_writes_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter([0.0, 1.0, 25.0, 30.0, 40.0, 100.0, 101.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    with progress.StepBars() as bars:
+        bars.started("fitting", 100)
+        bars.step("fitting", 1, {"loss": 0.5})
+        bars.step("fitting", 40, {"loss": 0.25})
+        bars.step("fitting", 60, {"loss": 0.125})
+        bars.step("fitting", 100, {"loss": 0.1})
+        bars.started("short", 1)
+        bars.step("short", 1)
+    assert capsys.readouterr().err.splitlines() == [
+        "fitting: 40/100, loss 0.25, 25 s",
+        "fitting: 100/100, loss 0.1, 40 s",
+    ]
