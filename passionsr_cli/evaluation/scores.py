@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,7 @@ def score(
 
 def _pairs(images: Path, photographs: Path) -> list[tuple[Pair, Path]]:
     for path in (images, photographs):
-        if not path.exists():
+        if not exists(path):
             raise DataError(f"{path}: no such file or folder")
     if images.is_dir() != photographs.is_dir():
         raise DataError(f"{images} and {photographs}: give two images, or two folders")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+
+# Unlike those of `Path`, these take names that are too long.
+from os.path import exists, isdir
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +146,8 @@ def is_image(path: Path) -> bool:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder that `--images` names. Raises `ImageError` if it has none."""
-    if not folder.is_dir():
-        what = "a file, not a folder" if folder.exists() else "no such folder"
+    if not isdir(folder):
+        what = "a file, not a folder" if exists(folder) else "no such folder"
         raise ImageError(f"{folder}: {what}; --images names a folder of images")
     files = find_images(folder)
     if not files:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _sentence(error: typer.TyperException) -> str:
 
 def _is_an_input(typed: str) -> bool:
     """Tell whether a word in place of a command looks like something to upscale."""
-    return typed.startswith("sample:") or Path(typed).suffix != "" or Path(typed).exists()
+    return typed.startswith("sample:") or Path(typed).suffix != "" or exists(typed)
 
 
 def _unexpected(words: str, context: Any) -> str:
