@@ -19,7 +19,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     def broken(*_: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr("passionsr_cli.upscaling.run.plan_work", broken)
+    monkeypatch.setattr("passionsr_cli.cli.work.plan_work", broken)
     done = CliRunner().invoke(app, ["upscale", "sample:rocket"])
     assert done.exit_code == 1
     assert "unexpected KeyError (see --debug): 'surprise'" in done.output
