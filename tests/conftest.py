@@ -1,18 +1,22 @@
-"""Tiny real models and a home of their own for every test."""
+"""Tiny real models and calibrations of them, and a home of its own for every test."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from calibrating import Finished
 
 from passionsr_cli.registry import ModelDescription
+
+if TYPE_CHECKING:
+    from passionsr_cli.models.one_step import OneStepModel
 
 warnings.simplefilter("ignore")
 logging.getLogger().addHandler(logging.NullHandler())
@@ -24,6 +28,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Converted graphs of models that several tests use are made once."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """What tests draw is the same in any order of them."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +87,18 @@ def tiny_description() -> ModelDescription:
     return tiny()
 
 
-@pytest.fixture
-def tiny_model(tiny_description: ModelDescription):  # type: ignore[no-untyped-def]
+def _random_model(description: ModelDescription) -> OneStepModel:
     from passionsr_cli.models.one_step import OneStepModel
 
     torch.manual_seed(0)
-    model = OneStepModel(tiny_description)
+    model = OneStepModel(description)
     torch.nn.init.normal_(model.context)
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def tiny_model(tiny_description: ModelDescription) -> OneStepModel:
+    return _random_model(tiny_description)
 
 
 @pytest.fixture(scope="session")
@@ -97,31 +111,41 @@ def dial_description(tiny_description: ModelDescription) -> ModelDescription:
 
 
 @pytest.fixture
-def dial_model(dial_description: ModelDescription):  # type: ignore[no-untyped-def]
-    from passionsr_cli.models.one_step import OneStepModel
-
-    torch.manual_seed(0)
-    model = OneStepModel(dial_description)
-    torch.nn.init.normal_(model.context)
-    return model.eval().requires_grad_(False)
+def dial_model(dial_description: ModelDescription) -> OneStepModel:
+    return _random_model(dial_description)
 
 
-@pytest.fixture
-def dial_folder(dial_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
-    """The tiny model with a dial as a folder that `--model` takes."""
+@pytest.fixture(scope="session")
+def saved_models(
+    tiny_description: ModelDescription,
+    dial_description: ModelDescription,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     from passionsr_cli.models.loading import save
 
-    save(tmp_path / "tiny-dial", dial_model, {})
-    return tmp_path / "tiny-dial"
+    folder = tmp_path_factory.mktemp("models")
+    for description in (tiny_description, dial_description):
+        save(folder / description.name, _random_model(description), {})
+    return folder
+
+
+def _untouched(folder: Path) -> Iterator[Path]:
+    """A folder that all tests share, which none may change: it copies what it changes."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    yield folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 @pytest.fixture
-def tiny_folder(tiny_model, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
+def tiny_folder(saved_models: Path) -> Iterator[Path]:
     """The tiny model as a folder that `--model` takes."""
-    from passionsr_cli.models.loading import save
+    yield from _untouched(saved_models / "tiny")
 
-    save(tmp_path / "tiny", tiny_model, {})
-    return tmp_path / "tiny"
+
+@pytest.fixture
+def dial_folder(saved_models: Path) -> Iterator[Path]:
+    """The tiny model with a dial as a folder that `--model` takes."""
+    yield from _untouched(saved_models / "tiny-dial")
 
 
 @pytest.fixture
@@ -139,10 +163,15 @@ def niqe_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Calibrations that several tests look at are computed once."""
+    return Finished(tmp_path_factory.mktemp("finished"))
+
+
 @pytest.fixture
-def calibrate(tiny_folder: Path) -> Callable[..., str]:
+def calibrate(tiny_folder: Path, finished: Finished) -> Callable[..., str]:
     """Makes a checkpoint of the tiny model, named after its bits, and gives its name."""
-    from passionsr_cli import api
     from passionsr_cli.config import CalibrationSettings
 
     def run(bits: str, **settings: Any) -> str:
@@ -157,6 +186,6 @@ def calibrate(tiny_folder: Path) -> Callable[..., str]:
             "precision": "fp32",
             **settings,
         }
-        return api.calibrate(CalibrationSettings.model_validate(values), bits).name
+        return finished(CalibrationSettings.model_validate(values), bits).name
 
     return run

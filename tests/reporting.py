@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
 
 from passionsr_cli.progress import NO_DETAILS, Notes
 
@@ -41,3 +45,16 @@ class KillAt(Notes):
     def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
         if (task, done) == self.place:
             raise Kill
+
+
+@contextmanager
+def killed_at(task: str, number: int) -> Iterator[KillAt]:
+    """A reporter that kills the work inside at this step.
+
+    Until then its state is saved after every step and batch, as on a slow machine.
+    """
+    minutes = itertools.count(step=60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("passionsr_cli.fitting.loop.time.monotonic", minutes.__next__)
+        with pytest.raises(Kill):
+            yield KillAt(task, number)

@@ -106,9 +106,12 @@ def draw_run(path: Path, title: str, rows: Sequence[Row], stages: Any, studies: 
     from matplotlib.figure import Figure
 
     count = len(studies)
-    figure = Figure(figsize=(13, 4 + 3 * count), layout="constrained")
+    height = 4 + 3 * count
+    figure = Figure(figsize=(13, height))
     figure.suptitle(title)
-    grid = figure.add_gridspec(1 + count, 6)
+    # A layout found by drawing it all twice would take as long as a small calibration.
+    margins = {"left": 0.06, "right": 0.98, "bottom": 0.6 / height, "top": 1 - 0.6 / height}
+    grid = figure.add_gridspec(1 + count, 6, **margins, wspace=0.8, hspace=0.4)
     _draw_losses(figure.add_subplot(grid[0, :3]), rows)
     _draw_quality(figure.add_subplot(grid[0, 3:]), [(title, stages)])
     for place, study in enumerate(studies, 1):

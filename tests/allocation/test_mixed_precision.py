@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from calibrating import Finished
 from PIL import Image
 
 from passionsr_cli import api
@@ -45,12 +46,14 @@ def _widths(record: LayerRecord) -> list[int]:
 
 
 @pytest.mark.parametrize("method", ["maxmin", "svdquant"])
-def test_a_checkpoint_keeps_within_its_size(tiny_folder: Path, method: str) -> None:
+def test_a_checkpoint_keeps_within_its_size(
+    tiny_folder: Path, finished: Finished, method: str
+) -> None:
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
     sizes = {}
     for bits in ("w3a3", "w6a6"):
         settings = _settings(tiny_folder, method=method, unet=bits, vae=bits, **ranks)
-        sizes[bits] = api.calibrate(settings, bits).entry.tensors_file.bytes
+        sizes[bits] = finished(settings, bits).entry.tensors_file.bytes
     wanted = (sizes["w3a3"] + sizes["w6a6"]) // 2
     settings = _settings(tiny_folder, method=method, budget=f"{wanted / 1000}kB", **ranks)
     found = api.calibrate(settings, "mixed").entry.tensors_file.bytes
@@ -58,8 +61,10 @@ def test_a_checkpoint_keeps_within_its_size(tiny_folder: Path, method: str) -> N
     assert 0.88 * wanted < found <= wanted
 
 
-def test_a_mean_width_is_kept_and_spent_where_it_counts(tiny_folder: Path) -> None:
-    api.calibrate(_settings(tiny_folder, budget="4bit"), "mixed")
+def test_a_mean_width_is_kept_and_spent_where_it_counts(
+    tiny_folder: Path, finished: Finished
+) -> None:
+    finished(_settings(tiny_folder, budget="4bit"), "mixed")
     weights = [
         (record.weight.num_bits if record.weight else 16, math.prod(record.weight_shape))
         for record in _records("mixed").values()
@@ -120,8 +125,8 @@ def test_an_impossible_budget_is_refused_with_the_least_that_is_possible(
         impossible.check()
 
 
-def test_a_plan_is_written_and_can_be_given(tiny_folder: Path) -> None:
-    first = api.calibrate(_settings(tiny_folder, budget="4bit"), "mixed")
+def test_a_plan_is_written_and_can_be_given(tiny_folder: Path, finished: Finished) -> None:
+    first = finished(_settings(tiny_folder, budget="4bit"), "mixed")
     written = yaml.safe_load((first.folder / "plan.yaml").read_text())
     settings = _settings(tiny_folder, layer_bits=written)
     second = api.calibrate(settings, "again")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reporting import Heard, Kill, KillAt
+from calibrating import Finished, same_tensors
+from reporting import Heard, Kill, KillAt, killed_at
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
@@ -53,9 +54,9 @@ def _tensors(name: str) -> dict[str, torch.Tensor]:
     return find_checkpoint(name).entry.tensors()
 
 
-def test_learning_brings_the_image_nearer(tiny_folder: Path) -> None:
-    plain = api.calibrate(_settings(tiny_folder, method="maxmin"), "plain")
-    learned = api.calibrate(_settings(tiny_folder), "learned")
+def test_learning_brings_the_image_nearer(tiny_folder: Path, finished: Finished) -> None:
+    plain = finished(_settings(tiny_folder, method="maxmin"), "plain")
+    learned = finished(_settings(tiny_folder), "learned")
     assert learned.manifest.image_psnr > plain.manifest.image_psnr
     assert [stage.name for stage in learned.manifest.stages] == [
         "encoder",
@@ -114,25 +115,20 @@ def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:
     ],
 )
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
-    tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, finished: Finished, where: str, number: int
 ) -> None:
     settings = _settings(tiny_folder, passionsr={"separate": True})
-    # Save after every step and batch, as a slow machine would.
-    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
-    api.calibrate(settings, "undisturbed")
-    with pytest.raises(Kill):
-        api.calibrate(settings, "stopped", reporter=KillAt(where, number))
+    with killed_at(where, number) as reporter:
+        api.calibrate(settings, "stopped", reporter=reporter)
     assert unfinished() == ["stopped"]
     with pytest.raises(StoreError, match="go on with --resume"):
         api.calibrate(settings, "stopped")
     heard = Heard()
-    api.calibrate(settings, "stopped", resume=True, reporter=heard)
+    stopped = api.calibrate(settings, "stopped", resume=True, reporter=heard)
     fitted = [place for place, _, details in heard.steps if details]
     # It went on, it did not start over.
     assert len(fitted) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
-    one, two = _tensors("undisturbed"), _tensors("stopped")
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert same_tensors(stopped, finished(settings, "undisturbed"))
     assert unfinished() == []
 
 
@@ -141,7 +137,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     [("RPQ decoder", 3), ("RPQ unet: observing", 4), ("RPQ unet", 9), ("ET", 2)],
 )
 def test_a_run_module_by_module_is_resumed_bit_for_bit(
-    tiny_folder: Path, where: str, number: int, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, finished: Finished, where: str, number: int
 ) -> None:
     own = {
         "module": {"steps": 2, "learning_rate": 0.3},
@@ -151,25 +147,10 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
         "merged_ranks": {"convolution": 2},
     }
     settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own})
-    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", _Clock())
-    api.calibrate(settings, "undisturbed")
-    with pytest.raises(Kill):
-        api.calibrate(settings, "stopped", reporter=KillAt(where, number))
-    api.calibrate(settings, "stopped", resume=True)
-    one, two = _tensors("undisturbed"), _tensors("stopped")
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-class _Clock:
-    """Time that passes a minute at every look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 60
-        return self.now
+    with killed_at(where, number) as reporter:
+        api.calibrate(settings, "stopped", reporter=reporter)
+    stopped = api.calibrate(settings, "stopped", resume=True)
+    assert same_tensors(stopped, finished(settings, "undisturbed"))
 
 
 def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
@@ -266,8 +247,10 @@ def test_the_ablation_of_the_paper_is_configuration(tiny_folder: Path) -> None:
     assert not [key for key in _tensors("lbq") if key.endswith("channel_scale")]
 
 
-def test_gradient_checkpointing_changes_nothing_but_memory(tiny_folder: Path) -> None:
-    one = api.calibrate(_settings(tiny_folder), "plain").manifest.stages
+def test_gradient_checkpointing_changes_nothing_but_memory(
+    tiny_folder: Path, finished: Finished
+) -> None:
+    one = finished(_settings(tiny_folder), "plain").manifest.stages
     saving = _settings(tiny_folder, gradient_checkpointing=True)
     two = api.calibrate(saving, "saving").manifest.stages
     for plain, other in zip(one, two, strict=True):

@@ -39,10 +39,13 @@ def test_what_is_found_can_be_loaded(calibrate: Callable[..., str], tiny_folder:
 
 
 def test_a_checkpoint_goes_before_a_model_of_its_name(
-    calibrate: Callable[..., str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    calibrate: Callable[..., str],
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = calibrate("w8a8")
-    monkeypatch.chdir(tiny_folder.parent)
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_folder, name)
     assert resolve(name).quantized
     assert not resolve(name, MODEL).quantized

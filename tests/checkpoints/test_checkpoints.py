@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calibrating import Finished
 from safetensors.torch import load_file, save_file
 
 from passionsr_cli import api
@@ -34,37 +35,41 @@ QUICK_QARTSR = {
 }
 
 
-def _calibrate(model: Path, name: str, **changes: Any) -> Checkpoint:
+def _settings(model: Path, **changes: Any) -> CalibrationSettings:
     fits = {
         key: {"steps": 2, "learning_rate": 0.01} for key in ("component", "let", "lbq", "joint")
     }
-    settings = CalibrationSettings.model_validate(
-        {
-            "model": str(model),
-            "unet": "w6a6",
-            "vae": "w4a8",
-            "crops": 2,
-            "crop_px": 32,
-            "device": "cpu",
-            "precision": "fp32",
-            "method_settings": {"passionsr": fits},
-            **changes,
-        }
-    )
-    return api.calibrate(settings, name)
+    values = {
+        "model": str(model),
+        "unet": "w6a6",
+        "vae": "w4a8",
+        "crops": 2,
+        "crop_px": 32,
+        "device": "cpu",
+        "precision": "fp32",
+        "method_settings": {"passionsr": fits},
+        **changes,
+    }
+    return CalibrationSettings.model_validate(values)
+
+
+@pytest.fixture
+def x(tiny_folder: Path, finished: Finished) -> Checkpoint:
+    """A checkpoint of that name."""
+    return finished(_settings(tiny_folder), "x")
 
 
 @torch.no_grad()
-def test_branches_take_sixteen_bits(tiny_folder: Path) -> None:
+def test_branches_take_sixteen_bits(tiny_folder: Path, finished: Finished, tmp_path: Path) -> None:
     """Older checkpoints, which hold their numbers as floats, are the same model."""
     changes = {"method": "qartsr", "method_settings": {"qartsr": QUICK_QARTSR}}
-    made = _calibrate(tiny_folder, "x", **changes)
+    made = finished(_settings(tiny_folder, **changes), "x")
     tensors = made.entry.tensors()
     branches = [key for key in tensors if key.endswith((".branch_down", ".branch_up"))]
     assert branches
     assert {tensors[key].element_size() for key in branches} == {2}
     floats = {key: tensors[key].view(torch.bfloat16).float() for key in branches}
-    folder = tiny_folder.parent / "older"
+    folder = tmp_path / "older"
     write_entry(folder, CHECKPOINT, made.entry.manifest, tensors | floats)
     upscaled = torch.rand(1, 3, 32, 32)
     older, newer = (load_checkpoint(find_checkpoint(name)) for name in (str(folder), "x"))
@@ -90,7 +95,7 @@ def test_a_loaded_checkpoint_computes_what_was_calibrated(
     made: list[OneStepModel] = []
     plain = packed.pack_model
     monkeypatch.setattr(packed, "pack_model", lambda model: (made.append(model), plain(model))[1])
-    entry = _calibrate(tiny_folder, "x", **changes)
+    entry = api.calibrate(_settings(tiny_folder, **changes), "x")
     loaded = load_checkpoint(find_checkpoint("x"))
     upscaled = torch.rand(1, 3, 32, 32)
     assert torch.equal(loaded(upscaled), made[0](upscaled))
@@ -98,31 +103,29 @@ def test_a_loaded_checkpoint_computes_what_was_calibrated(
     assert torch.equal(loaded(upscaled), again(upscaled))
 
 
-def test_integers_take_their_bits_on_disk(tiny_folder: Path) -> None:
-    entry = _calibrate(tiny_folder, "x")
-    tensors = load_file(entry.tensors_path)
+def test_integers_take_their_bits_on_disk(x: Checkpoint) -> None:
+    tensors = load_file(x.tensors_path)
     weight = tensors["unet.mid_block.resnets.0.conv1.weight"]
     assert weight.dtype == torch.uint8
     assert weight.numel() == 16 * 16 * 9 * 6 // 8
     assert tensors["vae.decoder.mid_block.resnets.0.conv1.weight"].numel() == 16 * 16 * 9 * 4 // 8
 
 
-def test_its_integers_can_be_read_from_the_documented_format(tiny_folder: Path) -> None:
+def test_its_integers_can_be_read_from_the_documented_format(x: Checkpoint) -> None:
     """Bits, zero points and scales of a file, by numpy alone, against the loaded model."""
-    entry = _calibrate(tiny_folder, "x")
-    tensors = {key: value.numpy() for key, value in load_file(entry.tensors_path).items()}
+    tensors = {key: value.numpy() for key, value in load_file(x.tensors_path).items()}
     name = "unet.mid_block.resnets.0.conv1"
     bits = np.unpackbits(tensors[f"{name}.weight"], bitorder="little")[: 16 * 16 * 9 * 6]
     codes = (bits.reshape(-1, 6) * 2 ** np.arange(6)).sum(1).reshape(16, 16, 3, 3)
     zero = tensors[f"{name}.weight_zero_point"].reshape(-1, 1, 1, 1)
     weight = (codes - zero) * tensors[f"{name}.weight_scale"].reshape(-1, 1, 1, 1)
-    layer = quantized_layers(load_checkpoint(entry))[name]
+    layer = quantized_layers(load_checkpoint(x))[name]
     assert isinstance(layer, QuantizedLayer)
     np.testing.assert_allclose(layer.weight.numpy(), weight, rtol=1e-6)
 
 
-def test_a_manifest_says_everything(tiny_folder: Path) -> None:
-    manifest = json.loads((_calibrate(tiny_folder, "x").folder / "manifest.json").read_text())
+def test_a_manifest_says_everything(tiny_folder: Path, x: Checkpoint) -> None:
+    manifest = json.loads((x.folder / "manifest.json").read_text())
     assert manifest["model"]["sha256"] == sha256_of(next(tiny_folder.glob("*.safetensors")))
     assert manifest["bits"] == "unet-w6a6-vae-w4a8"
     assert manifest["method"]["settings"]["component"]["steps"] == 2
@@ -139,7 +142,8 @@ def test_a_manifest_says_everything(tiny_folder: Path) -> None:
 def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    one, two = _calibrate(tiny_folder, "one"), _calibrate(tiny_folder, "two", method="maxmin")
+    one = api.calibrate(_settings(tiny_folder), "one")
+    two = api.calibrate(_settings(tiny_folder, method="maxmin"), "two")
     rows = read_curve(one.folder)
     assert [(row[0], row[1]) for row in rows[:3]] == [
         ("encoder", 1),
@@ -158,15 +162,14 @@ def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) ->
         curves.compare(["one"], tiny_folder / "manifest.json" / "both.png")
 
 
-def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> None:
-    entry = _calibrate(tiny_folder, "x")
-    tensors = load_file(entry.tensors_path)
-    path = entry.folder / "manifest.json"
+def test_damaged_checkpoints_are_refused_with_the_reason(x: Checkpoint) -> None:
+    tensors = load_file(x.tensors_path)
+    path = x.folder / "manifest.json"
     manifest = json.loads(path.read_text())
 
     def rewrite(changed: dict[str, torch.Tensor]) -> Checkpoint:
-        save_file(changed, entry.tensors_path)
-        own = {**manifest["tensors"], "sha256": sha256_of(entry.tensors_path)}
+        save_file(changed, x.tensors_path)
+        own = {**manifest["tensors"], "sha256": sha256_of(x.tensors_path)}
         stored = {**manifest, "tensors": own}
         path.write_text(json.dumps({**stored, "checksum": checksum(stored)}))
         return find_checkpoint("x")
@@ -196,30 +199,28 @@ def test_damaged_checkpoints_are_refused_with_the_reason(tiny_folder: Path) -> N
     with pytest.raises(ModelError, match="conv_norm_out"):
         load_checkpoint(rewrite(wide))
     assert load_checkpoint(rewrite(tensors)) is not None
-    entry.tensors_path.write_bytes(entry.tensors_path.read_bytes()[:-3] + b"abc")
+    x.tensors_path.write_bytes(x.tensors_path.read_bytes()[:-3] + b"abc")
     with pytest.raises(StoreError, match="is damaged: its SHA-256"):
         load_checkpoint(find_checkpoint("x"))
 
 
 def test_a_checkpoint_of_another_model_is_refused(
-    tiny_folder: Path, tiny_model: OneStepModel, tmp_path: Path
+    x: Checkpoint, tiny_folder: Path, tiny_model: OneStepModel, tmp_path: Path
 ) -> None:
-    entry = _calibrate(tiny_folder, "x")
-    check_origin(entry.name, str(tiny_folder))
+    check_origin(x.name, str(tiny_folder))
     torch.nn.init.normal_(tiny_model.context)
     save(tmp_path / "other", tiny_model, {})
     for name in (str(tmp_path / "other"), "mini"):
         with pytest.raises(ModelError, match=r"checkpoint .x. was made from .* leave out --model"):
-            check_origin(entry.name, name)
+            check_origin(x.name, name)
 
 
-def test_removing(tiny_folder: Path) -> None:
-    entry = _calibrate(tiny_folder, "x")
+def test_removing(x: Checkpoint) -> None:
     assert [item["name"] for item in catalogue.listing()[0]] == ["mini-w8a8", "x"]
     with pytest.raises(StoreError, match="a folder outside the store"):
-        catalogue.remove(str(entry.folder))
+        catalogue.remove(str(x.folder))
     catalogue.remove("x")
-    assert not entry.folder.exists()
+    assert not x.folder.exists()
     with pytest.raises(StoreError, match="no checkpoint named 'x'; known are mini-w8a8"):
         catalogue.remove("x")
     with pytest.raises(StoreError, match="'mini-w8a8' is part of passionsr and stays"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,12 +80,13 @@ def test_json_says_what_was_measured(quick: Path, tiny_folder: Path) -> None:
 
 
 def test_a_failed_row_stands_in_the_table_and_in_the_exit_code(
-    quick: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    quick: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    tensors = next(tiny_folder.glob("*.safetensors"))
+    damaged = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    tensors = next(damaged.glob("*.safetensors"))
     tensors.write_bytes(tensors.read_bytes()[:-1])
     options = ("--size", 64, "--repeats", 1, "--backend", "torch", "--device", "cpu")
-    done = _run("--model", tiny_folder, "--variants", "fp32", *options)
+    done = _run("--model", damaged, "--variants", "fp32", *options)
     assert done.exit_code == 1
     assert "failed" in done.stdout
     assert "error: torch fp32:" in done.output

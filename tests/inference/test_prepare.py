@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -86,21 +87,32 @@ def test_integers_become_the_same_graphs(
     _equal(_completed(artifact, saturating, tmp_path / "brought"), made)
 
 
-def test_graphs_of_other_weights_are_not_used(tiny_folder: Path) -> None:
-    artifact = resolve(str(tiny_folder))
-    prepare(artifact, False)
-    assert find_prepared(artifact.entry, artifact.fingerprint, False) is not None
-    assert find_prepared(artifact.entry, "of other weights", False) is None
-    assert find_prepared(artifact.entry, artifact.fingerprint, True) is None
-    (prepared_folder(artifact.entry, False) / WEIGHTS_FILE).write_text("{")
-    assert find_prepared(artifact.entry, artifact.fingerprint, False) is None
+@pytest.fixture(scope="module")
+def with_graphs(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with prepared graphs beside it."""
+    folder = tmp_path_factory.mktemp("prepared") / "tiny"
+    shutil.copytree(saved_models / "tiny", folder)
+    prepare(resolve(str(folder)), False)
+    return folder
+
+
+@pytest.fixture
+def prepared(with_graphs: Path, tmp_path: Path) -> Artifact:
+    """A copy of it that a test may damage."""
+    return resolve(str(shutil.copytree(with_graphs, tmp_path / "prepared")))
+
+
+def test_graphs_of_other_weights_are_not_used(prepared: Artifact) -> None:
+    assert find_prepared(prepared.entry, prepared.fingerprint, False) is not None
+    assert find_prepared(prepared.entry, "of other weights", False) is None
+    assert find_prepared(prepared.entry, prepared.fingerprint, True) is None
+    (prepared_folder(prepared.entry, False) / WEIGHTS_FILE).write_text("{")
+    assert find_prepared(prepared.entry, prepared.fingerprint, False) is None
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "of other tensors"])
-def test_damage_is_named(tiny_folder: Path, tmp_path: Path, damage: str) -> None:
-    artifact = resolve(str(tiny_folder))
-    prepare(artifact, False)
-    folder = prepared_folder(artifact.entry, False)
+def test_damage_is_named(prepared: Artifact, tmp_path: Path, damage: str) -> None:
+    folder = prepared_folder(prepared.entry, False)
     graph, weights = folder / "unet.xml.gz", folder / WEIGHTS_FILE
     if damage == "cut":
         graph.write_bytes(graph.read_bytes()[:-200])
@@ -109,7 +121,7 @@ def test_damage_is_named(tiny_folder: Path, tmp_path: Path, damage: str) -> None
     else:
         weights.write_text(weights.read_text().replace("unet.conv_in.weight", "unet.conv.weight"))
     with pytest.raises(StoreError, match=r"graphs is damaged .*; install passionsr again"):
-        _completed(artifact, False, tmp_path / "brought")
+        _completed(prepared, False, tmp_path / "brought")
 
 
 def test_weights_in_an_unknown_form_are_refused(

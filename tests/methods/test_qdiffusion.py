@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from passionsr_cli import methods
-from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import Stage
 from passionsr_cli.quantization.schemes import Learnable, State
-from passionsr_cli.store import Entry
 
 FITS = {
     "weights": {"steps": 3, "learning_rate": 0.5},
@@ -38,7 +37,7 @@ def test_blocks_learn_roundings_and_then_activations() -> None:
 
 
 def test_it_comes_nearer_than_maxmin_and_goes_on_where_it_stopped(
-    calibrated: Callable[..., Entry], goes_on: Callable[..., bool]
+    calibrated: Callable[..., Checkpoint], goes_on: Callable[..., bool]
 ) -> None:
     plain = calibrated("plain", "maxmin").manifest.image_psnr
     # In mid-turn, where the blocks before are decided and the one in turn is not.

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from passionsr_cli import methods
+from passionsr_cli import api, methods
 from passionsr_cli.calibration import starts
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.methods.stages import RoundByGPTQ, StartBounds, StartBranches, StartTransform
-from passionsr_cli.store import Entry
 
 
 def _starts(method: str, **own: Any) -> list[object]:
@@ -34,7 +33,7 @@ def test_qartsr_takes_branches_from_the_weights_themselves() -> None:
 
 
 def test_starts_are_taken_in_their_order_at_each_component(
-    calibrated: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+    settings_of: Callable[..., CalibrationSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[str, str]] = []
     plain = starts.start
@@ -44,7 +43,8 @@ def test_starts_are_taken_in_their_order_at_each_component(
         plain(what, head)
 
     monkeypatch.setattr("passionsr_cli.calibration.engine.start", noted)
-    calibrated("rounded", "svdquant", bounds_start="extremes", vae="w4a4", ranks={"linear": 4})
+    own = {"bounds_start": "extremes", "ranks": {"linear": 4}}
+    api.calibrate(settings_of("svdquant", vae="w4a4", **own), "rounded")
     order = ["StartTransform", "StartBranches", "StartBounds", "RoundByGPTQ"]
     components = ("encoder", "unet", "decoder")
     assert taken == [(component, name) for component in components for name in order]

@@ -4,16 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
-from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.store import Entry
 
 RANKS = {"linear": 4, "convolution": 4, "pointwise": 4}
 
 
 def test_branches_and_gptq_come_nearer_than_maxmin(
-    calibrated: Callable[..., Entry], goes_on: Callable[..., bool]
+    calibrated: Callable[..., Checkpoint], goes_on: Callable[..., bool]
 ) -> None:
     plain = calibrated("plain", "maxmin", unet="w2a8").manifest
     nearest = calibrated("nearest", "svdquant", unet="w2a8", ranks=RANKS, rounding="nearest")
@@ -29,7 +28,9 @@ def test_branches_and_gptq_come_nearer_than_maxmin(
     assert all(4 in tensor.shape[:2] for tensor in branches.values())
 
 
-def test_the_papers_rank_is_too_large_for_tiny_layers(calibrated: Callable[..., Entry]) -> None:
+def test_the_papers_rank_is_too_large_for_tiny_layers(
+    calibrated: Callable[..., Checkpoint],
+) -> None:
     """Which is said before anything is begun."""
     with pytest.raises(ConfigError, match=r"rank 32 is too large for unet\.\S+, whose weight"):
         calibrated("mine", "svdquant")
