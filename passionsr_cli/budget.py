@@ -20,7 +20,7 @@ GRAMMAR = (
 
 @dataclass(frozen=True)
 class Budget:
-    """What a calibrated model may cost; None sets no limit.
+    """Budget of a calibrated model; None sets no limit.
 
     `bytes` are of the checkpoint's tensors on disk, `weight_bits` the mean over all quantized
     weights, `wide_share` the share, in [0, 1], of the quantized operations of which an operand has

@@ -100,7 +100,7 @@ def plan_of(
     named_layer: tuple[str, str, nn.Module],
     bits: Bits,
 ) -> Plan | None:
-    """How a (name, kind, layer) is quantized at these bits; None: not at all."""
+    """Plan of a (name, kind, layer) at these bits; None where it stays in floating point."""
     name, kind, layer = named_layer
     exceptional = name in settings.eight_bit_layers
     activation = _activation(settings, bits.activation, design.offsets != "none")

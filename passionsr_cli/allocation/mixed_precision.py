@@ -153,7 +153,7 @@ class Options:
         return Budget(wide_share=ceil(1000 * smallest / sum(self.operations.values())) / 1000)
 
     def choices(self, errors: Mapping[str, Errors]) -> dict[str, list[Choice]]:
-        """What each quantized layer may have; one choice where nothing is left to decide."""
+        """Choices of bits for each quantized layer; one choice where nothing is left to decide."""
         found = {}
         for name, record in self.records.items():
             records = [record]

@@ -148,7 +148,7 @@ def _results(
     inputs: tuple[Tensor, ...],
     named: Mapping[str, Any],
 ) -> list[tuple[Rounded, Tensor]]:
-    """What a layer makes with one of its tensors rounded, for each candidate."""
+    """Outputs of a layer with one of its tensors rounded, for each candidate."""
     results = []
     if isinstance(candidates.plan, AttentionPlan):
         call = (layer, inputs[0], named.get("encoder_hidden_states"))

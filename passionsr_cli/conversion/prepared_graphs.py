@@ -91,7 +91,7 @@ class PreparedGraphs:
 
 
 def prepared_folder(entry: Entry, saturating: bool) -> Path:
-    """Where an entry's graphs stand, for CPUs whose sums of products saturate or for others."""
+    """Folder of an entry's prepared graphs, for CPUs whose sums of products saturate or others."""
     return entry.folder / ("graphs-saturating" if saturating else "graphs")
 
 
@@ -142,7 +142,7 @@ def _bytes_of(piece: Piece, tensors: Tensors) -> bytes:
 
 
 def _known_forms(tensors: Tensors) -> dict[bytes, Piece]:
-    """What a weight may look like in a graph, and what it then is."""
+    """Bytes that a weight may be in a graph, and the form of which tensor they are."""
     forms: dict[bytes, Piece] = {}
     for name, tensor in tensors.items():
         if tensor.dtype.kind == "f":
