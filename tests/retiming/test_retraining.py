@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from reporting import Kill, KillAt
+from reporting import killed_at
 
 from passionsr_cli import api
 from passionsr_cli.data.resampling import bicubic
@@ -41,15 +41,14 @@ def _settings(values: dict[str, Any], **changes: Any) -> RetrainingSettings:
 
 
 def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
-    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    values: dict[str, Any],
 ) -> None:
     settings = _settings(values)
     api.retrain(settings, None, "whole", "cpu", "fp32")
-    # Save after every step, die in the middle of each stage.
-    monkeypatch.setattr("passionsr_cli.fitting.loop.time.monotonic", iter(range(10**7)).__next__)
+    # In the middle of each stage.
     for stage, step in (("first", 3), ("second", 2)):
-        with pytest.raises(Kill):
-            api.retrain(settings, None, "broken", "cpu", "fp32", reporter=KillAt(stage, step))
+        with killed_at(stage, step) as reporter:
+            api.retrain(settings, None, "broken", "cpu", "fp32", reporter=reporter)
     with pytest.raises(ConfigError, match="unfinished training with other settings"):
         api.retrain(_settings(values, timestep=99), None, "broken", "cpu", "fp32")
     entry = api.retrain(settings, None, "broken", "cpu", "fp32")
