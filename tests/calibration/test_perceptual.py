@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,8 +70,20 @@ def test_a_manifest_says_what_was_used(tiny_folder: Path) -> None:
     assert find_checkpoint("used").manifest.method.perceptual_loss == FEATURES
 
 
-def test_a_refusal_leaves_nothing_to_resume(calibrate: Callable[..., str]) -> None:
+def test_a_refusal_leaves_nothing_to_resume(tiny_folder: Path) -> None:
     own = {"ranks": {}, "merged_ranks": {}}
+    settings = CalibrationSettings.model_validate(
+        {
+            "model": str(tiny_folder),
+            "method": "qartsr",
+            "method_settings": {"qartsr": own},
+            "crops": 2,
+            "crop_px": 32,
+            "device": "cpu",
+            "precision": "fp32",
+            "strict": True,
+        }
+    )
     with pytest.raises(ConfigError, match="strict"):
-        calibrate("w4a4", method="qartsr", method_settings={"qartsr": own}, strict=True)
+        api.calibrate(settings, "w4a4")
     assert unfinished() == []

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 
 RANKS = {"linear": 4, "convolution": 4, "pointwise": 4}
@@ -29,9 +31,9 @@ def test_branches_and_gptq_come_nearer_than_maxmin(
 
 
 def test_the_papers_rank_is_too_large_for_tiny_layers(
-    calibrated: Callable[..., Checkpoint],
+    settings_of: Callable[..., CalibrationSettings],
 ) -> None:
     """Which is said before anything is begun."""
     with pytest.raises(ConfigError, match=r"rank 32 is too large for unet\.\S+, whose weight"):
-        calibrated("mine", "svdquant")
+        api.calibrate(settings_of("svdquant"), "mine")
     assert unfinished() == []
