@@ -17,7 +17,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 HEIGHT, WIDTH = 32, 48
 Pixels = npt.NDArray[Any]
@@ -81,6 +81,7 @@ def specimens() -> Iterator[Specimen]:
     yield from _simple()
     yield from _tiffs()
     yield from _rare_tiffs()
+    yield from _described()
 
 
 def _pngs() -> Iterator[Specimen]:
@@ -296,6 +297,41 @@ def _inks(rgb: Pixels, alpha: Pixels) -> Iterator[Specimen]:
     five = np.dstack([inks, alpha])
     content = _tiff(five, photometric="separated", extrasamples=["unassalpha"])
     yield Specimen(f"inks-alpha-{depth}.tif", content, shown, alpha[..., 0] / white, depth, 1 / 255)
+
+
+def _described() -> Iterator[Specimen]:
+    """With all the metadata that each format holds: profile, EXIF, XMP, IPTC, resolution."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x011B] = 1, "maker", 300.0, 300.0
+    exif.get_ifd(0x8769)[0xA002], exif.get_ifd(0x8769)[0xA003] = WIDTH, HEIGHT
+    exif.get_ifd(0x8769)[0x927C] = bytes(100)
+    exif.get_ifd(0x8825)[2] = (48.0, 6.0, 0.0)
+    xmp = b'<x xmlns:e="http://ns.adobe.com/exif/1.0/" e:PixelXDimension="48"><e:A>1</e:A></x>'
+    caption = b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x0a\x1c\x02x\0\x05hello"
+    segment = struct.pack(">HH", 0xFFED, len(caption) + 2) + caption
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    more = {"exif": exif, "icc_profile": profile}
+    image = Image.fromarray(RGB8)
+    content = _saved(image, "PNG", pnginfo=text, dpi=(300, 300), **more)
+    yield Specimen("described.png", content, _shown(RGB8))
+    content = _saved(image, "WEBP", lossless=True, xmp=xmp, **more)
+    yield Specimen("described.webp", content, _shown(RGB8))
+    content = _saved(image, "TIFF", tiffinfo=_tags(exif, xmp), dpi=(300, 300), icc_profile=profile)
+    yield Specimen("described.tif", content, _shown(RGB8))
+    content = _saved(image, "JPEG", quality=95, xmp=xmp, dpi=(300, 300), extra=segment, **more)
+    shown = _shown(imagecodecs.jpeg8_decode(content))
+    yield Specimen("described.jpg", content, shown, tolerance=2.5 / 255)
+
+
+def _tags(exif: Image.Exif, xmp: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """EXIF, XMP and IPTC as tags of a TIFF."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x010F], tags[700], tags[33723] = exif[0x010F], xmp, b"\x1c\x02x\0\x05hello"
+    for directory in (0x8769, 0x8825):
+        tags[directory] = dict(exif.get_ifd(directory))
+    return tags
 
 
 # Of XYZ under D50 to linear sRGB, white adapted by Bradford's matrix: ICC's sRGB, inverted.
