@@ -89,6 +89,8 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 def _to_picture(decoded: Decoded) -> Picture:
     planes = np.ascontiguousarray(decoded.pixels.transpose(2, 0, 1))
+    if not planes.size:
+        raise ValueError("it holds no pixels")
     grey = len(planes) <= 2
     metadata = decoded.metadata
     if grey and metadata.icc_profile:

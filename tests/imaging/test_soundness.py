@@ -125,6 +125,21 @@ def test_inks_with_alpha(tmp_path: Path) -> None:
     assert np.allclose(picture.alpha[0], pixels[..., 4] / 255)
 
 
+@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength", "SamplesPerPixel"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("photometric", ["rgb", "separated"])
+def test_nothing_is_no_picture(
+    tmp_path: Path, tag: str, dtype: type[np.unsignedinteger[Any]], photometric: str
+) -> None:
+    path = tmp_path / "a.tif"
+    channels = 4 if photometric == "separated" else 3
+    tifffile.imwrite(path, np.zeros((33, 21, channels), dtype), photometric=photometric)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[tag].overwrite(0)  # type: ignore[union-attr]
+    with pytest.raises(ImageError, match=r"a\.tif"):
+        read_picture(path)
+
+
 @pytest.mark.parametrize("pages", [1, 2, 150])
 def test_directories_in_a_circle_are_refused(tmp_path: Path, pages: int) -> None:
     path = tmp_path / "a.tif"
