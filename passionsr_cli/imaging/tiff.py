@@ -97,10 +97,12 @@ def find_photograph(path: Path, largest_px: int) -> Photograph:
         number = pages[0] if pages else 0
         page = every[number]
         check_size(path, page.imagewidth, page.imagelength, largest_px)
-        if not tiff_is_whole(page, path.stat().st_size):
-            raise ImageError(f"{path}: damaged: rows of it are missing")
         if page.imagedepth != 1 or page.samplesperpixel > MOST_SAMPLES:
             raise ImageError(f"{path}: {page.samplesperpixel} channels; {CONVERT}")
+        if not isinstance(page.bitspersample, int):
+            raise ImageError(f"{path}: channels of different numbers of bits; {CONVERT}")
+        if not tiff_is_whole(page, path.stat().st_size):
+            raise ImageError(f"{path}: damaged: rows of it are missing")
         if page.bitspersample < 8 or (page.bitspersample == 8 and _pillow_reads(path, page)):
             return Photograph(number, page.offset, None)
         if page.sampleformat != UNSIGNED or page.bitspersample > 16:

@@ -140,6 +140,22 @@ def test_nothing_is_no_picture(
         read_picture(path)
 
 
+@pytest.mark.parametrize(
+    ("tag", "value", "message"),
+    [
+        ("SamplesPerPixel", 65535, "65535 channels"),
+        ("BitsPerSample", (8, 513, 2), "different numbers of bits"),
+    ],
+)
+def test_odd_channels_take_no_time(tmp_path: Path, tag: str, value: Any, message: str) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS, photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[tag].overwrite(value)  # type: ignore[union-attr]
+    with pytest.raises(ImageError, match=message):
+        read_picture(path)
+
+
 @pytest.mark.parametrize("pages", [1, 2, 150])
 def test_directories_in_a_circle_are_refused(tmp_path: Path, pages: int) -> None:
     path = tmp_path / "a.tif"

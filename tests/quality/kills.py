@@ -88,7 +88,7 @@ def prepare(folder: Path) -> None:
         part = pixels[index : index + 40, index : index + 40]
         Image.fromarray(part).save(folder / "in" / f"{index}.png")
     (folder / "retrain.yaml").write_text(yaml.safe_dump(RETRAIN))
-    (folder / "calibrate.yaml").write_text(yaml.safe_dump({"crop_px": 64, "crops": 2, "steps": 6}))
+    (folder / "calibrate.yaml").write_text(yaml.safe_dump({"crop_px": 64, "crops": 2}))
 
 
 def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
