@@ -85,7 +85,13 @@ def calibrate(
     precision: PrecisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Quantize a model and write it as a checkpoint."""
+    """Quantize a model and write it as a checkpoint.
+
+    \b
+    passionsr calibrate --bits w6a6
+    passionsr calibrate --bits w4a4 --method qartsr --images photographs
+    passionsr calibrate --budget 7MB
+    """
     from passionsr_cli.calibration.request import check_request
     from passionsr_cli.config import CalibrationSettings
     from passionsr_cli.layering import read_yaml

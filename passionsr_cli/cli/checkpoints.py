@@ -131,11 +131,15 @@ def compare_checkpoints(
     picture: Annotated[
         Path, typer.Option("--output", "-o", metavar="PNG", help="Where the picture goes.")
     ] = Path("calibrations.png"),
+    as_json: JsonOption = False,
 ) -> None:
     """Draw the loss curves of several calibrations over each other."""
     from passionsr_cli.calibration import curves
 
     curves.compare(names, picture)
+    if as_json:
+        print_json({"checkpoints": names, "picture": str(picture)})
+        return
     output.print(f"{picture}", soft_wrap=True, markup=False)
 
 

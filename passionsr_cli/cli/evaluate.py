@@ -112,6 +112,11 @@ def evaluate(
     A run that was stopped goes on with the same command: nothing is upscaled or
     scored twice. `accelerate launch -m passionsr_cli evaluate` shares the work
     between processes.
+
+    \b
+    passionsr evaluate
+    passionsr evaluate --checkpoint mini-w6a6-passionsr --metrics psnr,ssim
+    passionsr evaluate --dataset LR_FOLDER,HR_FOLDER --images results
     """
     from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.layering import settings_from

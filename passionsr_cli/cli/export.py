@@ -36,7 +36,13 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a checkpoint or a model for other runtimes, and prove that it computes the same."""
+    """Write a checkpoint or a model for other runtimes, and prove that it computes the same.
+
+    \b
+    passionsr export mini-w8a8
+    passionsr export mini --format onnx
+    passionsr export mini --size 512 --output folder
+    """
     from passionsr_cli.checkpoints.artifacts import resolve
     from passionsr_cli.export.formats import check_format
 

@@ -10,14 +10,22 @@ import typer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+# Groups of options in help texts.
+FILES, RESULT, MODEL = "Files", "The result", "Model and machine"
+COMPARING = "To look at"
 ModelOption = Annotated[
-    str | None, typer.Option(metavar="NAME|DIR", help="Default: mini, which is built in.")
+    str | None,
+    typer.Option(
+        metavar="NAME|DIR", help="Default: mini, which is built in.", rich_help_panel=MODEL
+    ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.")
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.", rich_help_panel=MODEL),
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.")
+    str | None,
+    typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.", rich_help_panel=MODEL),
 ]
 ConfigOption = Annotated[
     str | None,

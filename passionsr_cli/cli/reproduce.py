@@ -92,6 +92,11 @@ def reproduce(
     passionsr-table3 is about size and work: it needs neither data nor weights.
 
     --config is a file for all calibrations, on top of each row's own.
+
+    \b
+    passionsr reproduce passionsr-table3
+    passionsr reproduce passionsr-table2 --dry-run
+    passionsr reproduce qartsr-table3 --only w4a4 --dataset sample
     """
     from passionsr_cli.layering import validate
     from passionsr_cli.reproduction.settings import ReproductionSettings

@@ -35,6 +35,11 @@ def score(
     """Compare finished images with photographs: a line of numbers each, then their means.
 
     In folders an image is called like its photograph, with or without _x4.
+
+    \b
+    passionsr score photo_x4.png original.png
+    passionsr score results originals
+    passionsr score results originals --metrics psnr,niqe --json
     """
     from passionsr_cli.config import listed
     from passionsr_cli.metrics.catalogue import metrics_of

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.options import DeviceOption, PrecisionOption
+from passionsr_cli.cli.options import DeviceOption, JsonOption, PrecisionOption
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.terminal.console import command, output
+from passionsr_cli.terminal.console import command, output, print_json
 
 
 @command
@@ -49,10 +49,16 @@ def train(
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Train a one-step model from scratch, or move one to another timestep.
 
     The same command again goes on after a stop.
+
+    \b
+    passionsr train --name mine --photos photographs
+    passionsr train --name mini-t49 --from mini --timestep 49
+    passionsr train --name mine --photos photographs --config mine.yaml
     """
     moving = {"timestep": timestep, "lora_rank": lora_rank, "teacher": teacher}
     _check_source(source, photos, moving)
@@ -64,17 +70,23 @@ def train(
     from passionsr_cli.training.settings import TrainingSettings
 
     where = (device or "auto", precision or "auto")
-    if source is None:
-        assert photos is not None
-        training = settings_from(config or "train-mini", TrainingSettings)
-        with StepBars() as bars:
-            entry = api.train(training, photos, name, *where, bars)
-    else:
-        configs = ["retrain", *([config] if config else [])]
-        options = {"model": source, **moving}
-        retraining = settings_from(configs, RetrainingSettings, options)
-        with StepBars() as bars:
-            entry = api.retrain(retraining, photos, name, *where, bars)
+    try:
+        if source is None:
+            assert photos is not None
+            training = settings_from(config or "train-mini", TrainingSettings)
+            with StepBars() as bars:
+                entry = api.train(training, photos, name, *where, bars)
+        else:
+            configs = ["retrain", *([config] if config else [])]
+            options = {"model": source, **moving}
+            retraining = settings_from(configs, RetrainingSettings, options)
+            with StepBars() as bars:
+                entry = api.retrain(retraining, photos, name, *where, bars)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("go on with the same command") from None
+    if as_json:
+        print_json({"name": entry.name, "folder": str(entry.folder)})
+        return
     output.print(f"{entry.folder}", soft_wrap=True, markup=False)
     output.print(f"use it: passionsr upscale photo.jpg --model {name}", markup=False)
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from passionsr_cli.cli.comparing import NOTHING, Comparing
-from passionsr_cli.cli.outcomes import summarise
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.terminal.comparing import NOTHING, Comparing
 from passionsr_cli.terminal.console import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
@@ -20,6 +19,7 @@ from passionsr_cli.terminal.console import (
     show_note,
     show_result,
 )
+from passionsr_cli.terminal.outcomes import summarise
 from passionsr_cli.terminal.progress import ImageBar, Lines
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, open_upscaler, without_work
 from passionsr_cli.upscaling.planning import Job, Refused
