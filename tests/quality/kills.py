@@ -52,6 +52,8 @@ VERBS = {
 LEFT = ("lock", ".lock")
 FINISHED = ("cache", "finished")
 LIMIT_S = 300
+# What a calibration that was stopped asks for.
+RESUME = "--resume"
 
 
 @dataclass
@@ -91,8 +93,8 @@ def prepare(folder: Path) -> None:
     (folder / "calibrate.yaml").write_text(yaml.safe_dump({"crop_px": 64, "crops": 2}))
 
 
-def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
-    """A command in a folder that holds links to its inputs."""
+def start(verb: str, inputs: Path, place: Path, more: str = "") -> subprocess.Popen[bytes]:
+    """A command, with `more` options, in a folder that holds links to its inputs."""
     place.mkdir(exist_ok=True)
     for path in inputs.iterdir():
         if not (place / path.name).exists():
@@ -106,7 +108,7 @@ def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
     }
     (place / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "passionsr_cli", *VERBS[verb].split()],
+        [sys.executable, "-m", "passionsr_cli", *VERBS[verb].split(), *more.split()],
         cwd=place,
         env=environment,
         start_new_session=True,
@@ -163,7 +165,10 @@ def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Ra
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         at = f"{verb} at {moment:.2f} of {seconds:.2f} s"
-        if failed := finish(start(verb, inputs, folder)):
+        failed = finish(start(verb, inputs, folder))
+        if RESUME in failed:
+            failed = finish(start(verb, inputs, folder, RESUME))
+        if failed:
             tally.failed.append(f"{at}: {failed}")
             continue
         found = written(folder, inputs)
