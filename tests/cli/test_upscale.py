@@ -242,7 +242,7 @@ def test_in_a_folder_the_others_go_on(working_folder: Path) -> None:
     errors = {Path(item["input"]).name: item["error"] for item in found["failed"]}
     assert "not an image file" in errors["small.png"]
     assert "7×30 px, at least 8×8 are needed" in errors["tiny.png"]
-    assert "damaged or unreadable" in errors["truncated.jpg"]
+    assert "damaged" in errors["truncated.jpg"]
     assert sorted(path.name for path in Path("out").iterdir()) == ["a_x4.png", "z_x4.png"]
 
 
