@@ -114,11 +114,16 @@ def validate(
             raise ConfigError(f"{origin}: unknown key '{where}'{nearest}") from None
         if options and not first["loc"]:
             origin = ""
-        elif options and first["loc"][0] in options:
+        elif options and first["loc"][0] in options and not _is_nested(first["loc"]):
             origin, where = f"--{str(first['loc'][0]).replace('_', '-')}", ""
         raise ConfigError(
             ": ".join(part for part in (origin, where, _told(first)) if part)
         ) from None
+
+
+def _is_nested(location: tuple[int | str, ...]) -> bool:
+    """Whether a key of a mapping is meant, which no option names."""
+    return any(isinstance(part, str) for part in location[1:])
 
 
 def _told(error: ErrorDetails) -> str:

@@ -40,7 +40,7 @@ def test_settings_hold_a_budget_and_write_it_as_it_was_given() -> None:
     assert settings.default_name == "mini-7MB-40p-passionsr"
 
 
-@pytest.mark.parametrize("bits", ["w4", "w9a4", "w4a1", "a", "4", "w4a4b", "w1a8"])
+@pytest.mark.parametrize("bits", ["w4", "w9a4", "w4a1", "a", "44", "w4a4b", "w1a8"])
 def test_a_layers_bits_are_checked(bits: str) -> None:
     with pytest.raises(ConfigError, match=r"layer_bits\.unet\.conv_in"):
         settings_from(None, CalibrationSettings, {"layer_bits": {"unet.conv_in": bits}})

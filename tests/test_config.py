@@ -166,7 +166,7 @@ def test_a_timestep_must_be_in_the_schedule() -> None:
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_impossible_names_are_those_of_no_file(name: str) -> None:
-    with pytest.raises(ConfigError, match="neither a file nor one of the presets"):
+    with pytest.raises(ConfigError, match="neither a file nor a preset; known are"):
         settings_from(name, UpscaleSettings)
 
 

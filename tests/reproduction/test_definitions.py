@@ -118,7 +118,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     for change, message in (
         ({"columns": ["fid"]}, "no column 'fid'; there are psnr, "),
         ({"rows": [{"label": "Ours", "bits": "w4a4"}]}, "row 'Ours W4A4' names no method"),
-        ({"row": []}, "unknown key 'row', did you mean 'rows'?"),
+        ({"row": []}, "unknown key 'row'; did you mean 'rows'?"),
     ):
         path.write_text(yaml.safe_dump({**values, **change}))
         with pytest.raises(ConfigError, match=r"mine\.yaml") as error:
