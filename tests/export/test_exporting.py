@@ -36,7 +36,9 @@ def test_a_checkpoint_is_exported_and_proven(
     assert report.fidelity.sufficient
     assert report.bytes <= sum(path.stat().st_size for path in folder.iterdir())
     written = json.loads((folder / "report.json").read_text())
+    named = written.pop("kernels")
     assert written == json.loads(json.dumps(report.as_dict()))
+    assert len(named["integer"]) == written["layers"]["integer"]
     about = json.loads((folder / "model.json").read_text())
     assert about["signal_rate"] ** 2 + about["noise_rate"] ** 2 == pytest.approx(1)
     for name, digest in about["files"].items():
