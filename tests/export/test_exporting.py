@@ -242,7 +242,7 @@ def test_unknown_names_and_formats() -> None:
 
 
 def test_onnx_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "passionsr_cli.export.onnx_files", None)
+    monkeypatch.setattr(formats, "ONNX_PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(DeviceError, match=r"passionsr\[onnx\]"):
         formats.find_format("onnx", None)
 
