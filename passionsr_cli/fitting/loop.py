@@ -206,6 +206,14 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
         temporary.write_bytes(content.getbuffer())
 
 
+def read_state(file: Path) -> dict[str, Any] | None:
+    """What `write_state` wrote, on the CPU; None where no run was saved."""
+    if not file.exists():
+        return None
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
 @contextmanager
 def _interrupts_after_steps() -> Iterator[threading.Event]:
     """Turns the first Ctrl-C into an event: a state saved in mid-step could not be resumed."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from passionsr_cli.calibration.losses import relative_error
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
-from passionsr_cli.fitting.loop import Batch, Fit, Objective, cosine
+from passionsr_cli.fitting.loop import Batch, Fit, Objective, cosine, read_state
 from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.chain import Chain
@@ -106,7 +106,7 @@ class Retrainer:
 
     def run(self, reporter: Reporter) -> OneStepModel:
         """Train through all stages and return the student, its adapters merged."""
-        saved = self._saved()
+        saved = read_state(self.folder / STATE_FILE)
         names = [stage.name for stage in self.settings.stages]
         first = names.index(saved["stage"]) if saved else 0
         if not saved:
@@ -129,13 +129,6 @@ class Retrainer:
     def _batches(self, batch_size: int, crop_px: int, seed: int) -> CropBatches:
         degradation = self.settings.degradation
         return CropBatches(self.photographs, batch_size, crop_px, self.factor, degradation, seed)
-
-    def _saved(self) -> dict[str, Any] | None:
-        path = self.folder / STATE_FILE
-        if not path.exists():
-            return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
 
     def _stage(self, settings: RetrainingStage, reporter: Reporter) -> Fit:
         def after_step(step: int) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from passionsr_cli.data.photographs import Batches, CropBatches, Photographs, stream
 from passionsr_cli.errors import ImageError
-from passionsr_cli.fitting.loop import Batch, Fit, Objective, Stateful, cosine
+from passionsr_cli.fitting.loop import Batch, Fit, Objective, Stateful, cosine, read_state
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.components import component_of
 from passionsr_cli.models.loading import load_entry
@@ -77,7 +77,7 @@ class Trainer:
 
     def run(self, reporter: Reporter) -> OneStepModel:
         """Train through all stages and return the model with its averaged weights."""
-        saved = self._saved()
+        saved = read_state(self.folder / STATE_FILE)
         names = [stage.name for stage in self.settings.stages]
         first = names.index(saved["stage"]) if saved else 0
         model = self.accelerator.prepare(Ends(self.model))
@@ -129,13 +129,6 @@ class Trainer:
             next(iter(settings.crops.values())).degradation,
             VALIDATION_SEED,
         )
-
-    def _saved(self) -> dict[str, Any] | None:
-        path = self.folder / STATE_FILE
-        if not path.exists():
-            return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
 
     def _stage(
         self,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import CHANNELS, feature_distance, same_offset
-from passionsr_cli.training.losses import artifact_l1, low_pass_l1
+from passionsr_cli.training.losses import Losses, artifact_l1, low_pass_l1
+from passionsr_cli.training.settings import TrainingStage
 
 
 def _images(seed: int, side: int = 24) -> Tensor:
@@ -97,3 +99,31 @@ def test_images_are_shifted_alike() -> None:
     shifted = same_offset(images, torch.tensor([3, 5]))
     for image, found in zip(images, shifted, strict=True):
         assert torch.equal(found, image[:, :, 3:, 5:])
+
+
+class _Pictures(nn.Module):
+    """A model that answers with two given pictures."""
+
+    def __init__(self, faithful: Tensor, natural: Tensor) -> None:
+        super().__init__()
+        self.pictures = faithful, natural
+
+    def forward(self, upscaled: Tensor, natural: bool) -> tuple[Tensor, Tensor]:
+        return self.pictures
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_the_natural_end_is_held_against_its_teacher(weight: float) -> None:
+    hr, faithful, natural, taught = (_images(seed) for seed in range(4))
+    weights = {"pixels": 0.25, "teacher": weight}
+    stage = TrainingStage.model_validate(
+        {"name": "x", "steps": 1, "learning_rate": 1, "final_learning_rate": 1, "natural": weights}
+    )
+    losses = Losses(stage, _Pictures(faithful, natural), None, None, Accelerator(cpu=True))
+    batch = {"hr": hr, "lr": hr[..., ::4, ::4].contiguous(), "taught": taught}
+
+    def l1(one: Tensor, other: Tensor) -> float:
+        return float(np.abs((one - other).double().numpy()).mean())
+
+    expected = l1(faithful, hr) + 0.25 * l1(natural, hr) + weight * l1(natural, taught)
+    assert float(losses.generator(batch)) == pytest.approx(expected, rel=1e-5)

@@ -81,9 +81,10 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, teacher: _Bright) -> No
 def test_parts_lie_over_each_other(tmp_path: Path) -> None:
     """However a part is cut, turned and mirrored: HR and LR show the same, and so does `taught`."""
     torch.manual_seed(0)
-    lr = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
+    lr = torch.randint(0, 240, (3, 16, 16), dtype=torch.uint8)
     hr = lr.repeat_interleave(4, -1).repeat_interleave(4, -2).contiguous()
-    save_file({"hr": hr, "lr": lr, "taught": hr.clone()}, tmp_path / "000000.safetensors")
+    # A teacher that brightens: the photograph's colours come back.
+    save_file({"hr": hr, "lr": lr, "taught": hr + 15}, tmp_path / "000000.safetensors")
     batches = TaughtBatches(tmp_path, 1, 4, 32, 4, seed=5)
     batch = batches[0]
     assert tuple(batch["hr"].shape) == tuple(batch["taught"].shape) == (4, 3, 32, 32)
