@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -21,6 +22,7 @@ D65 = (0.3127, 0.3290)
 GAMMA = 2.2
 
 
+@cache  # a profile carries the second in which it was made
 def profile(name: str) -> bytes:
     flat = [value for x, y in PRIMARIES[name] for value in (x, y, 1.0)]
     made = imagecodecs.cms_profile("rgb", whitepoint=[*D65, 1.0], primaries=flat, gamma=GAMMA)
