@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
-from passionsr_cli.config import DegradationSettings
+from passionsr_cli.config import DegradationSettings, Range
 from passionsr_cli.data.degradation import KERNEL_RADIUS_PX, degrade
 from passionsr_cli.errors import ImageError
 
@@ -17,11 +19,13 @@ def degraded_crop(
     factor: int,
     degradation: DegradationSettings,
     generator: Generator,
+    softness_px: Range = (0.0, 0.0),
 ) -> tuple[Tensor, Tensor]:
     """A random crop (3, c, c) of a uint8 photograph (3, H, W), in [0, 1], and its LR partner.
 
-    The crop is turned and mirrored at random. Where the photograph is large enough, blur at the
-    crop's border sees what lies beyond it. `source` names the photograph in errors.
+    The crop is turned and mirrored at random, and made softer first by a Gaussian of a random σ in
+    `softness_px`. Where the photograph is large enough, blur at the crop's border sees what lies
+    beyond it. `source` names the photograph in errors.
     """
     shorter = min(photograph.shape[1:])
     if shorter < crop_px:
@@ -37,12 +41,26 @@ def degraded_crop(
     region = torch.rot90(region, turns, (1, 2))
     if torch.rand((), generator=generator) < 0.5:
         region = region.flip(2)
-    region = region.float() / 255
+    region = soften(region.float() / 255, softness_px, generator)
     lr = degrade(region, factor, degradation, generator)
     return (
         inner(region, margin * factor, crop_px).contiguous(),
         inner(lr, margin, crop_px // factor).contiguous(),
     )
+
+
+def soften(image: Tensor, sigma_px: Range, generator: Generator) -> Tensor:
+    """An image (3, H, W) blurred by a Gaussian of a random σ in `sigma_px`; as it is at σ = 0."""
+    if not any(sigma_px):
+        return image
+    low, high = sigma_px
+    sigma = low + (high - low) * float(torch.rand((), generator=generator))
+    if sigma == 0:
+        return image
+    from torchvision.transforms.functional import gaussian_blur
+
+    # Beyond 3 σ a Gaussian has nothing left.
+    return gaussian_blur(image, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
 
 
 def random_region(image: Tensor, side: int, generator: Generator) -> Tensor:

@@ -52,7 +52,15 @@ class TrainingBatches(CropBatches):
         else:
             choice = int(torch.randint(len(self.photographs), (), generator=generator))
             image, source = self.photographs[choice], str(self.photographs.paths[choice])
-        return degraded_crop(image, source, self.crop_px, self.factor, kind.degradation, generator)
+        return degraded_crop(
+            image,
+            source,
+            self.crop_px,
+            self.factor,
+            kind.degradation,
+            generator,
+            kind.softness_px,
+        )
 
 
 def random_offset(generator: Generator) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from passionsr_cli.config import DegradationSettings, Settings
+from passionsr_cli.config import DegradationSettings, Range, Settings
 from passionsr_cli.registry import ModelDescription
 
 ComponentName = Literal["encoder", "unet", "decoder"]
@@ -23,15 +23,17 @@ class NaturalLosses(Settings):
     """Weights of what the natural end of the dial learns from.
 
     `teacher` is L1 to what Real-ESRGAN x4plus makes of the same crop (see `TeacherSettings`);
-    `low_pass` is L1 of averages of 4×4 pixels, `pixels` L1 of the image itself, `features` the
-    distance in EfficientNet-Lite0, `artifacts` L1 where texture is wrong (LDL), `patch_critic` and
-    `projected_critic` what the critics find real. None of them is a metric without reference.
+    `low_pass` is L1 of averages of 4×4 pixels, `pixels` L1 of the image itself, `fold` L1 of
+    patterns that repeat every 4 or 8 pixels, `features` the distance in EfficientNet-Lite0,
+    `artifacts` L1 where texture is wrong (LDL), `patch_critic` and `projected_critic` what the
+    critics find real. None of them is a metric without reference.
     What weighs nothing is not computed.
     """
 
     teacher: NonNegativeFloat = 0.0
     low_pass: NonNegativeFloat = 0.0
     pixels: NonNegativeFloat = 0.0
+    fold: NonNegativeFloat = 0.0
     features: NonNegativeFloat = 0.0
     artifacts: NonNegativeFloat = 0.0
     patch_critic: NonNegativeFloat = 0.0
@@ -80,12 +82,16 @@ class CropKind(Settings):
     """One kind of training crop, and its `share` among all kinds.
 
     `photographs` are degraded crops of photographs, `drawn` ones lettering, lines and areas of
-    colour, `plain` ones a single colour, which nothing degrades.
+    colour, `plain` ones a single colour, which nothing degrades. Both HR and LR of a photograph
+    are made softer by a Gaussian whose σ lies in `softness_px`, in pixels of HR: what a camera
+    takes has a tenth of the fine detail of what was shrunk for the web, and a model that knows
+    only the latter sharpens the former too much.
     """
 
     share: PositiveFloat
     content: Literal["photographs", "drawn", "plain"] = "photographs"
     degradation: DegradationSettings = DegradationSettings()
+    softness_px: Range = (0.0, 0.0)
 
 
 class TeacherSettings(Settings):

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from passionsr_cli.data.photographs import Batches, CropBatches, Photographs, stream
+from passionsr_cli.data.photographs import Batches, Photographs, stream
 from passionsr_cli.errors import ImageError
 from passionsr_cli.fitting.loop import Batch, Fit, Objective, Stateful, cosine, read_state
 from passionsr_cli.models.catalogue import find_present
@@ -118,17 +118,12 @@ class Trainer:
         factor = settings.model.upscale_factor
         return TrainingBatches(self.photographs, batch_size, crop_px, factor, kinds, seed)
 
-    def _validation(self, held_out: Photographs) -> CropBatches:
-        """One crop of each photograph that is never learned from."""
+    def _validation(self, held_out: Photographs) -> TrainingBatches:
+        """Crops of the first kind, of photographs that are never learned from."""
         settings = self.settings
-        return CropBatches(
-            held_out,
-            1,
-            max(stage.crop_px for stage in settings.stages),
-            settings.model.upscale_factor,
-            next(iter(settings.crops.values())).degradation,
-            VALIDATION_SEED,
-        )
+        crop_px = max(stage.crop_px for stage in settings.stages)
+        factor, kinds = settings.model.upscale_factor, list(settings.crops.values())[:1]
+        return TrainingBatches(held_out, 1, crop_px, factor, kinds, VALIDATION_SEED)
 
     def _stage(
         self,

@@ -40,8 +40,8 @@ class Validation:
 def mean_psnr(
     model: OneStepModel, photographs: CropBatches, accelerator: Accelerator, natural: bool
 ) -> tuple[float, float | None, float]:
-    """PSNR of both ends (the natural one if asked for) and of bicubic, over one crop of each
-    photograph."""
+    """PSNR of both ends (the natural one if asked for) and of bicubic, over as many random
+    crops as there are photographs."""
     ends = Ends(model)
     scores: list[list[float]] = [[], [], []]
     for index in range(len(photographs.photographs)):

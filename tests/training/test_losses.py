@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import CHANNELS, feature_distance, same_offset
-from passionsr_cli.training.losses import Losses, artifact_l1, low_pass_l1
+from passionsr_cli.training.losses import Losses, artifact_l1, fold_l1, low_pass_l1
 from passionsr_cli.training.settings import TrainingStage
 
 
@@ -38,6 +38,22 @@ def test_low_pass_sees_colours_and_no_texture() -> None:
     texture[..., 1::2] -= 0.1
     assert float(low_pass_l1(image + texture, image)) < 1e-6
     assert float(low_pass_l1(image + 0.1, image)) == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.parametrize("period_px", [4, 8])
+def test_a_grid_of_the_fold_costs_what_it_adds(period_px: int) -> None:
+    image = _images(0, 64)
+    grid = torch.zeros_like(image)
+    grid[..., 1::period_px, 2::period_px] = 0.25
+    expected = 0.25 / period_px**2
+    assert float(fold_l1(image + grid, image)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_texture_that_does_not_repeat_costs_a_fraction_of_a_grid() -> None:
+    image, noise = _images(0, 64), torch.randn(2, 3, 64, 64, generator=torch.Generator())
+    # The mean of sixteen of a normal distribution has a quarter of its deviation.
+    expected = 0.1 / 4 * (2 / np.pi) ** 0.5
+    assert float(fold_l1(image + 0.1 * noise, image)) == pytest.approx(expected, rel=0.1)
 
 
 def test_artifacts_weigh_as_ldl_defines_it() -> None:
