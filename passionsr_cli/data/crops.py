@@ -60,7 +60,8 @@ def soften(image: Tensor, sigma_px: Range, generator: Generator) -> Tensor:
     from torchvision.transforms.functional import gaussian_blur
 
     # Beyond 3 σ a Gaussian has nothing left.
-    return gaussian_blur(image, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
+    blurred: Tensor = gaussian_blur(image, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
+    return blurred
 
 
 def random_region(image: Tensor, side: int, generator: Generator) -> Tensor:
