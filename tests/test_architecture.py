@@ -132,3 +132,24 @@ def test_the_drawing_of_the_house_is_the_real_one() -> None:
     drawing = text.partition("passionsr_cli/\n")[2].partition("\ntests/")[0]
     drawn = re.findall(r"^  (\w+)(?:/|\.py)", drawing, re.MULTILINE)
     assert sorted(drawn) == sorted(LEVEL_OF.keys() - {"__main__"})
+
+
+def _listed(page: str) -> list[str]:
+    """The files and folders that a room's page has a line for."""
+    return re.findall(r"^- `([\w.-]+/?)`: \S", page.partition("## Files\n")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("room", sorted({path.parent.name for path in PACKAGE.glob("*/*.py")}))
+def test_every_room_has_a_page_with_a_line_for_each_file(room: str) -> None:
+    page = (PACKAGE / room / "README.md").read_text(encoding="utf-8")
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in (PACKAGE / room).iterdir()
+        if path.name not in ("README.md", "__init__.py", "__pycache__")
+    }
+    assert sorted(_listed(page)) == sorted(there)
+
+
+def test_lines_of_a_page_are_found() -> None:
+    page = "- `before.py`: no\n\n## Files\n\n- `one.py`: first\n- `two/`: second\n- `empty.py`:\n"
+    assert _listed(page) == ["one.py", "two/"]
