@@ -122,7 +122,7 @@ def validate(
 
 
 def _is_nested(location: tuple[int | str, ...]) -> bool:
-    """Whether a key of a mapping is meant, which no option names."""
+    """Tell whether a key of a mapping is meant, which no option names."""
     return any(isinstance(part, str) for part in location[1:])
 
 

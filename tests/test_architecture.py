@@ -153,3 +153,24 @@ def test_every_room_has_a_page_with_a_line_for_each_file(room: str) -> None:
 def test_lines_of_a_page_are_found() -> None:
     page = "- `before.py`: no\n\n## Files\n\n- `one.py`: first\n- `two/`: second\n- `empty.py`:\n"
     assert _listed(page) == ["one.py", "two/"]
+
+
+def _openings(path: Path) -> Iterator[tuple[str, str]]:
+    """(name, first line) of the docstrings of a file and of what is public in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name = getattr(node, "name", path.stem)
+            text = ast.get_docstring(node)
+            if text and (isinstance(node, ast.Module) or not name.startswith("_")):
+                yield name, text.splitlines()[0]
+
+
+def test_docstrings_open_with_what_a_searcher_would_type() -> None:
+    questions = ("What ", "How ", "Whether ", "Where ")
+    found = {
+        f"{path.relative_to(PACKAGE)}: {name}": first
+        for path in _sources()
+        for name, first in _openings(path)
+        if first.startswith(questions)
+    }
+    assert not found

@@ -207,7 +207,7 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(file: Path) -> dict[str, Any] | None:
-    """What `write_state` wrote, on the CPU; None where no run was saved."""
+    """Read the state that `write_state` wrote, on the CPU; None where no run was saved."""
     if not file.exists():
         return None
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""What files say of their colours without an ICC profile, as one.
+"""ICC profiles of colours that files name without one.
 
 PNG has cICP, gAMA and cHRM (third edition of the PNG specification, 4.3: in this order of
 precedence, an ICC profile before gAMA); AVIF and HEIC have `nclx` (ISO/IEC 14496-12, 12.1.5). The

@@ -90,7 +90,7 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
 
 
 def _can_be_whole(path: Path, image: Image.Image) -> bool:
-    """Whether the file holds what its header says, as far as that shows without decoding."""
+    """Tell whether the file holds what its header says, as far as that shows without decoding."""
     if image.format == "PNG":
         return soundness.png_is_whole(path)
     if image.format in ("JPEG", "MPO"):

@@ -32,7 +32,7 @@ UNCOMPRESSED = 1
 
 
 def png_is_whole(path: Path) -> bool:
-    """Whether the stream of a PNG holds all its rows."""
+    """Tell whether the stream of a PNG holds all its rows."""
     with path.open("rb") as file:
         file.seek(PNG_SIGNATURE_BYTES)
         expected, found, content = 0, 0, zlib.decompressobj()
@@ -76,7 +76,7 @@ def _blocks(file: IO[bytes], length: int) -> Iterator[bytes]:
 
 
 def _inflated(content: Any, block: bytes, most: int) -> int:
-    """How many bytes a further block of a stream gives, counted up to `most`."""
+    """Count the bytes that a further block of a stream gives, counted up to `most`."""
     found = 0
     while block and found < most and not content.eof:
         try:
@@ -101,13 +101,13 @@ def _png_bytes(header: bytes) -> int:
 
 
 def jpeg_can_hold(path: Path, width: int, height: int) -> bool:
-    """Whether a JPEG has a bit for each of its blocks; no code is shorter."""
+    """Tell whether a JPEG has a bit for each of its blocks; no code is shorter."""
     blocks = -(-width // JPEG_BLOCK_PX) * -(-height // JPEG_BLOCK_PX)
     return blocks // 8 <= path.stat().st_size
 
 
 def jpeg_ends(path: Path) -> bool:
-    """Whether an end follows the first scan of a JPEG; True where its segments are damaged."""
+    """Tell whether an end follows the first scan of a JPEG; True where its segments are damaged."""
     content, place = path.read_bytes(), 2
     while place + 4 <= len(content) and content[place] == JPEG_END[0]:
         marker, length = struct.unpack_from(">BH", content, place + 1)
@@ -119,7 +119,7 @@ def jpeg_ends(path: Path) -> bool:
 
 
 def tiff_is_whole(page: Any, file_bytes: int) -> bool:
-    """Whether the strips or tiles of a page of tifffile's lie in the file and hold all rows."""
+    """Tell whether strips or tiles of a page of tifffile's lie in the file and hold all rows."""
     offsets: Sequence[int] = page.dataoffsets
     counts: Sequence[int] = page.databytecounts
     inside = all(
@@ -139,7 +139,7 @@ def tiff_is_whole(page: Any, file_bytes: int) -> bool:
 
 
 def tiff_ends(path: Path) -> bool:
-    """Whether the chain of a TIFF's directories comes to an end instead of to itself."""
+    """Tell whether the chain of a TIFF's directories comes to an end instead of to itself."""
     with path.open("rb") as file:
         start = file.read(16)
         order = "<" if start[:2] == b"II" else ">"

@@ -1,1 +1,1 @@
-"""What files say beside pixels: kept, and true of the result."""
+"""Metadata of image files: EXIF, XMP, IPTC; kept, and true of the result."""

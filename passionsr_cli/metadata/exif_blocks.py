@@ -54,7 +54,7 @@ class _Block:
 
     @property
     def first(self) -> int:
-        """Where the first directory begins."""
+        """Offset of the first directory."""
         return self.read("I", 4)
 
     def entries(self, directory: int) -> Iterator[_Entry]:
@@ -65,7 +65,7 @@ class _Block:
             yield _Entry(place, tag, kind, raw)
 
     def end(self, directory: int) -> int:
-        """Where a directory's entries end; the offset of the directory after it stands there."""
+        """End of a directory's entries; the offset of the directory after it stands there."""
         return directory + 2 + ENTRY_BYTES * self.read("H", directory)
 
     def find(self, directory: int, tag: int) -> _Entry | None:
@@ -88,7 +88,7 @@ class _Block:
         return self.read("I", place) / below if below else None
 
     def directory(self, tag: int | None) -> int | None:
-        """Where a directory begins, the first for None; None where there is none of that tag."""
+        """Offset of a directory, the first for None; None where there is none of that tag."""
         if tag is None:
             return self.first
         above = self.directory(EXIF_IFD if tag == INTEROP_IFD else None)

@@ -40,7 +40,7 @@ Tag = tuple[int, int, int, Any, bool]
 
 
 def read(path: Path, number: int, place: int) -> Metadata:
-    """What a TIFF's directory of this number, which begins at `place`, says of its picture.
+    """Read the metadata in a TIFF's directory of this number, which begins at `place`.
 
     Of the picture turned upright; EXIF is one block.
     """

@@ -84,7 +84,7 @@ def remove(path: Path) -> None:
 
 
 def read_json(path: Path, parse_constant: Callable[[str], Any] | None = None) -> Any:
-    """What a JSON file holds. Raises `OSError`, and `ValueError` for all that is no JSON."""
+    """Read a JSON file. Raises `OSError`, and `ValueError` for all that is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=parse_constant)
     except RecursionError:

@@ -18,7 +18,7 @@ PAGE_NAME = "compare.html"
 
 @dataclass(frozen=True)
 class Comparing:
-    """What is wanted beside the results: a page, a sheet, and further versions in them."""
+    """Comparisons that are wanted: a page, a sheet, and further versions in them."""
 
     page: bool
     sheet: bool

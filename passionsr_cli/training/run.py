@@ -68,7 +68,7 @@ def train(
 
 
 def run_folder(store: Store, name: str) -> Path:
-    """Where an unfinished run lives."""
+    """Folder of an unfinished run."""
     return home() / "training" / store.folder(name).name
 
 

