@@ -19,6 +19,7 @@ LEVELS = (
     ("registry", "budget"),
     ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),
+    ("layers",),
     ("data", "models"),
     ("methods", "checkpoints"),
     ("allocation",),

@@ -9,11 +9,11 @@ from torch import nn
 
 from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.layers.convert import convert, find_layers
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import concatenations
 from passionsr_cli.models.components import component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import convert, find_layers
 from passionsr_cli.quantization.low_rank import check_rank
 from passionsr_cli.quantization.schemes import (
     ATTENTION,

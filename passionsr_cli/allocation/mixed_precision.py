@@ -23,12 +23,12 @@ from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSetting
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import read_yaml
+from passionsr_cli.layers.convert import attention_shape, find_layers
 from passionsr_cli.methods.stages import LayerDesign, Method
 from passionsr_cli.models.chain import concatenations
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.convert import attention_shape, find_layers
 from passionsr_cli.quantization.schemes import ATTENTION, LayerPlan, LayerRecord, Plan, Scheme
 from passionsr_cli.store import shortest
 

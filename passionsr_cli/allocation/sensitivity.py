@@ -17,11 +17,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.layers.attention import QuantizedAttention
+from passionsr_cli.layers.convert import Quantized, build_layer
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import StartBranches, Starts, StartTransform
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.convert import Quantized, build_layer
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.quantizer import quantizer_on
 from passionsr_cli.quantization.schemes import AttentionPlan, LayerPlan, Plan, Scheme, State
 

@@ -27,10 +27,10 @@ from passionsr_cli.checkpoints.tensors import pack_model
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import StoreError
+from passionsr_cli.layers.convert import quantized_layers, set_state
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import quantized_layers, set_state
 from passionsr_cli.quantization.schemes import LayerRecord, State
 from passionsr_cli.store import CHECKPOINT, write_entry
 

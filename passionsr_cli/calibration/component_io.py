@@ -10,11 +10,11 @@ from torch import Tensor
 
 from passionsr_cli.calibration.passes import TensorFolder, fill
 from passionsr_cli.data.calibration_images import CalibrationImages
+from passionsr_cli.layers.convert import Quantized
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.quantization.schemes import State
 
 Read = Callable[[Sequence[int]], Tensor]

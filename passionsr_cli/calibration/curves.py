@@ -15,7 +15,7 @@ from torch import Tensor
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.curve_file import Row, read_curve
 from passionsr_cli.errors import OutputError
-from passionsr_cli.quantization.layers import QuantizedLayer
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.system.files import replace_atomically
 
 if TYPE_CHECKING:

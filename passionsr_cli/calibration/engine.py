@@ -26,14 +26,14 @@ from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.fitting.loop import Batch, write_state
+from passionsr_cli.layers.convert import quantized_layers, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import Method, Stage
 from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.convert import quantized_layers, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import LayerRecord, State
 
 STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"

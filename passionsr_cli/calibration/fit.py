@@ -17,9 +17,9 @@ from passionsr_cli.calibration.losses import StageLoss
 from passionsr_cli.calibration.module_schedule import ModuleSchedule
 from passionsr_cli.config import FitSettings
 from passionsr_cli.fitting import loop
+from passionsr_cli.layers.convert import Quantized
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import Learnables, Stage
-from passionsr_cli.quantization.convert import Quantized
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
 from passionsr_cli.quantization.schemes import Learnable
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from passionsr_cli.calibration.passes import run_until
 from passionsr_cli.calibration.perceptual import Distance
 from passionsr_cli.fitting.loop import Batch
+from passionsr_cli.layers.convert import Quantized, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import Losses
 from passionsr_cli.models.chain import Chain
-from passionsr_cli.quantization.convert import Quantized, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.rounding import AdaptiveRounding
 from passionsr_cli.quantization.schemes import State
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from passionsr_cli.layers.convert import Quantized, set_state
 from passionsr_cli.methods.stages import Learnables, Stage
 from passionsr_cli.models.modules import Module, modules_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import Quantized, set_state
 from passionsr_cli.quantization.schemes import State
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.fitting.loop import write_state
+from passionsr_cli.layers.convert import Quantized
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.convert import Quantized
 from passionsr_cli.system.files import replace_atomically
 
 

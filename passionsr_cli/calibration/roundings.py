@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.passes import run_until
+from passionsr_cli.layers.convert import Quantized, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.rows import decide_rounding, input_rows
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.convert import Quantized, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
-from passionsr_cli.quantization.rows import decide_rounding, input_rows
 from passionsr_cli.quantization.schemes import State
 
 # Places of all images together whose inputs are kept of each layer of a module.

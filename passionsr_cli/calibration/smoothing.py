@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.losses import relative_error
+from passionsr_cli.layers.convert import Quantized, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.chain import Chain
-from passionsr_cli.quantization.convert import Quantized, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import State
 
 Read = Callable[[Sequence[int]], Tensor]

@@ -9,6 +9,7 @@ from typing import Any
 from passionsr_cli.calibration.component_io import Read
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.calibration.smoothing import search_exponents
+from passionsr_cli.layers.convert import Quantized
 from passionsr_cli.methods.stages import (
     RoundByGPTQ,
     Start,
@@ -18,7 +19,6 @@ from passionsr_cli.methods.stages import (
 )
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.progress import Reporter
-from passionsr_cli.quantization.convert import Quantized
 
 
 @dataclass(frozen=True)

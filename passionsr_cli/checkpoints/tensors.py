@@ -38,12 +38,12 @@ from passionsr_cli.checkpoints.released.arithmetic import (
     build_released,
 )
 from passionsr_cli.errors import ModelError
+from passionsr_cli.layers.attention import QuantizedAttention
+from passionsr_cli.layers.convert import Quantized, apply, build_layer, quantized_layers
+from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.convert import Quantized, apply, build_layer, quantized_layers
-from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.packing import pack, unpack
 from passionsr_cli.quantization.schemes import AttentionPlan, LayerRecord, Scheme
 from passionsr_cli.store import CHECKPOINT, Store, shortest

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from passionsr_cli.conversion.openvino_graph import ComponentGraph, component_graph
 from passionsr_cli.errors import DeviceError
+from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import find_layers
 from passionsr_cli.quantization.schemes import ATTENTION
 
 _PREFIX = "__module.model."

@@ -28,10 +28,10 @@ from passionsr_cli.conversion.tracing import (
     component_of_model,
     traced_as_operations,
 )
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer
 from passionsr_cli.models.components import UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
 
 # The numbers of levels for which there are integer kernels. Others are rounded once more, to 256

@@ -9,8 +9,8 @@ is as exact, but as slow for convolutions and half as fast for linear layers.
 from __future__ import annotations
 
 from passionsr_cli.conversion.tracing import Component
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
 
 LARGEST_SUM = 2**15 - 1

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.layers.convert import quantized_layers
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.components import DECODER, ENCODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import quantized_layers
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
 
 OPERATION = "passionsr::module"

@@ -18,12 +18,12 @@ from passionsr_cli.conversion.tracing import component_of_model
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.layers.convert import quantized_layers
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.convert import quantized_layers
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import process_peak_bytes
 

@@ -18,8 +18,8 @@ from onnxscript import opset20 as op
 from torch import Tensor
 
 from passionsr_cli.conversion.tracing import Component, Operation, traced_as_operations
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
 from passionsr_cli.quantization.quantizer import Quantizer
 
 OPSET = 20

@@ -6,8 +6,8 @@ from passionsr_cli.system.sources import sources_sha256
 
 # From a stored entry to a compiled graph.
 GRAPH_PLACES = (
-    *("registry.py", "store.py", "checkpoints", "models", "quantization", "conversion"),
-    "inference",
+    *("registry.py", "store.py", "checkpoints", "models", "quantization"),
+    *("layers", "conversion", "inference"),
 )
 # From a file to the pixels of its result.
 IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "imaging")

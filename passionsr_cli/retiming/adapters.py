@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from passionsr_cli.quantization.convert import find_layers
+from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.quantization.schemes import ATTENTION
 
 WEIGHT = "weight"

@@ -9,11 +9,11 @@ from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.data.calibration_images import default_crops
+from passionsr_cli.layers.convert import quantized_layers
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import PLAIN, LayerDesign
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import quantized_layers
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.registry import ModelDescription
 
 

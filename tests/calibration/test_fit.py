@@ -6,8 +6,8 @@ from torch import nn
 
 from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.config import FitSettings
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.methods.stages import LBQ, LET, Learnables
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import FREE_SHARE, StageLoss
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.layers.convert import Quantized, quantized_layers, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import LayerDesign, Losses
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import State
 
 MODULE = "unet.down_blocks.1.resnets.0"

@@ -5,9 +5,9 @@ import pytest
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.module_schedule import ModuleSchedule, schedule_modules
 from passionsr_cli.config import CalibrationSettings, FitSettings
+from passionsr_cli.layers.convert import Quantized, quantized_layers
 from passionsr_cli.methods.stages import PLAIN, ModuleOrder, Stage
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import Quantized, quantized_layers
 from passionsr_cli.quantization.schemes import State
 
 STEPS = 3

@@ -9,13 +9,13 @@ from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration import roundings
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.layers.convert import Quantized, quantized_layers, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
-from passionsr_cli.quantization.convert import Quantized, quantized_layers, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.rounding import DecidedRounding
 from passionsr_cli.quantization.schemes import State
 

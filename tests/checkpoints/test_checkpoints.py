@@ -19,10 +19,10 @@ from passionsr_cli.checkpoints.curve_file import read_curve
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.layers.convert import quantized_layers
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import quantized_layers
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.store import CHECKPOINT, checksum, write_entry
 from passionsr_cli.system.files import sha256_of
 

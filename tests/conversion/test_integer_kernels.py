@@ -14,8 +14,8 @@ from passionsr_cli.conversion.openvino_graph import layer_node
 from passionsr_cli.conversion.saturation import overflows
 from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.inference.core import core
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.affine import Scheme
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.schemes import LayerPlan, State
 
 BITS = (2, 3, 4, 6, 7, 8)

@@ -13,9 +13,9 @@ from passionsr_cli.conversion.openvino_graph import component_graph, layer_node
 from passionsr_cli.conversion.saturation import overflows
 from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 

@@ -11,9 +11,9 @@ from passionsr_cli.conversion.openvino_graph import operation_node
 from passionsr_cli.conversion.saturation import overflowing, overflows
 from passionsr_cli.conversion.tracing import Component, Operation
 from passionsr_cli.inference.core import core
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.learning import QuantizedConv2d
 from passionsr_cli.quantization.affine import Grid, Scheme
-from passionsr_cli.quantization.frozen import FrozenLayer
-from passionsr_cli.quantization.layers import QuantizedConv2d
 from passionsr_cli.quantization.quantizer import Quantizer
 from passionsr_cli.quantization.schemes import LayerPlan
 

@@ -6,11 +6,11 @@ import torch
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.conversion.tracing import component_of_model, traced_as_operations
+from passionsr_cli.layers.convert import quantized_layers, set_state
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.methods.stages import PLAIN
 from passionsr_cli.models.components import COMPONENTS, DECODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import quantized_layers, set_state
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import State
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.conversion.tracing import Component, Operation
 from passionsr_cli.export.onnx_graph import INPUT_NAME, program
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 

@@ -17,9 +17,9 @@ from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.layers.convert import quantized_layers
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models import loading
-from passionsr_cli.quantization.convert import quantized_layers
-from passionsr_cli.quantization.layers import QuantizedLayer
 
 ROOT = Path(__file__).parents[2]
 EXPORTS, FORMAT = ROOT / "passionsr_cli/export/README.md", ROOT / "docs/checkpoint-format.md"

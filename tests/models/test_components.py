@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.models.chain import Chain, concatenations
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import find_layers
 
 
 @torch.no_grad()

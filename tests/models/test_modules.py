@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind, modules_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import find_layers
 
 KINDS: list[tuple[ModuleKind, ...]] = [MODULE_KINDS, ("resnet",), ("transformer", "sampler"), ()]
 

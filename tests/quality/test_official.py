@@ -20,10 +20,10 @@ from torch import nn
 
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published.prompts import read_context
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.registry import ModelDescription, describe
 
 FOLDER = os.environ.get("PASSIONSR_OFFICIAL")

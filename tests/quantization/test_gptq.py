@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.layers.learning import QuantizedConv2d
+from passionsr_cli.layers.rows import decide_rounding, input_rows
 from passionsr_cli.quantization import gptq as module
 from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
 from passionsr_cli.quantization.gptq import gptq
-from passionsr_cli.quantization.layers import QuantizedConv2d
-from passionsr_cli.quantization.rows import decide_rounding, input_rows
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding
 from passionsr_cli.quantization.schemes import LayerPlan, Rounding, Scheme, State
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.layers.attention import QuantizedAttention
+from passionsr_cli.layers.convert import Quantized, attention_shape
+from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.affine import SMALLEST_RANGE
-from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.convert import Quantized, attention_shape
-from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from passionsr_cli.quantization.packing import pack, unpack
 from passionsr_cli.quantization.schemes import Plan, ReleasedAttentionPlan, ReleasedPlan
 

@@ -18,8 +18,8 @@ from passionsr_cli.checkpoints.released.arithmetic import (
 )
 from passionsr_cli.config import MOST_BITS, Bits
 from passionsr_cli.errors import ModelError
+from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.quantization.affine import grid_between, quantize
-from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.quantization.packing import pack
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 from passionsr_cli.quantization.transform import Bounds

@@ -25,12 +25,12 @@ from passionsr_cli.checkpoints.released.layers import (
 )
 from passionsr_cli.config import EIGHT_BITS, PUBLISHED_EIGHT_BIT_LAYERS, Bits
 from passionsr_cli.errors import ModelError
+from passionsr_cli.layers.attention import QuantizedAttention
+from passionsr_cli.layers.convert import PARTS_SUFFIX, apply, build_layer, find_layers
+from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
+from passionsr_cli.layers.learning import QuantizedLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.convert import PARTS_SUFFIX, apply, build_layer, find_layers
-from passionsr_cli.quantization.frozen import FrozenAttention, FrozenLayer
-from passionsr_cli.quantization.layers import QuantizedLayer
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
     EXCEPTION,

@@ -26,9 +26,9 @@ from passionsr_cli.cli.app import app
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.inference.open import open_executor
+from passionsr_cli.layers.convert import find_layers, quantized_layers
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
-from passionsr_cli.quantization.convert import find_layers, quantized_layers
 from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.store import CHECKPOINT, Store
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from passionsr_cli.layers.frozen import FrozenAttention
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
 from passionsr_cli.quantization.bounds_init import start_between
-from passionsr_cli.quantization.frozen import FrozenAttention
 from passionsr_cli.quantization.observers import (
     DeviationObserver,
     MinMaxObserver,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.quantization.affine import dequantize, fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.bounds_init import start_between
-from passionsr_cli.quantization.frozen import FrozenLayer
 from passionsr_cli.quantization.low_rank import LowRank
 from passionsr_cli.quantization.quantizer import quantizer_on
 from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding

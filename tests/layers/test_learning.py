@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.affine import quantize
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLinear
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 CONVOLUTIONS = [

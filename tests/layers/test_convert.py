@@ -4,8 +4,8 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from passionsr_cli.layers.convert import apply, convert, quantized_layers
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.convert import apply, convert, quantized_layers
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
     AttentionPlan,

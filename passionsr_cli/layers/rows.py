@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from passionsr_cli.quantization.attention import QuantizedAttention
+from passionsr_cli.layers.attention import QuantizedAttention
 from passionsr_cli.quantization.schemes import AttentionPlan, Scheme, State
 
 

@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.attention import QuantizedAttention
-from passionsr_cli.quantization.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.attention import QuantizedAttention
+from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.split_sum import SplitSum
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
     CONVOLUTION,
@@ -19,7 +20,6 @@ from passionsr_cli.quantization.schemes import (
     Plan,
     State,
 )
-from passionsr_cli.quantization.split_sum import SplitSum
 
 Quantized: TypeAlias = QuantizedLayer | QuantizedAttention
 # Behind the name of a layer that runs as a sum of layers on parts of its input channels.

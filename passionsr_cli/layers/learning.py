@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.weights import QuantizedWeight
 from passionsr_cli.quantization.affine import fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.bounds_init import start_between
-from passionsr_cli.quantization.frozen import FrozenLayer
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
 from passionsr_cli.quantization.quantizer import grid_of, quantizer_on
 from passionsr_cli.quantization.schemes import LayerPlan, Learnable, State
@@ -19,7 +20,6 @@ from passionsr_cli.quantization.transform import (
     extent,
     transformed_bounds,
 )
-from passionsr_cli.quantization.weights import QuantizedWeight
 
 
 class QuantizedLayer(QuantizedWeight):

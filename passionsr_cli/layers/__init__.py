@@ -1,0 +1,1 @@
+"""Layers of a model on integer grids: while they learn, and frozen."""
