@@ -36,7 +36,7 @@ HDR_CURVES = {16: "PQ", 18: "HLG"}
 # gAMA holds 100,000 times the exponent that a file was encoded with; this one is sRGB's.
 GAMMA_UNIT, SRGB_GAMMA = 100_000, 45_455
 ADOBE_RGB = ((0.640, 0.330, 0.210, 0.710, 0.150, 0.060), D65, 563 / 256)
-EXIF_INTEROP = 0xA005
+EXIF_IFD, EXIF_INTEROP = 0x8769, 0xA005
 CURVE_POINTS = 1024
 # The boxes before an image's data lie at the start of its file.
 HEAD_BYTES = 1 << 16
@@ -81,6 +81,9 @@ def nclx_profile(path: Path) -> bytes | None:
 
 def exif_profile(exif: Any) -> bytes | None:
     """Adobe RGB where the EXIF of an image (Pillow's `Exif`) says R03, as cameras do."""
+    # Pillow before 13 fails where the directory is missing.
+    if EXIF_INTEROP not in exif.get_ifd(EXIF_IFD):
+        return None
     index = exif.get_ifd(EXIF_INTEROP).get(1)
     return _profile(*ADOBE_RGB) if index == "R03" else None
 
