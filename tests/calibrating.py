@@ -65,5 +65,4 @@ class Making:
     def __call__(self, calibration: Calibration, reporter: Reporter) -> Checkpoint:
         state = calibration.state
         self.asked.append((calibration.name, state))
-        resume = state == "unfinished"
-        return api.calibrate(calibration.settings, calibration.name, resume, reporter)
+        return api.calibrate(calibration.settings, calibration.name, reporter)

@@ -24,6 +24,10 @@ logging.getLogger().addHandler(logging.NullHandler())
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-captures", action="store_true", help="write tests/cli/captures anew")
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Converted graphs of models that several tests use are made once."""

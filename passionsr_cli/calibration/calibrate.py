@@ -49,14 +49,13 @@ FREE_ON_RESUME = ("learning_rate", "final_learning_rate", "gradient_clip", "devi
 def calibrate(
     settings: CalibrationSettings | None = None,
     name: str | None = None,
-    resume: bool = False,
     reporter: Reporter = SILENT,
 ) -> Checkpoint:
     """Quantize a model and write it as a checkpoint, by default named MODEL-BITS-METHOD.
 
     The unfinished run lives in the user's data directory under `calibration/NAME`; one process at
-    a time holds it. With `resume` it goes on from its last saved step and ends as it would have
-    without the stop. What was finished with these settings is returned as it is.
+    a time holds it. The same call takes it up from its last saved step, and it ends as it would
+    have without the stop; what is finished is returned as it is. Other settings are refused.
     """
     settings = settings or CalibrationSettings()
     name = name or settings.default_name
@@ -67,15 +66,15 @@ def calibrate(
     used = accelerator(settings.device, settings.precision)
     alone = claim(run_folder(name), "calibrating")
     with alone if used.is_main_process else contextlib.nullcontext():
-        return _calibrate(settings, name, resume, used, reporter)
+        return _calibrate(settings, name, used, reporter)
 
 
 def _calibrate(
-    settings: CalibrationSettings, name: str, resume: bool, used: Accelerator, reporter: Reporter
+    settings: CalibrationSettings, name: str, used: Accelerator, reporter: Reporter
 ) -> Checkpoint:
     method = methods.build(settings)
     store, folder = Store(CHECKPOINT), run_folder(name)
-    _check_name(store, folder, name, settings, resume)
+    begun = _begun(store, folder, name, settings)
     # No process may find what another one has begun.
     used.wait_for_everyone()
     known = catalogue.find_present(settings.model)
@@ -88,7 +87,7 @@ def _calibrate(
     preflight.check_memory(known.description, settings, method, str(used.device))
     model = loading.load(settings.model)
     with _clear_errors():
-        if used.is_main_process and not resume:
+        if used.is_main_process and not begun:
             # Of a run that was killed before it had settings.
             (folder / plan_files.PLAN_FILE).unlink(missing_ok=True)
         planned = within_budget(model, settings, method, chosen, folder, used, reporter)
@@ -140,9 +139,8 @@ def _recorded(settings: CalibrationSettings) -> dict[str, JsonValue]:
     return recorded
 
 
-def _check_name(
-    store: Store, folder: Path, name: str, settings: CalibrationSettings, resume: bool
-) -> None:
+def _begun(store: Store, folder: Path, name: str, settings: CalibrationSettings) -> bool:
+    """Whether an earlier call began a checkpoint of this name, with these settings."""
     if name == EMBEDDED_CHECKPOINT:
         raise StoreError(f"'{name}' is the name of the embedded checkpoint; choose another --name")
     if store.exists(name):
@@ -150,20 +148,18 @@ def _check_name(
             f"a checkpoint named '{name}' exists already; choose another --name, or delete it "
             f"with `passionsr checkpoints remove {name}`"
         )
-    begun = (folder / SETTINGS_FILE).exists()
-    if begun and not resume:
-        raise StoreError(
-            f"an unfinished calibration '{name}' is there; go on with --resume, choose another "
-            f"--name, or delete it with `passionsr checkpoints remove {name}`"
+    if not (folder / SETTINGS_FILE).exists():
+        return False
+    before, now = (_comparable(each) for each in (saved_settings(name), settings))
+    changed = [key for key in now if now[key] != before[key]]
+    if changed:
+        raise ConfigError(
+            f"an unfinished calibration '{name}' was begun with another {changed[0]}: "
+            f"{before[changed[0]]}, not {now[changed[0]]}; go on with its own settings by --resume "
+            "alone, choose another --name, or delete it with "
+            f"`passionsr checkpoints remove {name}`"
         )
-    if resume:
-        before, now = (_comparable(each) for each in (saved_settings(name), settings))
-        changed = [key for key in now if now[key] != before[key]]
-        if changed:
-            raise ConfigError(
-                f"'{name}' was begun with another {changed[0]}: {before[changed[0]]}, "
-                f"not {now[changed[0]]}; resume it with its own settings or choose another --name"
-            )
+    return True
 
 
 def _comparable(settings: CalibrationSettings) -> dict[str, Any]:
@@ -230,8 +226,10 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"cannot write under {home()}: {error}; make room and --resume") from error
+        raise StoreError(
+            f"cannot write under {home()}: {error}; make room and start it again"
+        ) from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise DeviceError(f"out of memory: {preflight.ADVICE}; then --resume") from error
+        raise DeviceError(f"out of memory: {preflight.ADVICE}; then start it again") from error

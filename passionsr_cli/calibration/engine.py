@@ -22,6 +22,7 @@ from passionsr_cli.calibration.module_schedule import schedule_modules
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
 from passionsr_cli.calibration.starts import Head, start
+from passionsr_cli.calibration.whole import PASSES_OF_A_STEP, StageWork, Whole
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
@@ -67,7 +68,8 @@ class Calibration:
     ) -> None:
         self.model, self.settings, self.method = model, settings, method
         self.images, self.folder = images, folder
-        self.accelerator, self.reporter = accelerator, reporter
+        self.accelerator = accelerator
+        self.reporter = reporter = Whole(reporter, len(images) * len(COMPONENTS))
         self.curve, self.results = Curve(), list[StageResult]()
         self.records: list[LayerRecord] = []
         self.inputs = Inputs(model, images, folder, accelerator, reporter)
@@ -88,8 +90,10 @@ class Calibration:
         self.layers = self.inputs.layers = quantized_layers(self.model)
         # Components that stay in floating point have nothing to learn.
         self.stages = [s for s in self.method.stages if self._layers_of(s.components)]
+        self.reporter.plan([self._work(stage) for stage in self.stages])
         first = self._take_up()
         for number, stage in enumerate(self.stages[first:], first):
+            self.reporter.enter(number)
             self._run_stage(number, stage)
         self.accelerator.free_memory()
         for layer in self.layers.values():
@@ -102,6 +106,14 @@ class Calibration:
         device, strict = self.accelerator.device, self.settings.strict
         self.perceptual_name, distance = perceptual_distance(self.model, device, strict)
         return distance
+
+    def _work(self, stage: Stage) -> StageWork:
+        observing = len(self.images) * len(stage.components) * len(stage.starts)
+        steps = 0 if stage.fit is None else stage.fit.steps
+        if stage.modules is not None:
+            steps *= len(schedule_modules(self.model, self.layers, stage).modules)
+        passes = PASSES_OF_A_STEP * self.settings.batch_size * len(stage.chain)
+        return StageWork(stage.name, observing, steps * passes)
 
     def _take_up(self) -> int:
         """Load the state an earlier run left; the number of the stage to go on with."""

@@ -79,7 +79,7 @@ def calibrate(
         typer.Option("--strict", help="Refuse what stands in for LPIPS without its weights."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a calibration that was stopped.")
+        bool, typer.Option("--resume", help="Go on with the settings NAME was begun with.")
     ] = False,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -109,7 +109,7 @@ def calibrate(
     name = name or settings.default_name
     try:
         with StepBars() as bars:
-            entry = api.calibrate(settings, name, resume, bars)
+            entry = api.calibrate(settings, name, bars)
     except KeyboardInterrupt:
         how = f"go on with: passionsr calibrate --resume --name {name}"
         raise KeyboardInterrupt(how) from None
@@ -130,11 +130,13 @@ def _settings(
     """
     from passionsr_cli.calibration.bits import settings_for
 
-    if resumed is not None and bits is None and config is None and not options:
-        from passionsr_cli.checkpoints.unfinished import saved_settings
+    if resumed is None:
+        return settings_for(bits, config, options)
+    from passionsr_cli.checkpoints.unfinished import saved_settings
 
-        return saved_settings(resumed)
-    return settings_for(bits, config, options)
+    begun = saved_settings(resumed)
+    same = bits is None and config is None and not options
+    return begun if same else settings_for(bits, config, options)
 
 
 def show_result(shown: dict[str, Any]) -> None:

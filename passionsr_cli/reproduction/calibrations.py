@@ -66,17 +66,16 @@ def calibrate_apart(calibration: Calibration, reporter: Reporter) -> Checkpoint:
     arguments = {
         "settings": calibration.settings.model_dump(mode="json"),
         "name": calibration.name,
-        "resume": calibration.state == "unfinished",
     }
     run_child(f"{__name__}:calibrate_here", arguments, reporter, grace_seconds=SAVING_SECONDS)
     return find_checkpoint(calibration.name)
 
 
-def calibrate_here(settings: dict[str, Any], name: str, resume: bool, reporter: Reporter) -> None:
+def calibrate_here(settings: dict[str, Any], name: str, reporter: Reporter) -> None:
     """The work of that process, with the settings as JSON holds them."""
     from passionsr_cli.calibration.calibrate import calibrate
 
-    calibrate(validate(settings, CalibrationSettings, name), name, resume, reporter)
+    calibrate(validate(settings, CalibrationSettings, name), name, reporter)
 
 
 def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibration:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from passionsr_cli.training.settings import NaturalLosses, TrainingStage
 ARTIFACT_WINDOW_PX = 7
 # Of the global variance, the power by which all of an image's artifacts weigh (LDL, equation 4).
 ARTIFACT_POWER = 0.2
+# A tenth of a level.
+RMS_FLOOR = 0.1 / 255
 
 
 class Critics(nn.Module):
@@ -54,7 +57,7 @@ class Losses:
     accelerator: Accelerator
 
     def generator(self, batch: Batch) -> Tensor:
-        """L1 to the photograph at the faithful end, and `NaturalLosses` at the other.
+        """The distance to the photograph at the faithful end, and `NaturalLosses` at the other.
 
         Leaves the natural image, `natural`, in the batch for the critics.
         """
@@ -62,7 +65,8 @@ class Losses:
         hr, lr = batch["hr"].to(device), batch["lr"].to(device)
         upscaled = as_model_input(lr, hr)
         faithful, realistic = self.model(upscaled, natural is not None)
-        loss = self.stage.faithful_weight * F.l1_loss(faithful.float(), hr)
+        distance = FAITHFUL_LOSSES[self.stage.faithful_loss]
+        loss = self.stage.faithful_weight * distance(faithful.float(), hr)
         if natural is None:
             return loss
         batch.update(hr=hr, upscaled=upscaled, natural=realistic.detach())
@@ -118,6 +122,15 @@ class Losses:
 def _hinge(logits: Tensor) -> Tensor:
     real, fake = logits.chunk(2)
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def rms(image: Tensor, reference: Tensor) -> Tensor:
+    """The root mean square of each image's error, averaged over the images (B, 3, H, W)."""
+    # A plain colour that is met exactly has no gradient otherwise.
+    return ((image - reference).square().mean((1, 2, 3)) + RMS_FLOOR**2).sqrt().mean()
+
+
+FAITHFUL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "rms": rms}
 
 
 def low_pass_l1(image: Tensor, reference: Tensor, factor: int = 4) -> Tensor:

@@ -48,10 +48,11 @@ class NaturalLosses(Settings):
 class TrainingStage(Settings):
     """A part of the training with its own crops, learning rate and losses.
 
-    `learns` names the components that learn in it. `faithful_weight` is that of L1 at the
-    faithful end, or of the only one; `natural` are the losses of the natural end, which a
-    stage without them leaves alone. The first stage that has them starts the natural head as a
-    copy of the faithful one.
+    `learns` names the components that learn in it. `faithful_weight` is that of the loss at the
+    faithful end, or of the only one: `l1`, or `rms`, the root mean square of each image's error,
+    which ends nearer to the mean of what may have been and so at a higher PSNR. `natural` are the
+    losses of the natural end, which a stage without them leaves alone. The first stage that has
+    them starts the natural head as a copy of the faithful one.
     """
 
     name: str
@@ -62,6 +63,7 @@ class TrainingStage(Settings):
     final_learning_rate: float
     warmup_steps: NonNegativeInt = 0
     learns: tuple[ComponentName, ...] = Field(("unet", "decoder"), min_length=1)
+    faithful_loss: Literal["l1", "rms"] = "l1"
     faithful_weight: NonNegativeFloat = 1.0
     natural: NaturalLosses | None = None
     ema_decay: float = 0.999

@@ -160,6 +160,6 @@ def test_what_was_decided_stays_when_a_run_is_taken_up(
         patch.setattr("passionsr_cli.calibration.engine.Calibration._run_stage", killed)
         with pytest.raises(KeyboardInterrupt):
             api.calibrate(settings, "mixed")
-    api.calibrate(settings, "mixed", resume=True)
+    api.calibrate(settings, "mixed")
     assert len(decided) == 1
     assert decided[0].items() <= {n: bits_of(r) for n, r in _records("mixed").items()}.items()

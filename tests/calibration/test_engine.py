@@ -121,11 +121,9 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     with killed_at(where, number) as reporter:
         api.calibrate(settings, "stopped", reporter=reporter)
     assert unfinished() == ["stopped"]
-    with pytest.raises(StoreError, match="go on with --resume"):
-        api.calibrate(settings, "stopped")
     heard = Heard()
-    stopped = api.calibrate(settings, "stopped", resume=True, reporter=heard)
-    fitted = [place for place, _, details in heard.steps if details]
+    stopped = api.calibrate(settings, "stopped", reporter=heard)
+    fitted = [place for place, _, details in heard.steps if "lr" in details]
     # It went on, it did not start over.
     assert len(fitted) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
     assert same_tensors(stopped, finished(settings, "undisturbed"))
@@ -149,7 +147,7 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
     settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own})
     with killed_at(where, number) as reporter:
         api.calibrate(settings, "stopped", reporter=reporter)
-    stopped = api.calibrate(settings, "stopped", resume=True)
+    stopped = api.calibrate(settings, "stopped")
     assert same_tensors(stopped, finished(settings, "undisturbed"))
 
 
@@ -157,20 +155,17 @@ def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
     with pytest.raises(Kill):
         api.calibrate(_settings(tiny_folder), "mine", reporter=KillAt("encoder", 2))
     with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
-        api.calibrate(_settings(tiny_folder, crops=7), "mine", resume=True)
-    with pytest.raises(StoreError, match="no unfinished calibration 'other'; known are mine"):
-        api.calibrate(_settings(tiny_folder), "other", resume=True)
+        api.calibrate(_settings(tiny_folder, crops=7), "mine")
     slower = {"component": {"steps": STEPS, "learning_rate": 0.001}}
-    api.calibrate(_settings(tiny_folder, passionsr=slower), "mine", resume=True)
+    api.calibrate(_settings(tiny_folder, passionsr=slower), "mine")
 
 
 def test_one_calibration_of_a_name_at_a_time(tiny_folder: Path) -> None:
     settings = _settings(tiny_folder, method="maxmin")
     held = rf"process {os.getpid()} on .*, calibrating since"
     with claim(run_folder("mine"), "calibrating"):
-        for resume in (False, True):
-            with pytest.raises(OutputError, match=held):
-                api.calibrate(settings, "mine", resume=resume)
+        with pytest.raises(OutputError, match=held):
+            api.calibrate(settings, "mine")
         with pytest.raises(StoreError, match="no checkpoint named 'mine'"):
             find_checkpoint("mine")
     assert api.calibrate(settings, "mine").name == "mine"
@@ -215,7 +210,7 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
     assert "first in layer unet.mid_block.resnets.0.conv1" in str(caught.value)
     assert "keeps the best state" in str(caught.value)
     # What was kept is of use.
-    api.calibrate(_settings(tiny_folder), "poisoned", resume=True)
+    api.calibrate(_settings(tiny_folder), "poisoned")
 
 
 def test_a_loss_that_grows_stops_and_the_best_state_stays(tiny_folder: Path) -> None:
@@ -296,13 +291,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(StoreError, match=r"cannot write under .*; make room and --resume"):
+        with pytest.raises(
+            StoreError, match=r"cannot write under .*; make room and start it again"
+        ):
             api.calibrate(_settings(tiny_folder), "full", reporter=FullDisk())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     heard = Heard()
-    api.calibrate(_settings(tiny_folder), "full", resume=True, reporter=heard)
-    assert next(task for task, _, details in heard.steps if details) == "unet"
+    api.calibrate(_settings(tiny_folder), "full", reporter=heard)
+    assert next(task for task, _, details in heard.steps if "lr" in details) == "unet"
 
 
 def test_a_layer_that_sees_only_zeros_is_no_obstacle(

@@ -58,7 +58,7 @@ def goes_on(settings_of: Settings, calibrated: Calibrate) -> Callable[..., bool]
         chosen = settings_of(method, **settings)
         with killed_at(where, number) as reporter:
             api.calibrate(chosen, "stopped", reporter=reporter)
-        stopped = api.calibrate(chosen, "stopped", resume=True)
+        stopped = api.calibrate(chosen, "stopped")
         return same_tensors(stopped, calibrated("undisturbed", method, **settings))
 
     return run

@@ -66,5 +66,5 @@ def test_a_kill_changes_no_integer(
     settings = chosen(method, **own)
     with killed_at(where, number) as reporter:
         api.calibrate(settings, "stopped", reporter=reporter)
-    stopped = api.calibrate(settings, "stopped", resume=True)
+    stopped = api.calibrate(settings, "stopped")
     assert same_tensors(stopped, finished(settings, "undisturbed"))

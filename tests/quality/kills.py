@@ -52,8 +52,6 @@ VERBS = {
 LEFT = ("lock", ".lock")
 FINISHED = ("cache", "finished")
 LIMIT_S = 300
-# What a calibration that was stopped asks for.
-RESUME = "--resume"
 
 
 @dataclass
@@ -94,7 +92,7 @@ def prepare(folder: Path) -> None:
 
 
 def start(verb: str, inputs: Path, place: Path, more: str = "") -> subprocess.Popen[bytes]:
-    """A command, with `more` options, in a folder that holds links to its inputs."""
+    """A command in a folder that holds links to its inputs."""
     place.mkdir(exist_ok=True)
     for path in inputs.iterdir():
         if not (place / path.name).exists():
@@ -108,7 +106,7 @@ def start(verb: str, inputs: Path, place: Path, more: str = "") -> subprocess.Po
     }
     (place / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "passionsr_cli", *VERBS[verb].split(), *more.split()],
+        [sys.executable, "-m", "passionsr_cli", *VERBS[verb].split()],
         cwd=place,
         env=environment,
         start_new_session=True,
@@ -166,8 +164,6 @@ def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Ra
         process.communicate()
         at = f"{verb} at {moment:.2f} of {seconds:.2f} s"
         failed = finish(start(verb, inputs, folder))
-        if RESUME in failed:
-            failed = finish(start(verb, inputs, folder, RESUME))
         if failed:
             tally.failed.append(f"{at}: {failed}")
             continue

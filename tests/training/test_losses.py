@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import CHANNELS, feature_distance, same_offset
-from passionsr_cli.training.losses import Losses, artifact_l1, fold_l1, low_pass_l1
+from passionsr_cli.training.losses import Losses, artifact_l1, fold_l1, low_pass_l1, rms
 from passionsr_cli.training.settings import TrainingStage
 
 
@@ -29,6 +29,17 @@ def test_feature_distance_is_that_of_unit_vectors() -> None:
         expected += float((2 - 2 * cosine).mean())
     assert float(feature_distance(found, wanted)) == pytest.approx(expected, rel=1e-5)
     assert float(feature_distance(found, [3 * x for x in found])) < 1e-6
+
+
+def test_rms_is_of_each_image_and_has_a_gradient_where_nothing_is_wrong() -> None:
+    image, reference = _images(0), _images(1)
+    errors = (image - reference).double().numpy()
+    expected = np.mean([np.sqrt(np.mean(one**2)) for one in errors])
+    assert float(rms(image, reference)) == pytest.approx(expected, rel=1e-5)
+    met = image.clone().requires_grad_(True)
+    rms(met, image).backward()
+    assert met.grad is not None
+    assert met.grad.isfinite().all()
 
 
 def test_low_pass_sees_colours_and_no_texture() -> None:
@@ -143,3 +154,38 @@ def test_the_natural_end_is_held_against_its_teacher(weight: float) -> None:
 
     expected = l1(faithful, hr) + 0.25 * l1(natural, hr) + weight * l1(natural, taught)
     assert float(losses.generator(batch)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "weight"), [("l1", 1.0), ("rms", 1.0), ("rms", 0.5)])
+def test_the_faithful_end_is_held_by_the_loss_of_its_stage(name: str, weight: float) -> None:
+    hr, faithful = _images(0), _images(1)
+    own = {"faithful_loss": name, "faithful_weight": weight}
+    stage = TrainingStage.model_validate(
+        {"name": "x", "steps": 1, "learning_rate": 1, "final_learning_rate": 1, **own}
+    )
+    losses = Losses(stage, _Pictures(faithful, faithful), None, None, Accelerator(cpu=True))
+    errors = (faithful - hr).double().numpy()
+    distance = {
+        "l1": np.abs(errors).mean(),
+        "rms": np.mean([np.sqrt(np.mean(one**2)) for one in errors]),
+    }
+    batch = {"hr": hr, "lr": hr[..., ::4, ::4].contiguous()}
+    assert float(losses.generator(batch)) == pytest.approx(weight * distance[name], rel=1e-5)
+
+
+def test_a_grid_of_the_fold_costs_where_a_stage_says_so() -> None:
+    hr = _images(0, 64)
+    gridded = hr.clone()
+    gridded[..., ::4, ::4] += 0.25
+    stage = TrainingStage.model_validate(
+        {
+            "name": "x",
+            "steps": 1,
+            "learning_rate": 1,
+            "final_learning_rate": 1,
+            "natural": {"fold": 2.0},
+        }
+    )
+    losses = Losses(stage, _Pictures(hr, gridded), None, None, Accelerator(cpu=True))
+    batch = {"hr": hr, "lr": hr[..., ::4, ::4].contiguous()}
+    assert float(losses.generator(batch)) == pytest.approx(2 * 0.25 / 16, rel=1e-4)

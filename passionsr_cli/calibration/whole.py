@@ -1,0 +1,70 @@
+"""How far a calibration is as a whole, for the person who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from passionsr_cli.progress import NO_DETAILS, Reporter, Silent
+
+TASK, PERCENT = "calibrating", 100
+# A step forwards and backwards takes about as long as three passes forwards.
+PASSES_OF_A_STEP = 3
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """What a stage will do, in passes of one image through one component."""
+
+    name: str
+    observing: float
+    learning: float
+
+
+class Whole(Silent):
+    """Passes on what a calibration reports, and reports all of it as one task, in percent.
+
+    `before` is the work ahead of the first stage. A stage that an earlier run has finished counts
+    as done when the next one is entered.
+    """
+
+    def __init__(self, reporter: Reporter, before: float) -> None:
+        self.reporter, self.before = reporter, before
+        self.note, self.done = reporter.note, reporter.done
+        self.stages: Sequence[StageWork] = ()
+        self.number, self.passes = 0, 0.0
+        self.totals: dict[str, float] = {}
+
+    def plan(self, stages: Sequence[StageWork]) -> None:
+        """The stages are known from now on."""
+        self.stages = stages
+        self.reporter.started(TASK, PERCENT)
+
+    def enter(self, number: int) -> None:
+        """A stage begins: that of this number, from 0."""
+        self.number = number
+        finished = sum(work.observing + work.learning for work in self.stages[:number])
+        self._reach(self.before + finished)
+
+    def started(self, task: str, total: float | None = None) -> None:
+        self.reporter.started(task, total)
+        if total:
+            self.totals[task] = total
+
+    def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+        self.reporter.step(task, done, details)
+        if not self.stages or task not in self.totals:
+            return
+        work, share = self.stages[self.number], done / self.totals[task]
+        finished = sum(work.observing + work.learning for work in self.stages[: self.number])
+        if task == work.name:
+            self._reach(self.before + finished + work.observing + work.learning * share)
+        else:
+            self._reach(self.before + finished + work.observing * share)
+
+    def _reach(self, passes: float) -> None:
+        # Several passes of one stage observe; none takes back what is done.
+        self.passes = max(self.passes, passes)
+        whole = self.before + sum(work.observing + work.learning for work in self.stages)
+        place = {"stage": self.number + 1, "of": len(self.stages)}
+        self.reporter.step(TASK, PERCENT * self.passes / max(whole, 1), place)

@@ -1,0 +1,72 @@
+"""The progress of a calibration as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from reporting import Heard, killed_at
+
+from passionsr_cli import api
+from passionsr_cli.calibration.whole import TASK, StageWork, Whole
+from passionsr_cli.config import CalibrationSettings
+
+
+def _places(heard: Heard) -> list[tuple[float, float]]:
+    """(percent, stage) of each step of the whole."""
+    return [(done, details["stage"]) for task, done, details in heard.steps if task == TASK]
+
+
+def test_work_counts_by_its_passes() -> None:
+    heard = Heard()
+    whole = Whole(heard, before=20)
+    whole.started("full precision", 4)
+    whole.step("full precision", 4)
+    whole.plan([StageWork("unet", 10, 30), StageWork("decoder", 10, 30)])
+    whole.enter(0)
+    for task, done in (("unet: observing", 5), ("unet: observing", 10), ("unet", 1), ("unet", 2)):
+        whole.started(task, 10 if "observing" in task else 2)
+        whole.step(task, done)
+    whole.enter(1)
+    whole.started("decoder", 10)
+    whole.step("decoder", 10)
+    assert _places(heard) == [(20, 1), (25, 1), (30, 1), (45, 1), (60, 1), (60, 2), (100, 2)]
+    assert ("unet", 2.0) in heard.places
+
+
+@pytest.mark.parametrize("method", ["passionsr", "qartsr"])
+def test_every_stage_is_seen_and_none_goes_back(tiny_folder: Path, method: str) -> None:
+    small = {"steps": 2, "learning_rate": 0.1}
+    own = {
+        "passionsr": {"component": small},
+        "qartsr": {
+            "module": small,
+            "end_to_end": small,
+            "ranks": {"linear": 4},
+            "narrowest_branch": 0,
+            "merged_ranks": {"convolution": 2},
+        },
+    }
+    settings = CalibrationSettings.model_validate(
+        {
+            "model": str(tiny_folder),
+            "method": method,
+            "unet": "w4a4",
+            "vae": "w4a4",
+            "crops": 2,
+            "crop_px": 32,
+            "device": "cpu",
+            "precision": "fp32",
+            "method_settings": {method: own[method]},
+        }
+    )
+    heard, stages = Heard(), len(api.calibrate(settings, "whole", Heard()).manifest.stages)
+    with killed_at("decoder" if method == "passionsr" else "ET", 1) as killed:
+        api.calibrate(settings, "stopped", killed)
+    api.calibrate(settings, "stopped", heard)
+    percents, numbers = zip(*_places(heard), strict=True)
+    assert list(percents) == sorted(percents)
+    assert percents[-1] == pytest.approx(100)
+    assert set(numbers) == {stages}
+    # What an earlier run has done counts.
+    assert percents[0] > 50
