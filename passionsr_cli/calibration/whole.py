@@ -1,4 +1,4 @@
-"""How far a calibration is as a whole, for the person who waits for it."""
+"""Progress of a calibration as a whole, for the person who waits for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PASSES_OF_A_STEP = 3
 
 @dataclass(frozen=True)
 class StageWork:
-    """What a stage will do, in passes of one image through one component."""
+    """Expected work of a stage, in passes of one image through one component."""
 
     name: str
     observing: float
