@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from passionsr_cli.progress import NO_DETAILS, Reporter, Silent
+from passionsr_cli.progress import NO_DETAILS, Reporter
 
 TASK, PERCENT = "calibrating", 100
 # A step forwards and backwards takes about as long as three passes forwards.
@@ -21,7 +21,7 @@ class StageWork:
     learning: float
 
 
-class Whole(Silent):
+class Whole(Reporter):
     """Passes on what a calibration reports, and reports all of it as one task, in percent.
 
     `before` is the work ahead of the first stage. A stage that an earlier run has finished counts
@@ -30,7 +30,6 @@ class Whole(Silent):
 
     def __init__(self, reporter: Reporter, before: float) -> None:
         self.reporter, self.before = reporter, before
-        self.note, self.done = reporter.note, reporter.done
         self.stages: Sequence[StageWork] = ()
         self.number, self.passes = 0, 0.0
         self.totals: dict[str, float] = {}
@@ -61,6 +60,12 @@ class Whole(Silent):
             self._reach(self.before + finished + work.observing + work.learning * share)
         else:
             self._reach(self.before + finished + work.observing * share)
+
+    def note(self, text: str) -> None:
+        self.reporter.note(text)
+
+    def done(self, result: object) -> None:
+        self.reporter.done(result)
 
     def _reach(self, passes: float) -> None:
         # Several passes of one stage observe; none takes back what is done.
