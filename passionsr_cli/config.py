@@ -191,6 +191,7 @@ class DegradationSettings(Settings):
     """Degradation of a photograph on its way to a low-resolution image.
 
     Lengths are pixels of the image they are applied to, noise is on the [0, 1] scale.
+    `sharpening` is how much of an unsharp mask cameras add, which leaves light and dark rims.
     """
 
     blur_probability: float = 0.85
@@ -203,6 +204,9 @@ class DegradationSettings(Settings):
     shot_noise: Range = (0.0, 0.0004)
     read_noise: Range = (0.0, 0.012)
     grey_noise_probability: float = 0.4
+    sharpening_probability: float = 0.0
+    sharpening: Range = (0.3, 1.5)
+    sharpening_sigma_px: Range = (0.5, 1.5)
     jpeg_probability: float = 0.4
     jpeg_quality: tuple[int, int] = (60, 96)
 

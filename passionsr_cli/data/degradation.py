@@ -43,7 +43,7 @@ def degrade(hr: Tensor, factor: int, settings: DegradationSettings, generator: G
 
 
 def _camera(image: Tensor, settings: DegradationSettings, generator: Generator) -> Tensor:
-    """Sensor noise, then JPEG, each with its probability."""
+    """Sensor noise, sharpening, then JPEG, each with its probability."""
     if _chance(settings.noise_probability, generator):
         image = add_sensor_noise(
             image,
@@ -52,6 +52,10 @@ def _camera(image: Tensor, settings: DegradationSettings, generator: Generator) 
             grey=_chance(settings.grey_noise_probability, generator),
             generator=generator,
         )
+    # What nobody asks for draws no numbers.
+    if settings.sharpening_probability and _chance(settings.sharpening_probability, generator):
+        sigma = _uniform(settings.sharpening_sigma_px, generator)
+        image = sharpen(image, _uniform(settings.sharpening, generator), sigma)
     if _chance(settings.jpeg_probability, generator):
         low, high = settings.jpeg_quality
         quality = int(torch.randint(low, high + 1, (), generator=generator))
@@ -84,6 +88,15 @@ def add_sensor_noise(
     noise = torch.randn(shape, generator=generator)
     deviation = (shot * image.clamp(0, 1) + read**2).sqrt()
     return image + deviation * noise
+
+
+def sharpen(image: Tensor, amount: float, sigma_px: float) -> Tensor:
+    """`image` (B, C, H, W) and `amount` of its difference to itself blurred by a Gaussian, clipped
+    to [0, 1]."""
+    from torchvision.transforms.functional import gaussian_blur
+
+    blurred: Tensor = gaussian_blur(image, [2 * math.ceil(3 * sigma_px) + 1] * 2, [sigma_px] * 2)
+    return (image + amount * (image - blurred)).clamp(0, 1)
 
 
 def compress_jpeg(image: Tensor, quality: int) -> Tensor:

@@ -7,7 +7,7 @@ from scipy import ndimage
 from torch import Generator
 
 from passionsr_cli.config import DegradationSettings
-from passionsr_cli.data.degradation import add_sensor_noise, blur, degrade, random_kernel
+from passionsr_cli.data.degradation import add_sensor_noise, blur, degrade, random_kernel, sharpen
 from passionsr_cli.imaging import samples
 
 SETTINGS = DegradationSettings()
@@ -60,3 +60,36 @@ def test_noise_has_the_variance_of_a_sensor() -> None:
     grey = torch.full((1, 3, 400, 400), 0.5)
     noisy = add_sensor_noise(grey, 0.0004, 0.01, grey=False, generator=Generator().manual_seed(0))
     assert float((noisy - grey).var()) == pytest.approx(0.0004 * 0.5 + 0.01**2, rel=0.02)
+
+
+@pytest.mark.parametrize(("amount", "sigma"), [(0.5, 0.7), (1.5, 1.4)])
+def test_sharpening_is_an_unsharp_mask(amount: float, sigma: float) -> None:
+    image = _photograph()[None] * 0.6 + 0.2
+    found = sharpen(image, amount, sigma)[0].numpy()
+    planes = image[0].numpy()
+    blurred = np.stack([ndimage.gaussian_filter(x, sigma, mode="mirror") for x in planes])
+    expected = (planes + amount * (planes - blurred)).clip(0, 1)
+    assert np.abs(found - expected).max() < 5e-3
+
+
+def test_sharpening_leaves_rims_where_it_is_asked_for() -> None:
+    edge = torch.full((3, 64, 64), 0.25)
+    edge[:, :, 32:] = 0.75
+    plain = {
+        "second_order_probability": 0.0,
+        "noise_probability": 0.0,
+        "jpeg_probability": 0.0,
+        "kernel_kinds": {"isotropic": 1.0},
+        "blur_sigma_px": (2.0, 2.0),
+        "sharpening": (1.0, 1.0),
+        "sharpening_sigma_px": (1.2, 1.2),
+        "blur_probability": 1.0,
+    }
+
+    def contrast(**changes: float) -> float:
+        settings = SETTINGS.model_copy(update={**plain, **changes})
+        lr = degrade(edge, 4, settings, Generator().manual_seed(0))
+        return float(lr.max() - lr.min())
+
+    assert contrast() == pytest.approx(0.5, abs=0.02)
+    assert contrast(sharpening_probability=1.0) > 0.55
