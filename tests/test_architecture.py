@@ -27,7 +27,7 @@ LEVELS = (
     ("inference",),
     ("evaluation", "export", "training", "benchmark", "upscaling"),
     ("retiming",),
-    ("reproduction", "comparison"),
+    ("reproduction", "comparison", "serving"),
     ("api", "terminal"),
     ("cli",),
     ("__main__",),

@@ -23,7 +23,7 @@ finally:
 """
 COMMANDS = (
     *("upscale", "calibrate", "evaluate", "export", "bench", "reproduce", "train", "models"),
-    *("checkpoints", "sweep-timestep"),
+    *("checkpoints", "sweep-timestep", "serve"),
 )
 
 

@@ -15,6 +15,7 @@ from passionsr_cli.cli.evaluate import evaluate
 from passionsr_cli.cli.export import export
 from passionsr_cli.cli.reproduce import reproduce
 from passionsr_cli.cli.score import score
+from passionsr_cli.cli.serve import serve
 from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
@@ -40,6 +41,7 @@ app.command()(train)
 app.command("sweep-timestep")(sweep_timestep)
 app.command()(bench)
 app.command()(reproduce)
+app.command()(serve)
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoints.app, name="checkpoints")
 

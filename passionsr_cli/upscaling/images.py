@@ -12,6 +12,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
+from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models.catalogue import check_dial
@@ -87,6 +88,13 @@ def open_upscaler(
     if processes is not None:
         device = processes.device(choose_device(device))
     executor = open_executor(artifact, settings.backend, device, settings.precision, reporter)
+    return upscaler_with(executor, settings, reporter)
+
+
+def upscaler_with(
+    executor: Executor, settings: UpscaleSettings, reporter: Reporter = SILENT
+) -> TiledUpscaler:
+    """An opened model under the settings that do not choose another: tiles, colours, realism."""
     return TiledUpscaler(
         executor, settings.tile, settings.overlap, settings.color_fix, reporter, settings.realism
     )
@@ -128,14 +136,16 @@ def upscale_file(
     settings: UpscaleSettings,
     reporter: Reporter = SILENT,
     journal: Journal | None = None,
+    largest_px: int = LARGEST_PX,
 ) -> Done:
     """Upscale one image file; the result is written whole or not at all, and strip by strip while
     it is computed, where its format allows that.
 
-    With a journal the result stays in the journal's folder until it is noted there.
+    An input of more than `largest_px` pixels is refused before memory is taken for it. With a
+    journal the result stays in the journal's folder until it is noted there.
     """
     started = time.perf_counter()
-    picture = read_picture(job.source, _largest_input_px())
+    picture = read_picture(job.source, min(largest_px, _largest_input_px()))
     if picture.note:
         reporter.note(f"{job.source}: {picture.note}")
     if settings.strip_metadata:

@@ -1,0 +1,130 @@
+"""The page and its HTTP API, as Gradio's components and events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from passionsr_cli.imaging.files import IMAGE_SUFFIXES
+from passionsr_cli.serving.choices import choices
+from passionsr_cli.serving.handlers import MIDDLE, Handlers
+from passionsr_cli.serving.sessions import Sessions
+from passionsr_cli.serving.workroom import Workroom
+
+FORMATS = ("png", "same", "jpg", "webp", "tiff", "avif")
+ENTIRE, LOOK = "Whole picture", "At pixels"
+# Files of an open page stay so long; those of a closed one go at once.
+KEPT_SECONDS, LOOK_EVERY_SECONDS = 3600, 60
+# One photograph at a time, for pages and clients together; views do not wait for them.
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+VIEWS = {"concurrency_id": "views", "concurrency_limit": 1}
+RAW = {"preprocess": False, "api_visibility": "private"}
+AT_ONCE = {**RAW, "queue": False, "show_progress": "hidden"}
+
+
+def page(workroom: Workroom, sessions: Sessions) -> Any:
+    """Gradio's `Blocks` of a server, not launched yet."""
+    handlers = Handlers(workroom, sessions)
+    with gr.Blocks(
+        title="passionsr", analytics_enabled=False, delete_cache=(LOOK_EVERY_SECONDS, KEPT_SECONDS)
+    ) as blocks:
+        gr.Markdown("# passionsr\nDrop photographs, and see them four times as large.")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                asked = _asked(workroom)
+            with gr.Column(scale=3, min_width=300):
+                results = _results()
+        _connect(blocks, handlers, asked, results)
+        _api(handlers)
+    blocks.queue(max_size=workroom.limits.queue, api_open=False)
+    return blocks
+
+
+def _asked(workroom: Workroom) -> dict[str, Any]:
+    """Inputs: photographs, a model, settings."""
+    photographs = gr.File(
+        label=f"Photographs, of at most {workroom.limits.max_megapixels:g} megapixels",
+        file_count="multiple",
+        file_types=["image", *IMAGE_SUFFIXES],
+        height=180,
+    )
+    known, first = choices(), workroom.default_name()
+    model = gr.Dropdown(list(known), value=first, label="Model or checkpoint")
+    about = "0 is faithful, 1 invents believable detail"
+    realism = gr.Slider(0, 1, known[first].realism, step=0.05, label="Realism", info=about)
+    with gr.Row():
+        scale = gr.Dropdown([("×2", 2), ("×3", 3), ("×4", 4)], value=4, label="Size", min_width=100)
+        form = gr.Dropdown(list(FORMATS), value="png", label="Format", min_width=100)
+    with gr.Row():
+        start = gr.Button("Upscale", variant="primary", min_width=100)
+        stop = gr.Button("Stop", min_width=80)
+    return {
+        "settings": [photographs, model, realism, scale, form],
+        "start": start,
+        "stop": stop,
+    }
+
+
+def _results() -> dict[str, Any]:
+    """Outputs: files to take away, before and after."""
+    files = gr.File(label="Results", file_count="multiple", interactive=False, height=130)
+    shown = gr.Dropdown(label="Shown", visible=False)
+    with gr.Tab(ENTIRE):
+        entire = gr.ImageSlider(label="Before and after", interactive=False, buttons=["fullscreen"])
+    with gr.Tab(LOOK):
+        place = gr.ImageSlider(label="Before and after", interactive=False, buttons=["fullscreen"])
+        with gr.Row():
+            across = gr.Slider(0, 100, MIDDLE, step=1, label="From the left, %", min_width=120)
+            down = gr.Slider(0, 100, MIDDLE, step=1, label="From the top, %", min_width=120)
+    return {
+        "files": files,
+        "shown": shown,
+        "entire": entire,
+        "place": place,
+        "across": across,
+        "down": down,
+    }
+
+
+def _connect(
+    blocks: Any, handlers: Handlers, asked: dict[str, Any], results: dict[str, Any]
+) -> None:
+    """Events: something is pressed, chosen, moved or closed."""
+    _, model, realism, *_ = asked["settings"]
+    views = [results[name] for name in ("entire", "place", "across", "down")]
+    # What was calibrated since the server began is in the list of a page that is loaded anew.
+    blocks.load(handlers.opened, None, model, **AT_ONCE)
+    model.change(handlers.dial, model, realism, **AT_ONCE)
+    asked["start"].click(
+        handlers.upscale_all,
+        asked["settings"],
+        [results["files"], results["shown"], *views],
+        show_progress_on=results["files"],
+        scroll_to_output=True,
+        **MODEL,
+        **RAW,
+    )
+    asked["stop"].click(handlers.stop, None, None, **AT_ONCE)
+    results["shown"].input(handlers.show, results["shown"], views, **VIEWS, **RAW)
+    for slider in (results["across"], results["down"]):
+        where = [results["shown"], results["across"], results["down"]]
+        slider.release(handlers.look, where, results["place"], **VIEWS, **RAW)
+    blocks.unload(handlers.leave)
+
+
+def _api(handlers: Handlers) -> None:
+    """The endpoint /upscale; its components say what it takes and gives, and are not seen."""
+    with gr.Column(visible=False):
+        photo, result = gr.File(label="photo"), gr.File(label="result")
+        model = gr.Textbox(label="model or checkpoint", value=None)
+        realism, scale = gr.Number(label="realism, 0 to 1"), gr.Number(label="scale, 1 to 8")
+        form = gr.Textbox(label=f"format: {', '.join(FORMATS)}", value=None)
+        gr.Button().click(
+            handlers.upscale_one,
+            [photo, model, realism, scale, form],
+            result,
+            preprocess=False,
+            api_name="upscale",
+            **MODEL,
+        )

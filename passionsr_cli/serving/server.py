@@ -1,0 +1,121 @@
+"""Serve the page and the API, on this machine alone unless told otherwise, until stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.serving.sessions import Sessions, temporary_place
+from passionsr_cli.serving.settings import LOOPBACK, ServeSettings
+from passionsr_cli.serving.workroom import Workroom
+
+PORTS = range(7860, 7960)
+# Of formats without compression the widest, with as much again for metadata.
+MOST_BYTES_PER_PX = 16
+SMALLEST_LIMIT_BYTES = 1 << 26
+
+
+def serve(settings: ServeSettings | None = None, reporter: Reporter = SILENT) -> None:
+    """Serve until Ctrl-C or SIGTERM; `reporter` hears the address.
+
+    Uploads and results are in a folder of their own below the cache, which is removed at the end.
+    Raises `ConfigError` without Gradio, or for an address that cannot be listened on.
+    """
+    settings = settings or ServeSettings()
+    port = _free_port(settings.host, settings.port)
+    with temporary_place() as place, _terminated_as_interrupted():
+        _prepare(place, settings.host)
+        sessions = Sessions(place)
+        blocks = _page(Workroom(settings), sessions)
+        try:
+            _launch(blocks, settings, port)
+            reporter.note(f"{blocks.local_url.rstrip('/')} is open; Ctrl-C ends it")
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+        finally:
+            sessions.stop_all()
+            blocks.close(verbose=False)
+
+
+def _free_port(host: str, wanted: int | None) -> int:
+    """The port to listen on: Gradio would try a hundred, also of a host that is none."""
+    for port in PORTS if wanted is None else [wanted]:
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+            return port
+        except (socket.gaierror, UnicodeError):
+            raise ConfigError(f"--host {host}: no address; expected one of this machine") from None
+        except OSError as error:
+            reason = error.strerror
+    where = f"port {wanted}" if wanted else f"the ports {PORTS.start} to {PORTS.stop - 1}"
+    raise ConfigError(
+        f"cannot listen on {where} of {host} ({reason}); choose another with --port or --host"
+    )
+
+
+def _prepare(place: Path, host: str) -> None:
+    """Tell Gradio, before it is imported, to keep its files there and to call nobody."""
+    os.environ["GRADIO_TEMP_DIR"] = str(place)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # It asks its own server whether it is there, which is no business of a proxy.
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    own = ",".join(filter(None, (others, LOOPBACK, "localhost", host)))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = own
+
+
+def _page(workroom: Workroom, sessions: Sessions) -> Any:
+    try:
+        from passionsr_cli.serving.page import page
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise ConfigError("passionsr serve needs Gradio: pip install 'passionsr[serve]'") from None
+    return page(workroom, sessions)
+
+
+def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
+    import gradio as gr
+
+    system = ("ui-sans-serif", "system-ui", "sans-serif")
+    blocks.launch(
+        server_name=settings.host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        inline=False,
+        share=False,
+        run_history=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        ssr_mode=False,
+        pwa=False,
+        footer_links=["api"],
+        max_file_size=max(settings.largest_px * MOST_BYTES_PER_PX, SMALLEST_LIMIT_BYTES),
+        theme=gr.themes.Default(font=system, font_mono=("ui-monospace", "monospace")),
+    )
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, which containers are stopped with, clean up as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,109 @@
+"""Sessions of a server: their folders, what was made in them, and whether they were stopped."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from passionsr_cli.system.files import remove, temporary_beside
+from passionsr_cli.system.paths import cache_folder
+from passionsr_cli.upscaling.images import Done
+
+
+@contextmanager
+def temporary_place() -> Iterator[Path]:
+    """A folder for all that is uploaded and made, readable by its owner alone, removed at the
+    end; what servers that were killed left is removed now."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    place = temporary_beside(folder / "serve")
+    place.mkdir(mode=0o700)
+    try:
+        yield place
+    finally:
+        remove(place)
+
+
+@dataclass
+class Session:
+    """One open page, or one client: its uploads, and its results by the names they are shown
+    with."""
+
+    folder: Path
+    is_page: bool = False
+    under_way: int = 0
+    uploads: set[Path] = field(default_factory=set)
+    done: dict[str, Done] = field(default_factory=dict)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While work is under way."""
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    def begin(self) -> None:
+        """Forget what was made before, and its files."""
+        self.stopped.clear()
+        self.done.clear()
+        remove(self.folder)
+
+    def new_folder(self) -> Path:
+        """An empty folder, for one result and its views."""
+        folder = self.folder / str(next(self._numbers))
+        folder.mkdir(parents=True)
+        return folder
+
+    def keep(self, done: Done) -> str:
+        """Add a result; returns the name it is shown with, another for each."""
+        name = done.output.name
+        for number in itertools.count(2):
+            if name not in self.done:
+                break
+            name = f"{done.output.name} ({number})"
+        self.done[name] = done
+        return name
+
+
+class Sessions:
+    """All sessions, by what the browser or the client calls itself."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._sessions: dict[str, Session] = {}
+
+    def of(self, key: str | None) -> Session:
+        """The session of this key, begun where there is none."""
+        # The key comes from outside and is no name of a folder.
+        folder = self._place / f"results-{secrets.token_hex(16)}"
+        return self._sessions.setdefault(key or "", Session(folder))
+
+    def end(self, key: str | None) -> None:
+        """Stop what a page has under way, and remove the files of a page or a client.
+
+        A client whose sign of life is late may still wait for its work: its files stay.
+        """
+        session = self._sessions.get(key or "")
+        if session is None or (session.under_way and not session.is_page):
+            return
+        del self._sessions[key or ""]
+        session.stopped.set()
+        remove(session.folder)
+        for upload in session.uploads:
+            # The same file of another session is this one, linked into its folder.
+            if upload.exists() and upload.stat().st_nlink == 1:
+                remove(upload)
+
+    def stop_all(self) -> None:
+        """Let all work end at its next tile."""
+        for session in list(self._sessions.values()):
+            session.stopped.set()

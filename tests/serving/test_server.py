@@ -1,0 +1,160 @@
+"""`passionsr serve` without a browser: addresses, the API, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+from visiting import NO_GRADIO, Server, environment_of, serving, wait_for
+
+from passionsr_cli.cli.app import app
+
+README = Path(__file__).parents[2] / "passionsr_cli" / "serving" / "README.md"
+needs_gradio = pytest.mark.skipif(NO_GRADIO, reason="gradio is not installed")
+
+
+def _client(server: Server, folder: Path) -> Any:
+    from gradio_client import Client
+
+    return Client(server.url, analytics_enabled=False, verbose=False, download_files=folder)
+
+
+def test_without_gradio_one_line_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "gradio.py").write_text("raise ModuleNotFoundError('no', name='gradio')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "passionsr_cli", "serve"],
+        env={**environment_of(tmp_path), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    expected = "error: passionsr serve needs Gradio: pip install 'passionsr[serve]'\n"
+    assert done.stderr == expected
+
+
+def test_a_port_that_is_taken_is_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = CliRunner().invoke(app, ["serve", "--port", str(port)])
+    assert done.exit_code == 2
+    assert f"cannot listen on port {port} of 127.0.0.1 (Address already in use)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "no such host"], "--host no such host: no address"),
+        (["--host", "192.0.2.1"], "cannot listen on the ports 7860 to 7959 of 192.0.2.1"),
+        (["--port", "70000"], "--port: found '70000', expected less than or equal to 65535"),
+        (["--max-megapixels", "0"], "--max-megapixels: found '0.0', expected greater than 0"),
+        (["--queue", "0"], "--queue: found '0', expected greater than 0"),
+    ],
+)
+def test_what_cannot_be_served(options: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["serve", *options])
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_the_documented_call_gives_the_commands_file(
+    server: Server, tmp_path: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert block
+    call = block[1].replace("http://127.0.0.1:7860", server.url)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photograph, "photo.jpg")
+    found: dict[str, Any] = {}
+    exec(compile(call, str(README), "exec"), found)
+    expected = server.expected(photograph, "--realism", "0")
+    assert Path(found["result"]).read_bytes() == expected
+
+
+def test_settings_of_a_call_are_those_of_the_command(
+    server: Server, tmp_path: Path, photograph: Path
+) -> None:
+    from gradio_client import handle_file
+
+    client = _client(server, tmp_path / "client")
+    photo = handle_file(str(photograph))
+    result = Path(client.predict(photo, "mini-w8a8", 0.75, 2, api_name="/upscale"))
+    options = ("--checkpoint", "mini-w8a8", "--realism", "0.75", "--scale", "2")
+    assert result.read_bytes() == server.expected(photograph, *options)
+    assert result.name == "Käse (1) #2_x2.png"
+    with Image.open(result) as image:
+        assert image.getexif()[0x010F] == "A camera"
+    result = Path(client.predict(photo, None, None, None, "same", api_name="/upscale"))
+    assert result.name == "Käse (1) #2_x4.jpg"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("nobody",), "there is no model or checkpoint 'nobody' here"),
+        (("/etc",), "there is no model or checkpoint '/etc' here"),
+        ((None, 2), "realism: found '2', expected less than or equal to 1"),
+        ((None, None, 9), "scale: found '9', expected less than or equal to 8"),
+        ((None, None, None, "psd"), "format: found 'psd', expected 'same', 'png'"),
+    ],
+)
+def test_errors_of_a_call_are_the_commands(
+    values: tuple[Any, ...], message: str, server: Server, tmp_path: Path, photograph: Path
+) -> None:
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    client = _client(server, tmp_path / "client")
+    with pytest.raises(AppError, match=re.escape(message)):
+        client.predict(handle_file(str(photograph)), *values, api_name="/upscale")
+
+
+def test_files_go_when_the_client_goes(server: Server, tmp_path: Path, photograph: Path) -> None:
+    from gradio_client import handle_file
+
+    client = _client(server, tmp_path / "client")
+    before = set(server.files())
+    client.predict(handle_file(str(photograph)), api_name="/upscale")
+    assert {path.name for path in set(server.files()) - before} == {
+        "Käse (1) #2.jpg",
+        "Käse (1) #2_x4.png",
+    }
+    client.close()
+    wait_for(lambda: not set(server.files()) - before)
+
+
+@needs_gradio
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_at_the_end(number: signal.Signals, tmp_path: Path) -> None:
+    """Nor of servers that were killed, once another begins; no proxy is asked on the way."""
+    nobody = "http://127.0.0.1:9"
+    with serving(tmp_path) as killed:
+        killed.process.kill()
+        killed.process.wait()
+        assert list((tmp_path / "cache").glob(".serve.*"))
+    with serving(tmp_path, http_proxy=nobody, HTTP_PROXY=nobody) as server:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert opener.open(server.url).status == 200
+        assert server.end(number) == 0
+    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_only_this_machine_is_let_in(server: Server) -> None:
+    port = int(server.url.rpartition(":")[2])
+    listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    addresses = [line.split()[1] for line in listening if line.split()[3] == "0A"]
+    assert [each for each in addresses if each.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
