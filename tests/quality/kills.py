@@ -91,7 +91,7 @@ def prepare(folder: Path) -> None:
     (folder / "calibrate.yaml").write_text(yaml.safe_dump({"crop_px": 64, "crops": 2}))
 
 
-def start(verb: str, inputs: Path, place: Path, more: str = "") -> subprocess.Popen[bytes]:
+def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
     """A command in a folder that holds links to its inputs."""
     place.mkdir(exist_ok=True)
     for path in inputs.iterdir():
@@ -136,9 +136,18 @@ def written(place: Path, inputs: Path) -> dict[str, str]:
     }
 
 
-def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Random) -> Tally:
-    """Kill one command so many times, each time in a new folder."""
-    tally, runs, seconds = Tally(), [], 0.0
+@dataclass(frozen=True)
+class Undisturbed:
+    """What two undisturbed runs of a command wrote: `alike`, with digests, and all `names`."""
+
+    alike: dict[str, str]
+    names: frozenset[str]
+    seconds: float
+
+
+def run_undisturbed(verb: str, inputs: Path, place: Path) -> Undisturbed:
+    """Run a command twice, in two new folders."""
+    runs, seconds = list[dict[str, str]](), 0.0
     for number in range(2):
         started = time.perf_counter()
         failed = finish(start(verb, inputs, place / f"whole-{number}"))
@@ -152,24 +161,31 @@ def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Ra
         # Compiled graphs are verified before use, and need not be the same twice.
         if runs[1].get(path) == digest and not path.startswith("cache/")
     }
+    return Undisturbed(alike, frozenset(runs[0]), seconds)
+
+
+def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Random) -> Tally:
+    """Kill one command so many times, each time in a new folder."""
+    tally, whole = Tally(), run_undisturbed(verb, inputs, place)
     for number in range(kills):
         folder = place / f"killed-{number}"
         process = start(verb, inputs, folder)
-        moment = chance.uniform(0.1, 1) * seconds
+        moment = chance.uniform(0.1, 1) * whole.seconds
         time.sleep(moment)
         tally.too_late += process.poll() is not None
         tally.killed += process.poll() is None
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        at = f"{verb} at {moment:.2f} of {seconds:.2f} s"
+        at = f"{verb} at {moment:.2f} of {whole.seconds:.2f} s"
         failed = finish(start(verb, inputs, folder))
         if failed:
             tally.failed.append(f"{at}: {failed}")
             continue
         found = written(folder, inputs)
-        tally.different += [f"{at}: {path}" for path in alike if found.get(path) != alike[path]]
-        tally.debris += [f"{at}: {path}" for path in found.keys() - runs[0].keys()]
+        differ = (path for path, digest in whole.alike.items() if found.get(path) != digest)
+        tally.different += [f"{at}: {path}" for path in differ]
+        tally.debris += [f"{at}: {path}" for path in found.keys() - whole.names]
     return tally
 
 
