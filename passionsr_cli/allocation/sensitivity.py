@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.layers.attention import QuantizedAttention
-from passionsr_cli.layers.convert import Quantized, build_layer
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, build_layer
+from passionsr_cli.layers.learning import LearningLayer
+from passionsr_cli.layers.learning_attention import LearningAttention
 from passionsr_cli.methods.stages import StartBranches, Starts, StartTransform
 from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.quantizer import quantizer_on
@@ -154,7 +154,7 @@ def _results(
         call = (layer, inputs[0], named.get("encoder_hidden_states"))
         for rounded, scheme in candidates.schemes.items():
             attention = build_layer(layer, replace(candidates.plan, activation=scheme))
-            assert isinstance(attention, QuantizedAttention)
+            assert isinstance(attention, LearningAttention)
             _observe(attention, starts, lambda made=attention: made.forward(*call))  # type: ignore[misc]
             attention.start_bounds()
             attention.state = State.QUANTIZING
@@ -162,7 +162,7 @@ def _results(
         return results
     plan = replace(candidates.plan, rounding="nearest")
     observed = build_layer(layer, plan)
-    assert isinstance(observed, QuantizedLayer)
+    assert isinstance(observed, LearningLayer)
     _observe(observed, starts, lambda: observed(inputs[0]))
     for rounded, scheme in candidates.schemes.items():
         weight, activation = (scheme, None) if rounded[0] == "weight" else (None, scheme)
@@ -171,7 +171,7 @@ def _results(
     return results
 
 
-def _observe(layer: Quantized, starts: Starts, run: Callable[[], Tensor]) -> None:
+def _observe(layer: Learning, starts: Starts, run: Callable[[], Tensor]) -> None:
     """Note the ranges of a layer's input through its transformation and beside its branch, as a
     method starts these."""
     layer.state = State.OBSERVING
@@ -186,7 +186,7 @@ def _observe(layer: Quantized, starts: Starts, run: Callable[[], Tensor]) -> Non
     run()
 
 
-def _on_grids(observed: QuantizedLayer, plan: LayerPlan) -> QuantizedLayer:
+def _on_grids(observed: LearningLayer, plan: LayerPlan) -> LearningLayer:
     """A layer with the grids of another plan, which shares all else with the observed one."""
     layer = copy.copy(observed)
     layer._modules = dict(observed._modules)

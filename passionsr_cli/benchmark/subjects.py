@@ -27,7 +27,7 @@ from passionsr_cli.checkpoints.tensors import pack_model
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import StoreError
-from passionsr_cli.layers.convert import quantized_layers, set_state
+from passionsr_cli.layers.convert import freeze, learning_layers, set_state
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
@@ -88,7 +88,7 @@ def quantize_min_max(
     """
     alike = replace(design, bounds_start="extremes", merged_ranks={}, rounding="nearest")
     records = quantize_model(model, settings, alike)
-    layers = list(quantized_layers(model).values())
+    layers = list(learning_layers(model).values())
     for layer in layers:
         layer.start_branch(scaled=False)
     set_state(layers, State.OBSERVING)
@@ -96,7 +96,7 @@ def quantize_min_max(
     for layer in layers:
         layer.start_transform(exponent=0.5)
         layer.start_bounds()
-        layer.freeze()
+    freeze(model)
     return records
 
 

@@ -208,7 +208,7 @@ def _manifest(
         seconds=run.curve.seconds(),
         peak_memory_bytes=process_peak_bytes(),
         layers=tuple(run.records),
-        bounds={name: layer.nudged_bounds() for name, layer in run.layers.items()},
+        bounds={name: layer.nudged_bounds() for name, layer in run.frozen.items()},
         versions={
             "passionsr": __version__,
             "torch": str(torch.__version__),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from passionsr_cli.calibration.passes import TensorFolder, fill
 from passionsr_cli.data.calibration_images import CalibrationImages
-from passionsr_cli.layers.convert import Quantized
+from passionsr_cli.layers.convert import Learning
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import COMPONENTS, ENCODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
@@ -36,7 +36,7 @@ class Inputs:
     ) -> None:
         self.model, self.images, self.folder = model, images, folder
         self.accelerator, self.reporter = accelerator, reporter
-        self.layers: Mapping[str, Quantized] = {}
+        self.layers: Mapping[str, Learning] = {}
         self._filled: set[str] = set()
 
     def teach(self) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.curve_file import Row, read_curve
 from passionsr_cli.errors import OutputError
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.system.files import replace_atomically
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class LayerStudy:
 
 
 @torch.no_grad()
-def study_layers(layers: dict[str, QuantizedLayer], run: Callable[[], object]) -> list[LayerStudy]:
+def study_layers(layers: dict[str, FrozenLayer], run: Callable[[], object]) -> list[LayerStudy]:
     """The layers whose inputs are rounded worst while `run` passes an image through them."""
     errors: dict[str, float] = {}
     studies: dict[str, LayerStudy] = {}
 
-    def look(name: str, layer: QuantizedLayer, x: Tensor) -> None:
+    def look(name: str, layer: FrozenLayer, x: Tensor) -> None:
         if not bool(x.any()):
             # Nothing there to be rounded, and no largest magnitude to draw by.
             return
@@ -67,7 +67,7 @@ def study_layers(layers: dict[str, QuantizedLayer], run: Callable[[], object]) -
             lambda module, inputs, name=name: look(name, module, inputs[0])
         )
         for name, layer in layers.items()
-        if layer.input_quantizer is not None
+        if layer.input_grid is not None
     ]
     try:
         run()
@@ -78,9 +78,10 @@ def study_layers(layers: dict[str, QuantizedLayer], run: Callable[[], object]) -
     return [studies[name] for name in worst]
 
 
-def _study(name: str, error: float, layer: QuantizedLayer, x: Tensor, moved: Tensor) -> LayerStudy:
-    assert layer.input_quantizer is not None
-    lower, upper = (float(bound / moved.abs().max()) for bound in layer.input_quantizer.bounds())
+def _study(name: str, error: float, layer: FrozenLayer, x: Tensor, moved: Tensor) -> LayerStudy:
+    assert layer.input_grid is not None
+    bounds = layer.input_grid.nudged_bounds()
+    lower, upper = (float(bound / moved.abs().max()) for bound in bounds)
     scale = layer.channel_scale
     pair = [_channels_last(layer, tensor / tensor.abs().max()) for tensor in (x, moved)]
     before, after = (np.histogram(values, HISTOGRAM_BINS) for values in pair)
@@ -95,8 +96,8 @@ def _study(name: str, error: float, layer: QuantizedLayer, x: Tensor, moved: Ten
     )
 
 
-def _channels_last(layer: QuantizedLayer, x: Tensor) -> NDArray[np.float32]:
-    values = x.movedim(layer.channel_axis, -1).flatten(0, -2)
+def _channels_last(layer: FrozenLayer, x: Tensor) -> NDArray[np.float32]:
+    values = x.movedim(layer.product.channel_axis, -1).flatten(0, -2)
     array: NDArray[np.float32] = values.float().cpu().numpy()
     return array
 

@@ -27,8 +27,8 @@ from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.fitting.loop import Batch, write_state
-from passionsr_cli.layers.convert import quantized_layers, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Frozen, freeze, learning_layers, set_state
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import Method, Stage
 from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.chain import Chain
@@ -72,6 +72,7 @@ class Calibration:
         self.reporter = reporter = Whole(reporter, len(images) * len(COMPONENTS))
         self.curve, self.results = Curve(), list[StageResult]()
         self.records: list[LayerRecord] = []
+        self.frozen: dict[str, Frozen] = {}
         self.inputs = Inputs(model, images, folder, accelerator, reporter)
         self.perceptual_name = ""
         model.to(accelerator.device).requires_grad_(False)
@@ -87,7 +88,7 @@ class Calibration:
         if self.settings.gradient_checkpointing:
             self.model.vae.enable_gradient_checkpointing()
             self.model.unet.enable_gradient_checkpointing()
-        self.layers = self.inputs.layers = quantized_layers(self.model)
+        self.layers = self.inputs.layers = learning_layers(self.model)
         # Components that stay in floating point have nothing to learn.
         self.stages = [s for s in self.method.stages if self._layers_of(s.components)]
         self.reporter.plan([self._work(stage) for stage in self.stages])
@@ -96,8 +97,8 @@ class Calibration:
             self.reporter.enter(number)
             self._run_stage(number, stage)
         self.accelerator.free_memory()
-        for layer in self.layers.values():
-            layer.freeze()
+        self.layers.clear()
+        self.frozen = freeze(self.model)
 
     def _perceptual(self) -> Distance | None:
         """Distance of the method's perceptual losses, if it has any."""
@@ -292,5 +293,5 @@ class Calibration:
 
     def study(self) -> list[LayerStudy]:
         """Study what LET did to the layers whose inputs are rounded worst, on the first image."""
-        weighted = {n: x for n, x in self.layers.items() if isinstance(x, QuantizedLayer)}
+        weighted = {n: x for n, x in self.frozen.items() if isinstance(x, FrozenLayer)}
         return study_layers(weighted, lambda: self.model(self.inputs.upscaled([0])))

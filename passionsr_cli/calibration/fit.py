@@ -17,8 +17,8 @@ from passionsr_cli.calibration.losses import StageLoss
 from passionsr_cli.calibration.module_schedule import ModuleSchedule
 from passionsr_cli.config import FitSettings
 from passionsr_cli.fitting import loop
-from passionsr_cli.layers.convert import Quantized
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import Learnables, Stage
 from passionsr_cli.quantization.quantizer import Quantizer
 from passionsr_cli.quantization.schemes import Learnable
@@ -27,7 +27,7 @@ OBJECTIVE = "error"
 # A loss this many times its lowest is a run that diverges, not one image harder than another.
 DIVERGENCE = 10.0
 
-Learned = dict[str, Quantized]
+Learned = dict[str, Learning]
 
 
 class LearnedState:
@@ -172,7 +172,7 @@ def trouble(chain: nn.Module, layers: Learned, x: Tensor) -> str:
             learned = list(layer.parameters())
             if not all(bool(tensor.isfinite().all()) for tensor in (output, *learned)):
                 broken.append(name)
-            if isinstance(layer, QuantizedLayer):
+            if isinstance(layer, LearningLayer):
                 clipped[name] = layer.clipped_share(inputs[0])
 
         return look

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from passionsr_cli.calibration.passes import run_until
 from passionsr_cli.calibration.perceptual import Distance
 from passionsr_cli.fitting.loop import Batch
-from passionsr_cli.layers.convert import Quantized, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, set_state
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import Losses
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.quantization.rounding import AdaptiveRounding
@@ -40,7 +40,7 @@ class StageLoss:
         self,
         losses: Losses,
         chain: Chain,
-        layers: Mapping[str, Quantized],
+        layers: Mapping[str, Learning],
         perceptual: Distance | None,
     ) -> None:
         self.losses, self.chain, self.layers = losses, chain, dict(layers)
@@ -97,7 +97,7 @@ class StageLoss:
         roundings = [
             layer.rounding
             for layer in self.layers.values()
-            if isinstance(layer, QuantizedLayer)
+            if isinstance(layer, LearningLayer)
             and isinstance(layer.rounding, AdaptiveRounding)
             and layer.rounding.logit.requires_grad
         ]

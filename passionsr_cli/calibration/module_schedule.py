@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from passionsr_cli.layers.convert import Quantized, set_state
+from passionsr_cli.layers.convert import Learning, set_state
 from passionsr_cli.methods.stages import Learnables, Stage
 from passionsr_cli.models.modules import Module, modules_of
 from passionsr_cli.models.one_step import OneStepModel
@@ -25,7 +25,7 @@ class ModuleSchedule:
 
     model: OneStepModel
     modules: tuple[Module, ...]
-    layers: dict[str, Quantized]
+    layers: dict[str, Learning]
     steps_each: int
     learn_on: bool
     state: State
@@ -52,7 +52,7 @@ class ModuleSchedule:
 
 
 def schedule_modules(
-    model: OneStepModel, layers: dict[str, Quantized], stage: Stage
+    model: OneStepModel, layers: dict[str, Learning], stage: Stage
 ) -> ModuleSchedule:
     """The turns that the modules of a stage's components have in its fit: those that learn."""
     order = stage.modules
@@ -69,7 +69,7 @@ def schedule_modules(
     return ModuleSchedule(model, tuple(found), layers, stage.fit.steps, order.learn_on, stage.state)
 
 
-def _learns(module: Module, layers: dict[str, Quantized], learns: Learnables) -> bool:
+def _learns(module: Module, layers: dict[str, Learning], learns: Learnables) -> bool:
     """Not an attention that stands alone while only weights learn."""
     return any(
         modules

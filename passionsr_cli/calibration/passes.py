@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.fitting.loop import write_state
-from passionsr_cli.layers.convert import Quantized
+from passionsr_cli.layers.convert import Learning
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import replace_atomically
 
@@ -76,7 +76,7 @@ def fill(
 @torch.no_grad()
 def observe(
     chain: nn.Module,
-    layers: dict[str, Quantized],
+    layers: dict[str, Learning],
     inputs: Callable[[Sequence[int]], Tensor],
     batches: Sequence[Sequence[int]],
     file: Path,
@@ -109,7 +109,7 @@ def observe(
     file.unlink(missing_ok=True)
 
 
-def observer_states(layers: dict[str, Quantized]) -> dict[str, Any]:
+def observer_states(layers: dict[str, Learning]) -> dict[str, Any]:
     """States of all observers."""
     return {
         name: {key: observer.state_dict() for key, observer in layer.observers().items()}
@@ -117,7 +117,7 @@ def observer_states(layers: dict[str, Quantized]) -> dict[str, Any]:
     }
 
 
-def load_observers(layers: dict[str, Quantized], states: dict[str, Any]) -> None:
+def load_observers(layers: dict[str, Learning], states: dict[str, Any]) -> None:
     """Give all observers what `observer_states` noted."""
     for name, layer in layers.items():
         for key, observer in layer.observers().items():

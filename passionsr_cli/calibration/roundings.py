@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.passes import run_until
-from passionsr_cli.layers.convert import Quantized, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, set_state
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.layers.rows import decide_rounding, input_rows
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
@@ -26,7 +26,7 @@ Read = Callable[[Sequence[int]], Tensor]
 def decide_roundings(
     chain: Chain,
     read: Read,
-    layers: Mapping[str, Quantized],
+    layers: Mapping[str, Learning],
     count: int,
     task: str,
     reporter: Reporter,
@@ -41,7 +41,7 @@ def decide_roundings(
     reporter.started(task, len(modules))
     for number, module in enumerate(modules):
         members = [layers[name] for name in module.layers]
-        weighted = [layer for layer in members if isinstance(layer, QuantizedLayer)]
+        weighted = [layer for layer in members if isinstance(layer, LearningLayer)]
         rows = _rows(chain, chain.model.get_submodule(module.name), weighted, read, count)
         for layer in weighted:
             decide_rounding(layer, torch.cat(rows.pop(layer)))
@@ -50,13 +50,13 @@ def decide_roundings(
 
 
 def _rows(
-    chain: Chain, block: nn.Module, layers: Sequence[QuantizedLayer], read: Read, count: int
-) -> dict[QuantizedLayer, list[Tensor]]:
+    chain: Chain, block: nn.Module, layers: Sequence[LearningLayer], read: Read, count: int
+) -> dict[LearningLayer, list[Tensor]]:
     """Rows of what each of a block's layers multiplies, as many of each image."""
-    found: dict[QuantizedLayer, list[Tensor]] = {layer: [] for layer in layers}
+    found: dict[LearningLayer, list[Tensor]] = {layer: [] for layer in layers}
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(layer, QuantizedLayer)
+        assert isinstance(layer, LearningLayer)
         found[layer].append(input_rows(layer, inputs[0], max(1, ROWS // count)))
 
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.calibration.losses import relative_error
-from passionsr_cli.layers.convert import Quantized, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, set_state
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.quantization.schemes import State
 
@@ -20,7 +20,7 @@ Read = Callable[[Sequence[int]], Tensor]
 def search_exponents(
     chain: Chain,
     read: Read,
-    layers: Mapping[str, Quantized],
+    layers: Mapping[str, Learning],
     exponents: Sequence[float],
     branches: bool,
 ) -> None:
@@ -34,12 +34,12 @@ def search_exponents(
     found = [
         layer
         for layer in layers.values()
-        if isinstance(layer, QuantizedLayer) and layer.plan.channel_scale
+        if isinstance(layer, LearningLayer) and layer.plan.channel_scale
     ]
-    errors: dict[QuantizedLayer, list[float]] = {layer: [] for layer in found}
+    errors: dict[LearningLayer, list[float]] = {layer: [] for layer in found}
 
     def measure(layer: nn.Module, inputs: tuple[Tensor, ...], wanted: Tensor) -> None:
-        assert isinstance(layer, QuantizedLayer)
+        assert isinstance(layer, LearningLayer)
         for exponent in exponents:
             _start(layer, exponent, branches)
             layer.state = State.FOLLOWING
@@ -56,7 +56,7 @@ def search_exponents(
         _start(layer, exponents[of_each.index(min(of_each))], branches)
 
 
-def _start(layer: QuantizedLayer, exponent: float, branches: bool) -> None:
+def _start(layer: LearningLayer, exponent: float, branches: bool) -> None:
     if branches and layer.branch is not None:
         layer.branch.clear()
     layer.start_transform(exponent)

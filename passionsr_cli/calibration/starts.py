@@ -9,7 +9,7 @@ from typing import Any
 from passionsr_cli.calibration.component_io import Read
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.calibration.smoothing import search_exponents
-from passionsr_cli.layers.convert import Quantized
+from passionsr_cli.layers.convert import Learning
 from passionsr_cli.methods.stages import (
     RoundByGPTQ,
     Start,
@@ -31,7 +31,7 @@ class Head:
     name: str
     chain: Chain
     read: Read
-    layers: Mapping[str, Quantized]
+    layers: Mapping[str, Learning]
     count: int
     observe: Callable[[], None]
     reporter: Reporter

@@ -23,10 +23,8 @@ def layer_bytes(record: LayerRecord, channels: int = 0) -> int:
     if isinstance(plan, AttentionPlan):
         if plan.channel_scale:
             tensors["channel_scale"] = FLOAT_BYTES * channels
-        for name in ("query", "key"):
-            tensors |= _grid(name, plan.query_key, 1)
-        for name in ("probability", "value"):
-            tensors |= _grid(name, plan.activation, 1)
+        for name, scheme in plan.operands.items():
+            tensors |= _grid(name, scheme, 1)
     elif plan is not None:
         tensors = _weighted(record, plan)
     elif record.parameters:

@@ -38,14 +38,26 @@ from passionsr_cli.checkpoints.released.arithmetic import (
     build_released,
 )
 from passionsr_cli.errors import ModelError
-from passionsr_cli.layers.attention import QuantizedAttention
-from passionsr_cli.layers.convert import Quantized, apply, build_layer, quantized_layers
+from passionsr_cli.layers.convert import (
+    Frozen,
+    Quantized,
+    apply,
+    attention_shape,
+    quantized_layers,
+)
 from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.products import QuantizedLayer, product_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.packing import pack, unpack
-from passionsr_cli.quantization.schemes import AttentionPlan, LayerRecord, Scheme
+from passionsr_cli.quantization.schemes import (
+    AttentionPlan,
+    LayerPlan,
+    LayerRecord,
+    ReleasedAttentionPlan,
+    ReleasedPlan,
+    Scheme,
+)
 from passionsr_cli.store import CHECKPOINT, Store, shortest
 
 Tensors = dict[str, Tensor]
@@ -76,28 +88,28 @@ def pack_model(model: OneStepModel) -> Tensors:
 def _packed(layer: Quantized) -> Tensors:
     if isinstance(layer, (ReleasedLayer, ReleasedAttention)):
         return layer.packed()
-    if not isinstance(layer, QuantizedLayer):
-        frozen_attention = layer.as_frozen()
-        tensors = _given(channel_scale=frozen_attention.channel_scale)
-        for name, grid in frozen_attention.grids.items():
+    if isinstance(layer, FrozenAttention):
+        tensors = _given(channel_scale=layer.channel_scale)
+        for name, grid in layer.grids.items():
             tensors |= _grid_tensors(name, grid)
         return tensors
-    frozen = layer.as_frozen()
-    tensors = _given(channel_scale=frozen.channel_scale, channel_shift=frozen.channel_shift)
-    if frozen.bias is not None:
-        tensors["bias"] = shortest(frozen.bias.detach())
-    if frozen.branch is not None:
+    assert isinstance(layer, FrozenLayer)
+    tensors = _given(channel_scale=layer.channel_scale, channel_shift=layer.channel_shift)
+    if layer.bias is not None:
+        tensors["bias"] = shortest(layer.bias.detach())
+    if layer.branch is not None:
         # numpy, which readers use, has no bfloat16.
-        down, up = (factor.view(torch.int16) for factor in frozen.branch)
+        down, up = (factor.view(torch.int16) for factor in layer.branch)
         tensors |= {"branch_down": down, "branch_up": up}
-    if frozen.input_grid is not None:
-        tensors |= _grid_tensors("input", frozen.input_grid)
-    if frozen.weight_grid is None:
-        tensors["float_weight"] = shortest(frozen.weight.detach())
+    if layer.input_grid is not None:
+        tensors |= _grid_tensors("input", layer.input_grid)
+    weight, weight_grid = layer.stored_weight(), layer.weight_grid
+    if weight_grid is None:
+        tensors["float_weight"] = shortest(weight.detach())
         return tensors
-    scheme = frozen.weight_grid.scheme
-    tensors["weight"] = pack((frozen.weight - scheme.quant_min).cpu(), scheme.num_bits)
-    return tensors | _grid_tensors("weight", frozen.weight_grid)
+    scheme = weight_grid.scheme
+    tensors["weight"] = pack((weight - scheme.quant_min).cpu(), scheme.num_bits)
+    return tensors | _grid_tensors("weight", weight_grid)
 
 
 def _given(**tensors: Tensor | None) -> Tensors:
@@ -118,12 +130,17 @@ def load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
     # Weights come from the checkpoint alone: none is allocated or drawn before.
     with torch.device("meta"):
         model = OneStepModel(manifest.model.description)
-        released = manifest.numerics == "released"
-        apply(model, manifest.layers, build_released if released else build_layer)
+
+    def build(layer: nn.Module, record: LayerRecord) -> Quantized:
+        # They leave `tensors`.
+        names = [key for key in tensors if key.rpartition(".")[0] == record.name]
+        own = {name.removeprefix(f"{record.name}."): tensors.pop(name) for name in names}
+        if isinstance(record.plan, (ReleasedPlan, ReleasedAttentionPlan)):
+            return build_released(layer, record.plan, own)
+        return _restored(layer, record, own)
+
     try:
-        for record in manifest.layers:
-            if record.plan is not None:
-                _restore(model, record, tensors)
+        apply(model, manifest.layers, build)
         rest = {name: tensor.float() for name, tensor in tensors.items()}
         _fill(model, rest)
     except (KeyError, ValueError, RuntimeError) as error:
@@ -133,59 +150,37 @@ def load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def _restore(model: OneStepModel, record: LayerRecord, tensors: Tensors) -> None:
-    """Give one layer its tensors; they leave `tensors`."""
-    own = {
-        key.removeprefix(f"{record.name}."): tensors.pop(key)
-        for key in [key for key in tensors if key.rpartition(".")[0] == record.name]
-    }
-    layer = model.get_submodule(record.name)
-    if isinstance(record.plan, AttentionPlan):
-        layer = layer.get_submodule("processor")
-        assert isinstance(layer, QuantizedAttention)
-        if isinstance(layer, ReleasedAttention):
-            layer.take(own)
-            return
-        grids = {
-            name: _grid(own, name, scheme)
-            for name, scheme in (
-                ("query", layer.plan.query_key),
-                ("key", layer.plan.query_key),
-                ("probability", layer.plan.activation),
-                ("value", layer.plan.activation),
-            )
-        }
-        layer.adopt(FrozenAttention(own.get("channel_scale"), grids))
-        return
-    assert isinstance(layer, QuantizedLayer)
-    if isinstance(layer, ReleasedLayer):
-        layer.take(own)
-        return
-    shape = tuple(layer.weight.shape)
-    if record.weight is not None:
-        expected = -(-math.prod(shape) * record.weight.num_bits // 8)
-        if own["weight"].numel() != expected:
-            raise ValueError(
-                f"{record.name}.weight has {own['weight'].numel()} bytes, not {expected}"
-            )
-        codes = unpack(own["weight"], record.weight.num_bits, shape)
-        weight = codes.to(torch.int16) + record.weight.quant_min
-    else:
-        weight = own["float_weight"].float()
-    bias = own.get("bias")
-    layer.adopt(
-        FrozenLayer(
-            weight=weight,
-            weight_grid=None if record.weight is None else _grid(own, "weight", record.weight),
-            bias=None if bias is None else bias.float(),
-            channel_scale=own.get("channel_scale"),
-            channel_shift=own.get("channel_shift"),
-            input_grid=None
-            if record.activation is None
-            else _grid(own, "input", record.activation),
-            branch=_branch(own) if layer.plan.rank else None,
-        )
+def _restored(layer: nn.Module, record: LayerRecord, tensors: Tensors) -> Frozen:
+    """The frozen layer, or attention processor, of these tensors in place of `layer`."""
+    plan = record.plan
+    if isinstance(plan, AttentionPlan):
+        grids = {name: _grid(tensors, name, scheme) for name, scheme in plan.operands.items()}
+        heads = attention_shape(layer)[1]
+        return FrozenAttention(heads, tensors.get("channel_scale"), grids)
+    assert isinstance(plan, LayerPlan)
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    bias, weights, inputs = tensors.get("bias"), plan.weight, plan.activation
+    return FrozenLayer(
+        product_of(layer),
+        weight=_weight(tensors, record.name, weights, tuple(layer.weight.shape)),
+        weight_grid=None if weights is None else _grid(tensors, "weight", weights),
+        bias=None if bias is None else bias.float(),
+        channel_scale=tensors.get("channel_scale"),
+        channel_shift=tensors.get("channel_shift"),
+        input_grid=None if inputs is None else _grid(tensors, "input", inputs),
+        branch=_branch(tensors) if plan.rank else None,
     )
+
+
+def _weight(tensors: Tensors, name: str, scheme: Scheme | None, shape: tuple[int, ...]) -> Tensor:
+    """The integers of a layer's weight (int16), or the weight where it has no grid."""
+    if scheme is None:
+        return tensors["float_weight"].float()
+    expected = -(-math.prod(shape) * scheme.num_bits // 8)
+    if tensors["weight"].numel() != expected:
+        raise ValueError(f"{name}.weight has {tensors['weight'].numel()} bytes, not {expected}")
+    codes = unpack(tensors["weight"], scheme.num_bits, shape)
+    return codes.to(torch.int16) + scheme.quant_min
 
 
 def _branch(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

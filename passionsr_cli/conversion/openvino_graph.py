@@ -28,11 +28,12 @@ from passionsr_cli.conversion.tracing import (
     component_of_model,
     traced_as_operations,
 )
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.products import Convolution, Product
 from passionsr_cli.models.components import UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import FrozenQuantizer
 
 # The numbers of levels for which there are integer kernels. Others are rounded once more, to 256
 # levels of the same step, which changes nothing but the kernel. 255 levels before a convolution
@@ -95,55 +96,51 @@ def operation_node(operation: Operation, x: Node, on_integers: bool = True) -> N
     """A quantized layer, or the rounding of one operand of an attention, of a float32 node."""
     if operation.constant is not None:
         return ops.constant(operation.constant.numpy())
-    if isinstance(operation.module, Quantizer):
+    if isinstance(operation.module, FrozenQuantizer):
         grid = operation.module.grid()
         return _round(x, grid) if on_integers else _round_in_floats(x, grid)
     return layer_node(operation.module, operation.name, x, on_integers)
 
 
-def layer_node(layer: QuantizedLayer, name: str, x: Node, on_integers: bool = True) -> Node:
+def layer_node(layer: FrozenLayer, name: str, x: Node, on_integers: bool = True) -> Node:
     """A frozen convolution or linear layer applied to a float32 node; its product gets the name.
 
     Without `on_integers` the product of the same rounded values is one of floats.
     """
-    frozen = layer.as_frozen()
-    whole = x
-    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
-    if frozen.channel_shift is not None and any(padding):
+    whole, product = x, layer.product
+    shift, padded = layer.channel_shift, False
+    if shift is not None and isinstance(product, Convolution) and any(product.padding):
         # Zero is only zero on the grid of X, so the border must be there before it.
-        x = ops.pad(x, [0, 0, *padding], [0, 0, *padding], "constant", 0.0)
-        padding = (0, 0)
-    if frozen.input_grid is not None:
-        x = _round_channels(layer, x, frozen.input_grid, frozen.channel_scale, frozen.channel_shift)
+        border = [0, 0, *product.padding]
+        x, padded = ops.pad(x, border, border, "constant", 0.0), True
+    if layer.input_grid is not None:
+        x = _round_channels(layer, x, layer.input_grid)
     else:
-        x = _move(layer, x, frozen.channel_scale, frozen.channel_shift)
-    weight = _weight_node(frozen.weight, frozen.weight_grid, on_integers)
-    product = _product(layer, x, weight, padding)
-    product.set_friendly_name(name)
-    result = product
-    if frozen.bias is not None:
-        bias = _along_channels(layer, frozen.bias.detach())
-        result = ops.add(product, ops.constant(bias))
-    if frozen.branch is None:
+        x = _move(layer, x)
+    weight = _weight_node(layer.stored_weight(), layer.weight_grid, on_integers)
+    multiplied = _product(product, x, weight, padded)
+    multiplied.set_friendly_name(name)
+    result = multiplied
+    if layer.bias is not None:
+        bias = _along_channels(product, layer.bias.detach())
+        result = ops.add(multiplied, ops.constant(bias))
+    if layer.branch is None:
         return result
-    return ops.add(result, _branch_node(layer, name, whole, frozen.branch))
+    return ops.add(result, _branch_node(product, name, whole, layer.branch))
 
 
-def _product(
-    layer: QuantizedLayer, x: Node, weight: Node, padding: tuple[int, ...] | None = None
-) -> Node:
-    if not isinstance(layer, QuantizedConv2d):
+def _product(product: Product, x: Node, weight: Node, padded: bool = False) -> Node:
+    if not isinstance(product, Convolution):
         return ops.matmul(x, weight, False, True)
-    assert isinstance(layer.stride, tuple)
-    pads = list(layer.padding if padding is None else padding)
-    return ops.convolution(x, weight, list(layer.stride), pads, pads, list(layer.dilation))
+    pads = [0, 0] if padded else list(product.padding)
+    return ops.convolution(x, weight, list(product.stride), pads, pads, list(product.dilation))
 
 
-def _branch_node(layer: QuantizedLayer, name: str, x: Node, branch: tuple[Tensor, Tensor]) -> Node:
+def _branch_node(product: Product, name: str, x: Node, branch: tuple[Tensor, Tensor]) -> Node:
     """L₁(L₂ X): nodes of bfloat16 run on kernels of bfloat16, whatever is around them."""
     down, up = (ops.convert(ops.constant(factor.float().numpy()), "bf16") for factor in branch)
-    hidden = _product(layer, ops.convert(x, "bf16"), down)
-    if isinstance(layer, QuantizedConv2d):
+    hidden = _product(product, ops.convert(x, "bf16"), down)
+    if isinstance(product, Convolution):
         result = ops.convolution(hidden, up, [1, 1], [0, 0], [0, 0], [1, 1])
     else:
         result = ops.matmul(hidden, up, False, True)
@@ -181,12 +178,11 @@ def _round_in_floats(x: Node, grid: Grid) -> Node:
     return ops.multiply(ops.clamp(steps, lower, upper), scale)
 
 
-def _round_channels(
-    layer: QuantizedLayer, x: Node, grid: Grid, scale: Tensor | None, shift: Tensor | None
-) -> Node:
+def _round_channels(layer: FrozenLayer, x: Node, grid: Grid) -> Node:
     """X̃ on its grid: the transformation inside the bounds where OpenVINO takes such, at axis 1."""
-    if not isinstance(layer, QuantizedConv2d) or (scale is None and shift is None):
-        return _round(_move(layer, x, scale, shift), grid)
+    scale, shift = layer.channel_scale, layer.channel_shift
+    if not isinstance(layer.product, Convolution) or (scale is None and shift is None):
+        return _round(_move(layer, x), grid)
     channels = layer.weight.shape[1]
     factor = np.ones(channels) if scale is None else scale.double().numpy()
     offset = np.zeros(channels) if shift is None else shift.double().numpy()
@@ -214,13 +210,17 @@ def _fake_quantize(x: Node, input_bounds: tuple[Any, Any], grid: Grid) -> Node:
     )
 
 
-def _move(layer: QuantizedLayer, x: Node, scale: Tensor | None, shift: Tensor | None) -> Node:
+def _move(layer: FrozenLayer, x: Node) -> Node:
     """(X − δ) / s."""
+    scale, shift = (
+        None if values is None else ops.constant(_along_channels(layer.product, values))
+        for values in (layer.channel_scale, layer.channel_shift)
+    )
     if shift is not None:
-        x = ops.subtract(x, ops.constant(_along_channels(layer, shift)))
-    return x if scale is None else ops.divide(x, ops.constant(_along_channels(layer, scale)))
+        x = ops.subtract(x, shift)
+    return x if scale is None else ops.divide(x, scale)
 
 
-def _along_channels(layer: QuantizedLayer, values: Tensor) -> Any:
-    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+def _along_channels(product: Product, values: Tensor) -> Any:
+    shape = (1, -1, 1, 1) if isinstance(product, Convolution) else (-1,)
     return values.float().numpy().reshape(shape)

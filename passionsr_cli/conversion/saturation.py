@@ -9,9 +9,9 @@ is as exact, but as slow for convolutions and half as fast for linear layers.
 from __future__ import annotations
 
 from passionsr_cli.conversion.tracing import Component
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import FrozenQuantizer
 
 LARGEST_SUM = 2**15 - 1
 # What is added to signed integers to make them unsigned.
@@ -28,7 +28,7 @@ def overflowing(component: Component) -> frozenset[str]:
         operation.name
         for operation in component.operations
         if operation.constant is None
-        and isinstance(operation.module, QuantizedLayer)
+        and isinstance(operation.module, FrozenLayer)
         and overflows(operation.module)
     ]
     operands = []
@@ -41,15 +41,14 @@ def overflowing(component: Component) -> frozenset[str]:
     return frozenset([*layers, *operands])
 
 
-def overflows(layer: QuantizedLayer) -> bool:
-    """Tell whether a frozen layer's products can exceed 16 bits when two of them are summed."""
-    frozen = layer.as_frozen()
-    if frozen.input_grid is None or frozen.weight_grid is None:
+def overflows(layer: FrozenLayer) -> bool:
+    """Tell whether a layer's products can exceed 16 bits when two of them are summed."""
+    grid = layer.weight_grid
+    if layer.input_grid is None or grid is None:
         return False
-    shape = [-1 if frozen.weight_grid.scheme.channel_axis == 0 else 1]
-    shape += [1] * (frozen.weight.dim() - 1)
-    integers = frozen.weight.float() - frozen.weight_grid.zero_point.reshape(shape)
-    return _exceeds(frozen.input_grid, float(integers.abs().max()))
+    shape = [-1 if grid.scheme.channel_axis == 0 else 1, *[1] * (layer.weight.dim() - 1)]
+    integers = layer.stored_weight().float() - grid.zero_point.reshape(shape)
+    return _exceeds(layer.input_grid, float(integers.abs().max()))
 
 
 def _exceeds(grid: Grid, largest_magnitude: float) -> bool:
@@ -72,6 +71,6 @@ def _largest_magnitude(grid: Grid) -> float:
     return max(zero_point - grid.scheme.quant_min, grid.scheme.quant_max - zero_point)
 
 
-def _grid(module: QuantizedLayer | Quantizer) -> Grid:
-    assert isinstance(module, Quantizer)
+def _grid(module: FrozenLayer | FrozenQuantizer) -> Grid:
+    assert isinstance(module, FrozenQuantizer)
     return module.grid()

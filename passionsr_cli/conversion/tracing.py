@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import quantized_layers
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.models.components import DECODER, ENCODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import FrozenQuantizer
 
 OPERATION = "passionsr::module"
 
@@ -35,7 +36,7 @@ class Operation:
     """
 
     name: str
-    module: QuantizedLayer | Quantizer
+    module: FrozenLayer | FrozenQuantizer
     constant: Tensor | None
 
 
@@ -56,7 +57,7 @@ class Component:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the quantized convolutions and linear layers."""
-        return tuple(o.name for o in self.operations if isinstance(o.module, QuantizedLayer))
+        return tuple(o.name for o in self.operations if isinstance(o.module, FrozenLayer))
 
     @property
     def folded(self) -> tuple[str, ...]:
@@ -69,18 +70,19 @@ def component_of_model(model: OneStepModel, component: str) -> Component:
     """Take one component out of a model; the model itself stays as it is."""
     part = _Part(_alone(model.requires_grad_(False), component), component).eval()
     example = _example(model, component)
-    modules: dict[str, QuantizedLayer | Quantizer] = {}
+    modules: dict[str, FrozenLayer | FrozenQuantizer] = {}
     attentions = []
     for name, layer in quantized_layers(model).items():
         if component_of(name) != component:
             continue
-        if isinstance(layer, QuantizedLayer):
+        if isinstance(layer, FrozenLayer):
             modules[name] = layer
-        else:
+        elif isinstance(layer, FrozenAttention):
             attentions.append(name)
-            for place, quantizer in layer.named_children():
-                if isinstance(quantizer, Quantizer):
-                    modules[f"{name}.processor.{place}"] = quantizer
+            for place, quantizer in layer.quantizers().items():
+                modules[f"{name}.processor.{place}"] = quantizer
+        else:
+            raise ConfigError(f"{name} computes what torch alone can: it has no fixed grids")
     constants = _constant_outputs(part, list(modules.values()), example)
     operations = [Operation(name, mod, constants.get(mod)) for name, mod in modules.items()]
     return Component(part, example, tuple(operations), tuple(attentions))
@@ -202,7 +204,7 @@ def _like_output(x: Tensor, number: int) -> Tensor:
     operation = _traced[number]
     if operation.constant is not None:
         return x.new_zeros(operation.constant.shape)
-    if isinstance(operation.module, Quantizer):
+    if isinstance(operation.module, FrozenQuantizer):
         return x.clone()
     weight = x.new_zeros(operation.module.weight.shape)
-    return operation.module.product(x, weight, None, padded=False)
+    return operation.module.product(x, weight, None)

@@ -18,8 +18,8 @@ from passionsr_cli.conversion.tracing import component_of_model
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.layers.convert import quantized_layers
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Frozen, frozen_layers
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
@@ -49,7 +49,7 @@ def refuse_zero_points(model: OneStepModel) -> None:
     """Raise `ConfigError` if a rounded input has a zero point, as TensorRT cannot run it."""
     found = [
         f"{name} ({place})"
-        for name, layer in quantized_layers(model).items()
+        for name, layer in frozen_layers(model).items()
         for place, grid in _activation_grids(layer)
         if not grid.scheme.symmetric
     ]
@@ -60,14 +60,13 @@ def refuse_zero_points(model: OneStepModel) -> None:
         )
 
 
-def _activation_grids(layer: Any) -> list[tuple[str, Grid]]:
-    frozen = layer.as_frozen()
-    if not isinstance(layer, QuantizedLayer):
-        return list(frozen.grids.items())
-    grids = [("input", frozen.input_grid)]
-    if frozen.weight_grid is not None and frozen.weight_grid.scheme.num_bits == 8:
+def _activation_grids(layer: Frozen) -> list[tuple[str, Grid]]:
+    if not isinstance(layer, FrozenLayer):
+        return list(layer.grids.items())
+    grids = [("input", layer.input_grid)]
+    if layer.weight_grid is not None and layer.weight_grid.scheme.num_bits == 8:
         # Those below 8 bits fit int8 without their zero point.
-        grids.append(("weight", frozen.weight_grid))
+        grids.append(("weight", layer.weight_grid))
     return [(place, grid) for place, grid in grids if grid is not None]
 
 

@@ -18,9 +18,10 @@ from onnxscript import opset20 as op
 from torch import Tensor
 
 from passionsr_cli.conversion.tracing import Component, Operation, traced_as_operations
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.products import Convolution, Product
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import FrozenQuantizer
 
 OPSET = 20
 INPUT_NAME, OUTPUT_NAME = "input", "output"
@@ -91,55 +92,54 @@ def _unshare_zero_points(graph: Any) -> None:
 def _operation_value(operation: Operation, x: Value) -> Value:
     if operation.constant is not None:
         return _constant(operation.constant)
-    if isinstance(operation.module, Quantizer):
+    if isinstance(operation.module, FrozenQuantizer):
         return _rounded(x, operation.module.grid())
     return layer_value(operation.module, operation.name, x)
 
 
-def layer_value(layer: QuantizedLayer, name: str, x: Value) -> Value:
+def layer_value(layer: FrozenLayer, name: str, x: Value) -> Value:
     """A frozen convolution or linear layer applied to a float32 value."""
-    frozen = layer.as_frozen()
-    whole = x
-    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
-    if frozen.channel_shift is not None and any(padding):
+    whole, product, padded = x, layer.product, False
+    shift = layer.channel_shift
+    if shift is not None and isinstance(product, Convolution) and any(product.padding):
         # Zero is only zero on the grid of X, so the border must be there before it.
-        border = torch.tensor([0, 0, *padding, 0, 0, *padding])
-        x, padding = op.Pad(x, _constant(border)), (0, 0)
-    if frozen.channel_shift is not None:
-        x = op.Sub(x, _along_channels(layer, frozen.channel_shift))
-    if frozen.channel_scale is not None:
-        x = op.Mul(x, _along_channels(layer, 1 / frozen.channel_scale.double()))
-    if frozen.input_grid is not None:
-        x = _rounded(x, frozen.input_grid)
-    bias = None if frozen.bias is None else _constant(frozen.bias.detach())
-    weight = _weight(frozen.weight, frozen.weight_grid)
-    if isinstance(layer, QuantizedConv2d):
-        product = _convolution(layer, x, weight, bias, padding)
+        border = torch.tensor([0, 0, *product.padding, 0, 0, *product.padding])
+        x, padded = op.Pad(x, _constant(border)), True
+    if shift is not None:
+        x = op.Sub(x, _along_channels(product, shift))
+    if layer.channel_scale is not None:
+        x = op.Mul(x, _along_channels(product, 1 / layer.channel_scale.double()))
+    if layer.input_grid is not None:
+        x = _rounded(x, layer.input_grid)
+    bias = None if layer.bias is None else _constant(layer.bias.detach())
+    weight = _weight(layer.stored_weight(), layer.weight_grid)
+    if isinstance(product, Convolution):
+        result = _convolution(product, x, weight, bias, padded)
     else:
-        product = op.MatMul(x, weight)
+        result = op.MatMul(x, weight)
     # The exporter names nodes itself; what belongs to a layer is found again by this.
-    product.producer().metadata_props[_LAYER_KEY] = name
-    if bias is not None and not isinstance(layer, QuantizedConv2d):
-        product = op.Add(product, bias)
-    if frozen.branch is None:
-        return product
-    return op.Add(product, _branch(layer, whole, frozen.branch))
+    result.producer().metadata_props[_LAYER_KEY] = name
+    if bias is not None and not isinstance(product, Convolution):
+        result = op.Add(result, bias)
+    if layer.branch is None:
+        return result
+    return op.Add(result, _branch(product, whole, layer.branch))
 
 
 def _convolution(
-    layer: QuantizedConv2d, x: Value, weight: Value, bias: Value, padding: tuple[int, ...]
+    product: Convolution, x: Value, weight: Value, bias: Value, padded: bool = False
 ) -> Value:
-    strides, dilations = list(layer.stride), list(layer.dilation)
-    pads = [*padding, *padding]
+    strides, dilations = list(product.stride), list(product.dilation)
+    pads = [0] * 4 if padded else [*product.padding, *product.padding]
     return op.Conv(x, weight, bias, strides=strides, pads=pads, dilations=dilations)
 
 
-def _branch(layer: QuantizedLayer, x: Value, branch: tuple[Tensor, Tensor]) -> Value:
+def _branch(product: Product, x: Value, branch: tuple[Tensor, Tensor]) -> Value:
     """L₁(L₂ X), rounded to bfloat16 where the definition is, but multiplied in float32: ONNX's
     CPU kernels know no products of bfloat16."""
     down, up = branch
-    if isinstance(layer, QuantizedConv2d):
-        hidden = _convolution(layer, _half(x), _weight(down.float(), None), None, layer.padding)
+    if isinstance(product, Convolution):
+        hidden = _convolution(product, _half(x), _weight(down.float(), None), None)
         return _half(op.Conv(_half(hidden), _weight(up.float(), None)))
     hidden = op.MatMul(_half(x), _weight(down.float(), None))
     return _half(op.MatMul(_half(hidden), _weight(up.float(), None)))
@@ -184,8 +184,8 @@ def _rounded(x: Value, grid: Grid) -> Value:
     return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
 
 
-def _along_channels(layer: QuantizedLayer, values: Tensor) -> Value:
-    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+def _along_channels(product: Product, values: Tensor) -> Value:
+    shape = (1, -1, 1, 1) if isinstance(product, Convolution) else (-1,)
     return _constant(values.float().reshape(shape))
 
 

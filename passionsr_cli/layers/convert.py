@@ -1,4 +1,4 @@
-"""Replace the layers of a model by quantized ones, and say what became of each."""
+"""Replace the layers of a model by quantized ones, then by frozen ones; a record of each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from passionsr_cli.layers.attention import QuantizedAttention
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
+from passionsr_cli.layers.learning import LearningLayer
+from passionsr_cli.layers.learning_attention import LearningAttention
+from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.layers.split_sum import SplitSum
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
@@ -22,6 +25,10 @@ from passionsr_cli.quantization.schemes import (
 )
 
 Quantized: TypeAlias = QuantizedLayer | QuantizedAttention
+Learning: TypeAlias = LearningLayer | LearningAttention
+Frozen: TypeAlias = FrozenLayer | FrozenAttention
+# Makes of a layer and its record what takes its place.
+Build: TypeAlias = Callable[[nn.Module, LayerRecord], Quantized]
 # Behind the name of a layer that runs as a sum of layers on parts of its input channels.
 PARTS_SUFFIX = ".parts."
 
@@ -37,14 +44,12 @@ def find_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
                 yield name, kind, layer
 
 
-def build_layer(layer: nn.Module, plan: Plan) -> Quantized:
-    """The quantized layer, or attention processor, that takes the place of `layer`."""
+def build_layer(layer: nn.Module, plan: Plan) -> Learning:
+    """The learning layer, or attention processor, that takes the place of `layer`."""
     if isinstance(plan, AttentionPlan):
-        return QuantizedAttention(*attention_shape(layer), plan)
-    if isinstance(layer, nn.Conv2d):
-        return QuantizedConv2d(layer, plan)
-    assert isinstance(layer, nn.Linear)
-    return QuantizedLinear(layer, plan)
+        return LearningAttention(*attention_shape(layer), plan)
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return LearningLayer(layer, plan)
 
 
 def attention_shape(layer: nn.Module) -> tuple[int, int]:
@@ -67,26 +72,41 @@ def convert(
         plan, reason = (None, obstacle) if obstacle else decide(name, kind, layer)
         shape = tuple(layer.weight.shape) if isinstance(layer, (nn.Conv2d, nn.Linear)) else ()
         records.append(LayerRecord(name, kind, _own_parameters(layer), plan, reason, shape))
-    apply(model, records)
+    apply(model, records, _planned)
     return records
 
 
-def apply(
-    model: nn.Module,
-    records: Sequence[LayerRecord],
-    build: Callable[[nn.Module, Plan], Quantized] = build_layer,
-) -> None:
-    """Replace the layers that have a plan by what `build` makes of each and its plan."""
+def _planned(layer: nn.Module, record: LayerRecord) -> Learning:
+    assert record.plan is not None
+    return build_layer(layer, record.plan)
+
+
+def apply(model: nn.Module, records: Sequence[LayerRecord], build: Build) -> None:
+    """Replace the layers that have a plan by what `build` makes of each."""
     # Attentions first: they ask plain projections for their width.
-    for record in records:
-        if isinstance(record.plan, AttentionPlan):
-            layer = model.get_submodule(record.name)
-            layer.set_processor(build(layer, record.plan))  # type: ignore[operator]
+    attentions = [record for record in records if isinstance(record.plan, AttentionPlan)]
+    weighted = [record for record in records if isinstance(record.plan, LayerPlan)]
+    for record in attentions:
+        _put(model, record.name, build(model.get_submodule(record.name), record))
     _take_apart(model, records)
-    for record in records:
-        if isinstance(record.plan, LayerPlan):
-            layer = model.get_submodule(record.name)
-            model.set_submodule(record.name, build(layer, record.plan))
+    for record in weighted:
+        _put(model, record.name, build(model.get_submodule(record.name), record))
+
+
+def freeze(model: nn.Module) -> dict[str, Frozen]:
+    """Replace the learning layers of a model by the frozen ones they come to."""
+    layers = learning_layers(model)
+    for name in list(layers):
+        # What has learned goes as soon as its successor is there: memory never holds all twice.
+        _put(model, name, layers.pop(name).freeze())
+    return frozen_layers(model)
+
+
+def _put(model: nn.Module, name: str, layer: Quantized) -> None:
+    if isinstance(layer, QuantizedAttention):
+        model.get_submodule(name).set_processor(layer)  # type: ignore[operator]
+    else:
+        model.set_submodule(name, layer)
 
 
 def _take_apart(model: nn.Module, records: Sequence[LayerRecord]) -> None:
@@ -103,7 +123,7 @@ def _take_apart(model: nn.Module, records: Sequence[LayerRecord]) -> None:
 
 
 def quantized_layers(model: nn.Module) -> dict[str, Quantized]:
-    """The quantized layers of a converted model by the names their records have."""
+    """The quantized layers of a converted model, of any kind, by the names of their records."""
     return {
         name.removesuffix(".processor"): module
         for name, module in model.named_modules()
@@ -111,7 +131,19 @@ def quantized_layers(model: nn.Module) -> dict[str, Quantized]:
     }
 
 
-def set_state(layers: Sequence[Quantized], state: State) -> None:
+def learning_layers(model: nn.Module) -> dict[str, Learning]:
+    """The layers of a model that are calibrated."""
+    layers = quantized_layers(model).items()
+    return {n: x for n, x in layers if isinstance(x, (LearningLayer, LearningAttention))}
+
+
+def frozen_layers(model: nn.Module) -> dict[str, Frozen]:
+    """The frozen layers of a model."""
+    layers = quantized_layers(model).items()
+    return {n: x for n, x in layers if isinstance(x, (FrozenLayer, FrozenAttention))}
+
+
+def set_state(layers: Sequence[Learning], state: State) -> None:
     """Put all layers into one state."""
     for layer in layers:
         layer.state = state

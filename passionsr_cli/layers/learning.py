@@ -1,14 +1,13 @@
-"""Convolutions and linear layers on integer grids, with their transformations."""
+"""Convolutions and linear layers while they are calibrated, with their transformations."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.layers.frozen import FrozenLayer
-from passionsr_cli.layers.weights import QuantizedWeight
-from passionsr_cli.quantization.affine import fake_quantize, grid_between, quantize
+from passionsr_cli.layers.weights import LearningWeight
+from passionsr_cli.quantization.affine import fake_quantize, grid_between
 from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
 from passionsr_cli.quantization.quantizer import grid_of, quantizer_on
@@ -22,24 +21,21 @@ from passionsr_cli.quantization.transform import (
 )
 
 
-class QuantizedLayer(QuantizedWeight):
-    """Base of `QuantizedConv2d` and `QuantizedLinear`. Computes in float32."""
+class LearningLayer(LearningWeight):
+    """Convolution or linear layer that is calibrated, in float32.
 
-    channel_axis: int
-    channel_scale: Tensor | None
-    channel_shift: Tensor | None
+    Its state says what it does; `freeze` gives the layer that comes of it.
+    """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: LayerPlan) -> None:
-        super().__init__(weight, bias, plan)
-        channels = weight.shape[1]
+    def __init__(self, layer: nn.Conv2d | nn.Linear, plan: LayerPlan) -> None:
+        super().__init__(layer, plan)
+        channels = layer.weight.shape[1]
         transforms = plan.channel_scale or plan.channel_shift
         self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
         self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
         self.input_quantizer = quantizer_on(plan.activation, 0, plan.scaled_gradient)
-        self.register_buffer("channel_scale", None)
-        self.register_buffer("channel_shift", None)
         self.tensor_observer = MinMaxObserver()
-        self.channel_observer = MinMaxObserver(self.channel_axis)
+        self.channel_observer = MinMaxObserver(self.product.channel_axis)
         sampled = plan.activation is not None and plan.bounds_start != "extremes"
         self.samples = [SampleObserver() for _ in self._slices(channels)] if sampled else []
 
@@ -68,43 +64,29 @@ class QuantizedLayer(QuantizedWeight):
         schemes = (self.plan.weight, self.plan.activation)
         return max(scheme.num_bits for scheme in schemes if scheme is not None)
 
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
-        """The layer's product; `padded` says that `x` has its border already."""
-        raise NotImplementedError
-
-    def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        """L₁(L₂ X) of X as it is, every operand and result in bfloat16."""
-        raise NotImplementedError
-
-    def pad(self, x: Tensor) -> Tensor:
-        """`x` with the border its product will see."""
-        return x
-
     def forward(self, x: Tensor) -> Tensor:
         if self.state is State.FLOAT:
-            return self.product(x, self.weight, self.bias, padded=False)
+            return self.product(x, self.weight, self.bias)
         scale, shift, bounds = self._transformation()
         # Zero is only zero on the grid of X; with a shift the border must be there before it.
         padded = shift is not None
-        values = self.pad(x) if padded else x
+        values = self.product.pad(x) if padded else x
         if self.state is State.OBSERVING:
             self._observe(values.detach(), scale, shift)
-            return self.product(x, self.weight, self.bias, padded=False)
-        values = self._move(values, scale, shift)
+            return self.product(x, self.weight, self.bias)
+        values = self.product.move(values, scale, shift)
         if self.input_quantizer is not None and self.state is not State.WEIGHTS_ONLY:
             if bounds is None:
                 values = self.input_quantizer(values)
             else:
                 values = fake_quantize(values, grid_between(*bounds, self.input_quantizer.scheme))
-        weight = self.weight if self.frozen else self._quantized_weight(scale)
-        result = self.product(values, weight, self._folded_bias(shift), padded)
+        weight, bias = self._quantized_weight(scale), self._folded_bias(shift)
+        result = self.product(values, weight, bias, padded)
         factors = self.branch_factors()
-        return result if factors is None else result + self.branch_product(x, *factors).float()
+        return result if factors is None else result + self.product.branch(x, *factors).float()
 
     def _transformation(self) -> tuple[Tensor | None, Tensor | None, Bounds | None]:
         """Scale and shift of each channel, and the bounds that follow from them if they do."""
-        if self.frozen:
-            return self.channel_scale, self.channel_shift, None
         scale, shift = self._own_transform()
         if scale is None and self.split is not None:
             scale = torch.ones(self.weight.shape[1], device=self.weight.device)
@@ -132,28 +114,18 @@ class QuantizedLayer(QuantizedWeight):
 
     def _observe(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> None:
         self.channel_observer.observe(x)
-        self.tensor_observer.observe(self._move(x, scale, shift))
+        self.tensor_observer.observe(self.product.move(x, scale, shift))
         if self.samples:
             # Of each part as it is before both are folded into one grid.
-            moved = self._move(x, *self._own_transform()).movedim(self.channel_axis, 0)
-            for sample, part in zip(self.samples, self._slices(len(moved)), strict=True):
-                sample.observe(moved[part])
+            moved = self.product.move(x, *self._own_transform())
+            channels = moved.movedim(self.product.channel_axis, 0)
+            for sample, part in zip(self.samples, self._slices(len(channels)), strict=True):
+                sample.observe(channels[part])
 
     def _own_transform(self) -> tuple[Tensor | None, Tensor | None]:
         """(s, δ) of each input channel, without the split."""
         found = self.transform
         return (None, None) if found is None else (found.scale(), found.shift())
-
-    def _move(self, x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-        x = x.float()
-        if shift is not None:
-            x = x - self._along_channels(shift, x)
-        return x if scale is None else x / self._along_channels(scale, x)
-
-    def _along_channels(self, values: Tensor, x: Tensor) -> Tensor:
-        shape = [1] * x.dim()
-        shape[self.channel_axis] = -1
-        return values.reshape(shape)
 
     @torch.no_grad()
     def start_transform(self, exponent: float) -> None:
@@ -200,99 +172,27 @@ class QuantizedLayer(QuantizedWeight):
         if self.input_quantizer is None:
             return 0.0
         lower, upper = self.input_quantizer.bounds() if bounds is None else bounds
-        values = self._move(x, scale, shift)
+        values = self.product.move(x, scale, shift)
         return float(((values < lower) | (values > upper)).float().mean())
 
     @torch.no_grad()
     def rounded_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(X̃, X̃ rounded to its grid) of a layer that quantizes."""
         scale, shift, _ = self._transformation()
-        moved = self._move(x, scale, shift)
+        moved = self.product.move(x, scale, shift)
         return moved, moved if self.input_quantizer is None else self.input_quantizer(moved)
 
     @torch.no_grad()
-    def nudged_bounds(self) -> dict[str, tuple[float, float]]:
-        """The smallest and largest representable X̃, for people to read."""
-        if self.input_quantizer is None:
-            return {}
-        lower, upper = self.input_quantizer.grid().nudged_bounds()
-        return {"input": (float(lower), float(upper))}
-
-    @torch.no_grad()
-    def freeze(self) -> None:
-        """Round the weight for good and fold everything that was learned."""
+    def freeze(self) -> FrozenLayer:
+        """The layer that runs: the weight rounded for good, everything that was learned folded."""
         scale, shift = self.effective_transform()
-        self.adopt(
-            FrozenLayer(
-                weight=self._rounded_weight(scale),
-                weight_grid=grid_of(self.weight_quantizer),
-                bias=self._folded_bias(shift),
-                channel_scale=scale,
-                channel_shift=shift,
-                input_grid=grid_of(self.input_quantizer),
-                branch=self.branch_factors(),
-            )
-        )
-
-    @torch.no_grad()
-    def adopt(self, frozen: FrozenLayer) -> None:
-        """Become the layer that `freeze` made, here or in an earlier process."""
-        self._adopt_weight(frozen)
-        if frozen.input_grid is not None and self.input_quantizer is not None:
-            self.input_quantizer.fix(frozen.input_grid)
-        self.channel_scale, self.channel_shift = frozen.channel_scale, frozen.channel_shift
-        self.transform = self.split = None
-        self.frozen, self.state = True, State.QUANTIZING
-
-    def as_frozen(self) -> FrozenLayer:
-        """The frozen layer that `adopt` takes up."""
-        assert self.frozen
-        weight: Tensor = self.weight
-        weight_grid = grid_of(self.weight_quantizer)
         return FrozenLayer(
-            weight=weight if weight_grid is None else quantize(weight, weight_grid),
-            weight_grid=weight_grid,
-            bias=self.bias,
-            channel_scale=self.channel_scale,
-            channel_shift=self.channel_shift,
+            self.product,
+            weight=self._rounded_weight(scale),
+            weight_grid=grid_of(self.weight_quantizer),
+            bias=self._folded_bias(shift),
+            channel_scale=scale,
+            channel_shift=shift,
             input_grid=grid_of(self.input_quantizer),
             branch=self.branch_factors(),
         )
-
-
-class QuantizedConv2d(QuantizedLayer):
-    """A convolution on integer grids. Input and output (B, C, H, W)."""
-
-    channel_axis = 1
-
-    def __init__(self, layer: nn.Conv2d, plan: LayerPlan) -> None:
-        super().__init__(layer.weight, layer.bias, plan)
-        assert not isinstance(layer.padding, str)
-        self.stride, self.padding, self.dilation = layer.stride, layer.padding, layer.dilation
-
-    def pad(self, x: Tensor) -> Tensor:
-        vertical, horizontal = self.padding
-        return F.pad(x, (horizontal, horizontal, vertical, vertical))
-
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
-        padding = (0, 0) if padded else self.padding
-        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation)
-
-    def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        hidden = self.product(x.to(down.dtype), down, None, padded=False)
-        return F.conv2d(hidden, up)
-
-
-class QuantizedLinear(QuantizedLayer):
-    """A linear layer on integer grids. Input (…, C), output (…, O)."""
-
-    channel_axis = -1
-
-    def __init__(self, layer: nn.Linear, plan: LayerPlan) -> None:
-        super().__init__(layer.weight, layer.bias, plan)
-
-    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, padded: bool) -> Tensor:
-        return F.linear(x, weight, bias)
-
-    def branch_product(self, x: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        return F.linear(F.linear(x.to(down.dtype), down), up)

@@ -8,28 +8,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer
+from passionsr_cli.layers.learning import LearningLayer
+from passionsr_cli.layers.products import Convolution
 
 
 @torch.no_grad()
-def input_rows(layer: QuantizedLayer, x: Tensor, count: int) -> Tensor:
+def input_rows(layer: LearningLayer, x: Tensor, count: int) -> Tensor:
     """Rows (n, K) of X̃, rounded, for a weight of O·K entries: at about `count` places of an
     input, evenly spaced."""
     # The border is there first: with a shift its zeros are not zero on the grid.
-    rounded = layer.rounded_input(layer.pad(x))[1]
-    if not isinstance(layer, QuantizedConv2d):
+    product = layer.product
+    rounded = layer.rounded_input(product.pad(x))[1]
+    if not isinstance(product, Convolution):
         rows = rounded.flatten(0, -2)
         return rows[:: max(1, round(len(rows) / count))]
     height, width = layer.weight.shape[2:]
-    places = x.shape[0] * math.prod(rounded.shape[2:]) / math.prod(layer.stride)
+    places = x.shape[0] * math.prod(rounded.shape[2:]) / math.prod(product.stride)
     apart = max(1, round(math.sqrt(places / count)))
-    stride = (apart * layer.stride[0], apart * layer.stride[1])
-    patches = F.unfold(rounded, (height, width), layer.dilation, stride=stride)
+    stride = (apart * product.stride[0], apart * product.stride[1])
+    patches = F.unfold(rounded, (height, width), product.dilation, stride=stride)
     return patches.transpose(1, 2).flatten(0, 1)
 
 
 @torch.no_grad()
-def decide_rounding(layer: QuantizedLayer, rows: Tensor) -> None:
+def decide_rounding(layer: LearningLayer, rows: Tensor) -> None:
     """Round a layer's weight with the inputs in mind that `input_rows` gave, if it is to be."""
     if layer.rounding is not None and layer.weight_quantizer is not None:
         weight = layer.scaled_weight(layer.effective_transform()[0])

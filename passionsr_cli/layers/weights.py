@@ -1,12 +1,12 @@
-"""The weight of a quantized layer: what is added to it, and how it is rounded."""
+"""Weight of a layer that is calibrated: what is added to it, and how it is rounded."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.layers.frozen import FrozenLayer
-from passionsr_cli.quantization.affine import dequantize, fake_quantize, grid_between, quantize
+from passionsr_cli.layers.products import QuantizedLayer, product_of
+from passionsr_cli.quantization.affine import fake_quantize, grid_between, quantize
 from passionsr_cli.quantization.bounds_init import start_between
 from passionsr_cli.quantization.low_rank import LowRank
 from passionsr_cli.quantization.quantizer import quantizer_on
@@ -15,30 +15,25 @@ from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 from passionsr_cli.quantization.transform import Bounds
 
 
-class QuantizedWeight(nn.Module):
-    """Weight of a quantized layer: what is added to it, and how it is rounded.
+class LearningWeight(QuantizedLayer):
+    """Weight of a layer that is calibrated: what is added to it, and how it is rounded.
 
     What is rounded is s ⊙ (W − L₁L₂ + F₁F₂): L₁L₂ is what a branch computes beside the layer,
     F₁F₂ what is merged (QArtSR, arXiv 2503.05584; SVDQuant, arXiv 2411.05007, has the first
     alone, EfficientDM, arXiv 2310.03270, the second).
     """
 
-    branch_down: Tensor | None
-    branch_up: Tensor | None
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, plan: LayerPlan) -> None:
-        super().__init__()
+    def __init__(self, layer: nn.Conv2d | nn.Linear, plan: LayerPlan) -> None:
+        super().__init__(product_of(layer))
+        weight, bias = layer.weight, layer.bias
         self.plan = plan
         self.state = State.FLOAT
-        self.frozen = False
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.weight_quantizer = quantizer_on(plan.weight, weight.shape[0], plan.scaled_gradient)
         self.branch = LowRank(weight.shape, plan.rank) if plan.rank else None
         self.merged = LowRank(weight.shape, plan.merged_rank) if plan.merged_rank else None
         self.rounding = _rounding(weight, plan)
-        self.register_buffer("branch_down", None)
-        self.register_buffer("branch_up", None)
 
     def _own_weight(self) -> Tensor:
         """W − L₁L₂ + F₁F₂: without rounding it would be the layer's with its branch."""
@@ -68,7 +63,7 @@ class QuantizedWeight(nn.Module):
 
     def _folded_bias(self, shift: Tensor | None) -> Tensor | None:
         """b + W δ, from the weight as it was before rounding."""
-        if shift is None or self.frozen:
+        if shift is None:
             return self.bias
         # No matrix product: autocast would compute it in half precision.
         moved = (self._summed_weight() * shift).sum(1)
@@ -81,13 +76,11 @@ class QuantizedWeight(nn.Module):
 
     def branch_factors(self) -> tuple[Tensor, Tensor] | None:
         """(down, up) of the branch beside the layer in bfloat16, shaped like weights."""
-        if self.branch is not None:
-            down, up = self.branch.factors()
-            up = up.reshape(*up.shape, *[1] * (down.dim() - 2))
-            return down.to(torch.bfloat16), up.to(torch.bfloat16)
-        if self.branch_down is None or self.branch_up is None:
+        if self.branch is None:
             return None
-        return self.branch_down, self.branch_up
+        down, up = self.branch.factors()
+        up = up.reshape(*up.shape, *[1] * (down.dim() - 2))
+        return down.to(torch.bfloat16), up.to(torch.bfloat16)
 
     @torch.no_grad()
     def _start_weight(self, scale: Tensor | None) -> None:
@@ -123,16 +116,6 @@ class QuantizedWeight(nn.Module):
         if self.rounding is not None:
             return self.rounding.integers(weight, grid)
         return quantize(weight, grid)
-
-    def _adopt_weight(self, frozen: FrozenLayer) -> None:
-        weight = frozen.weight
-        if frozen.weight_grid is not None and self.weight_quantizer is not None:
-            weight = dequantize(weight, frozen.weight_grid)
-            self.weight_quantizer.fix(frozen.weight_grid)
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None if frozen.bias is None else nn.Parameter(frozen.bias, requires_grad=False)
-        self.branch_down, self.branch_up = frozen.branch or (None, None)
-        self.branch = self.merged = self.rounding = None
 
 
 def _rounding(weight: Tensor, plan: LayerPlan) -> AdaptiveRounding | DecidedRounding | None:

@@ -1,4 +1,4 @@
-"""A quantizer: a scheme and the learnable bounds of one tensor."""
+"""Quantizers of one tensor: with bounds that learn, and with a grid that is fixed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,8 @@ class Quantizer(nn.Module):
     that share a scale. Adam divides gradients by their size and needs none.
     """
 
-    unit: Tensor | None
+    unit: Tensor
     mirror: Tensor | None
-    scale: Tensor | None
-    zero_point: Tensor | None
 
     def __init__(self, scheme: Scheme, channels: int = 0, scaled_gradient: bool = False) -> None:
         super().__init__()
@@ -39,14 +37,11 @@ class Quantizer(nn.Module):
         self.started = False
         shape = () if scheme.channel_axis is None else (channels,)
         self.register_buffer("unit", torch.ones(shape))
-        self.upper: nn.Parameter | None = nn.Parameter(torch.zeros(shape))
+        self.upper = nn.Parameter(torch.zeros(shape))
         # Without an offset one bound is learned; the other is its mirror, so many times as far.
         learns_both = scheme.offset and not scheme.symmetric
         self.lower = nn.Parameter(torch.zeros(shape)) if learns_both else None
         self.register_buffer("mirror", None if learns_both else torch.ones(shape))
-        # The grid once it is fixed, to the last bit what a checkpoint holds.
-        self.register_buffer("scale", None)
-        self.register_buffer("zero_point", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """The nearest representable values of `x`, float32."""
@@ -60,8 +55,6 @@ class Quantizer(nn.Module):
     @torch.no_grad()
     def start(self, lower: Tensor, upper: Tensor) -> None:
         """Take bounds, shaped () or (channels,), and quantize from now on."""
-        assert self.upper is not None
-        assert self.unit is not None
         lower, upper = lower.float().clamp_max(0), upper.float().clamp_min(0)
         if self.mirror is not None:
             below, above = self.scheme.signed_limits(True)
@@ -77,8 +70,6 @@ class Quantizer(nn.Module):
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """The current (lower, upper); gradients reach the learned parameters."""
-        if self.upper is None or self.unit is None:
-            return self.grid().nudged_bounds()
         if not self.started:
             raise FitError("this quantizer has no bounds yet; start it with what was observed")
         upper = clamp_returning(self.upper * self.unit, SMALLEST_RANGE, math.inf)
@@ -88,16 +79,8 @@ class Quantizer(nn.Module):
         return clamp_returning(self.lower * self.unit, -math.inf, 0.0), upper
 
     def grid(self) -> Grid:
-        """The grid of the current bounds, whose gradients reach them, or the fixed one."""
-        if self.scale is not None and self.zero_point is not None:
-            return Grid(self.scheme, self.scale, self.zero_point)
+        """The grid of the current bounds, whose gradients reach them."""
         return grid_between(*self.bounds(), self.scheme)
-
-    @torch.no_grad()
-    def fix(self, grid: Grid) -> None:
-        """Quantize to this grid from now on; nothing is learned any more."""
-        self.scale, self.zero_point = grid.scale.detach(), grid.zero_point.detach()
-        self.lower = self.upper = self.unit = self.mirror = None
 
     def get_extra_state(self) -> dict[str, Any]:
         """The flag that it was started, for `state_dict`."""
@@ -108,11 +91,37 @@ class Quantizer(nn.Module):
         self.started = state["started"]
 
 
+class FrozenQuantizer(nn.Module):
+    """Quantizer on a fixed grid, to the last bit what a checkpoint holds."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.scheme = grid.scheme
+        self.register_buffer("scale", grid.scale.detach())
+        self.register_buffer("zero_point", grid.zero_point.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The nearest representable values of `x`, float32."""
+        return fake_quantize(x, self.grid())
+
+    def grid(self) -> Grid:
+        """The grid it was made with."""
+        return Grid(self.scheme, self.scale, self.zero_point)
+
+
 def quantizer_on(scheme: Scheme | None, channels: int, scaled_gradient: bool) -> Quantizer | None:
-    """A quantizer, or none for what stays in floating point."""
+    """A quantizer that learns, or none for what stays in floating point."""
     return None if scheme is None else Quantizer(scheme, channels, scaled_gradient)
 
 
-def grid_of(quantizer: Quantizer | None) -> Grid | None:
+def frozen_quantizer_on(grid: Grid | None) -> FrozenQuantizer | None:
+    """A quantizer that runs, or none for what stays in floating point."""
+    return None if grid is None else FrozenQuantizer(grid)
+
+
+def grid_of(quantizer: Quantizer | FrozenQuantizer | None) -> Grid | None:
     """The grid of a quantizer, if there is one."""
     return None if quantizer is None else quantizer.grid()

@@ -11,6 +11,8 @@ from pydantic import ConfigDict
 from passionsr_cli.config import FEWEST_BITS, MOST_BITS
 from passionsr_cli.errors import ConfigError
 
+# What the two products of an attention multiply.
+OPERANDS = ("query", "key", "probability", "value")
 CONVOLUTION, LINEAR, ATTENTION = "convolution", "linear", "attention"
 BoundsStart = Literal["extremes", "lsq", "mse"]
 Rounding = Literal["nearest", "adaptive", "gptq"]
@@ -136,8 +138,11 @@ class AttentionPlan:
     scaled_gradient: bool = False
 
     @property
-    def query_key(self) -> Scheme:
-        return Scheme(self.activation.num_bits, symmetric=True)
+    def operands(self) -> dict[str, Scheme]:
+        """The scheme of each operand, by its name in `OPERANDS`."""
+        query_key = Scheme(self.activation.num_bits, symmetric=True)
+        schemes = (query_key, query_key, self.activation, self.activation)
+        return dict(zip(OPERANDS, schemes, strict=True))
 
 
 @dataclass(frozen=True)

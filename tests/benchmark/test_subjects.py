@@ -9,8 +9,8 @@ from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.data.calibration_images import default_crops
-from passionsr_cli.layers.convert import quantized_layers
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import frozen_layers
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import PLAIN, LayerDesign
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
@@ -45,12 +45,11 @@ def test_bounds_are_the_extremes_of_one_image(tiny_model: OneStepModel) -> None:
         hook.remove()
     settings = settings_for("w8a8", None, {})
     quantize_min_max(tiny_model, settings, PLAIN, image)
-    found = quantized_layers(tiny_model)
+    found = frozen_layers(tiny_model)
     assert seen.keys() - found.keys() == set(settings.float_layers)
     for name in seen.keys() & found.keys():
         (lower, upper), layer = seen[name], found[name]
-        assert isinstance(layer, QuantizedLayer)
-        assert layer.frozen
+        assert isinstance(layer, FrozenLayer)
         bounds, step = layer.nudged_bounds()["input"], (upper - lower) / 255
         assert abs(bounds[0] - lower) <= step
         assert abs(bounds[1] - upper) <= step
@@ -70,11 +69,10 @@ def test_a_method_gives_its_layers(tiny_model: OneStepModel) -> None:
     image = default_crops(tiny_model.description, 32, 1)[0]
     design = LayerDesign(channel_scale=True, ranks={"linear": 2}, merged_ranks={"linear": 2})
     quantize_min_max(tiny_model, settings_for("w8a8", None, {}), design, image)
-    linear = quantized_layers(tiny_model)["unet.time_embedding.linear_2"]
-    assert isinstance(linear, QuantizedLayer)
-    frozen = linear.as_frozen()
-    assert frozen.branch is not None
-    assert frozen.channel_scale is not None
+    linear = frozen_layers(tiny_model)["unet.time_embedding.linear_2"]
+    assert isinstance(linear, FrozenLayer)
+    assert linear.branch is not None
+    assert linear.channel_scale is not None
     assert bool(tiny_model(image).isfinite().all())
 
 

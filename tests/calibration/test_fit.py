@@ -6,24 +6,24 @@ from torch import nn
 
 from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.config import FitSettings
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLinear
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import LBQ, LET, Learnables
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 
 
 @pytest.fixture
-def layer() -> QuantizedConv2d:
+def layer() -> LearningLayer:
     plan = LayerPlan(Scheme(4, False, 0), Scheme(8), channel_scale=True)
-    return QuantizedConv2d(nn.Conv2d(3, 2, 3, padding=1), plan)
+    return LearningLayer(nn.Conv2d(3, 2, 3, padding=1), plan)
 
 
-def _factors(layer: QuantizedConv2d, learns: Learnables) -> dict[int, float]:
+def _factors(layer: LearningLayer, learns: Learnables) -> dict[int, float]:
     """The learning rate factor of each parameter that learns."""
     groups = parameter_groups({"layer": layer}, learns, {})
     return {id(p): group["learning_rate_factor"] for group in groups for p in group["params"]}
 
 
-def test_parameters_learn_in_steps_of_their_grid(layer: QuantizedConv2d) -> None:
+def test_parameters_learn_in_steps_of_their_grid(layer: LearningLayer) -> None:
     assert layer.weight_quantizer
     assert layer.input_quantizer
     assert layer.transform
@@ -35,7 +35,7 @@ def test_parameters_learn_in_steps_of_their_grid(layer: QuantizedConv2d) -> None
     assert id(layer.weight) not in factors
 
 
-def test_one_step_of_the_rate_is_one_step_of_the_grid(layer: QuantizedConv2d) -> None:
+def test_one_step_of_the_rate_is_one_step_of_the_grid(layer: LearningLayer) -> None:
     quantizer = layer.input_quantizer
     assert quantizer
     quantizer.start(torch.tensor(-1.0), torch.tensor(4.0))
@@ -49,7 +49,7 @@ def test_one_step_of_the_rate_is_one_step_of_the_grid(layer: QuantizedConv2d) ->
     assert before - quantizer.bounds()[1].item() == pytest.approx(scale, rel=0.01)
 
 
-def test_stages_learn_what_they_say(layer: QuantizedConv2d) -> None:
+def test_stages_learn_what_they_say(layer: LearningLayer) -> None:
     assert layer.transform
     own = {id(p) for p in layer.transform.parameters()}
     assert set(_factors(layer, LET)) == own
@@ -62,7 +62,7 @@ def test_the_gradients_scale_reaches_sgd_alone(optimizer: str) -> None:
     moved = []
     for scaled in (False, True):
         plan = LayerPlan(None, Scheme(4), scaled_gradient=scaled)
-        quantizer = QuantizedLinear(nn.Linear(50, 2), plan).input_quantizer
+        quantizer = LearningLayer(nn.Linear(50, 2), plan).input_quantizer
         assert quantizer is not None
         assert quantizer.upper is not None
         quantizer.start(torch.tensor(-1.0), torch.tensor(1.0))

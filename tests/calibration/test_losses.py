@@ -9,8 +9,8 @@ from torch import Tensor
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.losses import FREE_SHARE, StageLoss
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.layers.convert import Quantized, quantized_layers, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, learning_layers, set_state
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import LayerDesign, Losses
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.one_step import OneStepModel
@@ -45,10 +45,10 @@ def full(tiny_model: OneStepModel, latent: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def layers(tiny_model: OneStepModel, full: object, latent: Tensor) -> dict[str, Quantized]:
+def layers(tiny_model: OneStepModel, full: object, latent: Tensor) -> dict[str, Learning]:
     settings = CalibrationSettings(unet="w3a3", vae="fp")
     quantize_model(tiny_model, settings, LayerDesign(rounding="adaptive"))
-    found = quantized_layers(tiny_model)
+    found = learning_layers(tiny_model)
     set_state(list(found.values()), State.OBSERVING)
     Chain(tiny_model, ("unet",))(latent)
     for layer in found.values():
@@ -66,7 +66,7 @@ def _relative(one: Tensor, other: Tensor) -> float:
 def test_the_module_loss_is_towards_full_precision(
     tiny_model: OneStepModel,
     full: dict[str, Tensor],
-    layers: dict[str, Quantized],
+    layers: dict[str, Learning],
     latent: Tensor,
     name: str,
 ) -> None:
@@ -85,7 +85,7 @@ def test_the_module_loss_is_towards_full_precision(
 
 
 def test_nothing_after_the_module_runs(
-    tiny_model: OneStepModel, layers: dict[str, Quantized], latent: Tensor
+    tiny_model: OneStepModel, layers: dict[str, Learning], latent: Tensor
 ) -> None:
     ran: list[str] = []
     for name in ("conv_in", "conv_out"):
@@ -99,12 +99,12 @@ def test_nothing_after_the_module_runs(
 
 
 def test_undecided_roundings_weigh_as_a_share_of_the_loss(
-    tiny_model: OneStepModel, layers: dict[str, Quantized], latent: Tensor
+    tiny_model: OneStepModel, layers: dict[str, Learning], latent: Tensor
 ) -> None:
     chain, module = Chain(tiny_model, ("unet",)), tiny_model.get_submodule(MODULE)
     batch = {"x": latent, "teacher_x": latent}
     layer = layers[f"{MODULE}.conv1"]
-    assert isinstance(layer, QuantizedLayer)
+    assert isinstance(layer, LearningLayer)
     assert layer.rounding is not None
     layer.rounding.requires_grad_(True)
 

@@ -5,7 +5,7 @@ import pytest
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.module_schedule import ModuleSchedule, schedule_modules
 from passionsr_cli.config import CalibrationSettings, FitSettings
-from passionsr_cli.layers.convert import Quantized, quantized_layers
+from passionsr_cli.layers.convert import Learning, learning_layers
 from passionsr_cli.methods.stages import PLAIN, ModuleOrder, Stage
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import State
@@ -20,10 +20,10 @@ def _stage(order: ModuleOrder, weights_only: bool = False) -> Stage:
 
 def _turns(model: OneStepModel, stage: Stage) -> ModuleSchedule:
     quantize_model(model, CalibrationSettings(), PLAIN)
-    return schedule_modules(model, quantized_layers(model), stage)
+    return schedule_modules(model, learning_layers(model), stage)
 
 
-def _learning(layers: dict[str, Quantized]) -> set[str]:
+def _learning(layers: dict[str, Learning]) -> set[str]:
     return {
         name
         for name, layer in layers.items()

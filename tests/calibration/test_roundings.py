@@ -9,8 +9,8 @@ from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration import roundings
 from passionsr_cli.calibration.roundings import decide_roundings
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.layers.convert import Quantized, quantized_layers, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, learning_layers, set_state
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.modules import MODULE_KINDS, modules_of
@@ -28,12 +28,12 @@ def _images(numbers: object) -> Tensor:
 
 
 @pytest.fixture
-def layers(tiny_model: OneStepModel) -> dict[str, Quantized]:
+def layers(tiny_model: OneStepModel) -> dict[str, Learning]:
     quantize_model(
         tiny_model, CalibrationSettings(unet="w3a4", vae="fp"), LayerDesign(rounding="gptq")
     )
     tiny_model.requires_grad_(False)
-    found = quantized_layers(tiny_model)
+    found = learning_layers(tiny_model)
     set_state(list(found.values()), State.OBSERVING)
     for number in range(COUNT):
         Chain(tiny_model, ("unet",))(_images([number]))
@@ -42,16 +42,16 @@ def layers(tiny_model: OneStepModel) -> dict[str, Quantized]:
     return found
 
 
-def _decided(layers: dict[str, Quantized]) -> dict[str, Tensor]:
+def _decided(layers: dict[str, Learning]) -> dict[str, Tensor]:
     return {
         name: layer.rounding.decided.clone()
         for name, layer in layers.items()
-        if isinstance(layer, QuantizedLayer) and isinstance(layer.rounding, DecidedRounding)
+        if isinstance(layer, LearningLayer) and isinstance(layer.rounding, DecidedRounding)
     }
 
 
 def test_every_layer_is_rounded_for_what_reaches_it(
-    tiny_model: OneStepModel, layers: dict[str, Quantized], monkeypatch: pytest.MonkeyPatch
+    tiny_model: OneStepModel, layers: dict[str, Learning], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chain, nearest = Chain(tiny_model, ("unet",)), _decided(layers)
     # Modules whose turn is over are quantized when the next one is looked at.
@@ -59,7 +59,7 @@ def test_every_layer_is_rounded_for_what_reaches_it(
     seen: list[set[State]] = []
     plain = roundings.decide_rounding
 
-    def watch(layer: QuantizedLayer, rows: Tensor) -> None:
+    def watch(layer: LearningLayer, rows: Tensor) -> None:
         assert rows.shape[1] == layer.weight[0].numel()
         seen.append({other.state for other in layers.values()})
         plain(layer, rows)
@@ -76,7 +76,7 @@ def test_every_layer_is_rounded_for_what_reaches_it(
 
 
 def test_the_result_does_not_depend_on_when(
-    tiny_model: OneStepModel, layers: dict[str, Quantized]
+    tiny_model: OneStepModel, layers: dict[str, Learning]
 ) -> None:
     chain = Chain(tiny_model, ("unet",))
     decide_roundings(chain, _images, layers, COUNT, "", SILENT)

@@ -6,8 +6,8 @@ from torch import Tensor
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.calibration.smoothing import search_exponents
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.layers.convert import Quantized, quantized_layers, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import Learning, learning_layers, set_state
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.one_step import OneStepModel
@@ -16,11 +16,11 @@ from passionsr_cli.quantization.schemes import State
 EXPONENTS = (0.0, 0.5, 1.0)
 
 
-def _observed(model: OneStepModel, x: Tensor, rank: int) -> dict[str, Quantized]:
+def _observed(model: OneStepModel, x: Tensor, rank: int) -> dict[str, Learning]:
     design = LayerDesign(channel_scale=True, ranks={"linear": rank})
     quantize_model(model, CalibrationSettings(unet="w3a3", vae="fp"), design)
     model.requires_grad_(False)
-    layers = quantized_layers(model)
+    layers = learning_layers(model)
     set_state(list(layers.values()), State.OBSERVING)
     Chain(model, ("unet",))(x)
     for layer in layers.values():
@@ -28,7 +28,7 @@ def _observed(model: OneStepModel, x: Tensor, rank: int) -> dict[str, Quantized]
     return layers
 
 
-def _error(layer: QuantizedLayer, x: Tensor, exponent: float) -> float:
+def _error(layer: LearningLayer, x: Tensor, exponent: float) -> float:
     """What this exponent makes of one input, from the equations: λ, its branch, bounds from the
     extremes of X/λ and of what is left of λ ⊙ W."""
     rows, weight = x.flatten(0, -2).double(), layer.weight.double()
@@ -70,7 +70,7 @@ def test_each_layer_takes_the_exponent_that_suits_it(tiny_model: OneStepModel) -
         hook.remove()
     for name in names:
         layer = layers[name]
-        assert isinstance(layer, QuantizedLayer)
+        assert isinstance(layer, LearningLayer)
         assert layer.transform is not None
         errors = [_error(layer, seen[name], exponent) for exponent in EXPONENTS]
         best = EXPONENTS[errors.index(min(errors))]
@@ -90,7 +90,7 @@ def test_one_candidate_is_what_a_set_exponent_gives(tiny_model: OneStepModel) ->
     x = torch.randn(1, 4, 8, 8)
     layers = _observed(tiny_model, x, 0)
     layer = layers["unet.conv_in"]
-    assert isinstance(layer, QuantizedLayer)
+    assert isinstance(layer, LearningLayer)
     assert layer.transform is not None
     before = layer.transform.scale().clone()
     search_exponents(Chain(tiny_model, ("unet",)), lambda n: x, layers, (0.5,), branches=False)

@@ -19,8 +19,8 @@ from passionsr_cli.checkpoints.curve_file import read_curve
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ModelError, OutputError, StoreError
-from passionsr_cli.layers.convert import quantized_layers
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import frozen_layers
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import CHECKPOINT, checksum, write_entry
@@ -119,8 +119,8 @@ def test_its_integers_can_be_read_from_the_documented_format(x: Checkpoint) -> N
     codes = (bits.reshape(-1, 6) * 2 ** np.arange(6)).sum(1).reshape(16, 16, 3, 3)
     zero = tensors[f"{name}.weight_zero_point"].reshape(-1, 1, 1, 1)
     weight = (codes - zero) * tensors[f"{name}.weight_scale"].reshape(-1, 1, 1, 1)
-    layer = quantized_layers(load_checkpoint(x))[name]
-    assert isinstance(layer, QuantizedLayer)
+    layer = frozen_layers(load_checkpoint(x))[name]
+    assert isinstance(layer, FrozenLayer)
     np.testing.assert_allclose(layer.weight.numpy(), weight, rtol=1e-6)
 
 

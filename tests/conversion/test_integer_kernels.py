@@ -14,7 +14,9 @@ from passionsr_cli.conversion.openvino_graph import layer_node
 from passionsr_cli.conversion.saturation import overflows
 from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.inference.core import core
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.learning import LearningLayer
+from passionsr_cli.layers.products import Convolution
 from passionsr_cli.quantization.affine import Scheme
 from passionsr_cli.quantization.schemes import LayerPlan, State
 
@@ -23,24 +25,24 @@ BITS = (2, 3, 4, 6, 7, 8)
 WEIGHTS = [*((bits, False) for bits in BITS[:-1]), *((bits, True) for bits in BITS)]
 
 
-def _layers(weight: Scheme, activation: Scheme) -> list[tuple[QuantizedLayer, tuple[int, ...]]]:
+def _layers(weight: Scheme, activation: Scheme) -> list[tuple[LearningLayer, tuple[int, ...]]]:
     """Layers and their inputs' shapes: odd ones, and ones that fill the widest instructions."""
     plain = LayerPlan(weight, activation)
     scaled = LayerPlan(weight, activation, channel_scale=True)
     moved = LayerPlan(weight, activation, channel_scale=True, channel_shift=True)
     return [
-        (QuantizedConv2d(nn.Conv2d(5, 6, 3, padding=1), scaled), (2, 5, 9, 8)),
-        (QuantizedConv2d(nn.Conv2d(64, 40, 3, padding=1), plain), (1, 64, 17, 15)),
-        (QuantizedConv2d(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved), (2, 5, 9, 8)),
-        (QuantizedConv2d(nn.Conv2d(32, 48, 3, stride=2, padding=1), scaled), (1, 32, 16, 19)),
-        (QuantizedConv2d(nn.Conv2d(7, 6, 1), plain), (2, 7, 9, 5)),
-        (QuantizedConv2d(nn.Conv2d(96, 64, 1), moved), (1, 96, 16, 16)),
-        (QuantizedLinear(nn.Linear(5, 6, bias=False), moved), (2, 7, 5)),
-        (QuantizedLinear(nn.Linear(96, 160), scaled), (1, 128, 96)),
+        (LearningLayer(nn.Conv2d(5, 6, 3, padding=1), scaled), (2, 5, 9, 8)),
+        (LearningLayer(nn.Conv2d(64, 40, 3, padding=1), plain), (1, 64, 17, 15)),
+        (LearningLayer(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved), (2, 5, 9, 8)),
+        (LearningLayer(nn.Conv2d(32, 48, 3, stride=2, padding=1), scaled), (1, 32, 16, 19)),
+        (LearningLayer(nn.Conv2d(7, 6, 1), plain), (2, 7, 9, 5)),
+        (LearningLayer(nn.Conv2d(96, 64, 1), moved), (1, 96, 16, 16)),
+        (LearningLayer(nn.Linear(5, 6, bias=False), moved), (2, 7, 5)),
+        (LearningLayer(nn.Linear(96, 160), scaled), (1, 128, 96)),
     ]
 
 
-def _frozen(layer: QuantizedLayer, shape: tuple[int, ...]) -> QuantizedLayer:
+def _frozen(layer: LearningLayer, shape: tuple[int, ...]) -> FrozenLayer:
     if layer.transform is not None:
         layer.transform.log_scale.data.normal_(std=0.3)
         if layer.transform.shift_ratio is not None:
@@ -48,11 +50,10 @@ def _frozen(layer: QuantizedLayer, shape: tuple[int, ...]) -> QuantizedLayer:
     layer.state = State.OBSERVING
     layer(torch.randn(shape))
     layer.start_bounds()
-    layer.freeze()
-    return layer
+    return layer.freeze()
 
 
-def _input(layer: QuantizedLayer, shape: tuple[int, ...]) -> Tensor:
+def _input(layer: FrozenLayer, shape: tuple[int, ...]) -> Tensor:
     """Values on every level and beyond both ends, none of them midway between two levels."""
     grid, scale, shift = _grid_of_input(layer)
     lowest, highest = grid.scheme.quant_min - 2, grid.scheme.quant_max + 3
@@ -60,38 +61,37 @@ def _input(layer: QuantizedLayer, shape: tuple[int, ...]) -> Tensor:
     return (shift + scale * (codes - grid.zero_point) * grid.scale).float()
 
 
-def _reference(layer: QuantizedLayer, x: Tensor) -> Tensor:
-    frozen = layer.as_frozen()
+def _reference(layer: FrozenLayer, x: Tensor) -> Tensor:
     grid, scale, shift = _grid_of_input(layer)
-    padding = layer.padding if isinstance(layer, QuantizedConv2d) else (0, 0)
+    product = layer.product
+    padding = product.padding if isinstance(product, Convolution) else (0, 0)
     x = x.double()
-    if frozen.channel_shift is not None and any(padding):
+    if layer.channel_shift is not None and any(padding):
         x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
     codes = torch.round((x - shift) / scale / grid.scale) + grid.zero_point
     codes = codes.clamp(grid.scheme.quant_min, grid.scheme.quant_max) - grid.zero_point
-    assert frozen.weight_grid is not None
-    along = (-1, *[1] * (frozen.weight.dim() - 1))
-    weight = frozen.weight - frozen.weight_grid.zero_point.double().reshape(along)
-    bias = None if frozen.bias is None else frozen.bias.double()
-    values, weight = codes * grid.scale, weight * frozen.weight_grid.scale.double().reshape(along)
-    if isinstance(layer, QuantizedConv2d):
-        return F.conv2d(values, weight, bias, layer.stride, padding)
+    assert layer.weight_grid is not None
+    along = (-1, *[1] * (layer.weight.dim() - 1))
+    weight = layer.stored_weight() - layer.weight_grid.zero_point.double().reshape(along)
+    bias = None if layer.bias is None else layer.bias.double()
+    values, weight = codes * grid.scale, weight * layer.weight_grid.scale.double().reshape(along)
+    if isinstance(product, Convolution):
+        return F.conv2d(values, weight, bias, product.stride, padding)
     return F.linear(values, weight, bias)
 
 
-def _grid_of_input(layer: QuantizedLayer) -> tuple:  # type: ignore[type-arg]
+def _grid_of_input(layer: FrozenLayer) -> tuple:  # type: ignore[type-arg]
     """The grid, and scale and shift of each channel as they multiply and move an input."""
-    frozen = layer.as_frozen()
-    assert frozen.input_grid is not None
-    shape = (1, -1, 1, 1) if isinstance(layer, QuantizedConv2d) else (-1,)
+    assert layer.input_grid is not None
+    shape = (1, -1, 1, 1) if isinstance(layer.product, Convolution) else (-1,)
     scale, shift = (
         torch.tensor(neutral) if values is None else values.double().reshape(shape)
-        for values, neutral in ((frozen.channel_scale, 1.0), (frozen.channel_shift, 0.0))
+        for values, neutral in ((layer.channel_scale, 1.0), (layer.channel_shift, 0.0))
     )
-    return frozen.input_grid, scale, shift
+    return layer.input_grid, scale, shift
 
 
-def _check(layers: list[QuantizedLayer], inputs: list[Tensor], on_integers: list[bool]) -> None:
+def _check(layers: list[FrozenLayer], inputs: list[Tensor], on_integers: list[bool]) -> None:
     sources = [ops.parameter(list(x.shape), np.float32) for x in inputs]
     nodes = [
         layer_node(layer, f"layer{number}", source, integers)

@@ -13,7 +13,8 @@ from passionsr_cli.conversion.openvino_graph import component_graph, layer_node
 from passionsr_cli.conversion.saturation import overflows
 from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.inference.core import DEVICE, core
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
@@ -24,7 +25,7 @@ def _run(model: openvino.Model, x: Tensor) -> Tensor:
     return torch.from_numpy(compiled([x.numpy()])[0].copy())
 
 
-def _calibrated(layer: QuantizedLayer, x: Tensor) -> QuantizedLayer:
+def _calibrated(layer: LearningLayer, x: Tensor) -> FrozenLayer:
     """Frozen, with scales and shifts as learning leaves them: anything."""
     if layer.transform is not None:
         layer.transform.log_scale.data.normal_(std=0.7)
@@ -33,23 +34,20 @@ def _calibrated(layer: QuantizedLayer, x: Tensor) -> QuantizedLayer:
     layer.state = State.OBSERVING
     layer(x)
     layer.start_bounds()
-    layer.freeze()
-    return layer
+    return layer.freeze()
 
 
-def _layers(
-    weight: Scheme | None, activation: Scheme | None
-) -> list[tuple[QuantizedLayer, Tensor]]:
+def _layers(weight: Scheme | None, activation: Scheme | None) -> list[tuple[LearningLayer, Tensor]]:
     torch.manual_seed(1)
     moved = LayerPlan(weight, activation, channel_scale=True, channel_shift=True)
     scaled = LayerPlan(weight, activation, channel_scale=True)
     image, tokens = torch.randn(2, 5, 9, 8), torch.randn(2, 7, 5)
     return [
-        (QuantizedConv2d(nn.Conv2d(5, 6, 3, padding=1), scaled), image),
-        (QuantizedConv2d(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved), image),
-        (QuantizedConv2d(nn.Conv2d(5, 6, 1), LayerPlan(weight, activation)), image),
-        (QuantizedLinear(nn.Linear(5, 6, bias=False), moved), tokens),
-        (QuantizedLinear(nn.Linear(5, 6), scaled), tokens[:, 0]),
+        (LearningLayer(nn.Conv2d(5, 6, 3, padding=1), scaled), image),
+        (LearningLayer(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved), image),
+        (LearningLayer(nn.Conv2d(5, 6, 1), LayerPlan(weight, activation)), image),
+        (LearningLayer(nn.Linear(5, 6, bias=False), moved), tokens),
+        (LearningLayer(nn.Linear(5, 6), scaled), tokens[:, 0]),
     ]
 
 
@@ -66,8 +64,8 @@ SCHEMES = [
 def test_layers_compute_what_torch_defines(
     weight: Scheme | None, activation: Scheme | None
 ) -> None:
-    for layer, x in _layers(weight, activation):
-        _calibrated(layer, x)
+    for learning, x in _layers(weight, activation):
+        layer = _calibrated(learning, x)
         source = ops.parameter(list(x.shape), np.float32)
         on_integers = not (products_saturate() and overflows(layer))
         model = openvino.Model([layer_node(layer, "layer", source, on_integers)], [source])
@@ -84,21 +82,21 @@ def test_branches_run_in_bfloat16_beside_the_integers() -> None:
         Scheme(4, False, 0), Scheme(8), channel_scale=True, channel_shift=True, rank=16
     )
     image, tokens = torch.randn(1, 64, 16, 16), torch.randn(2, 70, 64)
-    cases: list[tuple[QuantizedLayer, Tensor]] = [
-        (QuantizedConv2d(nn.Conv2d(64, 48, 3, padding=1), plan), image),
-        (QuantizedConv2d(nn.Conv2d(64, 48, 3, stride=2, padding=1), plan), image),
-        (QuantizedConv2d(nn.Conv2d(64, 48, 1, bias=False), plan), image),
-        (QuantizedLinear(nn.Linear(64, 48), plan), tokens),
+    cases: list[tuple[LearningLayer, Tensor]] = [
+        (LearningLayer(nn.Conv2d(64, 48, 3, padding=1), plan), image),
+        (LearningLayer(nn.Conv2d(64, 48, 3, stride=2, padding=1), plan), image),
+        (LearningLayer(nn.Conv2d(64, 48, 1, bias=False), plan), image),
+        (LearningLayer(nn.Linear(64, 48), plan), tokens),
     ]
-    for layer, x in cases:
-        layer.start_branch(scaled=False)
-        _calibrated(layer, x)
+    for learning, x in cases:
+        learning.start_branch(scaled=False)
+        layer = _calibrated(learning, x)
         source = ops.parameter(list(x.shape), np.float32)
         model = openvino.Model([layer_node(layer, "layer", source)], [source])
         found = _run(model, x)
         # Several roundings to bfloat16 may each go the other way.
         wanted = layer(x)
-        branch = layer.branch_product(x, *layer.as_frozen().branch).float()
+        branch = layer.product.branch(x, *layer.branch).float()
         assert (found - wanted).abs().max() < 2**-7 * branch.abs().max()
         assert (found - wanted).square().mean() < 2**-16 * branch.square().mean()
         kernels = _kernels(model, x)
@@ -120,12 +118,12 @@ def _kernels(model: openvino.Model, x: Tensor) -> list[str]:
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_every_level_of_a_grid_is_hit(bits: int, symmetric: bool) -> None:
     """Through an identity the input's grid itself comes out, clipped ends included."""
-    layer = QuantizedConv2d(
-        nn.Conv2d(1, 1, 1, bias=False), LayerPlan(None, Scheme(bits, symmetric))
-    )
-    layer.weight.data.fill_(1)
-    _calibrated(layer, torch.tensor([-0.7, 1.9]).reshape(1, 1, 1, 2))
-    grid = layer.as_frozen().input_grid
+    identity = nn.Conv2d(1, 1, 1, bias=False)
+    identity.weight.data.fill_(1)
+    plan = LayerPlan(None, Scheme(bits, symmetric))
+    x = torch.tensor([-0.7, 1.9]).reshape(1, 1, 1, 2)
+    layer = _calibrated(LearningLayer(identity, plan), x)
+    grid = layer.input_grid
     assert grid
     codes = torch.arange(grid.scheme.quant_min - 3, grid.scheme.quant_max + 4)
     x = ((codes - grid.zero_point) * grid.scale + 0.3 * grid.scale).reshape(1, 1, 1, -1)

@@ -12,22 +12,19 @@ from passionsr_cli.conversion.saturation import overflowing, overflows
 from passionsr_cli.conversion.tracing import Component, Operation
 from passionsr_cli.inference.core import core
 from passionsr_cli.layers.frozen import FrozenLayer
-from passionsr_cli.layers.learning import QuantizedConv2d
+from passionsr_cli.layers.products import Convolution
 from passionsr_cli.quantization.affine import Grid, Scheme
-from passionsr_cli.quantization.quantizer import Quantizer
-from passionsr_cli.quantization.schemes import LayerPlan
+from passionsr_cli.quantization.quantizer import FrozenQuantizer, Quantizer
 
 
-def _layer(activation: Scheme, input_zero_point: int, largest_weight: int) -> QuantizedConv2d:
+def _layer(activation: Scheme, input_zero_point: int, largest_weight: int) -> FrozenLayer:
     """A 1×1 convolution whose integers are ±`largest_weight`."""
     weight = Scheme(8, True, 0)
-    layer = QuantizedConv2d(nn.Conv2d(2, 3, 1, bias=False), LayerPlan(weight, activation))
     integers = torch.full((3, 2, 1, 1), largest_weight, dtype=torch.int16)
     integers[1] *= -1
     grid = Grid(activation, torch.tensor(0.1), torch.tensor(float(input_zero_point)))
     one = Grid(weight, torch.ones(3), torch.zeros(3))
-    layer.adopt(FrozenLayer(integers, one, None, None, None, grid))
-    return layer
+    return FrozenLayer(Convolution((1, 1), (0, 0), (1, 1)), integers, one, input_grid=grid)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +54,13 @@ def test_constants_do_not_overflow() -> None:
     assert overflowing(component) == {"alone"}
 
 
-def _operands(bits: int) -> dict[str, Quantizer]:
+def _operands(bits: int) -> dict[str, FrozenQuantizer]:
     operands = {}
     for name in ("query", "key", "probability", "value"):
         quantizer = Quantizer(Scheme(bits, symmetric=name in ("query", "key")))
         low = 0.0 if name == "probability" else -1.7
         quantizer.start(torch.tensor(low), torch.tensor(1.6))
-        operands[name] = quantizer
+        operands[name] = FrozenQuantizer(quantizer.grid())
     return operands
 
 

@@ -6,8 +6,8 @@ import torch
 from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.conversion.tracing import component_of_model, traced_as_operations
-from passionsr_cli.layers.convert import quantized_layers, set_state
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import freeze, frozen_layers, learning_layers, set_state
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import PLAIN
 from passionsr_cli.models.components import COMPONENTS, DECODER, UNET, component_of
 from passionsr_cli.models.one_step import OneStepModel
@@ -17,13 +17,13 @@ from passionsr_cli.quantization.schemes import State
 @pytest.fixture
 def frozen(tiny_model: OneStepModel) -> OneStepModel:
     quantize_model(tiny_model, CalibrationSettings(unet="w4a8", vae="w6a6"), PLAIN)
-    layers = list(quantized_layers(tiny_model).values())
+    layers = list(learning_layers(tiny_model).values())
     set_state(layers, State.OBSERVING)
     with torch.no_grad():
         tiny_model(torch.rand(1, 3, 32, 32))
     for layer in layers:
         layer.start_bounds()
-        layer.freeze()
+    freeze(tiny_model)
     return tiny_model
 
 
@@ -39,8 +39,8 @@ def test_operations_are_the_quantized_layers_and_what_attention_rounds(
     frozen: OneStepModel,
 ) -> None:
     traced = component_of_model(frozen, UNET)
-    layers = {name: x for name, x in quantized_layers(frozen).items() if name.startswith("unet.")}
-    weighted = {name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)}
+    layers = {name: x for name, x in frozen_layers(frozen).items() if name.startswith("unet.")}
+    weighted = {name for name, layer in layers.items() if isinstance(layer, FrozenLayer)}
     assert set(traced.layers) == weighted
     assert set(traced.attentions) == layers.keys() - weighted
     assert len(traced.operations) == len(weighted) + 4 * len(traced.attentions)

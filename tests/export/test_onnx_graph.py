@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 from passionsr_cli.conversion.tracing import Component, Operation
 from passionsr_cli.export.onnx_graph import INPUT_NAME, program
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.learning import LearningLayer
+from passionsr_cli.layers.products import Convolution
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 
 class _Layers(nn.Module):
     """Several layers side by side on one image (B, C, H, W)."""
 
-    def __init__(self, layers: dict[str, QuantizedLayer]) -> None:
+    def __init__(self, layers: dict[str, FrozenLayer]) -> None:
         super().__init__()
         self.model = nn.ModuleDict(layers)
 
@@ -28,16 +30,16 @@ class _Layers(nn.Module):
 
 def _calibrated(
     weight: Scheme | None, activation: Scheme | None, x: Tensor, rank: int = 0
-) -> dict[str, QuantizedLayer]:
+) -> dict[str, FrozenLayer]:
     """Frozen layers of all kinds, with scales and shifts as learning leaves them: anything."""
     moved = LayerPlan(weight, activation, channel_scale=True, channel_shift=True, rank=rank)
     scaled = LayerPlan(weight, activation, channel_scale=True, rank=rank)
-    layers: dict[str, QuantizedLayer] = {
-        "scaled": QuantizedConv2d(nn.Conv2d(5, 6, 3, padding=1), scaled),
-        "moved": QuantizedConv2d(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved),
-        "plain": QuantizedConv2d(nn.Conv2d(5, 6, 1, bias=False), LayerPlan(weight, activation)),
-        "linear": QuantizedLinear(nn.Linear(5, 6, bias=False), moved),
-        "biased": QuantizedLinear(nn.Linear(5, 6), scaled),
+    layers = {
+        "scaled": LearningLayer(nn.Conv2d(5, 6, 3, padding=1), scaled),
+        "moved": LearningLayer(nn.Conv2d(5, 6, 3, stride=2, padding=1), moved),
+        "plain": LearningLayer(nn.Conv2d(5, 6, 1, bias=False), LayerPlan(weight, activation)),
+        "linear": LearningLayer(nn.Linear(5, 6, bias=False), moved),
+        "biased": LearningLayer(nn.Linear(5, 6), scaled),
     }
     for layer in layers.values():
         if layer.transform is not None:
@@ -46,10 +48,9 @@ def _calibrated(
                 layer.transform.shift_ratio.data.normal_(std=0.3)
         layer.start_branch(scaled=False)
         layer.state = State.OBSERVING
-        layer(x if isinstance(layer, QuantizedConv2d) else x.permute(0, 2, 3, 1))
+        layer(x if isinstance(layer.product, Convolution) else x.permute(0, 2, 3, 1))
         layer.start_bounds()
-        layer.freeze()
-    return layers
+    return {name: layer.freeze() for name, layer in layers.items()}
 
 
 SCHEMES = [
@@ -87,7 +88,7 @@ def test_layers_compute_what_torch_defines(
     # A value midway between two integers may go either way.
     assert float(far.float().mean()) < 0.01
     # The module itself was put back.
-    assert isinstance(part.model["scaled"], QuantizedConv2d)
+    assert part.model["scaled"] is layers["scaled"]
 
 
 def test_the_graph_is_standard_and_says_which_layer_is_which() -> None:

@@ -18,7 +18,7 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.layers.convert import quantized_layers
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models import loading
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from passionsr_cli.layers.attention import QuantizedAttention
+from passionsr_cli.layers.learning_attention import LearningAttention
 from passionsr_cli.quantization.schemes import AttentionPlan, Scheme, State
 
 
@@ -21,8 +21,8 @@ def _attention(kind: str) -> tuple[Attention, Tensor, Tensor | None]:
     return attention.eval(), torch.randn(2, 12, 8), context
 
 
-def _quantized(attention: Attention, bits: int, scales: bool = True) -> QuantizedAttention:
-    processor = QuantizedAttention(8, 2, AttentionPlan(Scheme(bits), scales))
+def _quantized(attention: Attention, bits: int, scales: bool = True) -> LearningAttention:
+    processor = LearningAttention(8, 2, AttentionPlan(Scheme(bits), scales))
     attention.set_processor(processor)  # type: ignore[arg-type]
     return processor
 
@@ -62,8 +62,7 @@ def test_the_products_are_those_of_integers() -> None:
         observer.forget()
     attention(x)
     processor.start_bounds()
-    processor.freeze()
-    frozen = processor.as_frozen()
+    frozen = processor.freeze()
     assert frozen.channel_scale is not None
 
     def rounded(name: str, values: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ def test_the_products_are_those_of_integers() -> None:
     scale = frozen.channel_scale.double().reshape(2, 1, 4)
     scores = rounded("query", q / scale) @ rounded("key", k * scale).transpose(-1, -2) / 2
     expected = rounded("probability", scores.softmax(-1)) @ rounded("value", v)
-    found = processor.products(attention.to_q(x), attention.to_k(x), attention.to_v(x), 0.5)
+    found = frozen.products(attention.to_q(x), attention.to_k(x), attention.to_v(x), 0.5)
     torch.testing.assert_close(
         found.double(), expected.transpose(1, 2).flatten(2), rtol=1e-3, atol=1e-4
     )
@@ -102,7 +101,7 @@ def test_without_rounding_head_scales_change_nothing() -> None:
 def test_scales_from_deviations_make_q_and_k_deviate_alike() -> None:
     attention, x, context = _attention("cross")
     plan = AttentionPlan(Scheme(8), True, scale_start="deviations", bounds_start="mse")
-    processor = QuantizedAttention(8, 2, plan)
+    processor = LearningAttention(8, 2, plan)
     expected = attention(x, context)
     attention.set_processor(processor)  # type: ignore[arg-type]
     processor.state = State.OBSERVING

@@ -4,7 +4,16 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from passionsr_cli.layers.convert import apply, convert, quantized_layers
+from passionsr_cli.layers.convert import (
+    apply,
+    build_layer,
+    convert,
+    freeze,
+    frozen_layers,
+    learning_layers,
+    quantized_layers,
+    set_state,
+)
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
@@ -12,6 +21,7 @@ from passionsr_cli.quantization.schemes import (
     LayerPlan,
     Plan,
     Scheme,
+    State,
 )
 
 
@@ -54,5 +64,23 @@ def test_plans_can_be_applied_to_a_model_without_numbers(tiny_model: OneStepMode
     rows = convert(tiny_model, _decide)
     with torch.device("meta"):
         skeleton = OneStepModel(tiny_model.description)
-        apply(skeleton, rows)
+        apply(skeleton, rows, lambda layer, record: build_layer(layer, record.plan))
     assert set(quantized_layers(skeleton)) == set(quantized_layers(tiny_model))
+
+
+@torch.no_grad()
+def test_frozen_layers_take_the_place_of_those_that_learned(tiny_model: OneStepModel) -> None:
+    convert(tiny_model, _decide)
+    learning = learning_layers(tiny_model)
+    upscaled = torch.rand(1, 3, 32, 32)
+    set_state(list(learning.values()), State.OBSERVING)
+    tiny_model(upscaled)
+    for layer in learning.values():
+        layer.start_bounds()
+    set_state(list(learning.values()), State.QUANTIZING)
+    expected = tiny_model(upscaled)
+    frozen = freeze(tiny_model)
+    assert list(frozen) == list(learning) == list(frozen_layers(tiny_model))
+    assert not learning_layers(tiny_model)
+    assert not any(parameter.requires_grad for parameter in tiny_model.parameters())
+    torch.testing.assert_close(tiny_model(upscaled), expected, rtol=1e-4, atol=1e-4)

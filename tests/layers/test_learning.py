@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLinear
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.quantization.affine import quantize
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
@@ -23,15 +24,15 @@ def _pair(kind: str, options: dict[str, object], plan: LayerPlan):  # type: igno
     torch.manual_seed(0)
     if kind == "convolution":
         layer: nn.Module = nn.Conv2d(6, 5, **options)  # type: ignore[arg-type]
-        return layer, QuantizedConv2d(layer, plan), torch.randn(2, 6, 9, 7) * 3 + 1  # type: ignore[arg-type]
+        return layer, LearningLayer(layer, plan), torch.randn(2, 6, 9, 7) * 3 + 1  # type: ignore[arg-type]
     layer = nn.Linear(6, 5, **options)  # type: ignore[arg-type]
-    return layer, QuantizedLinear(layer, plan), torch.randn(2, 11, 6) * 3 + 1  # type: ignore[arg-type]
+    return layer, LearningLayer(layer, plan), torch.randn(2, 11, 6) * 3 + 1  # type: ignore[arg-type]
 
 
 CASES = [("convolution", o) for o in CONVOLUTIONS] + [("linear", o) for o in LINEAR]
 
 
-def _disturb(layer: QuantizedConv2d | QuantizedLinear) -> None:
+def _disturb(layer: LearningLayer) -> None:
     """Scales and shifts far from the identity."""
     generator = torch.Generator().manual_seed(1)
     assert layer.transform is not None
@@ -55,14 +56,12 @@ def test_without_rounding_the_transformation_changes_nothing(
     layer, quantized, x = _pair(kind, options, plan)
     _disturb(quantized)
     expected = layer(x)
-    for freeze in (False, True):
-        if freeze:
-            quantized.freeze()
-        quantized.state = State.QUANTIZING
-        torch.testing.assert_close(quantized(x), expected, rtol=1e-4, atol=1e-4)
+    quantized.state = State.QUANTIZING
+    for found in (quantized(x), quantized.freeze()(x)):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def _reference(x: Tensor, quantized: QuantizedConv2d, layer: nn.Conv2d, bits: int) -> Tensor:
+def _reference(x: Tensor, quantized: LearningLayer, layer: nn.Conv2d, bits: int) -> Tensor:
     """The layer on integers in float64, written from the formulas alone."""
     x, weight = x.double(), layer.weight.double()
     assert quantized.transform is not None
@@ -117,13 +116,23 @@ def test_freezing_keeps_every_value(bits: int, axis: int | None) -> None:
     quantized.start_bounds()
     quantized.state = State.QUANTIZING
     before = quantized(x)
-    quantized.freeze()
-    torch.testing.assert_close(quantized(x), before, rtol=0, atol=1e-6)
-    frozen = quantized.as_frozen()
-    assert frozen.weight.dtype == torch.int16
-    _, again, _ = _pair("linear", {}, plan)
-    again.adopt(frozen)
-    assert torch.equal(again(x), quantized(x))
+    frozen = quantized.freeze()
+    torch.testing.assert_close(frozen(x), before, rtol=0, atol=1e-6)
+    assert frozen.stored_weight().dtype == torch.int16
+    # What a checkpoint holds of it is enough, to the last bit.
+    again = FrozenLayer(
+        frozen.product,
+        frozen.stored_weight(),
+        frozen.weight_grid,
+        frozen.bias,
+        frozen.channel_scale,
+        frozen.channel_shift,
+        frozen.input_grid,
+    )
+    assert torch.equal(again(x), frozen(x))
+    # Nor has it to do with what goes on learning.
+    _disturb(quantized)
+    assert torch.equal(again(x), frozen(x))
 
 
 def test_parts_of_a_concatenation_get_steps_of_their_own() -> None:
@@ -135,7 +144,7 @@ def test_parts_of_a_concatenation_get_steps_of_their_own() -> None:
         plan = LayerPlan(None, Scheme(4), channel_shift=False, split=split)
         torch.manual_seed(0)
         layer = nn.Linear(6, 5)
-        quantized = QuantizedLinear(layer, plan)
+        quantized = LearningLayer(layer, plan)
         quantized.state = State.OBSERVING
         quantized(x)
         quantized.start_bounds()
@@ -204,17 +213,15 @@ def test_without_rounding_branches_change_nothing(kind: str, options: dict[str, 
     quantized.state = State.QUANTIZING
     assert quantized.branch is not None
     # A branch that matters, or this would prove nothing.
-    part = quantized.branch_product(x, *_branch(quantized))
+    part = quantized.product.branch(x, *_branch(quantized))
     assert part.float().abs().mean() > 0.2 * expected.abs().mean()
-    for freeze in (False, True):
-        if freeze:
-            quantized.freeze()
+    for found in (quantized(x), quantized.freeze()(x)):
         torch.testing.assert_close(
-            quantized(x), expected, rtol=0, atol=2**-6 * float(expected.abs().max())
+            found, expected, rtol=0, atol=2**-6 * float(expected.abs().max())
         )
 
 
-def _branch(layer: QuantizedConv2d | QuantizedLinear) -> tuple[Tensor, Tensor]:
+def _branch(layer: LearningLayer) -> tuple[Tensor, Tensor]:
     factors = layer.branch_factors()
     assert factors is not None
     return factors
@@ -228,13 +235,12 @@ def test_a_branch_takes_what_is_large_off_the_integers() -> None:
     x = torch.randn(64, 32)
     errors = []
     for rank in (0, 1):
-        quantized = QuantizedLinear(layer, LayerPlan(Scheme(4, False, 0), Scheme(8), rank=rank))
+        quantized = LearningLayer(layer, LayerPlan(Scheme(4, False, 0), Scheme(8), rank=rank))
         quantized.start_branch(scaled=False)
         quantized.state = State.OBSERVING
         quantized(x)
         quantized.start_bounds()
-        quantized.freeze()
-        errors.append(float((quantized(x) - layer(x)).square().mean()))
+        errors.append(float((quantized.freeze()(x) - layer(x)).square().mean()))
     assert errors[1] < 0.05 * errors[0]
 
 
@@ -243,7 +249,7 @@ def test_merged_matrices_are_in_the_frozen_weight() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(12, 10, bias=False)
     plan = LayerPlan(Scheme(4, True, 0), None, channel_scale=True, merged_rank=2)
-    quantized = QuantizedLinear(layer, plan)
+    quantized = LearningLayer(layer, plan)
     _disturb(quantized)
     quantized.state = State.OBSERVING
     quantized(torch.randn(3, 12))
@@ -256,8 +262,7 @@ def test_merged_matrices_are_in_the_frozen_weight() -> None:
     moved = (layer.weight.detach().double() + up @ down) * scale
     step = (layer.weight.detach().double() * scale).abs().amax(1, keepdim=True) / 7
     expected = (moved / step).round().clamp(-7, 7)
-    quantized.freeze()
-    found = quantized.as_frozen().weight.double()
+    found = quantized.freeze().stored_weight().double()
     # A value within rounding of a code's border may fall to either side.
     assert (found == expected).double().mean() > 0.99
 
@@ -300,14 +305,12 @@ def test_a_merged_branch_leaves_nothing_behind(
     down, up = (factor.double() for factor in quantized.merged.factors())
     whole = layer.weight.double() + torch.einsum("or,rc...->oc...", up, down)
     before = quantized(x)
-    quantized.freeze()
-    frozen = quantized.as_frozen()
+    frozen = quantized.freeze()
     assert frozen.branch is None
-    assert not [name for name, _ in quantized.named_parameters() if "merged" in name]
     grid = frozen.weight_grid
     along = (-1, *[1] * (whole.dim() - 1))
     scale, zero = grid.scale.double().reshape(along), grid.zero_point.reshape(along)
     codes = ((whole / scale).round() + zero).clamp(0, 15)
-    assert (codes == frozen.weight).double().mean() > 0.98
-    assert not torch.equal(quantize(layer.weight, grid), frozen.weight)
-    torch.testing.assert_close(quantized(x), before)
+    assert (codes == frozen.stored_weight()).double().mean() > 0.98
+    assert not torch.equal(quantize(layer.weight, grid), frozen.stored_weight())
+    torch.testing.assert_close(frozen(x), before)

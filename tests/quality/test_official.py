@@ -20,7 +20,7 @@ from torch import nn
 
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published.prompts import read_context

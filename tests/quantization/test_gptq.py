@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.layers.learning import QuantizedConv2d
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.layers.rows import decide_rounding, input_rows
 from passionsr_cli.quantization import gptq as module
 from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
@@ -103,15 +103,16 @@ def test_wide_layers_are_rounded_in_groups_of_columns(monkeypatch: pytest.Monkey
 def test_rows_times_the_weight_are_the_convolution(options: dict[str, int], shifts: bool) -> None:
     torch.manual_seed(0)
     plan = LayerPlan(None, None, channel_scale=True, channel_shift=shifts)
-    layer = QuantizedConv2d(nn.Conv2d(3, 4, **options), plan)  # type: ignore[arg-type]
+    layer = LearningLayer(nn.Conv2d(3, 4, **options), plan)  # type: ignore[arg-type]
     assert layer.transform
     layer.transform.log_scale.data.normal_()
     if layer.transform.shift_ratio is not None:
         layer.transform.shift_ratio.data.normal_()
     x = torch.randn(2, 3, 8, 6)
-    layer.freeze()
+    layer.state = State.QUANTIZING
+    frozen = layer.freeze()
     rows = input_rows(layer, x, 10**6)
-    found = rows @ layer.weight.flatten(1).t() + layer.bias
+    found = rows @ frozen.weight.flatten(1).t() + frozen.bias
     torch.testing.assert_close(found, layer(x).permute(0, 2, 3, 1).flatten(0, 2))
     assert 6 <= len(input_rows(layer, x, 10)) <= 16
 
@@ -119,7 +120,7 @@ def test_rows_times_the_weight_are_the_convolution(options: dict[str, int], shif
 def test_a_layer_is_rounded_for_its_own_inputs() -> None:
     torch.manual_seed(0)
     convolution = nn.Conv2d(4, 5, 3, padding=1)
-    layer = QuantizedConv2d(convolution, LayerPlan(Scheme(3, False, 0), None, rounding="gptq"))
+    layer = LearningLayer(convolution, LayerPlan(Scheme(3, False, 0), None, rounding="gptq"))
     layer.requires_grad_(False)
     # Neighbours are alike, as in photographs.
     x = nn.functional.avg_pool2d(torch.randn(1, 4, 40, 40), 5, stride=1)

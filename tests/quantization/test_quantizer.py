@@ -13,7 +13,7 @@ from passionsr_cli.quantization.observers import (
     MinMaxObserver,
     SampleObserver,
 )
-from passionsr_cli.quantization.quantizer import Quantizer
+from passionsr_cli.quantization.quantizer import FrozenQuantizer, Quantizer
 from passionsr_cli.quantization.schemes import Scheme
 
 
@@ -213,11 +213,10 @@ def test_the_gradient_of_a_step_is_the_papers(axis: int | None) -> None:
 
 
 def test_a_fixed_grid_is_kept_to_the_last_bit() -> None:
-    quantizer = Quantizer(Scheme(5))
     grid = Grid(Scheme(5), torch.tensor(0.1234567), torch.tensor(7.0))
-    quantizer.fix(grid)
+    quantizer = FrozenQuantizer(grid)
     assert torch.equal(quantizer.grid().scale, grid.scale)
-    lower, upper = quantizer.bounds()
+    lower, upper = quantizer(torch.tensor([-9.0, 9.0]))
     assert float(lower) == pytest.approx(-7 * 0.1234567)
     assert float(upper) == pytest.approx(24 * 0.1234567)
     assert not list(quantizer.parameters())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLinear
+from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
 from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding
 from passionsr_cli.quantization.schemes import LayerPlan, Rounding, Scheme, State
@@ -85,7 +85,7 @@ def test_gradients_push_towards_the_lower_error() -> None:
 def test_a_frozen_layer_computes_what_it_did(rounding: Rounding) -> None:
     torch.manual_seed(0)
     plan = LayerPlan(Scheme(3, False, 0), Scheme(4), channel_scale=True, rounding=rounding)
-    layer, x = QuantizedLinear(nn.Linear(6, 5), plan), torch.randn(20, 6)
+    layer, x = LearningLayer(nn.Linear(6, 5), plan), torch.randn(20, 6)
     layer.requires_grad_(False)
     layer.state = State.OBSERVING
     layer(x)
@@ -101,20 +101,19 @@ def test_a_frozen_layer_computes_what_it_did(rounding: Rounding) -> None:
         layer.rounding.decided.clamp_(0, 7)
     before = layer(x)
     assert not torch.allclose(before, nearest)
-    layer.freeze()
-    torch.testing.assert_close(layer(x), before)
+    torch.testing.assert_close(layer.freeze()(x), before)
 
 
 def test_with_weights_only_the_input_stays() -> None:
     torch.manual_seed(0)
     plan = LayerPlan(Scheme(2, False, 0), Scheme(2))
-    layer, x = QuantizedConv2d(nn.Conv2d(3, 4, 3, padding=1), plan), torch.randn(1, 3, 6, 6)
+    layer, x = LearningLayer(nn.Conv2d(3, 4, 3, padding=1), plan), torch.randn(1, 3, 6, 6)
     layer.state = State.OBSERVING
     layer(x)
     layer.start_bounds()
     layer.state = State.WEIGHTS_ONLY
     assert layer.weight_quantizer
     weight = layer.weight_quantizer(layer.weight)
-    torch.testing.assert_close(layer(x), layer.product(x, weight, layer.bias, padded=False))
+    torch.testing.assert_close(layer(x), layer.product(x, weight, layer.bias))
     layer.state = State.QUANTIZING
-    assert not torch.allclose(layer(x), layer.product(x, weight, layer.bias, padded=False))
+    assert not torch.allclose(layer(x), layer.product(x, weight, layer.bias))

@@ -18,17 +18,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.layers.attention import QuantizedAttention
-from passionsr_cli.layers.convert import Quantized, attention_shape
-from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
-from passionsr_cli.layers.learning import QuantizedConv2d, QuantizedLayer, QuantizedLinear
+from passionsr_cli.errors import ModelError
+from passionsr_cli.layers.attention import QuantizedAttention, together
+from passionsr_cli.layers.convert import attention_shape
+from passionsr_cli.layers.products import QuantizedLayer, product_of
 from passionsr_cli.quantization.affine import SMALLEST_RANGE
 from passionsr_cli.quantization.packing import pack, unpack
-from passionsr_cli.quantization.schemes import Plan, ReleasedAttentionPlan, ReleasedPlan
+from passionsr_cli.quantization.schemes import OPERANDS, ReleasedAttentionPlan, ReleasedPlan
 
 Tensors = dict[str, Tensor]
-OPERANDS = ("query", "key", "probability", "value")
 _GRID_NAMES = ("weight_scale", "weight_zero_point", "input_scale", "input_zero_point")
 
 
@@ -54,40 +52,51 @@ def released_round(x: Tensor, scale: Tensor, zero_point: Tensor, num_bits: int) 
 
 
 class ReleasedLayer(QuantizedLayer):
-    """Base of `ReleasedConv2d` and `ReleasedLinear`: a layer that is only ever run.
+    """A convolution or linear layer as the released code computes it.
 
-    `take` gets and `packed` gives its tensors: `weight`, the integers of s ⊙ W, packed, with
+    It is made of, and `packed` gives, the tensors `weight`, the integers of s ⊙ W, packed, with
     `weight_scale` and `weight_zero_point` (halves, O); `input_scale` and `input_zero_point`
     (halves,); `bias`, `channel_scale`, `channel_shift`; of padded convolutions `shift_kernel`
     (O, h, w).
     """
 
-    plan: ReleasedPlan
     weight_scale: Tensor
     weight_zero_point: Tensor
     input_scale: Tensor
     input_zero_point: Tensor
+    bias: Tensor
+    channel_scale: Tensor
+    channel_shift: Tensor
     shift_kernel: Tensor | None
 
-    def _prepare(self) -> None:
-        for name in (*_GRID_NAMES, "shift_kernel"):
-            self.register_buffer(name, None)
-        self.transform = self.split = self.input_quantizer = self.weight_quantizer = None
+    def __init__(self, layer: nn.Conv2d | nn.Linear, plan: ReleasedPlan, tensors: Tensors) -> None:
+        super().__init__(product_of(layer))
+        assert plan.weight is not None
+        assert plan.activation is not None
+        self.halves, self.weight_bits = plan.halves, plan.weight.num_bits
+        self.input_bits = plan.activation.num_bits
+        for name in (*_GRID_NAMES, "channel_scale", "channel_shift"):
+            self.register_buffer(name, tensors[name].float())
+        kernel = tensors.get("shift_kernel")
+        self.register_buffer("shift_kernel", None if kernel is None else kernel.float())
+        codes = unpack(tensors["weight"], self.weight_bits, tuple(layer.weight.shape)).float()
+        self.weight = nn.Parameter(self._on_grids(codes, real=True), requires_grad=False)
+        self.bias = nn.Parameter(tensors["bias"].float(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        values = self._round_input(self._move(x, self.channel_scale, self.channel_shift))
-        out = self.product(values, self.weight, self.bias, padded=False)
+        values = self._round_input(self.product.move(x, self.channel_scale, self.channel_shift))
+        out = self.product(values, self.weight, self.bias)
         if self.shift_kernel is None:
             return out
         ones = torch.ones(1, 1, *x.shape[2:], device=x.device)
-        return out + self.product(ones, self.shift_kernel.unsqueeze(1), None, padded=False)
+        return out + self.product(ones, self.shift_kernel.unsqueeze(1), None)
 
     def _round_input(self, x: Tensor) -> Tensor:
-        assert self.plan.activation is not None
         # The published code halves the second axis, whatever that is.
-        axis = 1 if self.plan.halves == "tokens" and x.dim() > 2 else self.channel_axis % x.dim()
+        tokens = self.halves == "tokens" and x.dim() > 2
+        axis = 1 if tokens else self.product.channel_axis % x.dim()
         rounded = [
-            released_round(part, scale, zero_point, self.plan.activation.num_bits)
+            released_round(part, scale, zero_point, self.input_bits)
             for part, scale, zero_point in zip(
                 in_halves(x, len(self.input_scale), axis),
                 self.input_scale,
@@ -98,25 +107,9 @@ class ReleasedLayer(QuantizedLayer):
         return rounded[0] if len(rounded) == 1 else torch.cat(rounded, axis)
 
     @torch.no_grad()
-    def take(self, tensors: Tensors) -> None:
-        """Become the layer of these tensors."""
-        assert self.plan.weight is not None
-        for name in (*_GRID_NAMES, "channel_scale", "channel_shift", "shift_kernel"):
-            setattr(self, name, tensors[name].float() if name in tensors else None)
-        bits, shape = self.plan.weight.num_bits, tuple(self.weight.shape)
-        codes = unpack(tensors["weight"], bits, shape).float()
-        self.weight = nn.Parameter(self._on_grids(codes, real=True), requires_grad=False)
-        if "bias" in tensors:
-            self.bias = nn.Parameter(tensors["bias"].float(), requires_grad=False)
-        self.frozen = True
-
-    @torch.no_grad()
     def packed(self) -> Tensors:
-        """The tensors `take` took."""
-        assert self.plan.weight is not None
-        tensors = {
-            "weight": pack(self._on_grids(self.weight, real=False), self.plan.weight.num_bits)
-        }
+        """The tensors it was made of."""
+        tensors = {"weight": pack(self._on_grids(self.weight, real=False), self.weight_bits)}
         for name in ("bias", "channel_scale", "channel_shift", "shift_kernel", *_GRID_NAMES):
             if (tensor := getattr(self, name)) is not None:
                 tensors[name] = tensor.detach()
@@ -140,25 +133,6 @@ class ReleasedLayer(QuantizedLayer):
             )
         return torch.cat(parts, 1)
 
-    def as_frozen(self) -> FrozenLayer:
-        raise ConfigError("layers with the released numerics have no form other runtimes take")
-
-
-class ReleasedConv2d(ReleasedLayer, QuantizedConv2d):
-    """A convolution as the released code computes it."""
-
-    def __init__(self, layer: nn.Conv2d, plan: ReleasedPlan) -> None:
-        QuantizedConv2d.__init__(self, layer, plan)
-        self._prepare()
-
-
-class ReleasedLinear(ReleasedLayer, QuantizedLinear):
-    """A linear layer as the released code computes it."""
-
-    def __init__(self, layer: nn.Linear, plan: ReleasedPlan) -> None:
-        QuantizedLinear.__init__(self, layer, plan)
-        self._prepare()
-
 
 class ReleasedAttention(QuantizedAttention):
     """The products of an attention as the released code computes them.
@@ -167,18 +141,14 @@ class ReleasedAttention(QuantizedAttention):
     query, key, probability and value `…_scale` and `…_zero_point`.
     """
 
-    plan: ReleasedAttentionPlan
     channel_scale: Tensor
     token_scale: Tensor
 
-    def __init__(self, channels: int, heads: int, plan: ReleasedAttentionPlan) -> None:
-        super().__init__(channels, heads, plan)
-        for name in OPERANDS:
-            delattr(self, name)
-            self.register_buffer(f"{name}_scale", None)
-            self.register_buffer(f"{name}_zero_point", None)
-        self.register_buffer("token_scale", None)
-        self.transform = None
+    def __init__(self, heads: int, plan: ReleasedAttentionPlan, tensors: Tensors) -> None:
+        super().__init__(heads)
+        self.num_bits = plan.activation.num_bits
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.float())
 
     def products(self, query: Tensor, key: Tensor, value: Tensor, factor: float) -> Tensor:
         tokens = len(self.token_scale)
@@ -188,33 +158,24 @@ class ReleasedAttention(QuantizedAttention):
                 f"{key.shape[1]}: with the released numerics it runs on tiles of one size alone; "
                 "import it with --numerics standard for others"
             )
-        q, k, v = (self._apart(tensor.float()) for tensor in (query, key, value))
+        q, k, v = (self.apart(tensor.float()) for tensor in (query, key, value))
         q = self._rounded("query", q * self.channel_scale)
         k = self._rounded("key", k / self.channel_scale)
         probability = torch.softmax(q @ k.transpose(-1, -2) * factor, dim=-1)
         probability = self._rounded("probability", probability * self.token_scale)
         v = self._rounded("value", v / self.token_scale[:, None])
-        return (probability @ v).transpose(1, 2).flatten(2)
+        return together(probability @ v)
 
     def _rounded(self, name: str, x: Tensor) -> Tensor:
         scale, zero_point = getattr(self, f"{name}_scale"), getattr(self, f"{name}_zero_point")
-        return released_round(x, scale, zero_point, self.plan.activation.num_bits)
-
-    def take(self, tensors: Tensors) -> None:
-        """Become the attention of these tensors."""
-        for name, tensor in tensors.items():
-            setattr(self, name, tensor.float())
-        self.frozen = True
+        return released_round(x, scale, zero_point, self.num_bits)
 
     def packed(self) -> Tensors:
-        """The tensors `take` took."""
+        """The tensors it was made of."""
         tensors = {name: tensor.detach() for name, tensor in self.named_buffers()}
         for name in OPERANDS:
             tensors[f"{name}_zero_point"] = tensors[f"{name}_zero_point"].to(torch.int16)
         return tensors
-
-    def as_frozen(self) -> FrozenAttention:
-        raise ConfigError("attention with the released numerics has no form other runtimes take")
 
 
 def in_halves(x: Tensor, count: int, axis: int) -> list[Tensor]:
@@ -225,12 +186,11 @@ def in_halves(x: Tensor, count: int, axis: int) -> list[Tensor]:
     return [x.narrow(axis, 0, cut), x.narrow(axis, cut, x.shape[axis] - cut)]
 
 
-def build_released(layer: nn.Module, plan: Plan) -> Quantized:
-    """The layer that computes what the released code does; for `convert.apply`."""
+def build_released(
+    layer: nn.Module, plan: ReleasedPlan | ReleasedAttentionPlan, tensors: Tensors
+) -> ReleasedLayer | ReleasedAttention:
+    """The layer of these tensors that computes what the released code does."""
     if isinstance(plan, ReleasedAttentionPlan):
-        return ReleasedAttention(*attention_shape(layer), plan)
-    assert isinstance(plan, ReleasedPlan)
-    if isinstance(layer, nn.Conv2d):
-        return ReleasedConv2d(layer, plan)
-    assert isinstance(layer, nn.Linear)
-    return ReleasedLinear(layer, plan)
+        return ReleasedAttention(attention_shape(layer)[1], plan, tensors)
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return ReleasedLayer(layer, plan, tensors)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.checkpoints.released.arithmetic import (
-    OPERANDS,
     Tensors,
     in_halves,
     released_codes,
@@ -19,9 +18,10 @@ from passionsr_cli.checkpoints.released.arithmetic import (
 from passionsr_cli.config import MOST_BITS, Bits
 from passionsr_cli.errors import ModelError
 from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
+from passionsr_cli.layers.products import product_of
 from passionsr_cli.quantization.affine import grid_between, quantize
 from passionsr_cli.quantization.packing import pack
-from passionsr_cli.quantization.schemes import LayerPlan, Scheme
+from passionsr_cli.quantization.schemes import OPERANDS, LayerPlan, Scheme
 from passionsr_cli.quantization.transform import Bounds
 
 Layer = nn.Conv2d | nn.Linear
@@ -86,7 +86,7 @@ def _scalars(bounds: Bounds) -> Bounds:
 
 
 def released_tensors(layer: Layer, found: Quantizers, bits: Bits) -> Tensors:
-    """The layer as `ReleasedLayer.take` wants it."""
+    """The tensors of a `ReleasedLayer`."""
     weight = layer.weight.detach().float()
     along = (-1, *[1] * (weight.dim() - 1))
     scaled = weight * found.scale.reshape(1, -1, *along[2:])
@@ -156,6 +156,7 @@ def standard_parts(layer: Layer, found: Quantizers, plan: LayerPlan) -> list[Fro
         moved = torch.einsum("oc...,c->o...", weight, shift).reshape(len(weight), -1).sum(1)
         parts.append(
             FrozenLayer(
+                product_of(layer),
                 weight=quantize(scaled, grid),
                 weight_grid=grid,
                 bias=moved if number or bias is None else bias.detach().float() + moved,
@@ -168,7 +169,7 @@ def standard_parts(layer: Layer, found: Quantizers, plan: LayerPlan) -> list[Fro
 
 
 def attention_tensors(name: str, tensors: Mapping[str, Tensor], bits: int) -> Tensors:
-    """The attention as `ReleasedAttention.take` wants it."""
+    """The tensors of a `ReleasedAttention`."""
     grids, scale, token_scale = _attention(name, tensors)
     found = {"channel_scale": scale, "token_scale": token_scale}
     for operand, bounds in grids.items():
@@ -194,7 +195,7 @@ def standard_attention(
         if schemes[operand].symmetric:
             upper = torch.maximum(upper, -lower)
         made[operand] = grid_between(lower, upper, schemes[operand])
-    return FrozenAttention((1 / scale).repeat(heads), made)
+    return FrozenAttention(heads, (1 / scale).repeat(heads), made)
 
 
 def _attention(

@@ -8,11 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.checkpoints.released.arithmetic import (
-    ReleasedAttention,
-    ReleasedLayer,
-    build_released,
-)
+from passionsr_cli.checkpoints.released.arithmetic import ReleasedAttention, ReleasedLayer
 from passionsr_cli.checkpoints.released.files import ReleasedPart
 from passionsr_cli.checkpoints.released.layers import (
     Quantizers,
@@ -25,10 +21,7 @@ from passionsr_cli.checkpoints.released.layers import (
 )
 from passionsr_cli.config import EIGHT_BITS, PUBLISHED_EIGHT_BIT_LAYERS, Bits
 from passionsr_cli.errors import ModelError
-from passionsr_cli.layers.attention import QuantizedAttention
-from passionsr_cli.layers.convert import PARTS_SUFFIX, apply, build_layer, find_layers
-from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
-from passionsr_cli.layers.learning import QuantizedLayer
+from passionsr_cli.layers.convert import PARTS_SUFFIX, Quantized, apply, find_layers
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.quantization.schemes import (
@@ -43,9 +36,8 @@ from passionsr_cli.quantization.schemes import (
 )
 
 Numerics = Literal["standard", "released"]
-# What a layer becomes: its records, and what each of these layers takes up.
-Content = FrozenLayer | FrozenAttention | dict[str, Tensor]
-Converted = list[tuple[LayerRecord, Content | None]]
+# What a layer becomes: its records, and the layer of each that has a plan.
+Converted = list[tuple[LayerRecord, Quantized | None]]
 
 NOT_IN_FILES = "in floating point: no file quantizes it"
 SYMMETRIC = "8-bit weights made symmetric for integer kernels"
@@ -79,10 +71,8 @@ def convert_model(
     if left:
         raise ModelError(f"nothing takes {', '.join(list(left)[:3])} ({len(left)} in all)")
     records = [record for record, _ in converted]
-    apply(model, records, build_released if numerics == "released" else build_layer)
-    for record, content in converted:
-        if content is not None:
-            _fill(model.get_submodule(record.name), content)
+    made = {record.name: layer for record, layer in converted if layer is not None}
+    apply(model, records, lambda layer, record: made[record.name])
     return records
 
 
@@ -111,7 +101,7 @@ def _layer(
             halves=_halves(found),
         )
         record = _record(name, kind, layer, plan, remark)
-        return [(record, released_tensors(layer, found, bits))]
+        return [(record, ReleasedLayer(layer, plan, released_tensors(layer, found, bits)))]
     weights = standard_weights(bits.weight)
     standard = LayerPlan(weights, Scheme(bits.activation), True, True)
     contents = standard_parts(layer, found, standard)
@@ -140,15 +130,15 @@ def _attention(
     tensors: Mapping[str, Tensor],
     part: ReleasedPart,
     numerics: Numerics,
-) -> tuple[LayerRecord, Content]:
+) -> tuple[LayerRecord, Quantized]:
     scheme = Scheme(part.settings.act_quant_bits)
+    heads = int(layer.heads)  # type: ignore[arg-type]
     if numerics == "released":
         released = ReleasedAttentionPlan(scheme, True)
-        content: Content = attention_tensors(name, tensors, scheme.num_bits)
-        return _record(
-            name, ATTENTION, layer, released, "a scale of each token: one tile size"
-        ), content
-    heads = int(layer.heads)  # type: ignore[arg-type]
+        content = attention_tensors(name, tensors, scheme.num_bits)
+        remark = "a scale of each token: one tile size"
+        record = _record(name, ATTENTION, layer, released, remark)
+        return record, ReleasedAttention(heads, released, content)
     remark = "q and k made symmetric, the tokens' scale taken into the grids"
     record = _record(name, ATTENTION, layer, AttentionPlan(scheme, True), remark)
     return record, standard_attention(name, tensors, heads, scheme)
@@ -179,21 +169,6 @@ def _biases(layer: nn.Conv2d | nn.Linear) -> int:
 
 def _joined(remarks: Sequence[str]) -> str:
     return "; ".join(remark for remark in remarks if remark)
-
-
-def _fill(layer: nn.Module, content: Content) -> None:
-    if isinstance(content, FrozenAttention) or not isinstance(layer, QuantizedLayer):
-        layer = layer.get_submodule("processor")
-    if isinstance(layer, (ReleasedLayer, ReleasedAttention)):
-        assert isinstance(content, dict)
-        layer.take(content)
-    elif isinstance(layer, QuantizedLayer):
-        assert isinstance(content, FrozenLayer)
-        layer.adopt(content)
-    else:
-        assert isinstance(layer, QuantizedAttention)
-        assert isinstance(content, FrozenAttention)
-        layer.adopt(content)
 
 
 def _take_norms(
