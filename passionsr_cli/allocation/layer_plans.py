@@ -10,7 +10,7 @@ from torch import nn
 from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import convert, find_layers
-from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.chain import concatenations
 from passionsr_cli.models.components import component_of
 from passionsr_cli.models.one_step import OneStepModel
@@ -103,32 +103,33 @@ def plan_of(
     """Plan of a (name, kind, layer) at these bits; None where it stays in floating point."""
     name, kind, layer = named_layer
     exceptional = name in settings.eight_bit_layers
-    activation = _activation(settings, bits.activation, design.offsets != "none")
+    activation = _activation(settings, bits.activation, design.grids.offsets != "none")
     if kind == ATTENTION:
         return None if activation is None else _attention(activation, design)
     if bits.floating:
         return None
     padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
-    narrow = _is_narrow(layer, design)
+    transformation, branches, merged = design.transformation, design.branches, design.merged
+    narrow = _is_narrow(layer, branches)
     shifts = {"none": False, "unpadded": not padded, "all": True}
     return LayerPlan(
-        weight=_weight(settings, bits.weight, design.offsets == "all"),
+        weight=_weight(settings, bits.weight, design.grids.offsets == "all"),
         activation=activation,
-        channel_scale=design.channel_scale,
-        channel_shift=shifts[design.channel_shift],
-        split=boundaries.get(name) if design.split else None,
-        rank=0 if exceptional or narrow else _rank(design.ranks, name, layer),
-        merged_rank=0 if exceptional else _rank(design.merged_ranks, name, layer),
-        merged_start=design.merged_start,
+        channel_scale=transformation.channel_scale,
+        channel_shift=shifts[transformation.channel_shift],
+        split=boundaries.get(name) if transformation.split else None,
+        rank=0 if exceptional or narrow else _rank(branches.ranks, name, layer),
+        merged_rank=0 if exceptional else _rank(merged.ranks, name, layer),
+        merged_start=merged.start,
         rounding=design.rounding,
-        bounds_start=design.bounds_start,
-        scaled_gradient=design.scaled_gradient,
+        bounds_start=design.grids.bounds_start,
+        scaled_gradient=design.grids.scaled_gradient,
     )
 
 
-def _is_narrow(layer: nn.Module, design: LayerDesign) -> bool:
+def _is_narrow(layer: nn.Module, branches: Branches) -> bool:
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    return min(layer.weight.shape[:2]) < design.narrowest_branch
+    return min(layer.weight.shape[:2]) < branches.narrowest
 
 
 def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
@@ -143,12 +144,13 @@ def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
 
 
 def _attention(activation: Scheme, design: LayerDesign) -> AttentionPlan:
+    own = design.transformation.attention_scale
     return AttentionPlan(
         activation,
-        channel_scale=design.channel_scale or design.attention_scale is not None,
-        scale_start=design.attention_scale or "extremes",
-        bounds_start=design.bounds_start,
-        scaled_gradient=design.scaled_gradient,
+        channel_scale=design.transformation.channel_scale or own is not None,
+        scale_start=own or "extremes",
+        bounds_start=design.grids.bounds_start,
+        scaled_gradient=design.grids.scaled_gradient,
     )
 
 

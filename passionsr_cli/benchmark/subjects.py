@@ -86,7 +86,9 @@ def quantize_min_max(
 
     Speed does not depend on where bounds are, or on what a branch merged into a weight adds.
     """
-    alike = replace(design, bounds_start="extremes", merged_ranks={}, rounding="nearest")
+    grids = replace(design.grids, bounds_start="extremes")
+    merged = replace(design.merged, ranks={})
+    alike = replace(design, grids=grids, merged=merged, rounding="nearest")
     records = quantize_model(model, settings, alike)
     layers = list(learning_layers(model).values())
     for layer in layers:

@@ -19,8 +19,10 @@ from pydantic import Field
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
     LBQ,
+    Grids,
     LayerDesign,
     Learnables,
+    MergedBranches,
     Offsets,
     Stages,
     StartBounds,
@@ -37,7 +39,7 @@ class EfficientDMSettings(Settings):
     The paper: rank 32 everywhere, adapters that start at zero, bounds that round best, the UNet's
     noise as its target, Adam with rates that fall to zero: 5e-4 for activations, 1e-6 for the
     steps of weights, 1/2500 of a layer's step for its adapter, over 16 000 iterations.
-    `merged_ranks` has kinds of layers as keys, see `methods.stages.LayerDesign`.
+    `merged_ranks` has kinds of layers as keys, see `methods.stages.Branches`.
     """
 
     merged_ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
@@ -50,11 +52,9 @@ class EfficientDMSettings(Settings):
 
 def stages(settings: EfficientDMSettings) -> tuple[LayerDesign, Stages]:
     """Adapters and steps of one component after the other."""
+    scaled_gradient = settings.fit.optimizer == "sgd"
     design = LayerDesign(
-        merged_ranks=settings.merged_ranks,
-        merged_start=settings.merged_start,
-        bounds_start=settings.bounds_start,
-        offsets=settings.offsets,
-        scaled_gradient=settings.fit.optimizer == "sgd",
+        merged=MergedBranches(settings.merged_ranks, settings.merged_start),
+        grids=Grids(settings.bounds_start, settings.offsets, scaled_gradient),
     )
     return design, component_stages((StartBounds(),), LEARNED, settings.fit, settings.unet_target)

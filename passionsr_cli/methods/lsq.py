@@ -12,6 +12,7 @@ from __future__ import annotations
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
     LBQ,
+    Grids,
     LayerDesign,
     Offsets,
     Stage,
@@ -43,11 +44,8 @@ class LSQSettings(Settings):
 
 def stages(settings: LSQSettings) -> tuple[LayerDesign, Stages]:
     """All steps at once, or those of one component after the other."""
-    design = LayerDesign(
-        bounds_start=settings.bounds_start,
-        offsets=settings.offsets,
-        scaled_gradient=settings.fit.optimizer == "sgd",
-    )
+    scaled_gradient = settings.fit.optimizer == "sgd"
+    design = LayerDesign(grids=Grids(settings.bounds_start, settings.offsets, scaled_gradient))
     starts = (StartBounds(),)
     if settings.distributed:
         return design, component_stages(starts, LBQ, settings.fit, "teacher")

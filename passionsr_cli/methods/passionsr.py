@@ -10,6 +10,7 @@ from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
     LBQ,
     LET,
+    Grids,
     LayerDesign,
     Learnables,
     ShiftPolicy,
@@ -18,6 +19,7 @@ from passionsr_cli.methods.stages import (
     StartBounds,
     Starts,
     StartTransform,
+    Transformation,
 )
 from passionsr_cli.models.components import COMPONENTS, DECODER
 from passionsr_cli.quantization.schemes import BoundsStart
@@ -49,15 +51,11 @@ class PassionSRSettings(Settings):
 
 def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:
     """Component after component (DQC), or all at once."""
-    design, both = LayerDesign(bounds_start=settings.bounds_start), LBQ
+    transformation, both = Transformation(), LBQ
     if settings.transformation:
-        design = LayerDesign(
-            channel_scale=True,
-            channel_shift=settings.channel_shift,
-            split=settings.split,
-            bounds_start=settings.bounds_start,
-        )
+        transformation = Transformation(True, settings.channel_shift, settings.split)
         both = LET | LBQ
+    design = LayerDesign(transformation, grids=Grids(settings.bounds_start))
     if settings.distributed:
         return design, tuple(stage for part in COMPONENTS for stage in _component(part, settings))
     joint = Stage(

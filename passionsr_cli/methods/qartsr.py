@@ -11,15 +11,19 @@ from pydantic import Field, NonNegativeInt
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
     LBQ,
+    Branches,
+    Grids,
     LayerDesign,
     Learnables,
     Losses,
+    MergedBranches,
     ModuleOrder,
     Stage,
     Stages,
     StartBounds,
     StartBranches,
     StartTransform,
+    Transformation,
 )
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
@@ -33,7 +37,7 @@ class QArtSRSettings(Settings):
 
     `ranks` are of the branch L₁L₂ that runs beside a layer in 16 bits, `merged_ranks` of F₁F₂,
     which costs nothing at run time; their keys, and `narrowest_branch`, are those of
-    `methods.stages.LayerDesign`. `modules` are what is quantized at a time by RPQ, with the
+    `methods.stages.Branches`. `modules` are what is quantized at a time by RPQ, with the
     steps of `module` each, by default about as many of all modules together as `end_to_end`, which
     is ET, has; None leaves either out.
     """
@@ -54,13 +58,10 @@ class QArtSRSettings(Settings):
 def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
     """Modules from the output back to the input, then everything at once."""
     design = LayerDesign(
-        channel_scale=True,
-        split=True,
-        bounds_start=settings.bounds_start,
-        ranks=settings.ranks,
-        merged_ranks=settings.merged_ranks,
-        narrowest_branch=settings.narrowest_branch,
-        merged_start="residual",
+        Transformation(channel_scale=True, split=True),
+        Branches(settings.ranks, settings.narrowest_branch),
+        MergedBranches(settings.merged_ranks, "residual"),
+        Grids(settings.bounds_start),
     )
     image = Losses(output=settings.output_weight, perceptual=settings.perceptual_weight)
     order = ModuleOrder("backwards", settings.modules, learn_on=True)

@@ -18,12 +18,14 @@ from pydantic import Field
 
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
+    Grids,
     LayerDesign,
     Losses,
     ModuleOrder,
     Stage,
     Stages,
     StartBounds,
+    Transformation,
 )
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
@@ -53,7 +55,9 @@ class QDiffusionSettings(Settings):
 def stages(settings: QDiffusionSettings) -> tuple[LayerDesign, Stages]:
     """Component after component: roundings, then the activations' bounds, block by block."""
     design = LayerDesign(
-        split=settings.split, bounds_start=settings.bounds_start, rounding="adaptive"
+        Transformation(split=settings.split),
+        grids=Grids(settings.bounds_start),
+        rounding="adaptive",
     )
     order = ModuleOrder("forwards", settings.modules)
     found = []

@@ -18,11 +18,13 @@ from pydantic import Field
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
     LBQ,
+    Grids,
     LayerDesign,
     Offsets,
     Stages,
     StartBounds,
     StartTransform,
+    Transformation,
     component_stages,
 )
 from passionsr_cli.quantization.schemes import BoundsStart
@@ -44,11 +46,10 @@ class QDMSettings(Settings):
 
 def stages(settings: QDMSettings) -> tuple[LayerDesign, Stages]:
     """Scales from statistics, then the steps, of one component after the other."""
+    scaled_gradient = settings.fit.optimizer == "sgd"
     design = LayerDesign(
-        attention_scale="deviations",
-        bounds_start=settings.bounds_start,
-        offsets=settings.offsets,
-        scaled_gradient=settings.fit.optimizer == "sgd",
+        Transformation(attention_scale="deviations"),
+        grids=Grids(settings.bounds_start, settings.offsets, scaled_gradient),
     )
     starts = (StartTransform((settings.exponent,)), StartBounds())
     return design, component_stages(starts, LBQ, settings.fit, settings.unet_target)

@@ -9,7 +9,14 @@ from typing import Any, Literal, TypeAlias
 from passionsr_cli.config import FitSettings
 from passionsr_cli.models.components import COMPONENTS, UNET
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
-from passionsr_cli.quantization.schemes import BoundsStart, Learnable, Rounding, ScaleStart, State
+from passionsr_cli.quantization.schemes import (
+    BoundsStart,
+    Learnable,
+    MergedStart,
+    Rounding,
+    ScaleStart,
+    State,
+)
 
 ShiftPolicy = Literal["none", "unpadded", "all"]
 Order = Literal["forwards", "backwards"]
@@ -22,35 +29,66 @@ LBQ: Learnables = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
 
 
 @dataclass(frozen=True)
-class LayerDesign:
-    """Design of the layers that a method quantizes.
+class Transformation:
+    """Equivalent transformations of inputs and weights (LET, PassionSR, arXiv 2411.17106).
 
-    Equivalent transformations (LET, PassionSR, arXiv 2411.17106): `channel_shift` in padded
-    convolutions costs an executor an explicit border, so `unpadded` leaves those out.
-
-    Ranks of branches: keys are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one
-    of these behind a component, as in `unet.linear`, which then counts there; none without one.
-    Beside layers of fewer than `narrowest_branch` channels, in or out, there is none: what a
-    branch costs is reading X once more, which the integer product of a wide layer outweighs.
-
-    `attention_scale` gives q·kᵀ alone channel scales, which start from these statistics of q
-    and k. `bounds_start` says where bounds start from: the extremes, LSQ's steps, or what rounds
-    a sample best. `offsets` says which asymmetric grids may have any zero point; the others are
-    LSQ's (`quantization.affine.Scheme`), and so is the factor of a `scaled_gradient`.
+    `channel_shift` in padded convolutions costs an executor an explicit border, so `unpadded`
+    leaves those out. With `split` the parts of a concatenated input have grids of their own, folded
+    into one. `attention_scale` gives q·kᵀ alone channel scales, which start from these statistics
+    of q and k.
     """
 
     channel_scale: bool = False
     channel_shift: ShiftPolicy = "none"
     split: bool = False
-    ranks: Mapping[str, int] = field(default_factory=dict)
-    merged_ranks: Mapping[str, int] = field(default_factory=dict)
-    narrowest_branch: int = 0
-    merged_start: Literal["zero", "residual"] = "zero"
-    rounding: Rounding = "nearest"
     attention_scale: ScaleStart | None = None
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Low-rank branches beside the layers.
+
+    Keys of `ranks` are `convolution` (kernels over 1×1), `pointwise`, `linear`, or one of these
+    behind a component, as in `unet.linear`, which then counts there; none without one. Beside
+    layers of fewer than `narrowest` channels, in or out, there is none: what a branch costs is
+    reading X once more, which the integer product of a wide layer outweighs.
+    """
+
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    narrowest: int = 0
+
+
+@dataclass(frozen=True)
+class MergedBranches:
+    """Low-rank branches merged into the weights; `ranks` as those of `Branches`."""
+
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    start: MergedStart = "zero"
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Bounds of the grids: where they start, what they may be, how they learn.
+
+    They start from the extremes, LSQ's steps, or what rounds a sample best. `offsets` says which
+    asymmetric grids may have any zero point; the others are LSQ's (`quantization.schemes.Scheme`),
+    and so is the factor of a `scaled_gradient`.
+    """
+
     bounds_start: BoundsStart = "extremes"
     offsets: Offsets = "all"
     scaled_gradient: bool = False
+
+
+@dataclass(frozen=True)
+class LayerDesign:
+    """Design of the layers that a method quantizes."""
+
+    transformation: Transformation = Transformation()
+    branches: Branches = Branches()
+    merged: MergedBranches = MergedBranches()
+    grids: Grids = Grids()
+    rounding: Rounding = "nearest"
 
 
 PLAIN = LayerDesign()

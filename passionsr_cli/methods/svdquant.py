@@ -18,6 +18,8 @@ from pydantic import Field
 
 from passionsr_cli.config import Settings
 from passionsr_cli.methods.stages import (
+    Branches,
+    Grids,
     LayerDesign,
     RoundByGPTQ,
     Stage,
@@ -26,6 +28,7 @@ from passionsr_cli.methods.stages import (
     StartBranches,
     Starts,
     StartTransform,
+    Transformation,
 )
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.quantization.schemes import BoundsStart
@@ -34,7 +37,7 @@ from passionsr_cli.quantization.schemes import BoundsStart
 class SVDQuantSettings(Settings):
     """Settings of SVDQuant: ranks, exponents, bounds and rounding.
 
-    `ranks` are of the branch, for each kind of layers, see `methods.stages.LayerDesign`; 32
+    `ranks` are of the branch, for each kind of layers, see `methods.stages.Branches`; 32
     is the paper's, whose transformers have it beside every layer. `bounds_start` says where the
     bounds are. `exponents` are what a of λ = max|X|^a / max|W|^a may be: each layer takes the one
     that, with its branch, gives its output best. `rounding` is that of the residual.
@@ -50,10 +53,9 @@ class SVDQuantSettings(Settings):
 def stages(settings: SVDQuantSettings) -> tuple[LayerDesign, Stages]:
     """Component after component: smooth, take out the branch, round what is left."""
     design = LayerDesign(
-        channel_scale=True,
-        split=settings.split,
-        ranks=settings.ranks,
-        bounds_start=settings.bounds_start,
+        Transformation(channel_scale=True, split=settings.split),
+        Branches(settings.ranks),
+        grids=Grids(settings.bounds_start),
         rounding=settings.rounding,
     )
     starts: Starts = (

@@ -17,6 +17,7 @@ CONVOLUTION, LINEAR, ATTENTION = "convolution", "linear", "attention"
 BoundsStart = Literal["extremes", "lsq", "mse"]
 Rounding = Literal["nearest", "adaptive", "gptq"]
 ScaleStart = Literal["extremes", "deviations"]
+MergedStart = Literal["zero", "residual"]
 # For manifests: nothing unknown, no number that is none.
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Why a layer has other bits than the rest, as the manifest says it.
@@ -115,7 +116,7 @@ class LayerPlan:
     split: int | None = None
     rank: int = 0
     merged_rank: int = 0
-    merged_start: Literal["zero", "residual"] = "zero"
+    merged_start: MergedStart = "zero"
     rounding: Rounding = "nearest"
     bounds_start: BoundsStart = "extremes"
     scaled_gradient: bool = False

@@ -11,12 +11,18 @@ from passionsr_cli.allocation.layer_plans import (
 from passionsr_cli.checkpoints.catalogue import bits_of
 from passionsr_cli.config import FLOATING, CalibrationSettings
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.methods.stages import PLAIN, LayerDesign
+from passionsr_cli.methods.stages import (
+    PLAIN,
+    Branches,
+    LayerDesign,
+    MergedBranches,
+    Transformation,
+)
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import EXCEPTION, LayerPlan, LayerRecord
 
-ALL = LayerDesign(True, "unpadded", split=True)
+ALL = LayerDesign(Transformation(True, "unpadded", split=True))
 
 
 def _rows(model: OneStepModel, **settings: object) -> dict[str, LayerRecord]:
@@ -106,9 +112,8 @@ def test_a_layer_that_does_not_exist_is_named(tiny_model: OneStepModel, setting:
 
 def test_ranks_are_of_kinds_and_of_wide_layers(tiny_model: OneStepModel) -> None:
     design = LayerDesign(
-        ranks={"linear": 3, "convolution": 2, "encoder.convolution": 1},
-        merged_ranks={"pointwise": 2},
-        narrowest_branch=8,
+        branches=Branches({"linear": 3, "convolution": 2, "encoder.convolution": 1}, narrowest=8),
+        merged=MergedBranches({"pointwise": 2}),
     )
     settings = CalibrationSettings(unet="w4a4", vae="w4a4")
     layers = dict(tiny_model.named_modules())
@@ -136,11 +141,11 @@ def test_ranks_of_the_methods_fit_the_embedded_model(method: str) -> None:
 
 
 def test_a_rank_above_a_layers_size_names_the_layer(tiny_model: OneStepModel) -> None:
-    design = LayerDesign(ranks={"unet.linear": 9})
+    design = LayerDesign(branches=Branches({"unet.linear": 9}))
     settings = CalibrationSettings(unet="w4a4", vae="w4a4")
     with pytest.raises(ConfigError, match=r"rank 9 is too large for unet\.\S+, .* lower the rank"):
         check_design(tiny_model.description, settings, design)
     # Layers that are kept at 8 bits have no branch, and those in floating point.
     settings = settings.model_copy(update={"vae": FLOATING})
-    design = LayerDesign(ranks={"encoder.pointwise": 99})
+    design = LayerDesign(branches=Branches({"encoder.pointwise": 99}))
     check_design(tiny_model.description, settings, design)

@@ -11,7 +11,13 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.layers.convert import frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
-from passionsr_cli.methods.stages import PLAIN, LayerDesign
+from passionsr_cli.methods.stages import (
+    PLAIN,
+    Branches,
+    LayerDesign,
+    MergedBranches,
+    Transformation,
+)
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import ModelDescription
@@ -67,7 +73,9 @@ def test_the_checkpoint_runs_like_any_other(tiny_folder: Path, tmp_path: Path) -
 def test_a_method_gives_its_layers(tiny_model: OneStepModel) -> None:
     """Branches and transformations alike, which have learned nothing."""
     image = default_crops(tiny_model.description, 32, 1)[0]
-    design = LayerDesign(channel_scale=True, ranks={"linear": 2}, merged_ranks={"linear": 2})
+    ranks = {"linear": 2}
+    transformation = Transformation(channel_scale=True)
+    design = LayerDesign(transformation, Branches(ranks), MergedBranches(ranks))
     quantize_min_max(tiny_model, settings_for("w8a8", None, {}), design, image)
     linear = frozen_layers(tiny_model)["unet.time_embedding.linear_2"]
     assert isinstance(linear, FrozenLayer)

@@ -8,7 +8,7 @@ from passionsr_cli.calibration.smoothing import search_exponents
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.layers.convert import Learning, learning_layers, set_state
 from passionsr_cli.layers.learning import LearningLayer
-from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.methods.stages import Branches, LayerDesign, Transformation
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import State
@@ -17,7 +17,7 @@ EXPONENTS = (0.0, 0.5, 1.0)
 
 
 def _observed(model: OneStepModel, x: Tensor, rank: int) -> dict[str, Learning]:
-    design = LayerDesign(channel_scale=True, ranks={"linear": rank})
+    design = LayerDesign(Transformation(channel_scale=True), Branches({"linear": rank}))
     quantize_model(model, CalibrationSettings(unet="w3a3", vae="fp"), design)
     model.requires_grad_(False)
     layers = learning_layers(model)

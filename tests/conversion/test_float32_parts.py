@@ -14,7 +14,7 @@ from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_str
 from passionsr_cli.conversion.graph_files import write_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.data.calibration_images import default_crops
-from passionsr_cli.methods.stages import LayerDesign
+from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 
@@ -72,7 +72,7 @@ def test_residual_streams_of_a_model_are_found(tiny_model: OneStepModel) -> None
 def test_a_branch_is_a_part_of_its_convolution(tiny_model: OneStepModel) -> None:
     """So convolutions that end in no residual sum compute in bf16, which is faster."""
     image = default_crops(tiny_model.description, 32, 1)[0]
-    design = LayerDesign(ranks={"convolution": 2})
+    design = LayerDesign(branches=Branches({"convolution": 2}))
     quantize_min_max(tiny_model, settings_for("w8a8", None, {}), design, image)
     for component in (ENCODER, DECODER):
         model = component_graph(tiny_model, component).model

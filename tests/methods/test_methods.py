@@ -44,7 +44,7 @@ def test_photographs_are_the_decoders_target_alone() -> None:
 def test_maxmin_learns_nothing() -> None:
     method = _build("maxmin")
     assert [stage.fit for stage in method.stages] == [None]
-    assert not method.design.channel_scale
+    assert not method.design.transformation.channel_scale
 
 
 def test_settings_of_other_methods_may_stand_beside() -> None:
@@ -66,8 +66,8 @@ def test_unknown_names_and_keys_are_refused() -> None:
 def test_lsq_learns_all_steps_from_the_image_at_once() -> None:
     method = _build("lsq")
     sgd = {"steps": 1, "learning_rate": 1, "optimizer": "sgd"}
-    assert not method.design.scaled_gradient
-    assert _build("lsq", fit=sgd).design.scaled_gradient
+    assert not method.design.grids.scaled_gradient
+    assert _build("lsq", fit=sgd).design.grids.scaled_gradient
     (stage,) = method.stages
     assert stage.components == ("encoder", "unet", "decoder")
     assert stage.learns == LBQ
@@ -82,8 +82,8 @@ def test_the_noise_is_the_unets_target(name: str) -> None:
 
 def test_efficientdm_learns_adapters_with_their_steps() -> None:
     method = _build("efficientdm")
-    assert set(method.design.merged_ranks.values()) == {32}
-    assert not method.design.ranks
+    assert set(method.design.merged.ranks.values()) == {32}
+    assert not method.design.branches.ranks
     for stage in method.stages:
         assert stage.learns == LBQ | {Learnable.MERGED}
         assert stage.starts == (StartBounds(),)
@@ -91,7 +91,8 @@ def test_efficientdm_learns_adapters_with_their_steps() -> None:
 
 def test_qdm_learns_steps_alone() -> None:
     method = _build("qdm")
-    assert (method.design.attention_scale, method.design.channel_scale) == ("deviations", False)
+    transformation = method.design.transformation
+    assert (transformation.attention_scale, transformation.channel_scale) == ("deviations", False)
     for stage in method.stages:
         assert stage.learns == LBQ
         assert stage.starts == (StartTransform((method.settings["exponent"],)), StartBounds())
