@@ -98,6 +98,8 @@ def quantize_min_max(
     for layer in layers:
         layer.start_transform(exponent=0.5)
         layer.start_bounds()
+    # Each goes once it is frozen.
+    layers.clear()
     freeze(model)
     return records
 

@@ -105,7 +105,7 @@ def _check(layers: list[FrozenLayer], inputs: list[Tensor], on_integers: list[bo
     for number, (layer, x) in enumerate(zip(layers, inputs, strict=True)):
         wanted = _reference(layer, x).numpy()
         largest = float(np.abs(found[number] - wanted).max())
-        assert largest < 2e-5 * np.abs(wanted).max(), f"layer {number}: {layer.plan}"
+        assert largest < 2e-5 * np.abs(wanted).max(), f"layer {number}: {layer.product}"
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -24,6 +24,7 @@ from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.published.prompts import read_context
+from passionsr_cli.quantization.schemes import Scheme
 from passionsr_cli.registry import ModelDescription, describe
 
 FOLDER = os.environ.get("PASSIONSR_OFFICIAL")
@@ -62,7 +63,10 @@ def test_every_key_is_taken_and_every_layer_computes_the_published_formulas(
         loaded = load_checkpoint(entry)
         layers = {n: x for n, x in loaded.named_modules() if isinstance(x, QuantizedLayer)}
         assert len(layers) == LAYERS
-        errors[numerics] = [_error(plain, name, layer, state) for name, layer in layers.items()]
+        widths = {record.name: record.weight for record in entry.manifest.layers}
+        errors[numerics] = [
+            _error(plain, name, layer, widths[name], state) for name, layer in layers.items()
+        ]
         largest, mean = max(errors[numerics]), sum(errors[numerics]) / LAYERS
         print(f"\nW{bits}A{bits} {numerics}: relative difference to the published formulas at")
         print(f"most {largest:.2e}, on average {mean:.2e}, {entry.entry.tensors_file.bytes} B")
@@ -72,23 +76,23 @@ def test_every_key_is_taken_and_every_layer_computes_the_published_formulas(
 
 
 def _error(
-    plain: OneStepModel, name: str, layer: QuantizedLayer, state: dict[str, torch.Tensor]
+    plain: OneStepModel,
+    name: str,
+    layer: QuantizedLayer,
+    scheme: Scheme | None,
+    state: dict[str, torch.Tensor],
 ) -> float:
+    assert scheme is not None
     module = plain.get_submodule(name)
     prefix = f"model.{foreign.ldm_name(name, plain.description)}."
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    bits = 8 if "quant_conv" in name or name.endswith("conv_out") else _bits(layer)
+    bits = 8 if "quant_conv" in name or name.endswith("conv_out") else scheme.num_bits
     generator = torch.Generator().manual_seed(1)
     channels = module.weight.shape[1]
     shape = (1, channels, 12, 12) if isinstance(module, nn.Conv2d) else (1, 144, channels)
     x = torch.randn(shape, generator=generator) * float(own["act_quantizer_0.x_max"]) / 2
     expected = published.layer(module, own, x, bits)
     return float((layer(x) - expected).norm() / expected.norm())
-
-
-def _bits(layer: QuantizedLayer) -> int:
-    assert layer.plan.weight is not None
-    return layer.plan.weight.num_bits
 
 
 def test_the_published_context_is_read() -> None:
