@@ -93,8 +93,6 @@ def add_sensor_noise(
 def sharpen(image: Tensor, amount: float, sigma_px: float) -> Tensor:
     """`image` (B, C, H, W) and `amount` of its difference to itself blurred by a Gaussian, clipped
     to [0, 1]."""
-    if not amount:
-        return image
     from torchvision.transforms.functional import gaussian_blur
 
     blurred: Tensor = gaussian_blur(image, [2 * math.ceil(3 * sigma_px) + 1] * 2, [sigma_px] * 2)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from passionsr_cli.data.degradation import sharpen
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
@@ -22,7 +21,6 @@ ARTIFACT_WINDOW_PX = 7
 ARTIFACT_POWER = 0.2
 # A tenth of a level.
 RMS_FLOOR = 0.1 / 255
-SHARPENING_SIGMA_PX = 1.0
 
 
 class Critics(nn.Module):
@@ -71,9 +69,7 @@ class Losses:
         loss = self.stage.faithful_weight * distance(faithful.float(), hr)
         if natural is None:
             return loss
-        # As Real-ESRGAN (arXiv 2107.10833, section 3.5) learns from sharpened photographs.
-        wanted = sharpen(hr, natural.sharpening, SHARPENING_SIGMA_PX)
-        batch.update(hr=wanted, upscaled=upscaled, natural=realistic.detach())
+        batch.update(hr=hr, upscaled=upscaled, natural=realistic.detach())
         # Past the wrapper that shares gradients among processes: the critics have none here.
         with self.accelerator.autocast():
             return loss + self._natural(natural, realistic.float(), faithful, batch)

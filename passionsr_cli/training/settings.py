@@ -27,8 +27,6 @@ class NaturalLosses(Settings):
     patterns that repeat every 4 or 8 pixels, `features` the distance in EfficientNet-Lite0,
     `artifacts` L1 where texture is wrong (LDL), `patch_critic` and `projected_critic` what the
     critics find real. None of them is a metric without reference.
-    What these compare with is the photograph and `sharpening` of its fine detail: so much of an
-    unsharp mask of σ = 1 pixel.
     What weighs nothing is not computed.
     """
 
@@ -40,7 +38,6 @@ class NaturalLosses(Settings):
     artifacts: NonNegativeFloat = 0.0
     patch_critic: NonNegativeFloat = 0.0
     projected_critic: NonNegativeFloat = 0.0
-    sharpening: NonNegativeFloat = 0.0
 
     @property
     def needs_critics(self) -> bool:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from scipy import ndimage
 from torch import Tensor, nn
 
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
@@ -190,20 +189,3 @@ def test_a_grid_of_the_fold_costs_where_a_stage_says_so() -> None:
     losses = Losses(stage, _Pictures(hr, gridded), None, None, Accelerator(cpu=True))
     batch = {"hr": hr, "lr": hr[..., ::4, ::4].contiguous()}
     assert float(losses.generator(batch)) == pytest.approx(2 * 0.25 / 16, rel=1e-4)
-
-
-@pytest.mark.parametrize("amount", [0.0, 0.8])
-def test_the_natural_end_learns_from_sharpened_photographs(amount: float) -> None:
-    hr, natural = 0.2 + 0.6 * _images(0), _images(1)
-    weights = {"pixels": 0.5, "sharpening": amount}
-    stage = TrainingStage.model_validate(
-        {"name": "x", "steps": 1, "learning_rate": 1, "final_learning_rate": 1, "natural": weights}
-    )
-    losses = Losses(stage, _Pictures(hr, natural), None, None, Accelerator(cpu=True))
-    planes = hr.double().numpy()
-    blurred = ndimage.gaussian_filter(planes, (0, 0, 1, 1), mode="mirror")
-    wanted = (planes + amount * (planes - blurred)).clip(0, 1)
-    # The faithful picture is the photograph itself and costs nothing.
-    expected = 0.5 * np.abs(natural.double().numpy() - wanted).mean()
-    batch = {"hr": hr, "lr": hr[..., ::4, ::4].contiguous()}
-    assert float(losses.generator(batch)) == pytest.approx(expected, rel=2e-3)
