@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.system.paths import configs_folder
 from passionsr_cli.system.text import suggestion
 
 if TYPE_CHECKING:
@@ -22,15 +23,9 @@ S = TypeVar("S", bound=BaseModel)
 PRESETS_FOR = ("upscale", "calibrate", "train")
 
 
-def preset_folder() -> Path:
-    """The folder of the presets: inside the installed package, or beside it in a checkout."""
-    installed = Path(__file__).parent / "configs"
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "configs"
-
-
 def presets() -> dict[str, Path]:
     """The presets' files by their names, which are theirs alone whatever they are for."""
-    files = (path for of in PRESETS_FOR for path in (preset_folder() / of).glob("*.yaml"))
+    files = (path for of in PRESETS_FOR for path in (configs_folder() / of).glob("*.yaml"))
     return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
 
 

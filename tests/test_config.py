@@ -14,13 +14,13 @@ from passionsr_cli.config import (
 )
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import (
-    preset_folder,
     preset_names,
     presets,
     settings_from,
     validate,
 )
 from passionsr_cli.retiming.settings import RetrainingSettings
+from passionsr_cli.system.paths import configs_folder
 from passionsr_cli.training.settings import TrainingSettings
 
 
@@ -34,7 +34,7 @@ UPSCALING, CALIBRATION = _of("upscale"), _of("calibrate")
 
 
 def test_a_presets_name_is_its_own() -> None:
-    files = [path.stem for path in preset_folder().glob("*/*.yaml")]
+    files = [path.stem for path in configs_folder().glob("*/*.yaml")]
     assert len(files) == len(set(files))
     assert set(files) > set(preset_names())
     assert {"exact", "w6a6", "train-mini"} <= set(preset_names())

@@ -144,7 +144,10 @@ def add_model(
         typer.Option(metavar="DIR|FILE", help="Stable Diffusion 2.1-base: diffusers or .ckpt."),
     ],
     lora: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Adapters to merge, such as osediff.pkl.")
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR", help="Adapters to merge: osediff.pkl, HYPIR_sd2.pth, peft's folder."
+        ),
     ] = None,
     context: ContextOption = None,
     recipe: RecipeOption = None,

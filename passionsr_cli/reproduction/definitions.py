@@ -12,8 +12,9 @@ from pydantic import Field, NonNegativeInt, model_validator
 from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.published import COSTS
-from passionsr_cli.layering import preset_folder, settings_from
+from passionsr_cli.layering import settings_from
 from passionsr_cli.metrics.catalogue import PROTOCOLS, Protocol, metrics_of
+from passionsr_cli.system.paths import configs_folder
 from passionsr_cli.system.text import suggestion
 
 FULL_PRECISION = "fp"
@@ -138,4 +139,4 @@ def read_table(wanted: str) -> TableDefinition:
 
 
 def _folder() -> Path:
-    return preset_folder() / "tables"
+    return configs_folder() / "tables"

@@ -24,3 +24,10 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("passionsr", appauthor=False)
+
+
+def configs_folder() -> Path:
+    """Folder of the presets and recipes: inside the installed package, or beside a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"

@@ -8,7 +8,7 @@ import torch
 from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import EMBEDDED_FOLDER
+from passionsr_cli.registry import EMBEDDED_FOLDER, model_names
 from passionsr_cli.store import Store
 
 
@@ -25,13 +25,7 @@ def test_a_saved_model_computes_what_it_computed(tiny_model: OneStepModel, tmp_p
 def test_models_of_the_store_are_known_by_name(tiny_model: OneStepModel) -> None:
     loading.save(Store("model").folder("mine"), tiny_model, {})
     assert catalogue.find("mine").description.name == "tiny"
-    assert [model.name for model in catalogue.known_models()] == [
-        "mini",
-        "osediff",
-        "passionsr-fp",
-        "pisa-sr",
-        "mine",
-    ]
+    assert [model.name for model in catalogue.known_models()] == [*model_names(), "mine"]
 
 
 def test_a_folder_of_photographs_does_not_hide_a_model_of_its_name(
@@ -69,7 +63,7 @@ def test_the_embedded_model_has_every_kind_of_layer() -> None:
 
 
 def test_an_unknown_model_lists_the_known() -> None:
-    with pytest.raises(ModelError, match=r"model 'x', and no folder; known are mini, osediff"):
+    with pytest.raises(ModelError, match=r"model 'x', and no folder; known are mini, hypir-sd2"):
         loading.load("x")
 
 

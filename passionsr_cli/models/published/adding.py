@@ -26,11 +26,14 @@ from passionsr_cli.system.files import sha256_of
 @dataclass(frozen=True)
 class ModelFiles:
     """The files a model is made from: the base model's folder or checkpoint, adapters to merge
-    into it, and the embedding of the prompt, by default the empty one by the base's own encoder."""
+    into it, and the embedding of the prompt, by default the empty one by the base's own encoder.
+
+    `lora_alpha` is that of adapters whose files do not say it, None their rank."""
 
     base: Path
     adapters: Path | None = None
     context: Path | None = None
+    lora_alpha: float | None = None
 
 
 def add_model(
@@ -47,8 +50,9 @@ def add_model(
     `context` is the embedding of the prompt, by default of the empty one; `recipe` a registered
     name or a YAML file.
     """
-    parts = ModelFiles(base, lora, context)
-    return put_together(name, find_recipe(recipe, name), parts, overwrite, reporter)
+    found = find_recipe(recipe, name)
+    parts = ModelFiles(base, lora, context, found.lora_alpha)
+    return put_together(name, found.description, parts, overwrite, reporter)
 
 
 def put_together(
@@ -84,10 +88,10 @@ def _merged(
     base = read_base(parts.base, description)
     reporter.started("embedding the prompt")
     context = _context(base, parts, description)
-    adapters = None if parts.adapters is None else read_adapters(parts.adapters)
-    tensors = dict(base.tensors)
-    if adapters is not None and parts.adapters is not None:
+    tensors, adapters = dict(base.tensors), None
+    if parts.adapters is not None:
         reporter.started(f"merging {parts.adapters}")
+        adapters = read_adapters(parts.adapters, tensors, parts.lora_alpha)
         tensors = merge(tensors, adapters, parts.adapters)
     reporter.started("checksums of what it is made from")
     made_from = _provenance(base, parts, adapters)
@@ -135,9 +139,9 @@ def _check_space(root: Path, tensors: Tensors) -> None:
 
 def _provenance(base: Base, parts: ModelFiles, adapters: Adapters | None) -> dict[str, Any]:
     made: dict[str, Any] = {"base": _files(base.files)}
-    if parts.adapters is not None and adapters is not None:
+    if adapters is not None:
         made["adapters"] = {
-            "files": _files([parts.adapters]),
+            "files": _files(adapters.files),
             "changed": adapters.counts(),
             "unused": adapters.unused,
         }

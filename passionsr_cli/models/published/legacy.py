@@ -21,7 +21,7 @@ from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system import files
 
 LDM_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
-TEXT_PREFIX = "cond_stage_model.model."
+TEXT_PREFIX = "cond_stage_model."
 WEIGHT_FILES = tuple(
     f"{name}{variant}{suffix}"
     for name in ("diffusion_pytorch_model", "model", "pytorch_model")

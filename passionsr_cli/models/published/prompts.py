@@ -13,8 +13,11 @@ from passionsr_cli.errors import ModelError
 from passionsr_cli.models.published.legacy import TEXT_PREFIX, Base, read_json, weights_in
 from passionsr_cli.models.published.tensor_files import Tensors, read_file, read_tensor
 
-# Every head of OpenCLIP's text encoders is that wide.
+# Every head of CLIP's text encoders is that wide.
 _HEAD_WIDTH = 64
+# Stable Diffusion 2 has OpenCLIP's, 1 has OpenAI's, which has an approximation of GELU.
+_OPENCLIP, _OPENAI = f"{TEXT_PREFIX}model.", f"{TEXT_PREFIX}transformer.text_model."
+_OPENAI_ACTIVATION = "quick_gelu"
 
 
 def read_context(path: Path, shape: tuple[int, int]) -> Tensor:
@@ -40,21 +43,23 @@ def empty_context(base: Base, shape: tuple[int, int]) -> Tensor:
             f"the text encoder gives {settings.max_position_embeddings} tokens of width "
             f"{settings.hidden_size}, expected {tokens} of width {width}"
         )
-    return encoder(_empty_prompt(settings.vocab_size, tokens))[0].float()  # type: ignore[no-any-return]
+    return encoder(_empty_prompt(settings, tokens))[0].float()  # type: ignore[no-any-return]
 
 
-def _empty_prompt(vocabulary: int, tokens: int) -> Tensor:
-    """Token numbers (1, tokens): start and end are the last two of CLIP's vocabulary, and Stable
-    Diffusion 2 fills up with its first, '!' (its tokenizer's pad_token)."""
-    numbers = [vocabulary - 2, vocabulary - 1] + [0] * (tokens - 2)
-    return torch.tensor([numbers])
+def _empty_prompt(settings: Any, tokens: int) -> Tensor:
+    """Token numbers (1, tokens): start and end are the last two of CLIP's vocabulary. Stable
+    Diffusion 1 fills up with the end, 2 with the first, '!' (their tokenizers' pad_token)."""
+    start, end = settings.vocab_size - 2, settings.vocab_size - 1
+    padding = end if settings.hidden_act == _OPENAI_ACTIVATION else 0
+    return torch.tensor([[start, end] + [padding] * (tokens - 2)])
 
 
 def _encoder(base: Base) -> Any:
     if base.text_folder is not None:
         return _from_folder(base.text_folder)
     if base.text_tensors is not None:
-        return _from_openclip(base.text_tensors)
+        openai = any(name.startswith(_OPENAI) for name in base.text_tensors)
+        return (_from_openai if openai else _from_openclip)(base.text_tensors)
     raise ModelError(
         "the base model has no text encoder (text_encoder/ in a folder, cond_stage_model.* in a "
         "file) to embed the empty prompt with; give the embedding with --context FILE"
@@ -68,33 +73,68 @@ def _from_folder(folder: Path) -> Any:
     return _filled(CLIPTextModel(settings), read_file(weights_in(folder)))
 
 
+def _from_openai(tensors: Tensors) -> Any:
+    """OpenAI's encoder, named as by transformers."""
+    own = {
+        name.removeprefix(_OPENAI): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(_OPENAI) and not name.endswith("position_ids")
+    }
+    model = _clip(
+        own,
+        ("embeddings.token_embedding", "embeddings.position_embedding"),
+        ("encoder.layers.", "mlp.fc1"),
+        0,
+        _OPENAI_ACTIVATION,
+    )
+    return _filled(model, {f"text_model.{name}": tensor for name, tensor in own.items()})
+
+
 def _from_openclip(tensors: Tensors) -> Any:
     """OpenCLIP's encoder without its last block, which Stable Diffusion 2 leaves out."""
     from diffusers.loaders import single_file_utils
+
+    own = {name.removeprefix(_OPENCLIP): tensor for name, tensor in tensors.items()}
+    blocks = "transformer.resblocks."
+    model = _clip(own, ("token_embedding", "positional_embedding"), (blocks, "mlp.c_fc"), 1, "gelu")
+    last = f"{_OPENCLIP}{blocks}{model.config.num_hidden_layers}."
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
+    convert: Callable[..., Tensors] = single_file_utils.convert_open_clip_checkpoint
+    return _filled(model, convert(model, kept))
+
+
+def _clip(
+    tensors: Tensors,
+    embeddings: tuple[str, str],
+    block: tuple[str, str],
+    left_out: int,
+    activation: str,
+) -> Any:
+    """An encoder of the shapes of these tensors, by their names of the embeddings of tokens and of
+    positions, and of the blocks and the first linear layer in one."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    blocks = f"{TEXT_PREFIX}transformer.resblocks."
+    blocks, inner = block
     try:
         count = 1 + max(
             int(n.removeprefix(blocks).partition(".")[0]) for n in tensors if n.startswith(blocks)
         )
-        vocabulary, width = tensors[f"{TEXT_PREFIX}token_embedding.weight"].shape
+        vocabulary, width = tensors[f"{embeddings[0]}.weight"].shape
+        positions = tensors.get(f"{embeddings[1]}.weight", tensors.get(embeddings[1]))
+        if positions is None:
+            raise ValueError(f"{embeddings[1]} is missing")
         settings = CLIPTextConfig(
             vocab_size=vocabulary,
             hidden_size=width,
-            intermediate_size=tensors[f"{blocks}0.mlp.c_fc.weight"].shape[0],
-            num_hidden_layers=count - 1,
+            intermediate_size=tensors[f"{blocks}0.{inner}.weight"].shape[0],
+            num_hidden_layers=count - left_out,
             num_attention_heads=max(1, width // _HEAD_WIDTH),
-            max_position_embeddings=tensors[f"{TEXT_PREFIX}positional_embedding"].shape[0],
-            hidden_act="gelu",
+            max_position_embeddings=positions.shape[0],
+            hidden_act=activation,
         )
     except (KeyError, ValueError) as error:
         raise ModelError(f"the text encoder in the file is not whole: {error}") from error
-    last = f"{blocks}{count - 1}."
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
-    model = CLIPTextModel(settings)
-    convert: Callable[..., Tensors] = single_file_utils.convert_open_clip_checkpoint
-    return _filled(model, convert(model, kept))
+    return CLIPTextModel(settings)
 
 
 def _filled(model: nn.Module, tensors: Tensors) -> nn.Module:

@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from os.path import isfile
-from typing import Literal
 
-from pydantic import NonNegativeInt
-
-from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import settings_from, validate
-from passionsr_cli.registry import EMBEDDED_MODEL, ColorFix, ModelDescription, describe, model_names
+from passionsr_cli.registry import (
+    EMBEDDED_MODEL,
+    ModelDescription,
+    Recipe,
+    describe,
+    model_names,
+    values_of,
+)
 from passionsr_cli.system.text import suggestion
 
 DEFAULT_RECIPE = "passionsr-fp"
 
 
-class Recipe(Settings):
-    """A model that differs from a registered one, `like`, in what is given here."""
+@dataclass(frozen=True)
+class FoundRecipe:
+    """A recipe as it was found: the model it makes, and what it says of files of adapters that do
+    not say it themselves (see `registry.Recipe`)."""
 
-    like: str = DEFAULT_RECIPE
-    title: str | None = None
-    licence: str | None = None
-    timestep: NonNegativeInt | None = None
-    prediction: Literal["noise", "residual"] | None = None
-    color_fix: ColorFix | None = None
+    description: ModelDescription
+    lora_alpha: float | None = None
 
 
-def find_recipe(recipe: str | None, name: str) -> ModelDescription:
-    """The description to make the model `name` by.
+def find_recipe(recipe: str | None, name: str) -> FoundRecipe:
+    """The recipe to make the model `name` by.
 
     `recipe` is a registered name or a YAML file of a `Recipe`; without one it is the registered
     model of this name, else PassionSR-FP.
     """
     chosen = recipe or (name if name in recipe_names() else DEFAULT_RECIPE)
     if chosen in recipe_names():
-        return describe(chosen)
+        return FoundRecipe(describe(chosen))
     if not isfile(chosen):
         known = suggestion(chosen, recipe_names())
         raise ConfigError(f"no recipe '{chosen}': neither a file nor a model's{known}")
-    given = settings_from(chosen, Recipe)
-    changes = {**given.model_dump(exclude_none=True, exclude={"like"}), "sources": ()}
+    given = settings_from([{"like": DEFAULT_RECIPE}, chosen], Recipe)
     try:
-        below = describe(given.like)
-        # Validated anew: a copy with changes would not be.
-        return validate({**below.model_dump(), **changes}, ModelDescription, chosen)
+        values = given.values(name, values_of(given.like))
     except ModelError as error:
         raise ConfigError(f"{chosen}: like: {error}") from error
+    # Validated anew: a copy with changes would not be.
+    return FoundRecipe(validate(values, ModelDescription, chosen), given.lora_alpha)
 
 
 def recipe_names() -> tuple[str, ...]:

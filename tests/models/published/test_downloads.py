@@ -211,7 +211,7 @@ def test_a_model_comes_from_the_first_source_that_has_it(
 ) -> None:
     sources = [DownloadSource(kind="hub", location=f"o/{name}") for name in ("gone", "mirror")]
     described = _described(tiny_description, *sources, _url(hub))
-    monkeypatch.setitem(registry._FULL_SIZE, "tiny", described)
+    monkeypatch.setitem(registry._registered(), "tiny", described)
     heard = Notes()
     entry = pulling.pull_model("tiny", "mine", None, None, None, False, heard)
     assert entry.manifest["pulled_from"]["base"] == "o/mirror"
@@ -234,7 +234,7 @@ def test_a_model_comes_from_the_first_source_that_has_it(
 
 
 def test_what_cannot_be_pulled(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'mini' cannot be pulled; known are osediff"):
+    with pytest.raises(ModelError, match="'mini' cannot be pulled; known are hypir-sd2"):
         pulling.pull_model("mini", "x", None, None, None, False, Notes())
     with pytest.raises(
         ModelError,
