@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from passionsr_cli.evaluation.scores import score
     from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.export.exporting import export
-    from passionsr_cli.models.published.adding import add_model
-    from passionsr_cli.models.published.pulling import pull_model
+    from passionsr_cli.published.adding import add_model
+    from passionsr_cli.published.pulling import pull_model
     from passionsr_cli.reproduction.run import reproduce
     from passionsr_cli.reproduction.settings import ReproductionSettings
     from passionsr_cli.retiming.run import retrain
@@ -44,13 +44,13 @@ ROOMS = {
     "TrainingSettings": "training.settings",
     "UpscaleSettings": "config",
     "Upscaler": "upscaling.library",
-    "add_model": "models.published.adding",
+    "add_model": "published.adding",
     "bench": "benchmark.run",
     "calibrate": "calibration.calibrate",
     "evaluate": "evaluation.run",
     "export": "export.exporting",
     "import_checkpoint": "checkpoints.released.importing",
-    "pull_model": "models.published.pulling",
+    "pull_model": "published.pulling",
     "reproduce": "reproduction.run",
     "retrain": "retiming.run",
     "score": "evaluation.scores",

@@ -21,6 +21,7 @@ LEVELS = (
     ("quantization", "imaging", "fitting", "metrics"),
     ("layers",),
     ("data", "models"),
+    ("published",),
     ("methods", "checkpoints"),
     ("allocation",),
     ("calibration", "conversion"),

@@ -181,7 +181,7 @@ def pull_model(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch what a model is made of, verify it and put it together."""
-    from passionsr_cli.models.published.recipes import check_pullable
+    from passionsr_cli.published.recipes import check_pullable
 
     check_pullable(model)
 

@@ -6,7 +6,7 @@ from passionsr_cli.system.sources import sources_sha256
 
 # From a stored entry to a compiled graph.
 GRAPH_PLACES = (
-    *("registry.py", "store.py", "checkpoints", "models", "quantization"),
+    *("registry.py", "store.py", "checkpoints", "models", "published", "quantization"),
     *("layers", "conversion", "inference"),
 )
 # From a file to the pixels of its result.

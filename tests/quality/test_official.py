@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 
 import foreign
-import published
 import pytest
+import released_code
 import torch
 import yaml
 from torch import nn
@@ -23,7 +23,7 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.published.prompts import read_context
+from passionsr_cli.published.prompts import read_context
 from passionsr_cli.quantization.schemes import Scheme
 from passionsr_cli.registry import ModelDescription, describe
 
@@ -91,7 +91,7 @@ def _error(
     channels = module.weight.shape[1]
     shape = (1, channels, 12, 12) if isinstance(module, nn.Conv2d) else (1, 144, channels)
     x = torch.randn(shape, generator=generator) * float(own["act_quantizer_0.x_max"]) / 2
-    expected = published.layer(module, own, x, bits)
+    expected = released_code.layer(module, own, x, bits)
     return float((layer(x) - expected).norm() / expected.norm())
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import foreign
-import published
 import pytest
+import released_code
 import torch
 import yaml
 from integers import on_integers_as_far_as_exact
@@ -172,7 +172,7 @@ def test_released_numerics_compute_what_the_published_code_computes(
         plain = tiny_model.get_submodule(name)
         x = _input(plain, name)
         state = _state_of(files[name.startswith("vae")], name, tiny_model)
-        expected = published.layer(plain, state, x.double(), 8 if name in EIGHT else BITS)
+        expected = released_code.layer(plain, state, x.double(), 8 if name in EIGHT else BITS)
         found = loaded.get_submodule(name)(x).double()
         torch.testing.assert_close(
             found, expected, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
@@ -194,7 +194,7 @@ def test_released_attention_is_that_of_the_published_code(
 
     def rounded(x: Tensor, letter: str) -> Tensor:
         low, high = (state[f"act_quantizer_{letter}.x_{end}"] for end in ("min", "max"))
-        return published.quantized(x, low, high, BITS)
+        return released_code.quantized(x, low, high, BITS)
 
     apart = [x.reshape(2, TOKENS, heads, -1).transpose(1, 2) for x in (q, k, v)]
     scale, token = state["scale_factor_qk"], state["scale_factor_vw"]

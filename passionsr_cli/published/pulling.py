@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from passionsr_cli.models.published.adding import ModelFiles, check_name, put_together
-from passionsr_cli.models.published.downloads import Downloader
-from passionsr_cli.models.published.recipes import check_pullable
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.published.adding import ModelFiles, check_name, put_together
+from passionsr_cli.published.downloads import Downloader
+from passionsr_cli.published.recipes import check_pullable
 from passionsr_cli.registry import describe
 from passionsr_cli.store import Entry
 from passionsr_cli.system.paths import home

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.models.published.tensor_files import read_file
+from passionsr_cli.published.tensor_files import read_file
 
 ENDLESS = b"\x80\x02" + b"(" * 3_000_000
 

@@ -16,9 +16,9 @@ from torch import nn
 from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.published import adding
-from passionsr_cli.models.published.adding import ModelFiles, put_together
-from passionsr_cli.models.published.lora import read_adapters
+from passionsr_cli.published import adding
+from passionsr_cli.published.adding import ModelFiles, put_together
+from passionsr_cli.published.lora import read_adapters
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import Store
 
@@ -288,7 +288,7 @@ def test_a_checkpoint_that_is_not_the_model_is_refused(
     torch.save({"state_dict": held, "callbacks": ModelFiles(path)}, path)
     refuse(
         path,
-        r"holds a Python object \(passionsr_cli.models.published.adding.ModelFiles\), and such",
+        r"holds a Python object \(passionsr_cli.published.adding.ModelFiles\), and such",
     )
     torch.save({"state_dict": held, "of": os.system}, path)
     refuse(path, r"holds a Python object \(\w+\.system\), and such a file can run any program")

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from passionsr_cli.errors import ModelError, OutputError, StoreError
-from passionsr_cli.models.published.legacy import Base, read_base
-from passionsr_cli.models.published.lora import Adapters, merge, read_adapters
-from passionsr_cli.models.published.prompts import empty_context, read_context
-from passionsr_cli.models.published.recipes import find_recipe
-from passionsr_cli.models.published.tensor_files import Tensors
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.published.legacy import Base, read_base
+from passionsr_cli.published.lora import Adapters, merge, read_adapters
+from passionsr_cli.published.prompts import empty_context, read_context
+from passionsr_cli.published.recipes import find_recipe
+from passionsr_cli.published.tensor_files import Tensors
 from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
 from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.files import sha256_of

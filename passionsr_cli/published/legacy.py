@@ -16,7 +16,7 @@ from torch import Tensor
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.published.tensor_files import Tensors, read_file
+from passionsr_cli.published.tensor_files import Tensors, read_file
 from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system import files
 

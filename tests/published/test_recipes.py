@@ -13,9 +13,9 @@ from passionsr_cli.cli.app import app
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.published.adapter_files import PARTS
-from passionsr_cli.models.published.recipes import find_recipe
 from passionsr_cli.models.schedule import rates, signal_and_noise
+from passionsr_cli.published.adapter_files import PARTS
+from passionsr_cli.published.recipes import find_recipe
 from passionsr_cli.registry import ModelDescription, describe
 
 

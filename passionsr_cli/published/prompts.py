@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.models.published.legacy import TEXT_PREFIX, Base, read_json, weights_in
-from passionsr_cli.models.published.tensor_files import Tensors, read_file, read_tensor
+from passionsr_cli.published.legacy import TEXT_PREFIX, Base, read_json, weights_in
+from passionsr_cli.published.tensor_files import Tensors, read_file, read_tensor
 
 # Every head of CLIP's text encoders is that wide.
 _HEAD_WIDTH = 64

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.models.published.adding import ModelFiles, put_together
-from passionsr_cli.models.published.lora import read_adapters
+from passionsr_cli.published.adding import ModelFiles, put_together
+from passionsr_cli.published.lora import read_adapters
 from passionsr_cli.store import Store
 
 peft = pytest.importorskip("peft")

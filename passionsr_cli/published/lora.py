@@ -13,13 +13,13 @@ from pathlib import Path
 from torch import Tensor
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.models.published.adapter_files import (
+from passionsr_cli.published.adapter_files import (
     HALF,
     PARTS,
     AdapterFile,
     read_adapter_files,
 )
-from passionsr_cli.models.published.tensor_files import Tensors
+from passionsr_cli.published.tensor_files import Tensors
 
 # PassionSR's file has adapters of the VAE's decoder, which its code never reads.
 _UNUSED = ("vae", "default_decoder")

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Size, Tensor
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.models.published.legacy import read_json
-from passionsr_cli.models.published.tensor_files import read_file, read_metadata
+from passionsr_cli.published.legacy import read_json
+from passionsr_cli.published.tensor_files import read_file, read_metadata
 
 # What peft takes for lora_alpha if nobody says otherwise, as in OSEDiff.
 PEFT_ALPHA = 8.0

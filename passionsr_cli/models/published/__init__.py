@@ -1,1 +1,0 @@
-"""Foreign weights: downloading and converting what others published."""
