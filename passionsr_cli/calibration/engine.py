@@ -87,7 +87,8 @@ class Calibration:
         self.model.requires_grad_(False)
         if self.settings.gradient_checkpointing:
             self.model.vae.enable_gradient_checkpointing()
-            self.model.unet.enable_gradient_checkpointing()
+            for unet in self.model.unets.values():
+                unet.enable_gradient_checkpointing()
         self.layers = self.inputs.layers = learning_layers(self.model)
         # Components that stay in floating point have nothing to learn.
         self.stages = [s for s in self.method.stages if self._layers_of(s.components)]

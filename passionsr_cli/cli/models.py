@@ -149,6 +149,10 @@ def add_model(
             metavar="FILE|DIR", help="Adapters to merge: osediff.pkl, HYPIR_sd2.pth, peft's folder."
         ),
     ] = None,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A light decoder in place of its own: halfDecoder.ckpt."),
+    ] = None,
     context: ContextOption = None,
     recipe: RecipeOption = None,
     overwrite: OverwriteOption = False,
@@ -158,7 +162,7 @@ def add_model(
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import Lines
 
-    entry = api.add_model(name, base, lora, context, recipe, overwrite, Lines())
+    entry = api.add_model(name, base, lora, context, recipe, overwrite, Lines(), decoder)
     _show_added(entry, as_json)
 
 

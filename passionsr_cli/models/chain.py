@@ -52,14 +52,15 @@ def concatenations(model: OneStepModel) -> dict[str, int]:
     In the UNet's up blocks, each residual block reads what comes from below and then a skip.
     """
     boundaries = {}
-    width = _resnets(model.unet.mid_block)[-1].out_channels
-    for number, block in enumerate(model.unet.up_blocks):
-        for index, resnet in enumerate(_resnets(block)):
-            name = f"unet.up_blocks.{number}.resnets.{index}"
-            boundaries[f"{name}.conv1"] = width
-            if resnet.conv_shortcut is not None:
-                boundaries[f"{name}.conv_shortcut"] = width
-            width = resnet.out_channels
+    for unet_name, unet in model.unets.items():
+        width = _resnets(unet.mid_block)[-1].out_channels
+        for number, block in enumerate(unet.up_blocks):
+            for index, resnet in enumerate(_resnets(block)):
+                name = f"{unet_name}.up_blocks.{number}.resnets.{index}"
+                boundaries[f"{name}.conv1"] = width
+                if resnet.conv_shortcut is not None:
+                    boundaries[f"{name}.conv_shortcut"] = width
+                width = resnet.out_channels
     return boundaries
 
 

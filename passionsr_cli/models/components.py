@@ -5,8 +5,12 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 ENCODER, UNET, DECODER = "encoder", "unet", "decoder"
 COMPONENTS = (ENCODER, UNET, DECODER)
+# The UNets of a model that has two, in the order of their heads.
+ENDS = ("faithful", "natural")
 _PREFIXES = {
     ENCODER: ("vae.encoder.", "vae.quant_conv"),
     UNET: ("unet.",),
@@ -20,3 +24,10 @@ def component_of(layer_name: str) -> str:
         if layer_name.startswith(prefixes):
             return component
     raise KeyError(layer_name)
+
+
+def is_named(layer_name: str, names: Container[str]) -> bool:
+    """Whether settings name a layer: of two UNets both are meant by `unet.…`."""
+    part, _, inner = layer_name.partition(".")
+    end, _, rest = inner.partition(".")
+    return layer_name in names or (end in ENDS and f"{part}.{rest}" in names)

@@ -2,7 +2,8 @@
 
     upscaled LR ─ encode ─► z_L ─ predict ─► ε ─ to_x0 ─► z_H ─ decode ─► SR image
 
-A model with a dial predicts two ε at once, which `predict` mixes.
+A model with a dial predicts two ε at once, which `predict` mixes: two heads of one UNet, or the
+heads of two UNets.
 
 Built from diffusers' `AutoencoderKL` and `UNet2DConditionModel` as they are: a model is its
 description (`registry.ModelDescription`) and its numbers.
@@ -10,11 +11,14 @@ description (`registry.ModelDescription`) and its numbers.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.errors import ModelError
+from passionsr_cli.models.components import ENDS
 from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, rates
 from passionsr_cli.registry import ModelDescription
 
@@ -40,7 +44,11 @@ class OneStepModel(nn.Module):
 
         self.description = description
         self.vae = AutoencoderKL(**description.vae)
-        self.unet = UNet2DConditionModel(**description.unet)
+        if description.decoder_channels:
+            light = {**description.vae, "block_out_channels": description.decoder_channels}
+            self.vae.decoder = AutoencoderKL(**light).decoder
+        unets = [UNet2DConditionModel(**description.unet) for _ in range(description.unets)]
+        self.unet = unets[0] if len(unets) == 1 else nn.ModuleDict(zip(ENDS, unets, strict=True))
         for name in description.left_out:
             self._leave_out(name)
         self.register_buffer("context", torch.zeros(1, *description.context_shape))
@@ -56,6 +64,13 @@ class OneStepModel(nn.Module):
             ) from error
         self.set_submodule(name, nn.Identity())
 
+    @property
+    def unets(self) -> dict[str, Any]:
+        """The UNets by their names: one, or in the order of their heads the two of a dial."""
+        if isinstance(self.unet, nn.ModuleDict):
+            return {f"unet.{end}": unet for end, unet in self.unet.items()}
+        return {"unet": self.unet}
+
     def encode(self, upscaled: Tensor) -> Tensor:
         """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""
         patches = F.pixel_unshuffle(upscaled, self.description.patch_size) * 2 - 1
@@ -67,12 +82,20 @@ class OneStepModel(nn.Module):
     def predict_heads(self, latent: Tensor) -> Tensor:
         """The UNet's output for z_L at the model's one timestep, (B, heads·C, H/f, W/f): ε, or with
         a dial the faithful ε and then the natural ε."""
+        return torch.cat([self._run(unet, latent) for unet in self.unets.values()], dim=1)
+
+    def _run(self, unet: nn.Module, latent: Tensor) -> Tensor:
         context = self.context.expand(latent.shape[0], -1, -1)
-        heads: Tensor = self.unet(latent, self.description.timestep, context).sample
-        return heads
+        sample: Tensor = unet(latent, self.description.timestep, context).sample
+        return sample
 
     def predict(self, latent: Tensor, realism: float | None = None) -> Tensor:
-        """The noise ε the UNet sees in z_L, mixed by `mix_heads` if the model has a dial."""
+        """The noise ε the UNet sees in z_L, mixed by `mix_heads` if the model has a dial.
+
+        Of two UNets only one runs where `realism` is one of the ends.
+        """
+        if self.description.unets == 2 and realism in (0, 1):
+            return self._run([*self.unets.values()][int(realism)], latent).float()
         heads = self.predict_heads(latent)
         if self.description.realism is not None:
             heads = heads.float()

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.models.components import ENDS
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.published.decoders import LightDecoder, read_decoder
 from passionsr_cli.published.legacy import Base, read_base
 from passionsr_cli.published.lora import Adapters, merge, read_adapters
 from passionsr_cli.published.prompts import empty_context, read_context
@@ -26,13 +28,15 @@ from passionsr_cli.system.files import sha256_of
 @dataclass(frozen=True)
 class ModelFiles:
     """The files a model is made from: the base model's folder or checkpoint, adapters to merge
-    into it, and the embedding of the prompt, by default the empty one by the base's own encoder.
+    into it, the embedding of the prompt, by default the empty one by the base's own encoder, and a
+    light decoder in place of the base's.
 
     `lora_alpha` is that of adapters whose files do not say it, None their rank."""
 
     base: Path
     adapters: Path | None = None
     context: Path | None = None
+    decoder: Path | None = None
     lora_alpha: float | None = None
 
 
@@ -44,14 +48,15 @@ def add_model(
     recipe: str | None = None,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
+    decoder: Path | None = None,
 ) -> Entry:
     """Make a model of a base model's folder or file, with adapters merged into it.
 
     `context` is the embedding of the prompt, by default of the empty one; `recipe` a registered
-    name or a YAML file.
+    name or a YAML file; `decoder` a file with a light decoder (see `published.decoders`).
     """
     found = find_recipe(recipe, name)
-    parts = ModelFiles(base, lora, context, found.lora_alpha)
+    parts = ModelFiles(base, lora, context, decoder, found.lora_alpha)
     return put_together(name, found.description, parts, overwrite, reporter)
 
 
@@ -69,43 +74,88 @@ def put_together(
     """
     store = Store(MODEL)
     check_name(name, overwrite)
-    tensors, made_from = _merged(parts, description, reporter)
-    _check_space(store.root, tensors)
+    made = _put_together(parts, description, reporter)
+    _check_space(store.root, made.tensors)
     manifest = {
-        "description": description.model_copy(update={"name": name}).model_dump(mode="json"),
-        "made_from": made_from,
+        "description": made.description.model_copy(update={"name": name}).model_dump(mode="json"),
+        "made_from": made.made_from,
         **(origin or {}),
     }
     reporter.started("writing and reading again")
-    return _write_verified(store, name, manifest, tensors)
+    return _write_verified(store, name, manifest, made.tensors)
 
 
-def _merged(
-    parts: ModelFiles, description: ModelDescription, reporter: Reporter
-) -> tuple[Tensors, dict[str, Any]]:
-    """All tensors of the model, and what they were made from. The files are no longer open."""
+@dataclass(frozen=True)
+class _Made:
+    """A model put together: its tensors, its description, and what it was made from."""
+
+    tensors: Tensors
+    description: ModelDescription
+    made_from: dict[str, Any]
+
+
+def _put_together(parts: ModelFiles, description: ModelDescription, reporter: Reporter) -> _Made:
+    """The model of these files, which are no longer open."""
     reporter.started(f"reading {parts.base}")
-    base = read_base(parts.base, description)
+    base = read_base(parts.base, description.base)
     reporter.started("embedding the prompt")
     context = _context(base, parts, description)
-    tensors, adapters = dict(base.tensors), None
+    tensors, adapters, decoder = dict(base.tensors), None, None
     if parts.adapters is not None:
         reporter.started(f"merging {parts.adapters}")
         adapters = read_adapters(parts.adapters, tensors, parts.lora_alpha)
-        tensors = merge(tensors, adapters, parts.adapters)
+        tensors = _with_adapters(tensors, adapters, parts.adapters, description)
+    elif description.unets == 2:
+        raise ModelError(
+            f"the two UNets of '{description.name}' differ by their adapters; give --lora FILE"
+        )
+    if parts.decoder is not None:
+        reporter.started(f"reading {parts.decoder}")
+        decoder = read_decoder(parts.decoder, len(description.vae["block_out_channels"]))
+        _refuse_adapted_decoder(adapters, parts)
+        description = decoder.described(description)
+        tensors = decoder.put_into(tensors, description)
+        if decoder.unused:
+            reporter.note(f"{parts.decoder}: not used are {', '.join(decoder.unused)}")
     reporter.started("checksums of what it is made from")
-    made_from = _provenance(base, parts, adapters)
+    made_from = _provenance(base, parts, adapters, decoder)
     # Copies: what was read points into files, all of which would stay in memory.
     made = {name: shortest(tensors.pop(name)).clone() for name in list(tensors)}
     made["context"] = context.clone()
     _check_finite(made, parts)
-    return made, made_from
+    return _Made(made, description, made_from)
+
+
+def _refuse_adapted_decoder(adapters: Adapters | None, parts: ModelFiles) -> None:
+    changed = [] if adapters is None else [*adapters.pairs, *adapters.replaced]
+    if any(name.startswith(("vae.decoder.", "vae.post_quant_conv")) for name in changed):
+        raise ModelError(
+            f"{parts.adapters} changes the decoder, in whose place comes that of {parts.decoder}; "
+            "give one of them"
+        )
+
+
+def _with_adapters(
+    tensors: Tensors, adapters: Adapters, origin: Path, description: ModelDescription
+) -> Tensors:
+    """The tensors with adapters in them, of two UNets in the faithful one those of pixels alone."""
+    merged = merge(tensors, adapters, origin)
+    if description.unets == 1:
+        return merged
+    faithful = merge(tensors, adapters.of_pixels(origin), origin)
+    made = {name: tensor for name, tensor in merged.items() if not name.startswith("unet.")}
+    for end, whole in zip(ENDS, (faithful, merged), strict=True):
+        for name, tensor in whole.items():
+            if name.startswith("unet."):
+                made[f"unet.{end}.{name.removeprefix('unet.')}"] = tensor
+    return made
 
 
 def _check_finite(tensors: Tensors, parts: ModelFiles) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            files = [str(path) for path in (parts.base, parts.adapters, parts.context) if path]
+            given = (parts.base, parts.adapters, parts.context, parts.decoder)
+            files = [str(path) for path in given if path]
             raise ModelError(f"{name} holds NaN or infinity; {' or '.join(files)} is damaged")
 
 
@@ -137,7 +187,9 @@ def _check_space(root: Path, tensors: Tensors) -> None:
         )
 
 
-def _provenance(base: Base, parts: ModelFiles, adapters: Adapters | None) -> dict[str, Any]:
+def _provenance(
+    base: Base, parts: ModelFiles, adapters: Adapters | None, decoder: LightDecoder | None
+) -> dict[str, Any]:
     made: dict[str, Any] = {"base": _files(base.files)}
     if adapters is not None:
         made["adapters"] = {
@@ -147,6 +199,8 @@ def _provenance(base: Base, parts: ModelFiles, adapters: Adapters | None) -> dic
         }
     if parts.context is not None:
         made["context"] = _files([parts.context])
+    if decoder is not None:
+        made["decoder"] = {"files": _files([decoder.path]), "unused": decoder.unused}
     return made
 
 

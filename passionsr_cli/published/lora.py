@@ -7,7 +7,7 @@ merged weight is W + factor · B A.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -21,6 +21,8 @@ from passionsr_cli.published.adapter_files import (
 )
 from passionsr_cli.published.tensor_files import Tensors
 
+# PiSA-SR's adapters, which are of pixels or of semantics, are called so.
+_PIXELS, _SEMANTICS = "_pix", "_sem"
 # PassionSR's file has adapters of the VAE's decoder, which its code never reads.
 _UNUSED = ("vae", "default_decoder")
 
@@ -52,6 +54,24 @@ class Adapters:
         """Count the layers and parameters of each part they change."""
         names = [*self.pairs, *self.replaced]
         return {part: sum(name.startswith(f"{part}.") for name in names) for part in PARTS}
+
+    def of_pixels(self, origin: Path) -> Adapters:
+        """PiSA-SR's adapters without those of semantics, for the faithful end of its dial.
+
+        Raises `ModelError` where there are not both kinds.
+        """
+        kept = {
+            layer: [pair for pair in pairs if not pair.adapter.endswith(_SEMANTICS)]
+            for layer, pairs in self.pairs.items()
+        }
+        named = {pair.adapter for pairs in self.pairs.values() for pair in pairs}
+        for suffix in (_PIXELS, _SEMANTICS):
+            if not any(adapter.endswith(suffix) for adapter in named):
+                raise ModelError(
+                    f"{origin} has no adapters named …{suffix}; a dial needs those of pixels and "
+                    f"those of semantics, found {', '.join(sorted(named)[:4]) or 'none'}"
+                )
+        return replace(self, pairs=kept)
 
 
 def read_adapters(path: Path, tensors: Tensors, alpha: float | None = None) -> Adapters:

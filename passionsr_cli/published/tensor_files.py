@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ SAFETENSORS = ".safetensors"
 MOST_OPERATIONS, MOST_PICKLE_BYTES = 1_000_000, 1 << 24
 # Torch before 1.6 wrote so many one behind the other.
 PICKLES = 5
+# Whose callbacks are in checkpoints of trainings, such as AdcSR's decoder, beside the tensors.
+_TRAINERS = ("pytorch_lightning.", "lightning.")
 Tensors = dict[str, Tensor]
 
 
@@ -27,7 +30,8 @@ def read_file(path: Path) -> dict[str, Any]:
     """Read a safetensors file or a pickle of torch, mapped from disk where that goes.
 
     Of pickles nothing but tensors, numbers, strings and collections of them is accepted: anything
-    else could run a program. Raises `ModelError` for such files, and for damaged ones.
+    else could run a program; for callbacks of Lightning come placeholders that do
+    nothing. Raises `ModelError` for such files, and for damaged ones.
     """
     found = _read(path)
     if not isinstance(found, dict):
@@ -70,15 +74,31 @@ def _read_safetensors(path: Path) -> Tensors:
         raise _damaged(path, error) from error
 
 
-def _read_pickle(path: Path) -> Any:
+class _Placeholder:
+    """Stands for an object of a training library: it keeps nothing, and nothing of that is run."""
+
+    def __init__(self, *arguments: object, **named: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+def _placeholders(path: Path) -> list[tuple[type[_Placeholder], str]]:
+    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    return [(_Placeholder, name) for name in unknown if name.startswith(_TRAINERS)]
+
+
+def _read_pickle(path: Path, placeholders: Sequence[tuple[type[_Placeholder], str]] = ()) -> Any:
     if _is_endless(path):
         raise ModelError(f"{path} is a pickle of more operations than any model has; fetch another")
     try:
-        return _load(path, mapped=True)
+        with torch.serialization.safe_globals(list(placeholders)):
+            return _load(path, mapped=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found is None:
             raise _damaged(path, error) from error
+        if found[1].startswith(_TRAINERS) and not placeholders:
+            return _read_pickle(path, _placeholders(path))
         raise ModelError(
             f"{path} holds a Python object ({found[1]}), and such a file can run any program when "
             "it is opened; expected nothing but tensors: take the .safetensors version of it"

@@ -47,10 +47,11 @@ def moved(known: KnownModel, timestep: int) -> OneStepModel:
     model = load_entry(known.entry, described_at(description, timestep))
     alpha, sigma = rates(description)
     factor = (sigma * model.signal_rate) / (alpha * model.noise_rate)
-    for parameter in model.unet.conv_out.parameters():
-        parameter.mul_(factor)
-    linear = model.unet.time_embedding.linear_1
     steps = torch.tensor([description.timestep, timestep])
-    old, new = linear(model.unet.time_proj(steps))
-    linear.bias.add_(old - new)
+    for unet in model.unets.values():
+        for parameter in unet.conv_out.parameters():
+            parameter.mul_(factor)
+        linear = unet.time_embedding.linear_1
+        old, new = linear(unet.time_proj(steps))
+        linear.bias.add_(old - new)
     return model

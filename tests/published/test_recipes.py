@@ -80,7 +80,7 @@ def test_a_file_of_ones_own_makes_a_model_of_the_shape_of_stable_diffusion_1_5(
     unet = {**tiny_description.unet, "attention_head_dim": 2, "use_linear_projection": False}
     keys = ("vae", "context_shape", "patch_size", "sources")
     shape = {"unet": unet, **{key: getattr(tiny_description, key) for key in keys}}
-    monkeypatch.setitem(registry.BASES, "tiny-1-5", shape)
+    monkeypatch.setitem(registry._bases(), "tiny-1-5", shape)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "like: tiny-1-5\ntitle: mine\nlicence: MIT\ntimestep: 7\ncolor_fix: none\nlora_alpha: 6\n"
