@@ -178,10 +178,11 @@ class ModelDescription(BaseModel):
 
     @property
     def base(self) -> ModelDescription:
-        """The base model it is made of, which has one UNet and no dial."""
-        if self.unets == 1:
-            return self
-        return self.model_copy(update={"unets": 1, "realism": None})
+        """The base model it is made of: one UNet, no dial, and a decoder as wide as the encoder."""
+        changes: dict[str, Any] = {"unets": 1, "realism": None} if self.unets == 2 else {}
+        if self.decoder_channels:
+            changes |= {"decoder_channels": (), "left_out": ()}
+        return self.model_copy(update=changes)
 
     @property
     def heads(self) -> int:
@@ -216,6 +217,8 @@ class Recipe(BaseModel):
     prediction: Literal["noise", "residual"] | None = None
     realism: Realism | None = None
     unets: Literal[1, 2] | None = None
+    decoder_channels: tuple[Channels, ...] | None = None
+    left_out: tuple[str, ...] | None = None
     color_fix: ColorFix | None = None
     lora_alpha: float | None = Field(None, gt=0)
     sources: tuple[DownloadSource, ...] = ()

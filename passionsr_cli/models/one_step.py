@@ -47,8 +47,10 @@ class OneStepModel(nn.Module):
         if description.decoder_channels:
             light = {**description.vae, "block_out_channels": description.decoder_channels}
             self.vae.decoder = AutoencoderKL(**light).decoder
-        unets = [UNet2DConditionModel(**description.unet) for _ in range(description.unets)]
-        self.unet = unets[0] if len(unets) == 1 else nn.ModuleDict(zip(ENDS, unets, strict=True))
+        self.unet: Any = UNet2DConditionModel(**description.unet)
+        if description.unets == len(ENDS):
+            unets = (self.unet, UNet2DConditionModel(**description.unet))
+            self.unet = nn.ModuleDict(dict(zip(ENDS, unets, strict=True)))
         for name in description.left_out:
             self._leave_out(name)
         self.register_buffer("context", torch.zeros(1, *description.context_shape))

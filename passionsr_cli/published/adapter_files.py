@@ -152,10 +152,10 @@ def _placed(path: Path, held: Mapping[str, Any], shapes: Shapes) -> dict[str, An
     missing = {root: _missing(root, layers, shapes) for root in _ROOTS}
     fitting = [root for root in _ROOTS if not missing[root]]
     if not fitting:
-        first = sorted(min(missing.values(), key=len))[0]
+        fewest = min(missing.values(), key=len)
         raise ModelError(
             f"{path} has adapters of layers that neither the UNet nor the VAE has, such as "
-            f"{first}: it is for another base model"
+            f"{min(fewest)}: it is for another base model"
         )
 
     def misfits(root: str) -> int:

@@ -109,6 +109,11 @@ def _put_together(parts: ModelFiles, description: ModelDescription, reporter: Re
         raise ModelError(
             f"the two UNets of '{description.name}' differ by their adapters; give --lora FILE"
         )
+    if parts.decoder is None and description.decoder_channels:
+        raise ModelError(
+            f"'{description.name}' has a light decoder of {list(description.decoder_channels)} "
+            "channels; give it with models add --decoder FILE"
+        )
     if parts.decoder is not None:
         reporter.started(f"reading {parts.decoder}")
         decoder = read_decoder(parts.decoder, len(description.vae["block_out_channels"]))

@@ -175,8 +175,9 @@ def test_it_is_quantized_exported_and_run_like_any_other(
     calibrate: Callable[..., str],
 ) -> None:
     save_file(light, tmp_path / "light.safetensors")
-    put_together("x", tiny_description, ModelFiles(base, decoder=tmp_path / "light.safetensors"))
-    name = calibrate("w8a8", model="x")
+    parts = ModelFiles(base, decoder=tmp_path / "light.safetensors")
+    made = put_together("x", tiny_description, parts)
+    name = calibrate("w8a8", model=str(made.folder))
     latent = 0.5 * torch.randn(1, 4, 16, 16).numpy()
     for artifact in (resolve("x", MODEL), resolve(name)):
         torch_image, graph_image = (
@@ -186,15 +187,17 @@ def test_it_is_quantized_exported_and_run_like_any_other(
         assert np.abs(torch_image - graph_image).mean() < 0.01 * np.abs(torch_image).mean()
     decoder = [record for record in resolve(name).manifest.layers if "vae.decoder" in record.name]
     assert all(record.plan is not None for record in decoder)
-    api.export(name, "onnx", tmp_path / "out", size=64)
+    api.export(name, "openvino", tmp_path / "out", size=64)
 
 
 def test_half_the_width_of_stable_diffusions_decoder_costs_a_quarter() -> None:
-    own = describe("passionsr-fp")
-    light = own.model_copy(update={"decoder_channels": (64, 128, 256, 256)})
+    own, light = describe("osediff"), describe("osediff-light")
     parameters = [measure(each)[1].parameters for each in (own, light)]
     # 49.5 M parameters of Stable Diffusion 2.1's decoder become 12.4 M.
     assert (parameters[0] - parameters[1]) / 1e6 == pytest.approx(37.1, abs=0.05)
+    assert light.base.model_dump(exclude={"name", "title", "licence", "sources"}) == own.model_dump(
+        exclude={"name", "title", "licence", "sources"}
+    )
     assert ModelDescription.model_validate(light.model_dump()) == light
     assert "decoder_channels" not in own.model_dump()
 
@@ -231,6 +234,9 @@ def test_wrong_files_get_one_line(
     adapters["vae.decoder.conv_in.lora_B.weight"] = torch.ones(16, 2, 1, 1)
     save_file(adapters, tmp_path / "lora.safetensors")
     refuse("changes the decoder, in whose place comes", light, tmp_path / "lora.safetensors")
+    lighter = tiny_description.model_copy(update={"decoder_channels": (4, 8)})
+    with pytest.raises(ModelError, match=r"decoder of \[4, 8\] channels; give it with models add"):
+        put_together("x", lighter, ModelFiles(base))
 
 
 def test_the_command_takes_it(

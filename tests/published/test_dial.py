@@ -112,11 +112,12 @@ def test_every_backend_and_export_has_the_dial(
     put_together("dial", description, ModelFiles(base, adapters))
     artifact, model = resolve("dial", MODEL), loading.load("dial")
     image = torch.rand(1, 3, 64, 64)
-    api.export("dial", "onnx", tmp_path / "out", size=64)
+    api.export("dial", "openvino", tmp_path / "out", size=64)
     executors = [
         open_executor(artifact, backend, "cpu", "fp32", SILENT) for backend in ("torch", "openvino")
     ]
-    executors.append(formats.find_format("onnx", None).open(tmp_path / "out", model.description))
+    exported = formats.find_format("openvino", None)
+    executors.append(exported.open(tmp_path / "out", model.description))
     for setting in (0.0, 0.4, 1.0):
         latent = model.encode(image)
         expected = model.to_x0(latent, model.predict(latent, setting)).numpy()
@@ -130,8 +131,8 @@ def test_every_backend_and_export_has_the_dial(
 def test_both_unets_are_quantized_and_keep_their_exceptions(
     base: Path, adapters: Path, description: ModelDescription, calibrate: Callable[..., str]
 ) -> None:
-    put_together("dial", description, ModelFiles(base, adapters))
-    found = resolve(calibrate("w4a4", model="dial"))
+    made = put_together("dial", description, ModelFiles(base, adapters))
+    found = resolve(calibrate("w4a4", model=str(made.folder)))
     bits = {
         record.name: record.plan.weight.num_bits
         for record in found.manifest.layers
