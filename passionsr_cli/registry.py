@@ -201,7 +201,7 @@ class ModelDescription(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What makes a model of a base model: how it differs from what it is `like`, a registered
+    """Recipe of a model: how it differs from what it is `like`, a registered
     model or a base (see `values_of`).
 
     `lora_alpha` is that of adapters whose files do not say it; None is their rank. `sources` are
@@ -268,7 +268,7 @@ def describe(name: str) -> ModelDescription:
 
 
 def values_of(like: str) -> Mapping[str, Any]:
-    """What a recipe may be like: the shape of a base, or a registered model."""
+    """Values of what a recipe may be like: the shape of a base, or a registered model."""
     if like in _bases():
         return _bases()[like]
     if like not in _registered():

@@ -27,7 +27,7 @@ def component_of(layer_name: str) -> str:
 
 
 def is_named(layer_name: str, names: Container[str]) -> bool:
-    """Whether settings name a layer: of two UNets both are meant by `unet.…`."""
+    """True if settings name this layer: of two UNets both are meant by `unet.…`."""
     part, _, inner = layer_name.partition(".")
     end, _, rest = inner.partition(".")
     return layer_name in names or (end in ENDS and f"{part}.{rest}" in names)
