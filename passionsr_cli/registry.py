@@ -201,8 +201,9 @@ class ModelDescription(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Recipe of a model: how it differs from what it is `like`, a registered
-    model or a base (see `values_of`).
+    """Recipe of a model: how it differs from what it is `like`.
+
+    That is a registered model or a base (see `values_of`).
 
     `lora_alpha` is that of adapters whose files do not say it; None is their rank. `sources` are
     those of the adapters.
@@ -233,8 +234,8 @@ class Recipe(BaseModel):
 
 def _files(folder: str) -> dict[str, Any]:
     """What the package's YAML files in a folder of configurations hold, by their names."""
-    paths = sorted((configs_folder() / folder).glob("*.yaml"))
-    return {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    paths = {path.stem: path for path in (configs_folder() / folder).glob("*.yaml")}
+    return {name: yaml.safe_load(paths[name].read_text(encoding="utf-8")) for name in sorted(paths)}
 
 
 @cache
