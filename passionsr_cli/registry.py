@@ -233,7 +233,7 @@ class Recipe(BaseModel):
 
 
 def _files(folder: str) -> dict[str, Any]:
-    """What the package's YAML files in a folder of configurations hold, by their names."""
+    """Contents of the package's YAML files in a folder of configurations, by their names."""
     paths = {path.stem: path for path in (configs_folder() / folder).glob("*.yaml")}
     return {name: yaml.safe_load(paths[name].read_text(encoding="utf-8")) for name in sorted(paths)}
 

@@ -38,7 +38,7 @@ Factor = Callable[[str, int], float]
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What is in one file, by names of a `OneStepModel`.
+    """Contents of one file, by names of a `OneStepModel`.
 
     `factor` gives what B A is multiplied by in a layer of this name whose adapter has this rank.
     """
@@ -117,7 +117,7 @@ def _factor(path: Path, config: Mapping[str, Any], alpha: float | None) -> Facto
 
 
 def _setting(config: Mapping[str, Any], key: str, patterns: str, layer: str) -> Any:
-    """What the settings say of a layer: its own, by the end of its name, or that of all."""
+    """Setting of a layer: its own, by the end of its name, or that of all."""
     for pattern, value in (config.get(patterns) or {}).items():
         if re.fullmatch(rf"(.*\.)?({pattern})", layer):
             return value
@@ -179,7 +179,7 @@ def _missing(root: str, layers: Iterable[str], shapes: Shapes) -> list[str]:
 
 
 def _fits(half: re.Match[str], tensor: Any, shape: Size) -> bool:
-    """Whether a half of an adapter has the inputs, or the outputs, of a weight."""
+    """True if a half of an adapter has the inputs, or the outputs, of a weight."""
     if not isinstance(tensor, Tensor) or tensor.dim() < 2:
         return False
     above = (half["peft"] or half["old"]) in ("B", "up")
