@@ -111,7 +111,9 @@ class Calibration:
 
     def _work(self, stage: Stage) -> StageWork:
         observing = len(self.images) * len(stage.components) * len(stage.starts)
-        steps = 0 if stage.fit is None else stage.fit.steps
+        if stage.fit is None:
+            return StageWork(stage.name, observing, 0)
+        steps = stage.fit.steps
         if stage.modules is not None:
             steps *= len(schedule_modules(self.model, self.layers, stage).modules)
         passes = PASSES_OF_A_STEP * self.settings.batch_size * len(stage.chain)
