@@ -1,7 +1,7 @@
 """What every command leaves on a terminal of 80×24, kept as text in `captures/`.
 
-`python -m pytest tests/cli/test_captures.py --write-captures` writes them anew, to be looked at; with
-PASSIONSR_CAPTURES=1 they are compared, which takes minutes: every command is a process of its own.
+`python -m pytest tests/cli/test_captures.py --write-captures` writes them anew, to be looked at;
+with PASSIONSR_CAPTURES=1 they are compared. Both take minutes: every command is its own process.
 Digits and the widths of columns may differ from machine to machine; words may not.
 """
 
