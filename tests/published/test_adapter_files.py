@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import foreign
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,16 +26,6 @@ TARGETS = (
     *("to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_shortcut"),
     *("conv_out", "proj_in", "proj_out", "ff.net.2", "ff.net.0.proj"),
 )
-
-
-@pytest.fixture
-def base(tiny_model: OneStepModel, tmp_path: Path) -> Path:
-    folder = tmp_path / "base"
-    foreign.write_folder(folder, tiny_model.state_dict(), tiny_model.description, old_names=False)
-    foreign.write_text_folder(
-        folder / "text_encoder", foreign.openclip_state(8, 3, 11, blocks=2, seed=0)
-    )
-    return folder
 
 
 def _adapted(module: nn.Module, **settings: Any) -> Any:

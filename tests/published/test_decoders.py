@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-import foreign
 import numpy as np
 import pytest
 import torch
@@ -33,16 +32,6 @@ from passionsr_cli.store import MODEL, Store
 
 GROUPS = 4
 State = Mapping[str, Tensor]
-
-
-@pytest.fixture
-def base(tiny_model: OneStepModel, tmp_path: Path) -> Path:
-    folder = tmp_path / "base"
-    foreign.write_folder(folder, tiny_model.state_dict(), tiny_model.description, old_names=False)
-    foreign.write_text_folder(
-        folder / "text_encoder", foreign.openclip_state(8, 3, 11, blocks=2, seed=0)
-    )
-    return folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import foreign
 import numpy as np
 import pytest
 import torch
@@ -30,16 +29,6 @@ LAYERS = ("conv_in", "mid_block.attentions.0.proj_in", "up_blocks.1.resnets.0.co
 def description(tiny_description: ModelDescription) -> ModelDescription:
     values = tiny_description.model_dump()
     return ModelDescription.model_validate({**values, "realism": 1, "unets": 2})
-
-
-@pytest.fixture
-def base(tiny_model: OneStepModel, tmp_path: Path) -> Path:
-    folder = tmp_path / "base"
-    foreign.write_folder(folder, tiny_model.state_dict(), tiny_model.description, old_names=False)
-    foreign.write_text_folder(
-        folder / "text_encoder", foreign.openclip_state(8, 3, 11, blocks=2, seed=0)
-    )
-    return folder
 
 
 @pytest.fixture
