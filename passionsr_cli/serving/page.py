@@ -109,7 +109,10 @@ def _connect(
     results["shown"].input(handlers.show, results["shown"], views, **VIEWS, **RAW)
     for slider in (results["across"], results["down"]):
         where = [results["shown"], results["across"], results["down"]]
-        slider.release(handlers.look, where, results["place"], **VIEWS, **RAW)
+        # Typed numbers, too, which release nothing; of a drag the last place alone.
+        slider.input(
+            handlers.look, where, results["place"], trigger_mode="always_last", **VIEWS, **RAW
+        )
     blocks.unload(handlers.leave)
 
 

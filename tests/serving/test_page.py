@@ -62,6 +62,19 @@ def test_a_setting_of_the_dial_is_that_of_the_command(
     assert visitor.download(RESULT) == server.expected(photograph, *options)
 
 
+def test_another_place_is_looked_at_pixel_by_pixel(visitor: Person, tmp_path: Path) -> None:
+    Image.linear_gradient("L").resize((200, 48)).save(tmp_path / "wide.png")
+    visitor.drop(tmp_path / "wide.png")
+    visitor.press("Upscale")
+    visitor.wait_for_pictures()
+    visitor.press("At pixels")
+    shown = wait_for(visitor.pictures)[0]
+    assert wait_for(lambda: shown.get_property("naturalWidth")) == 640
+    assert shown.get_property("naturalHeight") == 192
+    visitor.type("From the left", "100")
+    wait_for(lambda: "/160-0-" in visitor.pictures()[0].get_attribute("src"))
+
+
 def test_one_of_several_is_no_photograph(visitor: Person, photograph: Path, tmp_path: Path) -> None:
     """The others are made all the same, and a message is text, whatever the name is."""
     hostile = tmp_path / "<img src=x onerror='document.title=1'>.jpg"
