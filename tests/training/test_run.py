@@ -19,10 +19,12 @@ from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store
+from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.paths import home
 from passionsr_cli.training.batches import TrainingBatches
 from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.settings import TrainingSettings
+from passionsr_cli.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -186,3 +188,25 @@ def test_a_pair_shows_the_same_scene(settings: TrainingSettings, photos: Path) -
     shrunk = torch.nn.functional.avg_pool2d(batch["hr"], 4)
     errors = (shrunk - batch["lr"]).pow(2).mean((1, 2, 3))
     assert (-10 * (errors + 1e-9).log10() > 18).all()
+
+
+def _fine_detail(images: torch.Tensor) -> float:
+    return float(images.diff(dim=-1).abs().mean())
+
+
+def test_crops_and_validation_are_as_soft_as_their_kind(
+    settings: TrainingSettings, photos: Path, tmp_path: Path
+) -> None:
+    files = sorted(photos.iterdir())
+    trained, validated = list[float](), list[float]()
+    for softness in (0.0, 3.0):
+        soft = settings.crops["cameras"].model_copy(update={"softness_px": (softness, softness)})
+        batch = TrainingBatches(Photographs(files), 8, 64, 4, [soft], 0)[0]
+        trained.append(_fine_detail(batch["hr"]))
+        # Of all kinds validation takes the first.
+        kinds = {"cameras": soft, "plain": settings.crops["plain"]}
+        changed = settings.model_copy(update={"crops": kinds})
+        trainer = Trainer(changed, files, tmp_path, accelerator("cpu", "fp32"))
+        validated.append(_fine_detail(trainer.validation[0]["hr"]))
+    for crisp, blurred in (trained, validated):
+        assert 0 < blurred < 0.7 * crisp
