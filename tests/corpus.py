@@ -81,6 +81,8 @@ def specimens() -> Iterator[Specimen]:
     yield from _simple()
     yield from _tiffs()
     yield from _rare_tiffs()
+    yield from _palettes_in_tiffs()
+    yield from _brightness_and_differences()
     yield from _described()
 
 
@@ -216,6 +218,18 @@ def _simple() -> Iterator[Specimen]:
             name = f"white-{white}.{'ppm' if chosen.ndim == 3 else 'pgm'}"
             content = magic + size + chosen.tobytes()
             yield Specimen(name, content, _shown(chosen, white), None, depth, near)
+            digits = b"\n".join(b" ".join(b"%d" % level for level in row.ravel()) for row in chosen)
+            content = (b"P3\n" if chosen.ndim == 3 else b"P2\n") + size + digits
+            shown = _shown(chosen, white)
+            yield Specimen(f"digits-{name}", content, shown, None, depth, near)
+    # Of these 1 is black.
+    size, bits = b"\n%d %d\n" % (WIDTH, HEIGHT), (~black).astype(np.uint8)
+    digits = b"\n".join(b"".join(b"%d" % bit for bit in row) for row in bits)
+    for name, content in {
+        "digits.pbm": b"P1" + size + digits,
+        "bits.pbm": b"P4" + size + np.packbits(bits, axis=1).tobytes(),
+    }.items():
+        yield Specimen(name, content, _grey(black * 1.0))
 
 
 def _tiffs() -> Iterator[Specimen]:
@@ -240,6 +254,8 @@ def _tiffs() -> Iterator[Specimen]:
             near = LEVEL_8 if depth == 8 else LEVEL_16
             content = _tiff(np.ascontiguousarray(pixels), photometric="rgb", **options)
             yield Specimen(f"{name}-{depth}.tif", content, _shown(rgb), None, depth, near)
+    content = _tiff(RGB8[..., 1] > 127, photometric="minisblack", bigtiff=True, byteorder=">")
+    yield Specimen("black-big-endian-big.tif", content, _grey((RGB8[..., 1] > 127) * 1.0))
     lossless = {"compression": "webp", "compressionargs": {"lossless": True, "level": 100}}
     yield Specimen("webp-8.tif", _tiff(RGB8, photometric="rgb", **lossless), _shown(RGB8))
     for kind in ("jpeg", "tiff_lzw", "group4"):
@@ -268,6 +284,9 @@ def _rare_tiffs() -> Iterator[Specimen]:
         ):
             content = _tiff(grey, photometric=kind)
             yield Specimen(f"{name}-{depth}.tif", content, seen, None, depth, near)
+            clear = {"extrasamples": ["unassalpha"], "planarconfig": "contig"}
+            content = _tiff(np.dstack([grey, alpha]), photometric=kind, **clear)
+            yield Specimen(f"{name}-alpha-{depth}.tif", content, seen, opacity, depth, near)
         content = _tiff(np.dstack([rgb, alpha]), photometric="rgb", extrasamples=["unassalpha"])
         yield Specimen(f"rgba-{depth}.tif", content, shown, opacity, depth, near)
         over = np.rint(rgb * opacity[..., None]).astype(rgb.dtype)
@@ -297,6 +316,67 @@ def _inks(rgb: Pixels, alpha: Pixels) -> Iterator[Specimen]:
     five = np.dstack([inks, alpha])
     content = _tiff(five, photometric="separated", extrasamples=["unassalpha"])
     yield Specimen(f"inks-alpha-{depth}.tif", content, shown, alpha[..., 0] / white, depth, 1 / 255)
+
+
+def _palettes_in_tiffs() -> Iterator[Specimen]:
+    """Of 8 and 16 bits, and with 8 bits where there should be 16, as some programs write them."""
+    for depth, narrow in ((8, False), (8, True), (16, False)):
+        count = 2**depth
+        levels = np.arange(3 * count).reshape(3, count) * 5003 % 65536 >> 8 * narrow
+        indices = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 37 % count
+        shown = levels.T[indices] / (255 if narrow else 65535)
+        kind = {"photometric": "palette", "colormap": levels.astype(np.uint16)}
+        for name, options in _rare_layouts().items():
+            content = _tiff(indices.astype(f"u{depth // 8}"), **kind, **options)
+            near = LEVEL_16 if depth == 16 else 1 / 255
+            name = f"palette-{depth}{'-narrow' * narrow}{name}.tif"
+            yield Specimen(name, content, shown, None, depth, near)
+
+
+def _rare_layouts() -> dict[str, dict[str, Any]]:
+    return {
+        "": {},
+        "-big-endian-big": {"bigtiff": True, "byteorder": ">"},
+        "-zstd-tiles": {"compression": "zstd", "tile": (16, 16)},
+    }
+
+
+def _brightness_and_differences() -> Iterator[Specimen]:
+    """YCbCr by the formulas of TIFF 6, section 21, and 12 bits of JPEG."""
+    for rgb in (RGB8, RGB16):
+        depth, white = 8 * rgb.itemsize, np.iinfo(rgb.dtype).max
+        middle = (white + 1) / 2
+        y = rgb @ np.array([0.299, 0.587, 0.114])
+        differences = [(rgb[..., 2] - y) / 1.772, (rgb[..., 0] - y) / 1.402]
+        planes = [y, *(plane + middle for plane in differences)]
+        exact = np.stack(planes, -1)
+        # Of limited range, as of television, with the limits said.
+        limits = [white * share // 255 for share in (16, 235, 128, 240, 128, 240)]
+        narrow = (limits[3] - limits[2]) / (middle - 1)
+        room = np.array([(limits[1] - limits[0]) / white, narrow, narrow])
+        offset = np.array([limits[0], *[limits[2] - middle * narrow] * 2])
+        pairs = [number for limit in limits for number in (limit, 1)]
+        tag = [(532, 5, 6, tuple(pairs), True)]
+        for name, options in {
+            **_rare_layouts(),
+            "-zlib": {"compression": "zlib"},
+            "-planes": {"planarconfig": "separate"},
+            "-limited": {"extratags": tag},
+            "-limited-zlib": {"compression": "zlib", "extratags": tag},
+        }.items():
+            values = exact * room + offset if "limited" in name else exact
+            pixels = np.rint(values).clip(0, white).astype(rgb.dtype)
+            pixels = pixels.transpose(2, 0, 1) if name == "-planes" else pixels
+            content = _tiff(np.ascontiguousarray(pixels), photometric="ycbcr", **options)
+            near = (2 if depth == 8 else 2 / 257) / 255
+            name = f"ycbcr{name}-{depth}.tif"
+            yield Specimen(name, content, _shown(rgb), None, depth, near)
+    options = {"compression": "jpeg", "subsampling": (1, 1), "bitspersample": 12}
+    for name, pixels in (("ycbcr", RGB16 >> 4), ("grey", RGB16[..., 1] >> 4)):
+        kind = "rgb" if name == "ycbcr" else "minisblack"
+        content = _tiff(pixels, photometric=kind, compressionargs={"level": 100}, **options)
+        shown = _shown(pixels, 4095)
+        yield Specimen(f"{name}-12-jpeg.tif", content, shown, None, 16, 1 / 255)
 
 
 def _described() -> Iterator[Specimen]:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging import colour_tags, heif, netpbm, profiles, soundness, tiff
+from passionsr_cli.imaging import heif, netpbm, profiles, soundness, tiff, tiff_colours
 from passionsr_cli.imaging.arrays import turn_upright
-from passionsr_cli.metadata import exif_blocks, tiff_tags
+from passionsr_cli.metadata import colour_tags, exif_blocks, tiff_tags
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
 from passionsr_cli.metadata.iptc_records import IPTC
 from passionsr_cli.metadata.kinds import Metadata
@@ -188,9 +188,10 @@ def _deep_png(path: Path) -> npt.NDArray[np.float32]:
     return _scaled(values if values.ndim == 3 else values[..., None], 65535)
 
 
-def _from_deep_tiff(deep: tiff.DeepPixels, metadata: Metadata) -> Decoded:
+def _from_deep_tiff(deep: tiff_colours.DeepPixels, metadata: Metadata) -> Decoded:
     values = deep.pixels[..., : deep.colours + deep.has_alpha]
-    mode = {tiff.SEPARATED: "CMYK", tiff.CIELAB: "LAB", tiff.ICCLAB: "LAB"}.get(deep.photometric)
+    names = {tiff_colours.SEPARATED: "CMYK", **dict.fromkeys(tiff_colours.LAB, "LAB")}
+    mode = names.get(deep.photometric)
     if mode == "CMYK":
         pixels = profiles.inks_to_srgb(values[..., :4], metadata.icc_profile)
     elif mode == "LAB":

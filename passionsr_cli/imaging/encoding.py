@@ -34,7 +34,8 @@ OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
 DEEP = (".png", ".tif", ".tiff")
 JPEG = (".jpg", ".jpeg")
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")
-NO_METADATA = (".bmp",)
+# Of all metadata these hold the resolution.
+RESOLUTION_ALONE = (".bmp",)
 LARGEST_SIDE_PX = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 65536, ".heic": 65535}
 # A JPEG holds each in one segment.
 LARGEST_JPEG_BLOCK = 65533 - 29
@@ -145,7 +146,7 @@ def _write_whole(
         pixels[top : top + len(strip)] = strip
         top += len(strip)
     suffix = path.suffix.lower()
-    options = {**OUTPUT_FORMATS[suffix], **_options(metadata, suffix in JPEG)}
+    options = {**OUTPUT_FORMATS[suffix], **_options(metadata, suffix)}
     if quality is not None and "quality" in options:
         options["quality"] = quality
     image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
@@ -161,8 +162,12 @@ def _write_whole(
         ) from None
 
 
-def _options(metadata: Metadata, jpeg: bool) -> dict[str, Any]:
+def _options(metadata: Metadata, suffix: str) -> dict[str, Any]:
     """Metadata as Pillow's encoders take it."""
+    if suffix in RESOLUTION_ALONE:
+        # Without it Pillow would make one up.
+        return {"dpi": metadata.resolution or (0, 0)}
+    jpeg = suffix in JPEG
     exif = metadata.exif if jpeg else metadata.exif_with_resolution()
     options = {
         "icc_profile": metadata.icc_profile,

@@ -22,6 +22,7 @@ from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.strips import strips_of
 from passionsr_cli.imaging.transparency import spread_colours
+from passionsr_cli.metadata.kinds import Metadata
 
 __all__ = (
     "IMAGE_SUFFIXES",
@@ -49,6 +50,8 @@ IMAGE_SUFFIXES = (
     ".heif",
     ".ppm",
     ".pgm",
+    ".pbm",
+    ".pnm",
 )
 
 
@@ -135,8 +138,9 @@ def write_upscaled(
     `depth` is that of the picture unless given, `quality` (1 to 100) the format's default. On any
     failure no half file remains.
     """
-    if path.suffix.lower() in encoding.NO_METADATA:
-        picture = picture.stripped()
+    if path.suffix.lower() in encoding.RESOLUTION_ALONE:
+        kept = Metadata(resolution=picture.metadata.resolution)
+        picture = replace(picture.stripped(), metadata=kept)
     layout = layout_of(picture, size, depth)
     encoding.write(path, layout, finished(strips, strips_size, picture, size), quality)
 

@@ -1,8 +1,9 @@
-"""Colour images of Netpbm's with 16 bits, which Pillow would read as 8."""
+"""Colour images of Netpbm's with 16 bits, in bytes or in digits, which Pillow would read as 8."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ from passionsr_cli.errors import ImageError
 
 # A word after white space and comments; each alternative begins with another letter.
 _WORD = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
+_COMMENT = re.compile(rb"#[^\n]*")
+IN_BYTES, IN_DIGITS = b"P6", b"P3"
 BYTE = 255
 HEADER_WORDS = 4
 
 
 def read_deep(path: Path) -> npt.NDArray[np.float32] | None:
-    """Pixels (H, W, 3) in [0, 1] of a binary PPM of more than 8 bits; None for any other."""
+    """Pixels (H, W, 3) in [0, 1] of a PPM of more than 8 bits; None for any other."""
     content = path.read_bytes()
-    if not content.startswith(b"P6"):
+    kind = content[:2]
+    if kind not in (IN_BYTES, IN_DIGITS):
         return None
     words: list[bytes] = []
     place = 0
@@ -29,9 +33,26 @@ def read_deep(path: Path) -> npt.NDArray[np.float32] | None:
     width, height, white = (int(word) for word in words[1:])
     if white <= BYTE:
         return None
+    count = width * height * 3
     # One character of white space ends the header.
-    count, start = width * height * 3, place + 1
-    if len(content) < start + 2 * count:
+    read = _from_bytes if kind == IN_BYTES else _from_digits
+    levels = read(content, place + 1, count)
+    if len(levels) < count:
         raise ImageError(f"{path}: damaged: rows of it are missing")
-    levels = np.frombuffer(content, ">u2", count, start).reshape(height, width, 3)
-    return (levels.astype(np.float32) / np.float32(white)).clip(0, 1)
+    if levels.min() < 0 or levels.max() > white:
+        raise ImageError(f"{path}: damaged: it has levels that are not from 0 to {white}")
+    return levels.reshape(height, width, 3).astype(np.float32) / np.float32(white)
+
+
+def _from_bytes(content: bytes, start: int, count: int) -> npt.NDArray[np.integer]:
+    there = max(0, len(content) - start) // 2
+    return np.frombuffer(content, ">u2", min(count, there), start)
+
+
+def _from_digits(content: bytes, start: int, count: int) -> npt.NDArray[np.integer]:
+    """As far as there are numbers."""
+    with warnings.catch_warnings():
+        # Of what is no number; the count tells.
+        warnings.simplefilter("ignore")
+        text = _COMMENT.sub(b"", content[start:])
+        return np.fromstring(text, np.int64, count, sep=" ")

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-PNG_SIGNATURE_BYTES = 8
+from passionsr_cli.metadata import png_chunks
+
 # Rows and columns at which each of Adam7's passes begins, and their steps (ISO/IEC 15948, 8.2).
 ADAM7 = (
     (0, 0, 8, 8),
@@ -34,9 +35,8 @@ UNCOMPRESSED = 1
 def png_is_whole(path: Path) -> bool:
     """Tell whether the stream of a PNG holds all its rows."""
     with path.open("rb") as file:
-        file.seek(PNG_SIGNATURE_BYTES)
         expected, found, content = 0, 0, zlib.decompressobj()
-        for kind, length in _chunks(file):
+        for kind, length in png_chunks.heads(file):
             if kind == b"IHDR":
                 expected = _png_bytes(file.read(length))
                 if expected > path.stat().st_size * MOST_INFLATION:
@@ -47,26 +47,6 @@ def png_is_whole(path: Path) -> bool:
             if kind == b"IEND" or (expected and found >= expected):
                 break
     return found >= expected > 0
-
-
-def png_chunks(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk of a PNG, in their order; damaged ones end it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(PNG_SIGNATURE_BYTES)
-        for kind, length in _chunks(file):
-            if length > size:
-                return
-            yield kind, file.read(length)
-
-
-def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Kind and length of each chunk, the file at its content."""
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        after = file.tell() + length + 4
-        yield kind, length
-        file.seek(after)
 
 
 def _blocks(file: IO[bytes], length: int) -> Iterator[bytes]:

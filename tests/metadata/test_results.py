@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, IptcImagePlugin
 
-from passionsr_cli.imaging.files import read_picture, write_upscaled
+from passionsr_cli.imaging.files import read_picture, write_picture, write_upscaled
 from passionsr_cli.imaging.strips import strips_of
 
 FORMATS = [".jpg", ".png", ".tif", ".webp", ".avif", ".heic"]
@@ -130,3 +130,13 @@ def test_without_a_resolution_none_is_invented(tmp_path: Path, suffix: str) -> N
     image = _written(tmp_path / "a.png", tmp_path / f"b{suffix}")
     assert "exif" not in image.info or not image.getexif().get(0x11A)
     assert tuple(map(float, image.info.get("dpi", (1, 1)))) == (1, 1)
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_bitmaps_hold_the_resolution_alone(tmp_path: Path, strip: bool) -> None:
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.bmp", dpi=(300, 150))
+    picture = read_picture(tmp_path / "a.bmp")
+    write_picture(tmp_path / "b.bmp", picture.stripped() if strip else picture)
+    across, down = struct.unpack_from("<ii", (tmp_path / "b.bmp").read_bytes(), 38)
+    # In pixels per metre; 0 says nothing.
+    assert (across, down) == ((0, 0) if strip else (11811, 5906))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging.soundness import png_chunks
+from passionsr_cli.metadata import png_chunks
 
 D65, DCI = (0.3127, 0.3290), (0.314, 0.351)
 # x and y of red, green and blue, and white, by H.273's code point.
@@ -62,7 +62,7 @@ def png_profile(path: Path) -> bytes | None:
 
 def _colour_chunks(path: Path) -> list[tuple[bytes, bytes]]:
     found = []
-    for kind, content in png_chunks(path):
+    for kind, content in png_chunks.contents(path):
         if kind == b"IDAT":
             break
         found.append((kind, content))
