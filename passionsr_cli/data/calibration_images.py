@@ -113,7 +113,7 @@ def _degraded(
             crop = degraded_crop(
                 photograph, source, settings.crop_px, factor, settings.degradation, generator
             )
-            pairs.append((number, *crop))
+            pairs.append((number, crop.hr, crop.lr))
     pairs.sort(key=lambda pair: pair[0])
     hr = torch.stack([_eight_bits(pair[1]) for pair in pairs])
     lr = torch.stack([_eight_bits(pair[2]) for pair in pairs])

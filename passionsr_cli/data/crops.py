@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -10,6 +11,15 @@ from torch import Generator, Tensor
 from passionsr_cli.config import DegradationSettings, Range
 from passionsr_cli.data.degradation import KERNEL_RADIUS_PX, degrade
 from passionsr_cli.errors import ImageError
+
+
+class Crop(NamedTuple):
+    """A photograph's crop `hr` (3, c, c), its low-resolution partner `lr` (3, c/f, c/f), and
+    `crisp`, the crop before anything was made softer, all in [0, 1]."""
+
+    hr: Tensor
+    lr: Tensor
+    crisp: Tensor
 
 
 def degraded_crop(
@@ -20,12 +30,12 @@ def degraded_crop(
     degradation: DegradationSettings,
     generator: Generator,
     softness_px: Range = (0.0, 0.0),
-) -> tuple[Tensor, Tensor]:
-    """A random crop (3, c, c) of a uint8 photograph (3, H, W), in [0, 1], and its LR partner.
+) -> Crop:
+    """A random crop of a uint8 photograph (3, H, W) and its LR partner.
 
-    The crop is turned and mirrored at random, and made softer first by a Gaussian of a random σ in
-    `softness_px`. Where the photograph is large enough, blur at the crop's border sees what lies
-    beyond it. `source` names the photograph in errors.
+    The crop is turned and mirrored at random, and both partners are softer by a Gaussian of a
+    random σ in `softness_px`. Where the photograph is large enough, blur at the crop's border sees
+    what lies beyond it. `source` names the photograph in errors.
     """
     shorter = min(photograph.shape[1:])
     if shorter < crop_px:
@@ -41,11 +51,13 @@ def degraded_crop(
     region = torch.rot90(region, turns, (1, 2))
     if torch.rand((), generator=generator) < 0.5:
         region = region.flip(2)
-    region = soften(region.float() / 255, softness_px, generator)
-    lr = degrade(region, factor, degradation, generator)
-    return (
-        inner(region, margin * factor, crop_px).contiguous(),
+    crisp = region.float() / 255
+    hr = soften(crisp, softness_px, generator)
+    lr = degrade(hr, factor, degradation, generator)
+    return Crop(
+        inner(hr, margin * factor, crop_px).contiguous(),
         inner(lr, margin, crop_px // factor).contiguous(),
+        inner(crisp, margin * factor, crop_px).contiguous(),
     )
 
 

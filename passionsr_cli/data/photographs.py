@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from passionsr_cli.config import DegradationSettings
-from passionsr_cli.data.crops import degraded_crop
+from passionsr_cli.data.crops import Crop, degraded_crop
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
@@ -64,7 +64,7 @@ class Batches(Dataset[Batch]):
 
 
 class CropBatches(Batches):
-    """Degraded crops: `hr` (B, 3, c, c) and `lr` (B, 3, c/f, c/f) in [0, 1]."""
+    """Degraded crops: `hr` and `crisp` (B, 3, c, c), `lr` (B, 3, c/f, c/f), in [0, 1]."""
 
     def __init__(
         self,
@@ -80,13 +80,11 @@ class CropBatches(Batches):
         self.factor, self.degradation = factor, degradation
 
     def _batch(self, generator: Generator) -> Batch:
-        pairs = [self._pair(generator) for _ in range(self.batch_size)]
-        return {
-            "hr": torch.stack([hr for hr, _ in pairs]),
-            "lr": torch.stack([lr for _, lr in pairs]),
-        }
+        crops = [self._crop(generator) for _ in range(self.batch_size)]
+        sides = zip(*crops, strict=True)
+        return {name: torch.stack(s) for name, s in zip(Crop._fields, sides, strict=True)}
 
-    def _pair(self, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _crop(self, generator: Generator) -> Crop:
         choice = int(torch.randint(len(self.photographs), (), generator=generator))
         return degraded_crop(
             self.photographs[choice],

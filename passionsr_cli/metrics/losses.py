@@ -24,3 +24,12 @@ def lpips(device: str) -> Callable[[Tensor, Tensor], Tensor]:
     as_loss = replace(metric, options={**metric.options, "as_loss": True})
     network = built(as_loss, files, torch.device(device))
     return cast("Callable[[Tensor, Tensor], Tensor]", network)
+
+
+def ssim_loss(image: Tensor, reference: Tensor) -> Tensor:
+    """1 − SSIM (Wang et al. 2004) of the luma of images (B, 3, H, W) in [0, 1], averaged over the
+    images, through pyiqa: what the metric scores, in single precision."""
+    from pyiqa.archs.ssim_arch import preprocess_rgb, ssim
+
+    luma = (preprocess_rgb(x.float(), True, 1, "yiq") for x in (image, reference))
+    return 1 - cast("Tensor", ssim(*luma, data_range=1)).mean()

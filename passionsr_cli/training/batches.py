@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from passionsr_cli.data.crops import degraded_crop
+from passionsr_cli.data.crops import Crop, degraded_crop
 from passionsr_cli.data.drawn import drawn_image, plain_colour
 from passionsr_cli.data.photographs import CropBatches, Photographs
 from passionsr_cli.fitting.loop import Batch
@@ -20,8 +20,8 @@ DRAWN_MARGIN_PX = 32
 
 
 class TrainingBatches(CropBatches):
-    """Batch number i of a run, from (seed, i) alone: `hr` (B, 3, c, c), `lr` (B, 3, c/f, c/f) in
-    [0, 1], and `offset_px` (2,), by which critics see the images shifted."""
+    """Batch number i of a run, from (seed, i) alone: `hr` and `crisp` (B, 3, c, c), `lr`
+    (B, 3, c/f, c/f), in [0, 1], and `offset_px` (2,), by which critics see the images shifted."""
 
     def __init__(
         self,
@@ -40,13 +40,13 @@ class TrainingBatches(CropBatches):
         offset = random_offset(generator)
         return super()._batch(generator) | {"offset_px": offset}
 
-    def _pair(self, generator: Generator) -> tuple[Tensor, Tensor]:
+    def _crop(self, generator: Generator) -> Crop:
         kind = self.kinds[int(torch.multinomial(self.shares, 1, generator=generator))]
         if kind.content == "plain":
             colour = plain_colour(generator)
             sides = (self.crop_px, self.crop_px // self.factor)
             hr, lr = (colour.expand(3, side, side).contiguous() for side in sides)
-            return hr, lr
+            return Crop(hr, lr, hr)
         if kind.content == "drawn":
             image, source = drawn_image(self.crop_px + DRAWN_MARGIN_PX, generator), "drawn"
         else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.fitting.loop import Batch
+from passionsr_cli.metrics.losses import ssim_loss
 from passionsr_cli.training.discriminator import PatchDiscriminator, ProjectedDiscriminator
 from passionsr_cli.training.features import Lite0Features, feature_distance, same_offset
 from passionsr_cli.training.settings import NaturalLosses, TrainingStage
@@ -67,9 +68,12 @@ class Losses:
         faithful, realistic = self.model(upscaled, natural is not None)
         distance = FAITHFUL_LOSSES[self.stage.faithful_loss]
         loss = self.stage.faithful_weight * distance(faithful.float(), hr)
+        if self.stage.faithful_structure:
+            loss = loss + self.stage.faithful_structure * ssim_loss(faithful, hr)
         if natural is None:
             return loss
-        batch.update(hr=hr, upscaled=upscaled, natural=realistic.detach())
+        crisp = batch["crisp"].to(device)
+        batch.update(crisp=crisp, upscaled=upscaled, natural=realistic.detach())
         # Past the wrapper that shares gradients among processes: the critics have none here.
         with self.accelerator.autocast():
             return loss + self._natural(natural, realistic.float(), faithful, batch)
@@ -78,7 +82,7 @@ class Losses:
         self, weights: NaturalLosses, image: Tensor, faithful: Tensor, batch: Batch
     ) -> Tensor:
         """What the natural end learns from; what weighs nothing is not computed."""
-        hr = batch["hr"]
+        hr = batch["crisp"]
         loss = weights.pixels * F.l1_loss(image, hr)
         if weights.teacher:
             loss = loss + weights.teacher * F.l1_loss(image, batch["taught"].to(hr.device))
@@ -95,7 +99,7 @@ class Losses:
     def _criticized(self, weights: NaturalLosses, image: Tensor, batch: Batch) -> Tensor:
         critics = self.bare_critics
         assert critics is not None
-        seen, wanted = same_offset([image, batch["hr"]], batch["offset_px"])
+        seen, wanted = same_offset([image, batch["crisp"]], batch["offset_px"])
         features = critics.features(seen)
         with torch.no_grad():
             photograph = critics.features(wanted)
@@ -111,7 +115,7 @@ class Losses:
         """The hinge loss (arXiv 1705.02894) on photographs and on what `generator` left."""
         assert self.critics is not None
         assert self.bare_critics is not None
-        images = torch.cat([batch["hr"], batch["natural"]])
+        images = torch.cat([batch["crisp"], batch["natural"]])
         (seen,) = same_offset([images], batch["offset_px"])
         with torch.no_grad(), self.accelerator.autocast():
             features = self.bare_critics.features(seen)

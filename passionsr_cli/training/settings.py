@@ -22,6 +22,7 @@ ComponentName = Literal["encoder", "unet", "decoder"]
 class NaturalLosses(Settings):
     """Weights of what the natural end of the dial learns from.
 
+    Its photographs are those before `softness_px`: who wants detail wants them crisp.
     `teacher` is L1 to what Real-ESRGAN x4plus makes of the same crop (see `TeacherSettings`);
     `low_pass` is L1 of averages of 4×4 pixels, `pixels` L1 of the image itself, `fold` L1 of
     patterns that repeat every 4 or 8 pixels, `features` the distance in EfficientNet-Lite0,
@@ -50,9 +51,11 @@ class TrainingStage(Settings):
 
     `learns` names the components that learn in it. `faithful_weight` is that of the loss at the
     faithful end, or of the only one: `l1`, or `rms`, the root mean square of each image's error,
-    which ends nearer to the mean of what may have been and so at a higher PSNR. `natural` are the
-    losses of the natural end, which a stage without them leaves alone. The first stage that has
-    them starts the natural head as a copy of the faithful one.
+    which ends nearer to the mean of what may have been and so at a higher PSNR.
+    `faithful_structure` is the weight of 1 − SSIM beside it, which keeps contrast that the mean of
+    what may have been lacks. `natural` are the losses of the natural end, which a stage without
+    them leaves alone. The first stage that has them starts the natural head as a copy of the
+    faithful one.
     """
 
     name: str
@@ -65,6 +68,7 @@ class TrainingStage(Settings):
     learns: tuple[ComponentName, ...] = Field(("unet", "decoder"), min_length=1)
     faithful_loss: Literal["l1", "rms"] = "l1"
     faithful_weight: NonNegativeFloat = 1.0
+    faithful_structure: NonNegativeFloat = 0.0
     natural: NaturalLosses | None = None
     ema_decay: float = 0.999
     gradient_clip: float = 1.0

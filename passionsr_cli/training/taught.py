@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Generator, Tensor
 
+from passionsr_cli.data.crops import Crop
 from passionsr_cli.data.photographs import Batches
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.progress import Reporter
@@ -46,12 +47,14 @@ def teach(
         file = _file(folder, number)
         if not file.exists():
             batch = batches[number]
-            hr, lr = (_levels(batch[side]) for side in ("hr", "lr"))
+            sides = {name: _levels(batch[name]) for name in Crop._fields}
             with torch.inference_mode():
-                taught = teacher(lr.to(accelerator.device) / 255).float().cpu()
-            crop = {"hr": hr[0], "lr": lr[0], "taught": _levels(taught)[0]}
+                taught = teacher(sides["lr"].to(accelerator.device) / 255).float().cpu()
+            images = sides | {"taught": _levels(taught)}
             with replace_atomically(file) as temporary:
-                save_file({name: image.contiguous() for name, image in crop.items()}, temporary)
+                save_file(
+                    {name: image[0].contiguous() for name, image in images.items()}, temporary
+                )
         reporter.step(TASK, number + 1)
     accelerator.wait_for_everyone()
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Generator
 
 from passionsr_cli.config import DegradationSettings
-from passionsr_cli.data.crops import degraded_crop, soften
+from passionsr_cli.data.crops import Crop, degraded_crop, soften
 from passionsr_cli.imaging import samples
 
 UNHARMED = DegradationSettings(
@@ -41,11 +41,12 @@ def test_both_partners_are_softer() -> None:
     photograph = torch.zeros(3, 160, 160, dtype=torch.uint8)
     photograph[:, ::16] = 255
 
-    def pair(softness_px: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def crop(softness_px: tuple[float, float]) -> Crop:
         generator = Generator().manual_seed(1)
         return degraded_crop(photograph, "lines", 64, 4, UNHARMED, generator, softness_px)
 
-    crisp, soft = pair((0.0, 0.0)), pair((3.0, 3.0))
-    for sharp, blurred in zip(crisp, soft, strict=True):
+    crisp, soft = crop((0.0, 0.0)), crop((3.0, 3.0))
+    for sharp, blurred in ((crisp.hr, soft.hr), (crisp.lr, soft.lr)):
         assert blurred.shape == sharp.shape
         assert float(blurred.std()) < 0.8 * float(sharp.std())
+    assert torch.equal(soft.crisp, crisp.hr)

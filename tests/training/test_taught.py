@@ -58,9 +58,10 @@ def test_crops_hold_what_the_teacher_saw_and_made(tmp_path: Path, teacher: _Brig
         assert {name: tuple(image.shape) for name, image in crop.items()} == {
             "hr": (3, 32, 32),
             "lr": (3, 8, 8),
+            "crisp": (3, 32, 32),
             "taught": (3, 32, 32),
         }
-        for side in ("hr", "lr"):
+        for side in ("hr", "lr", "crisp"):
             expected = np.rint(wanted[side][0].numpy() * 255)
             assert np.array_equal(crop[side].numpy(), expected), side
         # It saw the 8-bit image that it is compared on.
@@ -84,7 +85,9 @@ def test_parts_lie_over_each_other(tmp_path: Path) -> None:
     lr = torch.randint(0, 240, (3, 16, 16), dtype=torch.uint8)
     hr = lr.repeat_interleave(4, -1).repeat_interleave(4, -2).contiguous()
     # A teacher that brightens: the photograph's colours come back.
-    save_file({"hr": hr, "lr": lr, "taught": hr + 15}, tmp_path / "000000.safetensors")
+    save_file(
+        {"hr": hr, "lr": lr, "crisp": hr + 0, "taught": hr + 15}, tmp_path / "000000.safetensors"
+    )
     batches = TaughtBatches(tmp_path, 1, 4, 32, 4, seed=5)
     batch = batches[0]
     assert tuple(batch["hr"].shape) == tuple(batch["taught"].shape) == (4, 3, 32, 32)
