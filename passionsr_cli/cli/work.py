@@ -59,10 +59,14 @@ def upscale_all(
     work = plan_work(inputs, settings)
     refused = [item for item in work.planned if isinstance(item, Refused)]
     unfinished = work.journal is not None and work.journal.folder.exists()
-    settled = [without_work(item) for item in work.planned if not isinstance(item, Job)]
+    settled: list[Outcome] = [
+        without_work(item) for item in work.planned if not isinstance(item, Job)
+    ]
     if not unfinished and len(settled) == len(work.planned):
         # No need to load a model to say so.
-        summarise(None, settings, [*settled], as_json)
+        if comparing.wanted:
+            comparing.write(settled, settings)
+        summarise(None, settings, settled, as_json)
         raise typer.Exit(EXIT_ERROR if refused else 0)
     processes, run = Processes(), _Run()
     how = "; the same command goes on" if work.journal else ""
@@ -76,7 +80,7 @@ def upscale_all(
             run.take(results, quiet or as_json)
         run.outcomes = processes.gather(run.outcomes)
     if processes.is_first:
-        if comparing.wanted and any(isinstance(each, Done) for each in run.outcomes):
+        if comparing.wanted:
             comparing.write(run.outcomes, settings)
         summarise(run.upscaler, settings, run.outcomes, as_json)
     if any(isinstance(outcome, Failed) for outcome in run.outcomes):

@@ -16,7 +16,7 @@ from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.upscaling.images import Done
+from passionsr_cli.upscaling.images import Done, Skipped
 from passionsr_cli.upscaling.library import OF_FILES, Upscaler
 
 # Of a larger result the page and the sheet show the place with most detail.
@@ -63,7 +63,7 @@ def settings_beside(beside: Sequence[str], settings: UpscaleSettings) -> dict[st
 
 
 def compare(
-    results: Sequence[Done],
+    results: Sequence[Done | Skipped],
     settings: UpscaleSettings,
     beside: Sequence[str] = (),
     reporter: Reporter = SILENT,
@@ -108,7 +108,7 @@ class _Place:
     result: Array
 
     @classmethod
-    def of(cls, done: Done) -> _Place:
+    def of(cls, done: Done | Skipped) -> _Place:
         result = read_picture(done.output).rgb
         low = read_picture(done.source).rgb
         top, left = _most_detail(result)

@@ -20,6 +20,7 @@ from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
+from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import read_json, remove, sha256_of, temporary_beside
 from passionsr_cli.system.memory import process_peak_bytes
 
@@ -122,40 +123,42 @@ def export_artifact(
 
     A folder that holds the same export already, whole, is left as it is. Raises `OutputError` if
     it holds anything else or cannot be written, `StoreError` if what was written does not compute
-    what the definition does; nothing is left of it then.
+    what the definition does; nothing is left of it then. Of several at once one exports, and the
+    others are told so.
     """
     started = time.perf_counter()
     if artifact.simulated and form.name != "safetensors":
         raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
     try:
-        if folder.exists():
-            return _finished(folder, name, artifact, form, size_px)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = temporary_beside(folder)
-        unfinished.mkdir()
-        try:
-            fidelity, kernels = _write_and_compare(artifact, form, unfinished, size_px, reporter)
-            _describe(unfinished, name, artifact, form, size_px)
-            size = sum(path.stat().st_size for path in unfinished.iterdir())
-            seconds = time.perf_counter() - started
-            report = ExportReport(
-                name,
-                form.name,
-                form.target,
-                str(folder),
-                size_px,
-                fidelity,
-                PHOTOGRAPH,
-                kernels,
-                size,
-                seconds,
-                process_peak_bytes(),
-            )
-            kernel_names = {"kernels": asdict(report.kernels)}
-            _write_json(unfinished / REPORT_FILE, {**report.as_dict(), **kernel_names})
-            os.rename(unfinished, folder)
-        finally:
-            remove(unfinished)
+        with claim(folder.with_name(f".{folder.name}.exporting"), "exporting"):
+            if folder.exists():
+                return _finished(folder, name, artifact, form, size_px)
+            unfinished = temporary_beside(folder)
+            unfinished.mkdir()
+            try:
+                fidelity, kernels = _write_and_compare(
+                    artifact, form, unfinished, size_px, reporter
+                )
+                _describe(unfinished, name, artifact, form, size_px)
+                report = ExportReport(
+                    source=name,
+                    format=form.name,
+                    target=form.target,
+                    folder=str(folder),
+                    size_px=size_px,
+                    fidelity=fidelity,
+                    photograph=PHOTOGRAPH,
+                    kernels=kernels,
+                    bytes=sum(path.stat().st_size for path in unfinished.iterdir()),
+                    seconds=time.perf_counter() - started,
+                    peak_memory_bytes=process_peak_bytes(),
+                )
+                kernel_names = {"kernels": asdict(kernels)}
+                _write_json(unfinished / REPORT_FILE, {**report.as_dict(), **kernel_names})
+                os.rename(unfinished, folder)
+            finally:
+                remove(unfinished)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return report

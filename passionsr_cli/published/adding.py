@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ class ModelFiles:
     decoder: Path | None = None
     lora_alpha: float | None = None
 
+    def asked_for(self, description: ModelDescription) -> dict[str, Any]:
+        """The files and what they are to become, by which the same is known again."""
+        given = {"base": self.base, "adapters": self.adapters, "context": self.context}
+        paths = {**given, "decoder": self.decoder}
+        return {
+            **{part: path and str(path.absolute()) for part, path in paths.items()},
+            "lora_alpha": self.lora_alpha,
+            "description": hashlib.sha256(description.model_dump_json().encode()).hexdigest(),
+        }
+
 
 def add_model(
     name: str,
@@ -70,15 +81,20 @@ def put_together(
 ) -> Entry:
     """Put a model together, in float32, and keep it in the store under this name.
 
-    Nothing is left behind if anything is wrong with its files. `origin` is noted with it.
+    A model of this name that was made of the same is left as it is, unless `overwrite`; another is
+    refused. Nothing is left behind if anything is wrong with its files. `origin` is noted with it.
     """
     store = Store(MODEL)
-    check_name(name, overwrite)
+    asked_for = parts.asked_for(description)
+    known = finished(name, overwrite, asked_for, reporter)
+    if known is not None:
+        return known
     made = _put_together(parts, description, reporter)
     _check_space(store.root, made.tensors)
     manifest = {
         "description": made.description.model_copy(update={"name": name}).model_dump(mode="json"),
         "made_from": made.made_from,
+        "asked_for": asked_for,
         **(origin or {}),
     }
     reporter.started("writing and reading again")
@@ -164,14 +180,35 @@ def _check_finite(tensors: Tensors, parts: ModelFiles) -> None:
             raise ModelError(f"{name} holds NaN or infinity; {' or '.join(files)} is damaged")
 
 
-def check_name(name: str, overwrite: bool) -> None:
-    """Refuse a name a model cannot have."""
+def finished(
+    name: str, overwrite: bool, asked_for: Mapping[str, Any], reporter: Reporter
+) -> Entry | None:
+    """The model of this name if it was made for the same and of files that have not changed.
+
+    Raises `OutputError` for names that a model cannot have and for another model's.
+    """
     store = Store(MODEL)
     folder = store.folder(name)
     if name == EMBEDDED_MODEL:
         raise OutputError(f"'{name}' is the model inside the package; choose another name")
-    if store.exists(name) and not overwrite:
-        raise OutputError(f"there is a model '{name}' in {folder}; use --overwrite to replace it")
+    if overwrite or not store.exists(name):
+        return None
+    entry = store.read(name)
+    if entry.manifest.get("asked_for") == asked_for and _unchanged(entry.manifest["made_from"]):
+        reporter.note(f"'{name}' is finished already")
+        return entry
+    raise OutputError(f"there is another model '{name}' in {folder}; use --overwrite to replace it")
+
+
+def _unchanged(made_from: Mapping[str, Any]) -> bool:
+    """Tell whether those of a model's files that are still there are as they were."""
+    parts = [part if isinstance(part, list) else part["files"] for part in made_from.values()]
+    files = [(Path(each["file"]), each) for part in parts for each in part]
+    return all(
+        path.stat().st_size == each["bytes"] and sha256_of(path) == each["sha256"]
+        for path, each in files
+        if path.is_file()
+    )
 
 
 def _context(base: Base, parts: ModelFiles, description: ModelDescription) -> Tensor:

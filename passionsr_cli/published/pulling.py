@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.published.adding import ModelFiles, check_name, put_together
+from passionsr_cli.published.adding import ModelFiles, finished, put_together
 from passionsr_cli.published.downloads import Downloader
 from passionsr_cli.published.recipes import check_pullable
 from passionsr_cli.registry import describe
@@ -25,16 +25,26 @@ def pull_model(
     """Fetch the parts of a registered model and keep it in the store as `name`, by default its own.
 
     `source` (base weights) and `adapters` replace the registered places. What was fetched stays
-    in the caches, so that a command that failed goes on where it stopped.
+    in the caches, so that a command that failed goes on where it stopped, and one that has
+    finished has nothing to do.
     """
     check_pullable(model)
     name, description = name or model, describe(model)
-    check_name(name, overwrite)
+    asked_for = {
+        "model": model,
+        "source": source,
+        "adapters": adapters,
+        "context": context and str(context.absolute()),
+    }
+    known = finished(name, overwrite, asked_for, reporter)
+    if known is not None:
+        return known
     reporter.note(f"{description.title}; licence: {description.licence}")
     fetch = Downloader(home() / "downloads", reporter)
     # The small file comes first: without it the large ones are of no use.
     lora, lora_from = fetch.adapters(description, adapters)
     base, base_from = fetch.base(description, source)
-    origin = {"pulled_from": {"base": base_from, "adapters": lora_from}}
+    places = {"base": base_from, "adapters": lora_from}
+    origin = {"pulled_from": places, "asked_for": asked_for}
     parts = ModelFiles(base, lora, context)
     return put_together(name, description, parts, overwrite, reporter, origin)

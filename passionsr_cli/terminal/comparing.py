@@ -11,7 +11,7 @@ from passionsr_cli.terminal.console import show_note
 
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
-    from passionsr_cli.upscaling.images import Done, Outcome
+    from passionsr_cli.upscaling.images import Done, Outcome, Skipped
 
 PAGE_NAME = "compare.html"
 
@@ -37,14 +37,16 @@ class Comparing:
             artifact_for(other)
 
     def write(self, outcomes: Sequence[Outcome], settings: UpscaleSettings) -> None:
-        """Write what is wanted of the images that were upscaled, and say where it is."""
+        """Write what is wanted of the images that have results, and say where it is."""
         from passionsr_cli.comparison.versions import compare
         from passionsr_cli.comparison.writing import write_page, write_sheet
         from passionsr_cli.terminal.progress import CurrentBar
-        from passionsr_cli.upscaling.images import Done
+        from passionsr_cli.upscaling.images import Failed
         from passionsr_cli.upscaling.planning import SHEET_NAME
 
-        done = [outcome for outcome in outcomes if isinstance(outcome, Done)]
+        done = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
+        if not done:
+            return
         with CurrentBar() as bar:
             compared = compare(done, settings, self.beside, bar)
         if self.page or not self.sheet:
@@ -58,7 +60,7 @@ class Comparing:
 NOTHING = Comparing(page=False, sheet=False, beside=())
 
 
-def _path(done: Sequence[Done], name: str) -> Path:
+def _path(done: Sequence[Done | Skipped], name: str) -> Path:
     """Beside the first result, and called like it if it is the only one."""
     first = done[0].output
     return first.with_name(f"{first.stem}_{name}" if len(done) == 1 else name)

@@ -1,21 +1,17 @@
 """Journal of a run over many images, by which the same command goes on where it stopped.
 
 While a run is not over, the folder of its results holds `.passionsr`: a lock, results that are
-being written, and lines of JSON, one for each finished image, in a file for each writer:
-
-    {"made_by": …, "source": …, "read": [bytes, mtime], "output": …, "written": [bytes, mtime]}
-
-A line is written when the result is whole but has not got its name yet. Renaming keeps size and
-time, as does copying to a file system that is mounted below, so a result that a line describes is
-the one this run wrote, however it was ended. When it is over, the lines go to the cache: the same
-command, of results that are still there, has nothing to do.
+being written, and lines of JSON, one for each finished image (see `finished`), in a file for each
+writer. A line is written when the result is whole but has not got its name yet. Renaming keeps
+size and time, as does copying to a file system that is mounted below, so a result that a line
+describes is the one this run wrote, however it was ended. When it is over, the lines go to the
+cache: the same command, of results that are still there, has nothing to do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -24,25 +20,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.claims import HOLDER_FILE, LOCK_FILE, claim, make_own_folder
 from passionsr_cli.system.files import replace_atomically
-from passionsr_cli.system.paths import cache_folder
+from passionsr_cli.upscaling.finished import Finished, by_output, describes, line_of
 from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
-# In the cache, a file for each folder of results.
-FINISHED = "finished"
 # Lines of a writer, results it has written, and those it is writing: WRITER.jsonl,
 # WRITER-PROCESS-THREAD.png, .WRITER-PROCESS-THREAD.PROCESS.png.
 _LINES = re.compile(r"\d+\.jsonl")
 _LOCK = re.compile("|".join(map(re.escape, (LOCK_FILE, HOLDER_FILE))))
 _HALF = re.compile(r"\d+-\d+-\d+\.\w+|\.\d+-\d+-\d+\.\d+\.\w+")
-
-
-Lines = dict[str, dict[str, Any]]
 
 
 class Journal:
@@ -52,28 +42,15 @@ class Journal:
         self.root, self.made_by, self.writer = root, made_by, writer
         self.folder = root / FOLDER
         self._turn = threading.Lock()
-        key = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:24]
-        self._finished_file = cache_folder() / FINISHED / f"{key}.jsonl"
-        self._finished: Lines = {}
-        with contextlib.suppress(OSError):
-            self._finished = _by_output([self._finished_file])
         try:
-            self._lines = _by_output(self._files(_LINES))
+            self._lines = by_output(self._files(_LINES))
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
     def holds(self, source: str, output: Path) -> bool:
         """True if an earlier, unfinished run wrote this result, and it and its source are as they
         were then."""
-        return self._describes(self._lines, source, output)
-
-    def was_finished(self, source: str, output: Path) -> bool:
-        """The same of a run that came to its end."""
-        return self._describes(self._finished, source, output)
-
-    def _describes(self, lines: Lines, source: str, output: Path) -> bool:
-        line = lines.get(str(output.absolute()))
-        return line is not None and line == self._line(source, output, output)
+        return describes(self._lines, line_of(self.made_by, source, output, output))
 
     def of_writer(self, writer: str) -> Journal:
         """The same journal for one of several that write at a time."""
@@ -101,7 +78,7 @@ class Journal:
     def finish(self, job: Job, place: Path) -> None:
         """Note a result that was written to `place`, and give it its name."""
         # A process that was killed may have left its last line without an end.
-        line = "\n" + json.dumps(self._line(job.source, job.output, place)) + "\n"
+        line = "\n" + json.dumps(line_of(self.made_by, job.source, job.output, place)) + "\n"
         try:
             with self._turn, self._file.open("ab") as file:
                 file.write(line.encode("ascii"))
@@ -114,13 +91,7 @@ class Journal:
     def close(self) -> None:
         """The run is over: nothing of the journal remains beside its results."""
         with contextlib.suppress(OSError):
-            lines = {**self._finished, **_by_output(self._files(_LINES))}
-            # What has changed since is nobody's finished work.
-            kept = [
-                line for line in lines.values() if line.get("written") == _identity(line["output"])
-            ]
-            with replace_atomically(self._finished_file) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "ascii")
+            Finished(self.root, self.made_by).note(by_output(self._files(_LINES)).values())
         for path in [*self._files(_LINES), *self._files(_HALF), *self._files(_LOCK)]:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -129,28 +100,6 @@ class Journal:
     @property
     def _file(self) -> Path:
         return self.folder / f"{self.writer}.jsonl"
-
-    def _line(self, source: str, output: Path, written: Path) -> dict[str, Any]:
-        return {
-            "made_by": self.made_by,
-            "source": os.path.abspath(source),
-            "read": _identity(source),
-            "output": str(output.absolute()),
-            "written": _identity(written),
-        }
-
-
-def _by_output(files: list[Path]) -> Lines:
-    """The lines of journals by the path of their results."""
-    lines: Lines = {}
-    for path in sorted(path for path in files if path.exists()):
-        for line in path.read_bytes().splitlines():
-            # The last line of a process that was killed is none; its result has no name yet.
-            with contextlib.suppress(ValueError, RecursionError):
-                read = json.loads(line)
-                if isinstance(read, dict) and isinstance(read.get("output"), str):
-                    lines[read["output"]] = read
-    return lines
 
 
 def _move(place: Path, output: Path) -> None:
@@ -164,15 +113,6 @@ def _move(place: Path, output: Path) -> None:
             # With its time, by which a journal knows it.
             shutil.copy2(place, temporary)
         place.unlink()
-
-
-def _identity(path: str | Path) -> list[int] | None:
-    """Size and time of a file, None where there is none (as for samples)."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _is_ours(name: str) -> bool:

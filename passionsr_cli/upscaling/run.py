@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from passionsr_cli import __version__
@@ -21,7 +21,9 @@ from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
 from passionsr_cli.system.processes import Processes
+from passionsr_cli.upscaling.finished import Finished, line_of
 from passionsr_cli.upscaling.images import (
+    Done,
     Outcome,
     artifact_for,
     open_upscaler,
@@ -43,9 +45,11 @@ Outcomes = Generator[Outcome, None, None]
 
 @dataclass(frozen=True)
 class Work:
-    """Planned images and their journal, which is None where results have no common folder."""
+    """Planned images, what names how they are made, and their journal, which is None where results
+    have no common folder."""
 
     planned: Sequence[Planned]
+    made_by: str
     journal: Journal | None = None
 
 
@@ -88,13 +92,17 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     """The images that `inputs` name, and where an interrupted run over them had come to."""
     artifact = artifact_for(settings)
     root = _common_folder(inputs, settings)
-    journal = None if root is None else Journal(root, _fingerprint(artifact, settings))
+    made_by = _fingerprint(artifact, settings)
+    journal = None if root is None else Journal(root, made_by)
+
+    @cache
+    def finished(folder: Path) -> Finished:
+        return Finished(folder, made_by)
 
     def keep(image: str, output: Path) -> bool:
-        if settings.skip_existing or journal is None:
-            return settings.skip_existing
-        finished = not settings.overwrite and journal.was_finished(image, output)
-        return finished or journal.holds(image, output)
+        if settings.skip_existing or (journal is not None and journal.holds(image, output)):
+            return True
+        return not settings.overwrite and finished(root or output.parent).holds(image, output)
 
     scale = TargetSize.of(settings).label(artifact.description.upscale_factor)
     naming = Naming(
@@ -104,7 +112,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
         settings.overwrite,
         keep,
     )
-    return Work(plan(inputs, settings.output, naming), journal)
+    return Work(plan(inputs, settings.output, naming), made_by, journal)
 
 
 def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | None:
@@ -168,11 +176,18 @@ def _journaled(
             stack.enter_context(journal.opened())
         processes.wait()
         for outcome in start(processes.share(work.planned), journal):
+            if journal is None and isinstance(outcome, Done):
+                _note_finished(outcome, work.made_by)
             reporter.done(outcome)
             yield outcome
         processes.wait()
     if journal is not None and processes.is_first:
         journal.close()
+
+
+def _note_finished(done: Done, made_by: str) -> None:
+    line = line_of(made_by, done.source, done.output, done.output)
+    Finished(done.output.parent, made_by).note([line])
 
 
 def overlapped(

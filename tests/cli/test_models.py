@@ -69,8 +69,11 @@ def test_a_model_is_added_by_a_recipe_and_upscales(
     assert CliRunner().invoke(app, run).exit_code == 0
     assert Image.open(tmp_path / "photo_x4.png").size == (32, 32)
     again = CliRunner().invoke(app, [*command, *options])
-    assert again.exit_code == 1
-    assert "use --overwrite to replace it" in again.stderr
+    assert again.exit_code == 0
+    assert "'mine' is finished already" in again.stderr
+    other = CliRunner().invoke(app, [*command, *options[:2]])
+    assert other.exit_code == 1
+    assert "use --overwrite to replace it" in other.stderr
 
 
 def test_what_cannot_be_pulled_is_one_line() -> None:

@@ -226,6 +226,16 @@ def test_nothing_is_overwritten_unasked(working_folder: Path) -> None:
     assert Image.open("a_x4.png").size == (128, 96)
 
 
+def test_the_same_command_again_has_nothing_to_do(working_folder: Path) -> None:
+    photograph = _photograph(working_folder / "a.png")
+    assert _run("upscale", photograph, "-o", "b.png").exit_code == 0
+    again = _run("upscale", photograph, "-o", "b.png")
+    assert (again.exit_code, again.output) == (0, "b.png is there already\n")
+    other = _run("upscale", photograph, "-o", "b.png", "--realism", "1")
+    assert other.exit_code == 1
+    assert "use --overwrite, --skip-existing or another --output" in other.output
+
+
 def test_in_a_folder_the_others_go_on(working_folder: Path) -> None:
     folder = working_folder / "in"
     folder.mkdir()

@@ -58,6 +58,12 @@ def test_the_page_holds_each_version_pixel_by_pixel(folder: Path, dial_folder: P
     assert other.exit_code == 0
     assert np.array_equal(versions["realism 1"], np.array(Image.open("other.png")))
     assert not np.array_equal(versions["realism 1"], versions["result"])
+    # A result that is there already is compared, too.
+    Path("a <b>_x4_compare.html").unlink()
+    again = _run(dial_folder, "--compare", "--beside", "1", "--precision", "fp32")
+    assert again.exit_code == 0, again.output
+    assert "there already" in again.output
+    assert (folder / "a <b>_x4_compare.html").read_text(encoding="utf-8") == page
 
 
 def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, tiny_folder: Path) -> None:

@@ -22,6 +22,7 @@ from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
+from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import sha256_of
 
 FORMATS = ("openvino", "onnx", "safetensors")
@@ -53,6 +54,17 @@ def test_a_checkpoint_is_exported_and_proven(
         assert layers["integer"] > 0
         kernels = {reason.rpartition(" ")[2] for reason in layers["floating"].values()}
         assert kernels <= {"Conv", "FusedConv", "Gemm"}
+
+
+def test_of_several_at_once_one_exports(tiny_folder: Path, tmp_path: Path) -> None:
+    with (
+        claim(tmp_path / ".out.exporting", "exporting"),
+        pytest.raises(OutputError, match=r"process \d+ on .*, exporting since \d\d:\d\d, holds it"),
+    ):
+        api.export(str(tiny_folder), "safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    api.export(str(tiny_folder), "safetensors", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("form", FORMATS)

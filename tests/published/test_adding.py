@@ -16,6 +16,7 @@ from torch import nn
 from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Notes
 from passionsr_cli.published import adding
 from passionsr_cli.published.adding import ModelFiles, put_together
 from passionsr_cli.published.lora import read_adapters
@@ -353,10 +354,27 @@ def test_names_and_full_disks(
     with pytest.raises(OutputError, match="'mini' is the model inside the package"):
         put_together("mini", tiny_description, ModelFiles(ldm))
     put_together("x", tiny_description, ModelFiles(ldm))
-    with pytest.raises(OutputError, match=r"there is a model 'x' .* --overwrite"):
-        put_together("x", tiny_description, ModelFiles(ldm))
+    other = tiny_description.model_copy(update={"timestep": 7})
+    with pytest.raises(OutputError, match=r"there is another model 'x' .* --overwrite"):
+        put_together("x", other, ModelFiles(ldm))
     put_together("x", tiny_description, ModelFiles(ldm), overwrite=True)
     monkeypatch.setattr(adding.shutil, "disk_usage", lambda path: type("", (), {"free": 1000})())
     with pytest.raises(StoreError, match=r"0\.0 GB are free in"):
         put_together("y", tiny_description, ModelFiles(ldm))
     assert Store("model").names() == ["x"]
+
+
+def test_the_same_again_is_finished_already(
+    tiny_description: ModelDescription, ldm: Path, pickle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, heard = ModelFiles(ldm, pickle), Notes()
+    made = put_together("x", tiny_description, parts)
+    with monkeypatch.context() as patched:
+        patched.setattr(adding, "_put_together", None)
+        again = put_together("x", tiny_description, parts, reporter=heard)
+    assert again.tensors_file == made.tensors_file
+    assert "'x' is finished already" in heard.texts
+    pickle.write_bytes(pickle.read_bytes() + b" ")
+    for changed in (parts, ModelFiles(ldm), ModelFiles(ldm, pickle, lora_alpha=2.0)):
+        with pytest.raises(OutputError, match="there is another model 'x'"):
+            put_together("x", tiny_description, changed)

@@ -221,6 +221,9 @@ def test_a_model_comes_from_the_first_source_that_has_it(
     # From the cache that is shared with other tools, without network.
     asked = len(hub.ranges)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    same = pulling.pull_model("tiny", "mine", None, None, None, False, heard)
+    assert heard.texts[-1] == "'mine' is finished already"
+    assert (same.folder, len(hub.ranges)) == (entry.folder, asked)
     again = pulling.pull_model("tiny", "again", None, str(tmp_path / "a.pkl"), None, False, heard)
     assert len(hub.ranges) == asked
     assert again.tensors_file == entry.tensors_file

@@ -9,6 +9,7 @@ import pytest
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.files import temporary_beside
+from passionsr_cli.upscaling.finished import Finished
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.run import plan_work
@@ -176,8 +177,9 @@ def test_finished_work_is_known_to_the_same_command(job: Job, changed: str | Non
     if changed in ("source", "result"):
         path = job.output if changed == "result" else Path(job.source)
         path.write_bytes(b"something longer than before")
-    journal = _journal(job, made_by="others" if changed == "settings" else "mini")
-    assert journal.was_finished(job.source, job.output) == (changed is None)
+    journal = _journal(job)
+    finished = Finished(journal.root, "others" if changed == "settings" else journal.made_by)
+    assert finished.holds(job.source, job.output) == (changed is None)
 
 
 def test_names_that_are_not_utf8(job: Job, tmp_path: Path) -> None:

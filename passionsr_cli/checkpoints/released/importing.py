@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import get_args
 
 import torch
+from pydantic import JsonValue
 
 from passionsr_cli import __version__
-from passionsr_cli.checkpoints.catalogue import Checkpoint
+from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import (
     CheckpointManifest,
     ImagesRecord,
@@ -52,7 +53,8 @@ def import_checkpoint(
     Without a `name` it is MODEL-BITS-imported, or -released with those numerics. `numerics`
     released computes what the authors' code computes, simulated by torch; standard is this
     package's definition, which runs on integers. Every key of the files must be understood and
-    every layer of their parts be there, else `ModelError` names the first.
+    every layer of their parts be there, else `ModelError` names the first. A checkpoint of this
+    name that was imported from the same is left as it is, another is refused.
     """
     started = time.monotonic()
     chosen = _checked_numerics(numerics)
@@ -60,12 +62,21 @@ def import_checkpoint(
     parts = _read_parts(files, config, known.description)
     ending = "imported" if chosen == "standard" else chosen
     name = name or f"{Path(model).name}-{_bits_name(parts)}-{ending}"
-    store = Store(CHECKPOINT)
-    if store.exists(name):
-        raise StoreError(
-            f"a checkpoint named '{name}' exists already; choose another --name, or delete it "
-            f"with `passionsr checkpoints remove {name}`"
-        )
+    imported = tuple(
+        ImportedFile(file=str(part.file), sha256=sha256_of(part.file)) for part in parts.values()
+    )
+    settings: dict[str, JsonValue] = {
+        part.name: part.settings.model_dump(mode="json") for part in parts.values()
+    }
+    if Store(CHECKPOINT).exists(name):
+        present = find_checkpoint(name)
+        if _about(present.manifest) != (known.sha256, chosen, settings, _digests(imported)):
+            raise StoreError(
+                f"another checkpoint named '{name}' exists already; choose another --name, or "
+                f"delete it with `passionsr checkpoints remove {name}`"
+            )
+        reporter.note(f"'{name}' is finished already")
+        return present
     loaded = loading.load(model)
     parameters = sum(p.numel() for p in loaded.parameters())
     records = convert_model(loaded, parts, chosen, reporter)
@@ -79,13 +90,10 @@ def import_checkpoint(
         ),
         bits=_bits_name(parts),
         numerics=chosen,
-        settings={part.name: part.settings.model_dump(mode="json") for part in parts.values()},
+        settings=settings,
         method=MethodRecord(name="imported", settings={"numerics": chosen}),
         images=ImagesRecord(source="chosen by its authors"),
-        files=tuple(
-            ImportedFile(file=str(part.file), sha256=sha256_of(part.file))
-            for part in parts.values()
-        ),
+        files=imported,
         stages=(),
         image_psnr=None,
         seconds=time.monotonic() - started,
@@ -94,6 +102,16 @@ def import_checkpoint(
         versions={"passionsr": __version__, "torch": str(torch.__version__)},
     )
     return write_checkpoint(name, manifest, loaded)
+
+
+def _about(manifest: CheckpointManifest) -> tuple[object, ...]:
+    """What an import was made of."""
+    files = _digests(manifest.files)
+    return manifest.model.sha256, manifest.numerics, manifest.settings, files
+
+
+def _digests(files: Sequence[ImportedFile]) -> list[str]:
+    return [file.sha256 for file in files]
 
 
 def _read_parts(

@@ -24,7 +24,7 @@ from passionsr_cli.checkpoints.released.importing import import_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.cli.app import app
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.layers.convert import find_layers, quantized_layers
 from passionsr_cli.models.one_step import OneStepModel
@@ -243,6 +243,10 @@ def test_an_import_is_a_checkpoint_like_others(
     shown = catalogue.describe(entry)
     assert shown["name"] == f"tiny-w6a6-{'imported' if numerics == 'standard' else numerics}"
     assert not notes.texts
+    again = import_checkpoint(files, config, str(tiny_folder), None, numerics, notes)
+    assert (again.folder, notes.texts) == (entry.folder, [f"'{entry.name}' is finished already"])
+    with pytest.raises(StoreError, match="another checkpoint named"):
+        import_checkpoint(files[:1], config, str(tiny_folder), entry.name, numerics)
     layers = quantized_layers(load_checkpoint(entry))
     halves = {name for name in layers if name.endswith((".parts.0", ".parts.1"))}
     assert bool(halves) == (numerics == "standard")

@@ -1,0 +1,101 @@
+"""Finished results, remembered in the cache: the same command has nothing to do again.
+
+A file for each folder of results holds a line of JSON for each, as a journal does:
+
+    {"made_by": …, "source": …, "read": [bytes, mtime], "output": …, "written": [bytes, mtime]}
+
+It is believed only while result and source are as they were, so that nothing is lost with it but
+the memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.paths import cache_folder
+
+FOLDER = "finished"
+# Folders into which nobody upscaled for so long are forgotten.
+REMEMBERED_DAYS = 90
+
+Line = dict[str, Any]
+Lines = dict[str, Line]
+
+
+class Finished:
+    """Results in the folder `root` that `made_by` finished."""
+
+    def __init__(self, root: Path, made_by: str) -> None:
+        self.made_by = made_by
+        key = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:24]
+        self._file = cache_folder() / FOLDER / f"{key}.jsonl"
+        self._lines: Lines = {}
+        with contextlib.suppress(OSError):
+            self._lines = by_output([self._file])
+
+    def holds(self, source: str, output: Path) -> bool:
+        """True if this result was finished, and it and its source are as they were then."""
+        return describes(self._lines, line_of(self.made_by, source, output, output))
+
+    def note(self, lines: Iterable[Line]) -> None:
+        """Remember results, and forget those that have changed. Where the disk is full, nothing."""
+        with contextlib.suppress(OSError):
+            # Another process may have noted more.
+            known = by_output([self._file]) | {line["output"]: line for line in lines}
+            kept = [line for line in known.values() if _is_there(line)]
+            with replace_atomically(self._file) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "ascii")
+            forgotten = time.time() - REMEMBERED_DAYS * 86400
+            for other in self._file.parent.glob("*.jsonl"):
+                if other.stat().st_mtime < forgotten:
+                    other.unlink()
+
+
+def line_of(made_by: str, source: str, output: Path, written: Path) -> Line:
+    """The line of a result that lies at `written` and will be called `output`."""
+    return {
+        "made_by": made_by,
+        "source": os.path.abspath(source),
+        "read": _identity(source),
+        "output": str(output.absolute()),
+        "written": _identity(written),
+    }
+
+
+def describes(lines: Lines, line: Line) -> bool:
+    """Tell whether lines hold this one."""
+    return lines.get(line["output"]) == line
+
+
+def by_output(files: Iterable[Path]) -> Lines:
+    """The lines of files by the path of their results. Raises `OSError`."""
+    lines: Lines = {}
+    for path in sorted(path for path in files if path.exists()):
+        for line in path.read_bytes().splitlines():
+            # The last line of a process that was killed is none; its result has no name yet.
+            with contextlib.suppress(ValueError, RecursionError):
+                read = json.loads(line)
+                if isinstance(read, dict) and isinstance(read.get("output"), str):
+                    lines[read["output"]] = read
+    return lines
+
+
+def _is_there(line: Line) -> bool:
+    return line.get("written") is not None and line["written"] == _identity(line["output"])
+
+
+def _identity(path: str | Path) -> list[int] | None:
+    """Size and time of a file, None where there is none (as for samples)."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns]
