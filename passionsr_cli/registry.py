@@ -42,6 +42,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 # More of anything is no model that anybody has, but hours of work.
 MOST_LEVELS, MOST_LAYERS, MOST_CHANNELS = 8, 16, 65_536
 MOST_PIXELS_FOLDED = 64
+MOST_MARGIN_PX = 1024
 
 
 Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
@@ -90,6 +91,8 @@ class ModelDescription(BaseModel):
     `schedule.mix_heads`). None: no dial, and one ε. With `unets` 2 each ε is of a UNet of its own.
     `decoder_channels` are those of the decoder's blocks where they are others than the VAE's, the
     block at the image first.
+    `margin_px` pixels of the result beyond each border are computed too, of the mirrored image, and
+    cut off: convolutions take what lies beyond an image for black or grey, which shows there.
     `left_out` names submodules of a `OneStepModel` that pass on what they get, as
     "vae.encoder.mid_block": they have no weights and cost nothing.
     """
@@ -108,6 +111,7 @@ class ModelDescription(BaseModel):
     unets: Literal[1, 2] = 1
     decoder_channels: tuple[Channels, ...] = ()
     left_out: tuple[str, ...] = ()
+    margin_px: int = Field(0, ge=0, le=MOST_MARGIN_PX)
     upscale_factor: int = Field(4, ge=1, le=MOST_PIXELS_FOLDED)
     patch_size: int = Field(1, ge=1, le=MOST_PIXELS_FOLDED)
     context_shape: tuple[Channels, Channels]
@@ -173,7 +177,11 @@ class ModelDescription(BaseModel):
     def _without_what_few_have(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Models that are older than these fields keep their manifests and fingerprints."""
         values: dict[str, Any] = dump(self)
-        absent = {"unets": self.unets == 1, "decoder_channels": not self.decoder_channels}
+        absent = {
+            "unets": self.unets == 1,
+            "decoder_channels": not self.decoder_channels,
+            "margin_px": not self.margin_px,
+        }
         return {key: value for key, value in values.items() if not absent.get(key)}
 
     @property

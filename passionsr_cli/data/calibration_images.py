@@ -18,7 +18,7 @@ from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import images_in, read_rgb
-from passionsr_cli.imaging.resampling import pad_reflecting
+from passionsr_cli.imaging.resampling import pad_mirroring
 from passionsr_cli.registry import ModelDescription
 
 
@@ -125,7 +125,7 @@ def _photograph(source: str | Path, crop_px: int) -> Tensor:
         return torch.from_numpy(read_rgb(Path(source)))
     image = samples.high_resolution(str(source))
     height, width = (max(side, crop_px) for side in image.shape[1:])
-    return torch.from_numpy(rounded_levels(pad_reflecting(image, height, width)))
+    return torch.from_numpy(rounded_levels(pad_mirroring(image, height, width)))
 
 
 def _lr_crop(file: Path, side: int, generator: Generator) -> Tensor:

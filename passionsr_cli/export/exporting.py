@@ -215,6 +215,7 @@ def _describe(
         "licence": description.licence,
         "upscale_factor": description.upscale_factor,
         "size_multiple_px": description.size_multiple_px,
+        "margin_px": description.margin_px,
         "latent_factor": description.latent_factor,
         "color_fix": description.color_fix,
         "signal_rate": signal_rate,

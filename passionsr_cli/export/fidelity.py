@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import pad_reflecting
+from passionsr_cli.imaging.resampling import pad_mirroring
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
@@ -128,9 +128,9 @@ def _nudged(model: OneStepModel) -> Iterator[None]:
 
 
 def lr_photograph(side: int) -> Array:
-    """The photograph as a square LR image (3, side, side), its middle or, reflected, more."""
+    """The photograph as a square LR image (3, side, side), its middle or, mirrored, more."""
     photograph = samples.low_resolution(PHOTOGRAPH)
-    photograph = pad_reflecting(
+    photograph = pad_mirroring(
         photograph, max(side, photograph.shape[1]), max(side, photograph.shape[2])
     )
     top, left = ((length - side) // 2 for length in photograph.shape[1:])
@@ -138,8 +138,8 @@ def lr_photograph(side: int) -> Array:
 
 
 def upscaled(executor: Executor, photograph: Array, realism: float | None = None) -> Array:
-    """The image of a whole photograph in one tile, without a colour fix."""
-    upscaler = TiledUpscaler(executor, tile_px=0, color_fix="none", realism=realism)
+    """The image of a whole photograph in one tile of its own size, without a colour fix."""
+    upscaler = TiledUpscaler(executor, 0, color_fix="none", realism=realism, margin_px=0)
     return upscaler.upscale(photograph).rgb
 
 

@@ -69,19 +69,15 @@ def _bicubic_weights(source: int, length: int) -> tuple[Indices, Indices, Array]
     return first, count, weights
 
 
-def pad_reflecting(image: Array, height: int, width: int) -> Array:
-    """`image` (..., H, W) extended at the bottom and right by reflection, to any larger size."""
-    rows, columns = _reflected(image.shape[-2], height), _reflected(image.shape[-1], width)
-    return image[..., rows, :][..., columns]
+def pad_mirroring(image: Array, height: int, width: int, before: int = 0) -> Array:
+    """`image` (3, H, W) mirrored at its borders again and again: `before` pixels above and to the
+    left, and as many below and to the right as make it `height` × `width`.
 
-
-def _reflected(length: int, padded: int) -> Indices:
-    """Indices 0 … length−1 … 0 … of a signal mirrored at its border pixels again and again."""
-    if length == 1:
-        return np.zeros(padded, np.int64)
-    period = 2 * (length - 1)
-    index = np.arange(padded) % period
-    return np.where(index < length, index, period - index)
+    The border pixels come twice, so that the mirror is where the image ends. One pixel further
+    in, an upscaled image would be off by half a pixel there.
+    """
+    after = (height - before - image.shape[-2], width - before - image.shape[-1])
+    return np.pad(image, ((0, 0), (before, after[0]), (before, after[1])), mode="symmetric")
 
 
 def source_span(

@@ -15,7 +15,7 @@ from passionsr_cli.errors import ImageError, TileMemoryError
 from passionsr_cli.imaging import colour
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.replay import PutAside
-from passionsr_cli.imaging.resampling import bicubic, pad_reflecting, resampled_rows
+from passionsr_cli.imaging.resampling import bicubic, pad_mirroring, resampled_rows
 from passionsr_cli.imaging.strips import RowStream
 from passionsr_cli.imaging.tiles import Axis, Tile, blended_strips, plan_axis, scaled
 from passionsr_cli.inference import tile_memory
@@ -44,8 +44,8 @@ class TiledUpscaler:
 
     `tile_px` and `overlap_px` count pixels of the result; `tile_px` 0 means no tiling, "auto" the
     fastest tile that fits in the memory that is free now (see `memory`).
-    `color_fix` and `realism` None mean what the model's description says; `realism` in [0, 1] is
-    for models with a dial. Several threads may use one: they take turns at the model.
+    `color_fix`, `realism` and `margin_px` None mean what the model's description says; `realism`
+    in [0, 1] is for models with a dial. Several threads may use one: they take turns at the model.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class TiledUpscaler:
         color_fix: ColorFix | None = None,
         reporter: Reporter = SILENT,
         realism: float | None = None,
+        margin_px: int | None = None,
     ) -> None:
         self.executor = executor
         self.realism = executor.description.realism if realism is None else realism
@@ -64,6 +65,8 @@ class TiledUpscaler:
         self.latent_factor = executor.description.latent_factor
         # Tiles begin where both an LR pixel and a latent pixel begin, and halve evenly.
         self.unit_px = executor.description.unit_px
+        beyond = executor.description.margin_px if margin_px is None else margin_px
+        self.margin_px = -(-beyond // self.unit_px) * self.unit_px
         self._wanted_overlap_px, self._reporter = overlap_px, reporter
         free = free_bytes(executor.device)
         if tile_px == "auto":
@@ -140,7 +143,7 @@ class TiledUpscaler:
         return rows, columns
 
     def _axis(self, side_px: int) -> Axis:
-        length = -(-side_px // self.unit_px) * self.unit_px
+        length = -(-(side_px + 2 * self.margin_px) // self.unit_px) * self.unit_px
         cut = 0 < self._uncut_px < length
         return plan_axis(length, self.tile_px if cut else length, self.overlap_px, self.unit_px)
 
@@ -148,18 +151,21 @@ class TiledUpscaler:
         self, rgb: Array, height: int, width: int, on_tile: Callable[[], None]
     ) -> Iterator[Array]:
         """The model's image without the padding."""
-        left = height
+        columns = slice(self.margin_px, self.margin_px + width)
+        above, below = self.margin_px, self.margin_px + height
         for strip in self._padded(rgb, on_tile):
-            if left > 0:
-                yield strip[:, :left, :width]
-            left -= strip.shape[1]
+            rows = strip[:, max(above, 0) : max(below, 0), columns]
+            if rows.size:
+                yield rows
+            above, below = above - strip.shape[1], below - strip.shape[1]
 
     def _padded(self, rgb: Array, on_tile: Callable[[], None]) -> Iterator[Array]:
         """Blended as latents first, then as pixels; a row of tiles is decoded as soon as all
         latents that it shows are there."""
         rows, columns = self._axes(rgb)
         factor, f = self.factor, self.latent_factor
-        padded = pad_reflecting(rgb, *(_length(axis) // factor for axis in (rows, columns)))
+        height, width = (_length(axis) // factor for axis in (rows, columns))
+        padded = pad_mirroring(rgb, height, width, self.margin_px // factor)
 
         def run(half: Callable[[Array], Array], parts: Iterator[Array]) -> Iterator[Array]:
             while batch := list(itertools.islice(parts, self.batch)):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from passionsr_cli.imaging.resampling import Kernel, bicubic, pad_reflecting, resampled_rows
+from passionsr_cli.imaging.resampling import Kernel, bicubic, pad_mirroring, resampled_rows
 
 
 @pytest.mark.parametrize("size", [(64, 80), (24, 20), (8, 10)])
@@ -35,9 +35,13 @@ def test_strips_of_rows_are_pillows_whole_image(kernel: Kernel, size: tuple[int,
             assert np.abs(found - np.array(whole)[slice(*rows)]).max() < 1e-5
 
 
+@pytest.mark.parametrize("before", [0, 3, 12])
 @pytest.mark.parametrize("padded", [(5, 7), (8, 9), (40, 33)])
-def test_padding_is_numpys_reflection(padded: tuple[int, int]) -> None:
+def test_padding_mirrors_where_the_image_ends(padded: tuple[int, int], before: int) -> None:
     image = np.random.default_rng(0).random((3, 5, 7), np.float32)
-    extra = ((0, 0), (0, padded[0] - 5), (0, padded[1] - 7))
-    expected = np.pad(image, extra, mode="reflect")
-    assert np.array_equal(pad_reflecting(image, *padded), expected)
+    found = pad_mirroring(image, padded[0] + before, padded[1] + before, before)
+    for axis, length in ((1, 5), (2, 7)):
+        there_and_back = [*range(length), *reversed(range(length))]
+        index = [there_and_back[i % (2 * length)] for i in range(-before, padded[axis - 1])]
+        image = image.take(index, axis)
+    assert np.array_equal(found, image)

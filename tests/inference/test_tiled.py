@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -46,6 +48,36 @@ def test_the_same_input_gives_the_same_bits(executor: TorchExecutor) -> None:
     lr = _image(40, 52)
     one, two = (TiledUpscaler(executor, 64, 16).upscale(lr).rgb for _ in range(2))
     assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("size", [(20, 27), (32, 8)])
+def test_a_margin_is_the_mirrored_image_cut_off(
+    executor: TorchExecutor, size: tuple[int, int]
+) -> None:
+    height, width = size
+    lr = _image(height, width)
+    unit = executor.description.unit_px
+    # Rounded up to what tiles are multiples of.
+    upscaler = TiledUpscaler(executor, 0, margin_px=unit + 1)
+    margin = 2 * unit
+    assert upscaler.margin_px == margin
+    rest = [-side % (unit // 4) for side in size]
+    around = [(margin // 4, margin // 4 + more) for more in rest]
+    mirrored = np.pad(lr, ((0, 0), *around), mode="symmetric")
+    whole = TiledUpscaler(executor, 0).upscale(mirrored).rgb
+    inner = whole[:, margin : margin + 4 * height, margin : margin + 4 * width]
+    assert np.array_equal(upscaler.upscale(lr).rgb, inner)
+
+
+def test_a_model_says_its_margin(tiny_model: OneStepModel) -> None:
+    unit = tiny_model.description.unit_px
+    model = copy.copy(tiny_model)
+    model.description = tiny_model.description.model_copy(update={"margin_px": unit})
+    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    assert TiledUpscaler(executor).margin_px == unit
+    strips = list(TiledUpscaler(executor, 64, 16).strips(_image(37, 21)))
+    assert sum(strip.shape[1] for strip in strips) == 4 * 37
+    assert {strip.shape[2] for strip in strips} == {4 * 21}
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 61), (33, 9), (37, 41)])
