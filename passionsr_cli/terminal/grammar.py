@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -15,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from passionsr_cli.system.text import suggestion
+from passionsr_cli.terminal.completion import ASKED_BY, offer_values
 from passionsr_cli.terminal.console import EXIT_INTERRUPTED, print_json, show_error
 
 PROGRAM, JSON_FLAG = "passionsr", "--json"
@@ -74,6 +76,13 @@ class Commands(TyperGroup):
         if self.invoke_without_command and args and args[0] in LISTING:
             args = args[1:]
         return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name; for a shell that asks, it completes values."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and ASKED_BY in os.environ:
+            offer_values(command, f"{_path(ctx)} {cmd_name}".removeprefix(f"{PROGRAM} "))
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command of this name, or of another name for it."""
