@@ -102,8 +102,11 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
     if name is not None:
         roots = _roots(root)
         for place in roots:
-            if (place / name).is_dir():
-                return _in_folder(name, place / name, KNOWN[name].layouts)
+            # A folder of data sets, or the folder of this one.
+            own = place if place.resolve().name == name else place / name
+            for folder in (place / name, own):
+                if folder.is_dir():
+                    return _in_folder(name, folder, KNOWN[name].layouts)
         raise DataError(_how_to_get(name, roots))
     if isdir(wanted):
         folder = Path(wanted)

@@ -60,22 +60,22 @@ class Downloader:
         self, sources: Sequence[DownloadSource], description: ModelDescription
     ) -> tuple[Path, str]:
         failures = []
-        for source in sources:
-            if source.kind == "page":
-                continue
+        places = [source for source in sources if source.kind != "page"]
+        for source in places:
             try:
                 return self._fetch(source), source.location
             # Whatever keeps one source from answering, another may.
             except Exception as error:
                 told = str(error).strip().split("\n")[0]
                 failures.append(f"{source.location}: {told or type(error).__name__}")
-                self.reporter.note(failures[-1])
+                if source is not places[-1]:
+                    self.reporter.note(failures[-1])
         raise ModelError(_advice(sources, failures, description))
 
     def _fetch(self, source: DownloadSource) -> Path:
         if Path(source.location).exists():
             return Path(source.location)
-        _refuse_offline(source.location)
+        _refuse_offline()
         if source.kind == "hub":
             return self._from_hub(source.location, local_only=False)
         return self._from_url(source)
@@ -149,11 +149,11 @@ def _source(given: str, part: Any) -> DownloadSource:
     return DownloadSource(kind="url", location=given, part=part)
 
 
-def _refuse_offline(address: str) -> None:
+def _refuse_offline() -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise ModelError(f"HF_HUB_OFFLINE is set, so {address} is not fetched")
+        raise ModelError("HF_HUB_OFFLINE is set, so nothing is fetched")
 
 
 def _check_blob(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import gradio as gr
@@ -23,10 +24,32 @@ RAW = {"preprocess": False, "api_visibility": "private"}
 AT_ONCE = {**RAW, "queue": False, "show_progress": "hidden"}
 
 
+class Page(gr.Blocks):  # type: ignore[misc]
+    """Blocks that take files from whoever asks, and no addresses: Gradio would fetch what is there,
+    in place of any input, as this machine."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        if address := _address_in(inputs):
+            message = f"{address}: an address, not a file; download it, then send the file"
+            raise gr.Error(html.escape(message), print_exception=False)
+        return await super().preprocess_data(block_fn, inputs, *more, **named)
+
+
+def _address_in(values: Any) -> str | None:
+    """The first address that stands where a file's path should, however deep."""
+    if isinstance(values, dict):
+        path = values.get("path")
+        if isinstance(path, str) and "://" in path.lstrip()[:20]:
+            return path
+        values = list(values.values())
+    found = map(_address_in, values) if isinstance(values, list | tuple) else ()
+    return next(filter(None, found), None)
+
+
 def page(workroom: Workroom, sessions: Sessions) -> Any:
     """Gradio's `Blocks` of a server, not launched yet."""
     handlers = Handlers(workroom, sessions)
-    with gr.Blocks(
+    with Page(
         title="passionsr", analytics_enabled=False, delete_cache=(LOOK_EVERY_SECONDS, KEPT_SECONDS)
     ) as blocks:
         gr.Markdown("# passionsr\nDrop photographs, and see them four times as large.")

@@ -53,16 +53,19 @@ def precision_name(used: Accelerator) -> str:
 def choose_device(wanted: str) -> str:
     """cpu, cuda, cuda:N or mps, as `accelerator` describes it.
 
-    Imports torch only where there may be a GPU, or one was asked for.
+    Imports torch only where there may be a GPU.
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,4})?", wanted):
-        raise ConfigError(f"unknown device '{wanted}'; use auto, cpu, cuda, cuda:N or mps")
-    if wanted == "cpu" or (wanted == "auto" and not _may_have_gpu()):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,9})?", wanted):
+        raise ConfigError(f"unknown device '{wanted[:40]}'; use auto, cpu, cuda, cuda:N or mps")
+    has_torch, has_driver = importlib.util.find_spec("torch") is not None, _has_driver()
+    if wanted == "cpu" or (wanted == "auto" and not (has_torch and has_driver)):
         return "cpu"
-    import torch
+    gpus, has_mps = 0, False
+    if has_driver or not has_torch:
+        import torch
 
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    has_mps = torch.backends.mps.is_available()
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        has_mps = torch.backends.mps.is_available()
     if wanted == "auto":
         return "cuda" if gpus else "mps" if has_mps else "cpu"
     if wanted.startswith("cuda") and int(wanted.partition(":")[2] or 0) >= gpus:
@@ -73,10 +76,8 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def _may_have_gpu() -> bool:
-    """Tell whether torch is here and so is a driver that it could use."""
-    if importlib.util.find_spec("torch") is None:
-        return False
+def _has_driver() -> bool:
+    """Tell whether there is a driver that torch could use."""
     if sys.platform == "darwin":
         return True
     for driver in ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll"):

@@ -66,6 +66,20 @@ def test_roots_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert find_dataset("DRealSR", tmp_path).pairs[0].name == "home"
 
 
+def test_the_root_may_be_the_data_sets_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _crops(tmp_path / "RealSR", "own")
+    assert find_dataset("RealSR", tmp_path / "RealSR").pairs[0].name == "own"
+    monkeypatch.chdir(tmp_path / "RealSR")
+    assert find_dataset("realsr", Path()).pairs[0].name == "own"
+    # A folder of that name with data sets in it is no data set.
+    _crops(tmp_path / "RealSR" / "RealSR", "inner")
+    assert find_dataset("RealSR", tmp_path / "RealSR").pairs[0].name == "inner"
+    with pytest.raises(DataError, match="data set 'DRealSR' is not in"):
+        find_dataset("DRealSR", tmp_path / "RealSR")
+
+
 def test_a_missing_data_set_says_where_it_can_be_had(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"DIV2K_val.*--data-root.*DIV2K_valid_HR/\*.png.*https://"):
         find_dataset("DIV2K_val", tmp_path)

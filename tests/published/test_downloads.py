@@ -178,7 +178,7 @@ def test_offline_nothing_is_asked_for(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     server.files["/a.pkl"] = b"x"
     fetch = Downloader(tmp_path / "downloads")
-    with pytest.raises(ModelError, match=r"HF_HUB_OFFLINE is set, so http.* is not fetched"):
+    with pytest.raises(ModelError, match=r"http.*: HF_HUB_OFFLINE is set, so nothing is fetched"):
         fetch.adapters(_described(tiny_description, _url(server)), None)
     with pytest.raises(ModelError, match=r"cannot be had \(o/sd: HF_HUB_OFFLINE is set"):
         fetch.base(_described(tiny_description, DownloadSource(kind="hub", location="o/sd")), None)

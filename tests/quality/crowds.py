@@ -35,7 +35,7 @@ def try_together(verb: str, processes: int, inputs: Path, place: Path) -> tuple[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--verbs", default=",".join(VERBS))
+    parser.add_argument("--verbs", default=",".join((*VERBS, "download")))
     given = parser.parse_args()
     print(
         "| command | at once | finished | refused, with who holds it | wrong |\n" + "|---" * 5 + "|"

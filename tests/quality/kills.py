@@ -2,7 +2,8 @@
 
     python tests/quality/kills.py --kills 100 [--verbs upscale,export]
 
-Each command runs on a tiny model in folders of its own, with a home and a cache of its own. What
+Each command runs on a tiny model in folders of its own, with a home and a cache of its own; what
+is downloaded comes slowly from a server of this script's. What
 two undisturbed runs write alike, byte by byte, has to be there after a kill (SIGKILL to the whole
 group, at a random moment) and the same command again; and nothing else may be. Exits with 1 if not.
 """
@@ -10,13 +11,17 @@ group, at a random moment) and the same command again; and nothing else may be. 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import hashlib
+import http.server
 import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +53,14 @@ VERBS = {
         for method in METHODS
     },
 }
+# As `models pull` and metrics fetch their files; models that can be pulled are gigabytes.
+DOWNLOAD = """
+from pathlib import Path
+from passionsr_cli.system.downloads import download
+download("{address}", Path("weights.bin"), sha256="{sha256}")
+"""
+WEIGHTS = random.Random(0).randbytes(1 << 22)
+BLOCK_BYTES, SECONDS_PER_BLOCK = 1 << 16, 0.03
 # What is left for the next run is not debris: locks, and which folders are finished.
 LEFT = ("lock", ".lock")
 FINISHED = ("cache", "finished")
@@ -63,6 +76,44 @@ class Tally:
     failed: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
     debris: list[str] = field(default_factory=list)
+
+
+class Weights(http.server.BaseHTTPRequestHandler):
+    """Sends the weights, block by block, from where they are asked for."""
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range", "bytes=0-")
+        first = int(wanted.removeprefix("bytes=").partition("-")[0])
+        rest = WEIGHTS[first:]
+        if not rest:
+            self.send_error(416)
+            return
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for place in range(0, len(rest), BLOCK_BYTES):
+                self.wfile.write(rest[place : place + BLOCK_BYTES])
+                time.sleep(SECONDS_PER_BLOCK)
+
+    def log_message(self, format: str, *values: object) -> None:
+        pass
+
+
+@functools.cache
+def address_of_weights() -> str:
+    """Start the server, once."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Weights)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/weights.bin"
+
+
+def command(verb: str) -> list[str]:
+    """The arguments of Python for a verb."""
+    if verb != "download":
+        return ["-m", "passionsr_cli", *VERBS[verb].split()]
+    digest = hashlib.sha256(WEIGHTS).hexdigest()
+    return ["-c", DOWNLOAD.format(address=address_of_weights(), sha256=digest)]
 
 
 def prepare(folder: Path) -> None:
@@ -106,7 +157,7 @@ def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
     }
     (place / "tmp").mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "passionsr_cli", *VERBS[verb].split()],
+        [sys.executable, *command(verb)],
         cwd=place,
         env=environment,
         start_new_session=True,
@@ -192,7 +243,7 @@ def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Ra
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="of all commands together")
-    parser.add_argument("--verbs", default=",".join(VERBS))
+    parser.add_argument("--verbs", default=",".join((*VERBS, "download")))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     verbs, chance = given.verbs.split(","), random.Random(given.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -120,6 +121,47 @@ def test_errors_of_a_call_are_the_commands(
     client = _client(server, tmp_path / "client")
     with pytest.raises(AppError, match=re.escape(message)):
         client.predict(handle_file(str(photograph)), *values, api_name="/upscale")
+
+
+@needs_gradio
+def test_no_input_is_fetched_from_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the API nor for events of the page, wherever in a request it stands."""
+    import gradio as gr
+
+    from passionsr_cli.serving.page import page
+    from passionsr_cli.serving.sessions import Sessions
+    from passionsr_cli.serving.settings import ServeSettings
+    from passionsr_cli.serving.workroom import Workroom
+
+    fetched: list[object] = []
+
+    async def fetch(self: object, address: object) -> None:
+        fetched.append(address)
+
+    monkeypatch.setattr(gr.blocks.Block, "async_move_resource_to_block_cache", fetch)
+    blocks = page(Workroom(ServeSettings()), Sessions(tmp_path))
+    file = {"path": "HTTP://192.0.2.1/a.png", "meta": {"_type": "gradio.FileData"}}
+    events = [event for event in blocks.fns.values() if event.inputs]
+    assert len(events) >= 6
+    for event in events:
+        for place in range(len(event.inputs)):
+            for value in (file, [file], {"deep": [{"er": file}]}):
+                values: list[Any] = [None] * len(event.inputs)
+                values[place] = value
+                with pytest.raises(gr.Error, match="an address, not a file; download it"):
+                    asyncio.run(blocks.preprocess_data(event, values, None))
+    assert fetched == []
+
+
+def test_a_client_is_told_so(server: Server, tmp_path: Path) -> None:
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    photo = handle_file("https://192.0.2.1/a.png")
+    with pytest.raises(AppError, match=r"192\.0\.2\.1/a\.png: an address, not a file"):
+        _client(server, tmp_path / "client").predict(photo, api_name="/upscale")
 
 
 def test_files_go_when_the_client_goes(server: Server, tmp_path: Path, photograph: Path) -> None:

@@ -35,6 +35,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_has_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
@@ -47,12 +48,26 @@ def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     ("device", "precision", "error", "message"),
     [
         ("toaster", "auto", ConfigError, "unknown device 'toaster'"),
+        (
+            "cuda:",
+            "auto",
+            ConfigError,
+            "unknown device 'cuda:'; use auto, cpu, cuda, cuda:N",
+        ),
+        ("cuda:-1", "auto", ConfigError, "unknown device 'cuda:-1'; use auto"),
+        ("cuda:" + "9" * 5000, "auto", ConfigError, "unknown device 'cuda:9{35}'; use auto"),
+        ("cuda:999999", "auto", DeviceError, "this machine has 0 CUDA devices; use --device auto"),
         ("cpu", "int3", ConfigError, "unknown precision 'int3'"),
         ("cpu", "fp16", DeviceError, "fp16 needs a GPU"),
     ],
 )
 def test_impossible_wishes_are_explained(
-    device: str, precision: str, error: type[Exception], message: str
+    device: str,
+    precision: str,
+    error: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(devices, "_has_driver", lambda: False)
     with pytest.raises(error, match=message):
         devices.accelerator(device, precision)
