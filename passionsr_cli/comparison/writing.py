@@ -28,6 +28,8 @@ def write_page(path: Path, compared: Sequence[Compared]) -> None:
             "name": each.name,
             "width": each.size[0],
             "height": each.size[1],
+            # The result, beside its input.
+            "right": 1,
             "versions": [
                 {"name": version.name, "caption": "", "url": _url(version.rgb)}
                 for version in each.versions

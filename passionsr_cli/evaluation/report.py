@@ -113,6 +113,8 @@ def _data(picture: Picture) -> dict[str, Any]:
         "name": picture.name,
         "width": picture.width,
         "height": picture.height,
+        # The first row's image; those of the data set are before it.
+        "right": 2,
         "versions": [
             {"name": name, "caption": caption, "url": url}
             for name, caption, url in picture.versions

@@ -115,7 +115,7 @@ def offer_values(command: Any, path: str) -> None:
 
 
 def values_of(command: str, parameter: str, metavar: str) -> Values:
-    """What completes a parameter of a command, such as 'models show'."""
+    """Values of a parameter of a command, such as 'models show'."""
     words = re.split(r"[|,]", re.sub(r"\[.*?\]", "", metavar))
     there = VALUES.get(f"{command} {parameter}", VALUES.get(parameter, list))
     return lambda: dict.fromkeys([*there(), *filter(WORD.fullmatch, words)])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import Browser, find_chromium
 from PIL import Image
 
 from passionsr_cli.data.pairs import Pair
@@ -17,8 +18,6 @@ from passionsr_cli.evaluation.pictures import most_different
 from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.report import write_report
 from passionsr_cli.evaluation.results import ImageResult, Results, RowResult
-
-from .browser import Browser, find_chromium
 
 COLOURS = {"lr": (60, 60, 60), "hr": (240, 240, 240), "one": (230, 20, 20), "two": (20, 20, 230)}
 

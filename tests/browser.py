@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its debugging pipe: what a person sees and does in a report."""
+"""A headless Chromium, driven over its debugging pipe: what a person sees and does on a page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+# Width and height of a telephone's screen.
+TELEPHONE = (390, 844)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -22,7 +24,9 @@ def find_chromium() -> str | None:
 class Browser:
     """One page; `requests` are the addresses it asked for."""
 
-    def __init__(self, page: Path, profile: Path, dark: bool = False) -> None:
+    def __init__(
+        self, page: Path, profile: Path, dark: bool = False, telephone: bool = False
+    ) -> None:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"]
@@ -51,6 +55,11 @@ class Browser:
         )
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[theme])
+        if telephone:
+            width, height = TELEPHONE
+            screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+            self.ask("Emulation.setDeviceMetricsOverride", **screen)
+            self.ask("Emulation.setTouchEmulationEnabled", enabled=True)
         self.ask("Page.navigate", url=page.as_uri())
         while self._receive().get("method") != "Page.loadEventFired":
             pass
@@ -70,6 +79,24 @@ class Browser:
         for _ in range(times):
             for kind in ("rawKeyDown", "keyUp"):
                 self.ask("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag the mouse from one place of the window to another."""
+        for kind, (x, y), held in (
+            ("mouseMoved", start, 0),
+            ("mousePressed", start, 1),
+            ("mouseMoved", ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2), 1),
+            ("mouseMoved", end, 1),
+            ("mouseReleased", end, 0),
+        ):
+            button = {"button": "left", "buttons": held, "clickCount": 1}
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def swipe(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Move a finger from one place of the screen to another."""
+        for kind, places in (("touchStart", [start]), ("touchMove", [end]), ("touchEnd", [])):
+            points = [{"x": x, "y": y} for x, y in places]
+            self.ask("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def screenshot(self) -> bytes:
         """The visible part of the page as a PNG file."""
