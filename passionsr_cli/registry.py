@@ -72,7 +72,7 @@ class DownloadSource(BaseModel):
     kind: Literal["hub", "url", "page"]
     location: str
     note: str = ""
-    part: Literal["base", "adapters"] = "base"
+    part: Literal["base", "adapters", "decoder"] = "base"
     sha256: str | None = None
     bytes: PositiveInt | None = None
 
@@ -84,7 +84,11 @@ class ModelDescription(BaseModel):
     `AutoencoderKL`. `patch_size` p folds p×p pixels into channels before the encoder and
     unfolds them after the decoder. `context_shape` is (tokens, width) of the constant
     context embedding that replaces a prompt. `prediction` says what the UNet predicts: the noise ε
-    in z_L, or the residual z_L − z_H itself.
+    in z_L, the residual z_L − z_H, or z_H, the sample, itself.
+
+    With `encoder` "unshuffle" z_L are the pixels of the LR image, folded into channels, and images
+    are upscaled by repeating each pixel: the encoder takes one of each. `unet_kind` "unconditional"
+    is a UNet that no timestep and no context reach (see `models.unconditional`).
 
     `realism` is the default setting of a model with a dial, in [0, 1]: its UNet has twice the
     latent's channels, first those of the faithful ε, then those of the natural ε (see
@@ -106,7 +110,9 @@ class ModelDescription(BaseModel):
     vae: dict[str, Any]
     schedule: Schedule = Schedule()
     timestep: int = Field(ge=0)
-    prediction: Literal["noise", "residual"] = "noise"
+    prediction: Literal["noise", "residual", "sample"] = "noise"
+    encoder: Literal["vae", "unshuffle"] = "vae"
+    unet_kind: Literal["conditional", "unconditional"] = "conditional"
     realism: Realism | None = None
     unets: Literal[1, 2] = 1
     decoder_channels: tuple[Channels, ...] = ()
@@ -177,12 +183,9 @@ class ModelDescription(BaseModel):
     def _without_what_few_have(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Models that are older than these fields keep their manifests and fingerprints."""
         values: dict[str, Any] = dump(self)
-        absent = {
-            "unets": self.unets == 1,
-            "decoder_channels": not self.decoder_channels,
-            "margin_px": not self.margin_px,
-        }
-        return {key: value for key, value in values.items() if not absent.get(key)}
+        rare = ("unets", "decoder_channels", "margin_px", "encoder", "unet_kind")
+        absent = {key for key in rare if getattr(self, key) == type(self).model_fields[key].default}
+        return {key: value for key, value in values.items() if key not in absent}
 
     @property
     def base(self) -> ModelDescription:

@@ -84,7 +84,7 @@ def test_what_no_model_can_be_is_refused_before_any_work(
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(ModelError, match="unknown model 'x'; known are mini, hypir-sd2"):
+    with pytest.raises(ModelError, match="unknown model 'x'; known are mini, adcsr"):
         describe("x")
 
 

@@ -12,7 +12,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import convert, find_layers
 from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.chain import concatenations
-from passionsr_cli.models.components import component_of, is_named
+from passionsr_cli.models.components import absent, component_of, is_named
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.low_rank import check_rank
 from passionsr_cli.quantization.schemes import (
@@ -39,7 +39,7 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
         known = kinds if setting == "layer_bits" else names
         for name in getattr(settings, setting):
             both = setting != "layer_bits" and any(is_named(layer, (name,)) for layer in known)
-            gone = any(f"{name}.".startswith(f"{out}.") for out in description.left_out)
+            gone = any(f"{name}.".startswith(f"{out}.") for out in absent(description))
             if name not in known and not both and not gone:
                 hint = suggestion(name, known, most=3)
                 raise ConfigError(f"{setting}: the model has no layer '{name}'{hint}")

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.errors import ConfigError, MetricError
+from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.registry import EMBEDDED_MODEL
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 LPIPS, FEATURES = "lpips", "encoder features"
@@ -21,7 +23,8 @@ def perceptual_distance(
     """(its name, a distance of images (B, 3, H, W) in [0, 1]), for a model in full precision.
 
     LPIPS where its weights are on this machine; otherwise the distance of what the model's own
-    VAE encoder makes of the images, or a `ConfigError` if `strict`.
+    VAE encoder makes of the images, or the embedded model's where it has none, or a `ConfigError`
+    if `strict`.
     """
     from passionsr_cli.metrics.losses import lpips
 
@@ -30,7 +33,8 @@ def perceptual_distance(
     except MetricError as error:
         if strict:
             raise ConfigError(f"strict: the loss needs LPIPS, and {error}") from error
-        return FEATURES, EncoderFeatures(model)
+        encoding = load(EMBEDDED_MODEL).to(device) if model.vae.encoder is None else model
+        return FEATURES, EncoderFeatures(encoding)
 
 
 class EncoderFeatures:

@@ -105,9 +105,9 @@ def check_memory(
 def check_disk(folder: Path, description: ModelDescription, settings: CalibrationSettings) -> None:
     """Refuse a calibration whose teacher targets would not fit on the disk."""
     latent = settings.crop_px // description.latent_factor
-    channels = int(description.unet["in_channels"])
+    channels = description.unet["in_channels"] + description.vae["latent_channels"]
     # The image, and both latents as targets and as inputs.
-    each = 4 * (3 * settings.crop_px**2 + 4 * channels * latent**2)
+    each = 4 * (3 * settings.crop_px**2 + 2 * channels * latent**2)
     needed = settings.crops * each
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free

@@ -141,7 +141,10 @@ def add_model(
     name: NewNameArgument,
     base: Annotated[
         Path,
-        typer.Option(metavar="DIR|FILE", help="Stable Diffusion 2.1-base: diffusers or .ckpt."),
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Stable Diffusion 2.1-base: diffusers or .ckpt; of adcsr net_params_200.pkl.",
+        ),
     ],
     lora: Annotated[
         Path | None,

@@ -133,7 +133,9 @@ def _alone(model: OneStepModel, component: str) -> OneStepModel:
     alone = _shallow_copy(model)
     if component != UNET:
         alone.vae = _shallow_copy(model.vae)
-    for name in _UNUSED[component]:
+    # An encoder that only folds pixels is none of the VAE's.
+    no_encoder = component == ENCODER and model.vae.encoder is None
+    for name in ("unet", "vae") if no_encoder else _UNUSED[component]:
         holder, _, child = name.rpartition(".")
         alone.get_submodule(holder)._modules[child] = None
     return alone
@@ -152,7 +154,8 @@ def _example(model: OneStepModel, component: str) -> Tensor:
     if component == ENCODER:
         return torch.rand(1, 3, side, side)
     latent = side // description.latent_factor
-    return torch.rand(1, int(description.vae["latent_channels"]), latent, latent)
+    values = {UNET: description.unet["in_channels"], DECODER: description.vae["latent_channels"]}
+    return torch.rand(1, int(values[component]), latent, latent)
 
 
 def _constant_outputs(

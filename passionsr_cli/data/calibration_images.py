@@ -24,18 +24,24 @@ from passionsr_cli.registry import ModelDescription
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """LR crops (N, 3, h, w) and, if they were made from photographs, HR crops, both uint8."""
+    """LR crops (N, 3, h, w) and, if they were made from photographs, HR crops, both uint8.
+
+    `repeated` says that the model wants each pixel repeated (see `registry.ModelDescription`).
+    """
 
     lr: Tensor
     hr: Tensor | None
     factor: int
+    repeated: bool = False
 
     def __len__(self) -> int:
         return len(self.lr)
 
     def upscaled(self, indices: Sequence[int]) -> Tensor:
-        """Model inputs (B, 3, H, W) in [0, 1]: bicubic, as the upscaler makes them."""
+        """Model inputs (B, 3, H, W) in [0, 1], as the upscaler makes them."""
         lr = self.lr[list(indices)].float() / 255
+        if self.repeated:
+            return lr.repeat_interleave(self.factor, -1).repeat_interleave(self.factor, -2)
         size = (lr.shape[-2] * self.factor, lr.shape[-1] * self.factor)
         return bicubic(lr, size).clamp(0, 1)
 
@@ -55,22 +61,22 @@ def gather(settings: CalibrationSettings, description: ModelDescription) -> Cali
     Without a folder, crops of the `sample:` photographs, degraded as in training and mirrored at
     their border where they are smaller than a crop.
     """
-    factor = description.upscale_factor
+    factor, repeated = description.upscale_factor, description.encoder == "unshuffle"
     unit_px = description.unit_px
     if settings.crop_px % unit_px:
         raise ConfigError(f"crop_px must be a multiple of {unit_px}, found {settings.crop_px}")
     if settings.images is None:
         sources: list[str | Path] = [f"{samples.PREFIX}{name}" for name in samples.NAMES]
-        return _degraded(sources, settings, factor)
+        return CalibrationImages(*_degraded(sources, settings, factor), factor, repeated)
     files = images_in(settings.images)
     if _kind(settings, files, factor) == "hr":
-        return _degraded(files, settings, factor)
+        return CalibrationImages(*_degraded(files, settings, factor), factor, repeated)
     side = settings.crop_px // factor
     crops = [
         _lr_crop(files[number % len(files)], side, _generator(settings, number))
         for number in range(settings.crops)
     ]
-    return CalibrationImages(torch.stack(crops), None, factor)
+    return CalibrationImages(torch.stack(crops), None, factor, repeated)
 
 
 def default_crops(description: ModelDescription, size: int, count: int) -> list[Tensor]:
@@ -103,7 +109,8 @@ def _generator(settings: CalibrationSettings, number: int) -> Generator:
 
 def _degraded(
     sources: Sequence[str | Path], settings: CalibrationSettings, factor: int
-) -> CalibrationImages:
+) -> tuple[Tensor, Tensor]:
+    """LR and HR crops, uint8."""
     pairs: list[tuple[int, Tensor, Tensor]] = []
     # Source by source, so that one photograph at a time is in memory.
     for first, source in enumerate(sources[: settings.crops]):
@@ -117,7 +124,7 @@ def _degraded(
     pairs.sort(key=lambda pair: pair[0])
     hr = torch.stack([_eight_bits(pair[1]) for pair in pairs])
     lr = torch.stack([_eight_bits(pair[2]) for pair in pairs])
-    return CalibrationImages(lr, hr, factor)
+    return lr, hr
 
 
 def _photograph(source: str | Path, crop_px: int) -> Tensor:

@@ -207,7 +207,7 @@ def _describe(
 ) -> None:
     """All that a program needs to run the components, and the checksums of their files."""
     description = artifact.description
-    signal_rate, noise_rate = rates(description)
+    signal_rate, noise_rate = rates(description) or (None, None)
     values = {
         "kind": "export",
         **_identity(name, artifact, form, size_px),
@@ -218,6 +218,8 @@ def _describe(
         "margin_px": description.margin_px,
         "latent_factor": description.latent_factor,
         "color_fix": description.color_fix,
+        "encoder": description.encoder,
+        "prediction": description.prediction,
         "signal_rate": signal_rate,
         "noise_rate": noise_rate,
         "dial": _dial(description),

@@ -114,12 +114,13 @@ def _nudged(model: OneStepModel) -> Iterator[None]:
     def nudge(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return output * (1 + NUDGE * torch.randn(output.shape, generator=generator))
 
-    def brighten(encoder: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def brighten(first: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0] * (1 + NUDGE), *inputs[1:])
 
     layers = [x for x in quantized_layers(model).values() if isinstance(x, QuantizedLayer)]
     hooks = [layer.register_forward_hook(nudge) for layer in layers]
-    hooks.append(model.vae.encoder.register_forward_pre_hook(brighten))
+    reads_images = model.unet if model.vae.encoder is None else model.vae.encoder
+    hooks.append(reads_images.register_forward_pre_hook(brighten))
     try:
         yield
     finally:

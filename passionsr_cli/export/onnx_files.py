@@ -85,7 +85,7 @@ class OnnxExecutor:
     def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         latent = self._run(ENCODER, upscaled)
         noise = mix_heads(self._run(UNET, latent), self.description, realism)
-        return predict_x0(latent, noise, *self._rates)
+        return predict_x0(latent, noise, self._rates)
 
     def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)

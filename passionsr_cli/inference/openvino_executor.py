@@ -68,7 +68,7 @@ class OpenVINOExecutor:
         self._ready(UNET, (batch, channels, height // factor, width // factor))
         latent = self._run(ENCODER, upscaled)
         noise = mix_heads(self._run(UNET, latent), self.description, realism)
-        return predict_x0(latent, noise, *self._rates)
+        return predict_x0(latent, noise, self._rates)
 
     def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)

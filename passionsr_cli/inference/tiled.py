@@ -166,6 +166,7 @@ class TiledUpscaler:
         factor, f = self.factor, self.latent_factor
         height, width = (_length(axis) // factor for axis in (rows, columns))
         padded = pad_mirroring(rgb, height, width, self.margin_px // factor)
+        repeats = self.executor.description.encoder == "unshuffle"
 
         def run(half: Callable[[Array], Array], parts: Iterator[Array]) -> Iterator[Array]:
             while batch := list(itertools.islice(parts, self.batch)):
@@ -177,7 +178,8 @@ class TiledUpscaler:
 
         def restore(tiles: list[Tile]) -> Iterator[Array]:
             places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
-            regions = (upscaled_region(padded, factor, *place) for place in places)
+            enlarge = repeated_region if repeats else upscaled_region
+            regions = (enlarge(padded, factor, *place) for place in places)
             restored = partial(self.executor.restore_latent, realism=self.realism)
             return run(restored, regions)
 
@@ -187,7 +189,7 @@ class TiledUpscaler:
             parts = (strip[:, :, _divided(tile.columns, f)] for tile in tiles)
             return run(self.executor.decode, parts)
 
-        channels = int(self.executor.description.unet["in_channels"])
+        channels = int(self.executor.description.vae["latent_channels"])
         small = [scaled(axis, self.overlap_px, f) for axis in (rows, columns)]
         latents = RowStream(blended_strips(small[0], small[1], channels, restore))
         return blended_strips(rows, columns, 3, decode)
@@ -229,6 +231,12 @@ def upscaled_region(lr: Array, factor: int, rows: slice, columns: slice) -> Arra
     Clamped to [0, 1]: what a model was trained on came from files.
     """
     return bicubic_region(lr, factor, rows, columns).clip(0, 1)
+
+
+def repeated_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
+    """One region of `lr` (3, h, w) with each pixel repeated; it begins and ends between pixels."""
+    rows, columns = _divided(rows, factor), _divided(columns, factor)
+    return lr[:, rows, columns].repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def bicubic_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from passionsr_cli.registry import ModelDescription
+
 ENCODER, UNET, DECODER = "encoder", "unet", "decoder"
 COMPONENTS = (ENCODER, UNET, DECODER)
 # The UNets of a model that has two, in the order of their heads.
@@ -24,6 +26,13 @@ def component_of(layer_name: str) -> str:
         if layer_name.startswith(prefixes):
             return component
     raise KeyError(layer_name)
+
+
+def absent(description: ModelDescription) -> tuple[str, ...]:
+    """Modules of Stable Diffusion that a model goes without."""
+    encoder = ("vae.encoder", "vae.quant_conv") if description.encoder == "unshuffle" else ()
+    embedding = ("unet.time_embedding",) if description.unet_kind == "unconditional" else ()
+    return (*description.left_out, *encoder, *embedding)
 
 
 def is_named(layer_name: str, names: Container[str]) -> bool:

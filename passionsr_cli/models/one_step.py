@@ -5,12 +5,13 @@
 A model with a dial predicts two ε at once, which `predict` mixes: two heads of one UNet, or the
 heads of two UNets.
 
-Built from diffusers' `AutoencoderKL` and `UNet2DConditionModel` as they are: a model is its
-description (`registry.ModelDescription`) and its numbers.
+Built from diffusers' `AutoencoderKL` and `UNet2DConditionModel` as they are, or without what an
+unconditional UNet lacks: a model is its description (`registry.ModelDescription`) and its numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.components import ENDS
 from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, rates
+from passionsr_cli.models.unconditional import unconditional_unet
 from passionsr_cli.registry import ModelDescription
 
 
@@ -47,14 +49,18 @@ class OneStepModel(nn.Module):
         if description.decoder_channels:
             light = {**description.vae, "block_out_channels": description.decoder_channels}
             self.vae.decoder = AutoencoderKL(**light).decoder
-        self.unet: Any = UNet2DConditionModel(**description.unet)
+        if description.encoder == "unshuffle":
+            self.vae.encoder = self.vae.quant_conv = None
+        kinds = {"conditional": UNet2DConditionModel, "unconditional": unconditional_unet}
+        make_unet: Callable[..., Any] = kinds[description.unet_kind]
+        self.unet: Any = make_unet(**description.unet)
         if description.unets == len(ENDS):
-            unets = (self.unet, UNet2DConditionModel(**description.unet))
+            unets = (self.unet, make_unet(**description.unet))
             self.unet = nn.ModuleDict(dict(zip(ENDS, unets, strict=True)))
         for name in description.left_out:
             self._leave_out(name)
         self.register_buffer("context", torch.zeros(1, *description.context_shape))
-        self.signal_rate, self.noise_rate = rates(description)
+        self.rates = rates(description)
 
     def _leave_out(self, name: str) -> None:
         try:
@@ -75,11 +81,20 @@ class OneStepModel(nn.Module):
 
     def encode(self, upscaled: Tensor) -> Tensor:
         """The scaled latent z_L of an upscaled LR image: the mode, not a sample."""
+        if self.description.encoder == "unshuffle":
+            return self._unshuffle(upscaled)
         patches = F.pixel_unshuffle(upscaled, self.description.patch_size) * 2 - 1
         patches = patches.contiguous(memory_format=self.memory_format)
         posterior = self.vae.encode(patches).latent_dist
         latent: Tensor = posterior.mode() * float(self.vae.config.scaling_factor)
         return latent
+
+    def _unshuffle(self, upscaled: Tensor) -> Tensor:
+        """The LR image in [-1, 1] with its pixels folded into channels (AdcSR)."""
+        factor = self.description.upscale_factor
+        lr = upscaled[..., ::factor, ::factor]
+        latent = F.pixel_unshuffle(lr, self.description.latent_factor // factor) * 2 - 1
+        return latent.contiguous(memory_format=self.memory_format)
 
     def predict_heads(self, latent: Tensor) -> Tensor:
         """The UNet's output for z_L at the model's one timestep, (B, heads·C, H/f, W/f): ε, or with
@@ -105,11 +120,11 @@ class OneStepModel(nn.Module):
 
     def to_x0(self, latent: Tensor, noise: Tensor) -> Tensor:
         """The restored latent z_H, float32."""
-        return predict_x0(latent.float(), noise.float(), self.signal_rate, self.noise_rate)
+        return predict_x0(latent.float(), noise.float(), self.rates)
 
     def to_noise(self, latent: Tensor, restored: Tensor) -> Tensor:
         """The noise ε that `to_x0` took from z_L to get z_H, float32."""
-        return noise_between(latent.float(), restored.float(), self.signal_rate, self.noise_rate)
+        return noise_between(latent.float(), restored.float(), self.rates)
 
     def decode(self, latent: Tensor) -> Tensor:
         """The image of a restored latent, float32, close to [0, 1] but not clamped."""

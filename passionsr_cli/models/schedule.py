@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Latent = TypeVar("Latent", "Tensor", Array)
+Rates = tuple[float, float]
 
 
 def signal_and_noise(schedule: Schedule, timestep: int) -> tuple[float, float]:
@@ -44,12 +45,14 @@ def _evenly_spaced(first: float, last: float, count: int) -> Array:
     return np.where(index < count // 2, rising, falling)
 
 
-def rates(description: ModelDescription) -> tuple[float, float]:
+def rates(description: ModelDescription) -> Rates | None:
     """The (signal, noise) rates of a model for `predict_x0`.
 
     A model that predicts the residual subtracts its prediction as it is (PiSA-SR, arXiv
-    2412.03017).
+    2412.03017). None for one that predicts z_H itself.
     """
+    if description.prediction == "sample":
+        return None
     if description.prediction == "residual":
         return 1.0, 1.0
     return signal_and_noise(description.schedule, description.timestep)
@@ -72,18 +75,24 @@ def mix_heads(heads: Latent, description: ModelDescription, realism: float | Non
     return (1 - r) * faithful + r * natural
 
 
-def predict_x0(latent: Latent, noise: Latent, signal_rate: float, noise_rate: float) -> Latent:
+def predict_x0(latent: Latent, noise: Latent, rates: Rates | None) -> Latent:
     """The clean latent z_H = (z_L − σ_t·ε) / α_t of float32 latents (OSEDiff, arXiv 2406.08177).
+
+    Without rates what was predicted is z_H itself.
 
     An error of ε reaches the result multiplied by σ_t/α_t, 14.6 at t = 999 of Stable
     Diffusion's schedule: half precision is not enough here.
     """
+    if rates is None:
+        return noise
+    signal_rate, noise_rate = rates
     # Arrays stay float32, whatever their types say.
     return (latent - noise_rate * noise) / signal_rate  # type: ignore[return-value]
 
 
-def noise_between(
-    latent: Latent, restored: Latent, signal_rate: float, noise_rate: float
-) -> Latent:
+def noise_between(latent: Latent, restored: Latent, rates: Rates | None) -> Latent:
     """The noise ε = (z_L − α_t·z_H) / σ_t of float32 latents: `predict_x0` solved for it."""
+    if rates is None:
+        return restored
+    signal_rate, noise_rate = rates
     return (latent - signal_rate * restored) / noise_rate  # type: ignore[return-value]

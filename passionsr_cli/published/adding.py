@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models.components import ENDS
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.published.adcsr import read_adcsr
 from passionsr_cli.published.decoders import LightDecoder, read_decoder
 from passionsr_cli.published.legacy import Base, read_base
 from passionsr_cli.published.lora import Adapters, merge, read_adapters
@@ -113,7 +114,11 @@ class _Made:
 def _put_together(parts: ModelFiles, description: ModelDescription, reporter: Reporter) -> _Made:
     """The model of these files, which are no longer open."""
     reporter.started(f"reading {parts.base}")
-    base = read_base(parts.base, description.base)
+    if description.unet_kind == "unconditional":
+        base = read_adcsr(parts.base, parts.decoder, description, reporter)
+        parts = replace(parts, decoder=None)
+    else:
+        base = read_base(parts.base, description.base)
     reporter.started("embedding the prompt")
     context = _context(base, parts, description)
     tensors, adapters, decoder = dict(base.tensors), None, None
@@ -212,6 +217,10 @@ def _unchanged(made_from: Mapping[str, Any]) -> bool:
 
 
 def _context(base: Base, parts: ModelFiles, description: ModelDescription) -> Tensor:
+    if description.unet_kind == "unconditional":
+        if parts.context is not None:
+            raise ModelError(f"'{description.name}' has no prompt; leave --context out")
+        return torch.zeros(1, *description.context_shape)
     if parts.context is not None:
         return read_context(parts.context, description.context_shape)
     return empty_context(base, description.context_shape)

@@ -50,11 +50,15 @@ class Downloader:
                 return found, source.location
         return self._first(sources, description)
 
-    def adapters(self, description: ModelDescription, given: str | None) -> tuple[Path, str]:
-        """The file of adapters, and where it is from; `given` is a file or an address."""
-        if given is None:
-            return self._first(_of_part(description, "adapters"), description)
-        return self._first([_source(given, "adapters")], description)
+    def file(
+        self, part: str, description: ModelDescription, given: str | None
+    ) -> tuple[Path | None, str | None]:
+        """The file of adapters or of a decoder, and where it is from; none if a model has none.
+
+        `given` is a file or an address instead of the sources.
+        """
+        sources = _of_part(description, part) if given is None else [_source(given, part)]
+        return self._first(sources, description) if sources else (None, None)
 
     def _first(
         self, sources: Sequence[DownloadSource], description: ModelDescription
@@ -168,9 +172,13 @@ def _advice(
 ) -> str:
     """Advice: what was tried, and where a person finds the file and puts it."""
     part = sources[0].part if sources else "base"
-    option = {"base": "--source DIR|FILE", "adapters": "--lora FILE"}[part]
+    option = {
+        "base": "--source DIR|FILE",
+        "adapters": "--lora FILE",
+        "decoder": "models add --decoder FILE",
+    }[part]
     pages = ", ".join(f"{s.location} ({s.note})" for s in sources if s.kind == "page")
     tried = "; ".join(failures) or "there is no address to fetch them from"
     where = f"download them from {pages}" if pages else "download them elsewhere"
-    what = {"base": "the base weights", "adapters": "the adapters"}[part]
+    what = f"the {'base weights' if part == 'base' else part}"
     return f"{what} of '{description.name}' cannot be had ({tried}); {where} and give {option}"

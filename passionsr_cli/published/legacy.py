@@ -184,7 +184,7 @@ def from_ldm(part: str, state: Tensors, description: ModelDescription) -> Tensor
     return convert[part](own, settings)
 
 
-def check_fits(tensors: Tensors, description: ModelDescription, origin: Path) -> None:
+def check_fits(tensors: Tensors, description: ModelDescription, origin: Path | str) -> None:
     """Refuse tensors that are not exactly those of the architecture, its context aside."""
     with torch.device("meta"):
         model = OneStepModel(description)

@@ -42,9 +42,11 @@ def pull_model(
     reporter.note(f"{description.title}; licence: {description.licence}")
     fetch = Downloader(home() / "downloads", reporter)
     # The small file comes first: without it the large ones are of no use.
-    lora, lora_from = fetch.adapters(description, adapters)
+    lora, lora_from = fetch.file("adapters", description, adapters)
+    decoder, decoder_from = fetch.file("decoder", description, None)
     base, base_from = fetch.base(description, source)
-    places = {"base": base_from, "adapters": lora_from}
-    origin = {"pulled_from": places, "asked_for": asked_for}
-    parts = ModelFiles(base, lora, context)
+    places = {"base": base_from, "adapters": lora_from, "decoder": decoder_from}
+    pulled_from = {part: place for part, place in places.items() if place}
+    origin = {"pulled_from": pulled_from, "asked_for": asked_for}
+    parts = ModelFiles(base, lora, context, decoder)
     return put_together(name, description, parts, overwrite, reporter, origin)

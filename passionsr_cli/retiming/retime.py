@@ -17,9 +17,10 @@ def described_at(description: ModelDescription, timestep: int) -> ModelDescripti
 
     Raises `ModelError` for a model without a schedule, `ConfigError` for a timestep outside it.
     """
-    if description.prediction == "residual":
+    if description.prediction != "noise":
         raise ModelError(
-            f"'{description.name}' predicts the residual: no noise schedule leads to its result "
+            f"'{description.name}' predicts the {description.prediction}: no noise schedule leads "
+            "to its result "
             "and no timestep is better than another; choose a model that predicts noise"
         )
     last = description.schedule.num_train_timesteps - 1
@@ -45,8 +46,10 @@ def moved(known: KnownModel, timestep: int) -> OneStepModel:
     """
     description = known.description
     model = load_entry(known.entry, described_at(description, timestep))
-    alpha, sigma = rates(description)
-    factor = (sigma * model.signal_rate) / (alpha * model.noise_rate)
+    before, after = rates(description), model.rates
+    assert before is not None
+    assert after is not None
+    factor = (before[1] * after[0]) / (before[0] * after[1])
     steps = torch.tensor([description.timestep, timestep])
     for unet in model.unets.values():
         for parameter in unet.conv_out.parameters():

@@ -50,7 +50,8 @@ def start_as_interpolator(model: OneStepModel) -> None:
     _read(vae.encoder.conv_norm_out, vae.encoder.conv_out, torch.eye(coefficients))
     _connect(vae.quant_conv, torch.eye(2 * coefficients))
     # x₀ of a zero ε is z_L / α_t.
-    _connect(vae.post_quant_conv, torch.eye(coefficients) * model.signal_rate)
+    assert model.rates is not None
+    _connect(vae.post_quant_conv, torch.eye(coefficients) * model.rates[0])
     _carry(vae.decoder.conv_in, torch.eye(coefficients))
     _read(vae.decoder.conv_norm_out, vae.decoder.conv_out, (basis / scale).T)
     rotate_between_linear_layers(vae)

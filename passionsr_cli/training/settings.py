@@ -114,6 +114,31 @@ class TeacherSettings(Settings):
     crop_px: PositiveInt = 256
 
 
+class DistillationSettings(Settings):
+    """Settings of `passionsr train --distil-decoder`, which makes a model's decoder narrower.
+
+    `width` is the share of the channels that the new decoder keeps; the loss is L1 to what the
+    model's own decoder makes of the same latents and `perceptual` times LPIPS, or where its weights
+    are not here the distance of the VAE encoder's features.
+    """
+
+    model: str
+    width: PositiveFloat = Field(0.5, le=1)
+    steps: PositiveInt
+    batch_size: PositiveInt = 4
+    crop_px: PositiveInt = 256
+    learning_rate: PositiveFloat
+    final_learning_rate: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 0
+    perceptual: NonNegativeFloat = 0.1
+    gradient_clip: PositiveFloat = 1.0
+    validation_crops: PositiveInt = 8
+    validation_every_steps: PositiveInt = 500
+    save_every_seconds: PositiveInt = 45
+    workers: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
+
+
 class TrainingSettings(Settings):
     """Settings of `passionsr train`, which makes a model from photographs.
 
@@ -138,6 +163,8 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _stages_fit_the_model(self) -> TrainingSettings:
+        if self.model.encoder != "vae" or self.model.prediction == "sample":
+            raise ValueError("training needs a model with an encoder that predicts noise")
         unit_px = self.model.unit_px
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):

@@ -37,5 +37,5 @@ def test_a_dial_stands_at_its_default_for_teachers(
     heads = dial_model.unet(latent, 199, dial_model.context.repeat(2, 1, 1)).sample
     noise = 0.75 * heads[:, :4] + 0.25 * heads[:, 4:]
     torch.testing.assert_close(inputs.noise([0, 1]), noise, rtol=1e-4, atol=1e-5)
-    restored = (latent - dial_model.noise_rate * noise) / dial_model.signal_rate
+    restored = (latent - dial_model.rates[1] * noise) / dial_model.rates[0]
     torch.testing.assert_close(inputs.target("unet")([0, 1]), restored, rtol=1e-4, atol=1e-5)

@@ -125,7 +125,7 @@ def test_a_dial_is_turned_behind_the_graphs(dial_folder: Path, tmp_path: Path) -
     for realism in (None, 0.0, 0.6, 1.0):
         r = 0.25 if realism is None else realism
         noise = (1 - r) * heads[:, :4] + r * heads[:, 4:]
-        expected = (latent - definition.noise_rate * noise) / definition.signal_rate
+        expected = (latent - definition.rates[1] * noise) / definition.rates[0]
         found = executor.restore_latent(image.numpy(), realism)
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-3)
 

@@ -50,7 +50,7 @@ def test_the_ends_of_a_dial_are_its_heads(
     image = torch.rand(1, 3, 32, 32, generator=torch.manual_seed(0))
     latent = dial_model.encode(image)
     head = dial_model.unet(latent, 199, dial_model.context).sample[:, channels]
-    expected = (latent - dial_model.noise_rate * head) / dial_model.signal_rate
+    expected = (latent - dial_model.rates[1] * head) / dial_model.rates[0]
     executor = TorchExecutor(dial_model, accelerator("cpu", "fp32"))
     found = executor.restore_latent(image.numpy(), realism)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)

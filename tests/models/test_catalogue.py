@@ -63,7 +63,7 @@ def test_the_embedded_model_has_every_kind_of_layer() -> None:
 
 
 def test_an_unknown_model_lists_the_known() -> None:
-    with pytest.raises(ModelError, match=r"model 'x', and no folder; known are mini, hypir-sd2"):
+    with pytest.raises(ModelError, match=r"model 'x', and no folder; known are mini, adcsr"):
         loading.load("x")
 
 

@@ -17,7 +17,7 @@ def test_forward_is_the_formula_written_out(tiny_model: OneStepModel) -> None:
     latent = moments[:, :4] * 0.5
     context = tiny_model.context.repeat(2, 1, 1)
     noise = tiny_model.unet(latent, 199, encoder_hidden_states=context).sample
-    clean = (latent - tiny_model.noise_rate * noise) / tiny_model.signal_rate
+    clean = (latent - tiny_model.rates[1] * noise) / tiny_model.rates[0]
     decoded = tiny_model.vae.decoder(tiny_model.vae.post_quant_conv(clean / 0.5))
     expected = (F.pixel_shuffle(decoded, 2) + 1) / 2
     torch.testing.assert_close(tiny_model(image), expected)
@@ -34,7 +34,7 @@ def test_timestep_and_scaling_come_from_the_description(
     other = OneStepModel(tiny_description.model_copy(update={"timestep": 900}))
     other.load_state_dict(tiny_model.state_dict())
     image = torch.rand(1, 3, 32, 32)
-    assert other.noise_rate > tiny_model.noise_rate
+    assert other.rates[1] > tiny_model.rates[1]
     assert not torch.allclose(other.eval()(image), tiny_model(image))
 
 

@@ -44,7 +44,7 @@ def test_x0_inverts_the_forward_process() -> None:
     alpha, sigma = signal_and_noise(Schedule(), 999)
     clean, noise = torch.randn(2, 1, 4, 8, 8, dtype=torch.float64, generator=torch.manual_seed(0))
     noisy = alpha * clean + sigma * noise
-    found = predict_x0(noisy.float(), noise.float(), alpha, sigma)
+    found = predict_x0(noisy.float(), noise.float(), (alpha, sigma))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), clean, atol=1e-4, rtol=0)
 
@@ -52,8 +52,8 @@ def test_x0_inverts_the_forward_process() -> None:
 def test_noise_is_what_x0_was_found_without() -> None:
     alpha, sigma = signal_and_noise(Schedule(), 249)
     latent, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.manual_seed(0))
-    restored = predict_x0(latent, noise, alpha, sigma)
-    torch.testing.assert_close(noise_between(latent, restored, alpha, sigma), noise)
+    restored = predict_x0(latent, noise, (alpha, sigma))
+    torch.testing.assert_close(noise_between(latent, restored, (alpha, sigma)), noise)
 
 
 @pytest.mark.parametrize("realism", [None, 0.0, 0.3, 1.0])
@@ -77,9 +77,9 @@ def test_without_a_dial_the_head_is_the_noise(tiny_description: ModelDescription
 
 def test_arrays_and_tensors_are_computed_alike() -> None:
     latent, noise = np.random.default_rng(0).random((2, 4, 8, 8), np.float32)
-    found = predict_x0(latent, noise, 0.0683, 0.9977)
+    found = predict_x0(latent, noise, (0.0683, 0.9977))
     assert found.dtype == np.float32
-    wanted = predict_x0(torch.from_numpy(latent), torch.from_numpy(noise), 0.0683, 0.9977)
+    wanted = predict_x0(torch.from_numpy(latent), torch.from_numpy(noise), (0.0683, 0.9977))
     assert np.array_equal(found, wanted.numpy())
 
 
@@ -89,4 +89,4 @@ def test_x0_is_float32_under_autocast(tiny_model: OneStepModel) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = tiny_model.to_x0(latent, torch.zeros_like(latent).bfloat16())
     assert found.dtype == torch.float32
-    assert torch.equal(found, latent / tiny_model.signal_rate)
+    assert torch.equal(found, latent / tiny_model.rates[0])

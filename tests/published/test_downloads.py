@@ -117,14 +117,14 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     described = _described(tiny_description, _url(server, sha256=digest, bytes=len(body)))
     fetch = Downloader(tmp_path / "downloads")
     with pytest.raises(ModelError, match=r"ended after 900,000 of 1,280,000 bytes.*goes on from"):
-        fetch.adapters(described, None)
+        fetch.file("adapters", described, None)
     assert not list((tmp_path / "downloads").glob("*a.pkl"))
-    path, place = fetch.adapters(described, None)
+    path, place = fetch.file("adapters", described, None)
     assert path.read_bytes() == body
     assert place == f"{server.address}/a.pkl"
     assert server.ranges == ["bytes=0-", "bytes=900000-"]
     # It is there now and not asked for again.
-    assert fetch.adapters(described, None)[0] == path
+    assert fetch.file("adapters", described, None)[0] == path
     assert len(server.ranges) == 2
 
 
@@ -135,11 +135,12 @@ def test_a_download_goes_on_with_no_file_of_another_address(
     server.files["/other/a.pkl"] = b"b" * 4000
     fetch = Downloader(tmp_path / "downloads")
     with pytest.raises(ModelError, match="ended after 3,000 of 5,000 bytes"):
-        fetch.adapters(tiny_description, f"{server.address}/a.pkl")
-    other, _ = fetch.adapters(tiny_description, f"{server.address}/other/a.pkl")
+        fetch.file("adapters", tiny_description, f"{server.address}/a.pkl")
+    other, _ = fetch.file("adapters", tiny_description, f"{server.address}/other/a.pkl")
     assert other.read_bytes() == b"b" * 4000
     assert (
-        fetch.adapters(tiny_description, f"{server.address}/a.pkl")[0].read_bytes() == b"a" * 5000
+        fetch.file("adapters", tiny_description, f"{server.address}/a.pkl")[0].read_bytes()
+        == b"a" * 5000
     )
 
 
@@ -151,7 +152,7 @@ def test_what_is_not_the_file_is_refused_and_removed(
 
     def refuse(match: str, **known: object) -> None:
         with pytest.raises(ModelError, match=match):
-            fetch.adapters(_described(tiny_description, _url(server, **known)), None)
+            fetch.file("adapters", _described(tiny_description, _url(server, **known)), None)
         assert not list((tmp_path / "downloads").glob("*"))
 
     expected = hashlib.sha256(b"the file").hexdigest()
@@ -164,7 +165,7 @@ def test_what_is_not_the_file_is_refused_and_removed(
         ModelError,
         match=r"web page, not with a file.*download them from https://x\.org/a \(a\.pkl\) and give",
     ):
-        fetch.adapters(described, None)
+        fetch.file("adapters", described, None)
     del server.files["/a.pkl"]
     refuse("answers 404 Not Found")
 
@@ -179,7 +180,7 @@ def test_offline_nothing_is_asked_for(
     server.files["/a.pkl"] = b"x"
     fetch = Downloader(tmp_path / "downloads")
     with pytest.raises(ModelError, match=r"http.*: HF_HUB_OFFLINE is set, so nothing is fetched"):
-        fetch.adapters(_described(tiny_description, _url(server)), None)
+        fetch.file("adapters", _described(tiny_description, _url(server)), None)
     with pytest.raises(ModelError, match=r"cannot be had \(o/sd: HF_HUB_OFFLINE is set"):
         fetch.base(_described(tiny_description, DownloadSource(kind="hub", location="o/sd")), None)
     assert not server.ranges
@@ -237,7 +238,7 @@ def test_a_model_comes_from_the_first_source_that_has_it(
 
 
 def test_what_cannot_be_pulled(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'mini' cannot be pulled; known are hypir-sd2"):
+    with pytest.raises(ModelError, match="'mini' cannot be pulled; known are adcsr"):
         pulling.pull_model("mini", "x", None, None, None, False, Notes())
     with pytest.raises(
         ModelError,
