@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from passionsr_cli.reproduction.settings import ReproductionSettings
     from passionsr_cli.retiming.run import retrain
     from passionsr_cli.retiming.sweep import sweep_timesteps
+    from passionsr_cli.training.distilling import distil
     from passionsr_cli.training.run import train
     from passionsr_cli.training.settings import TrainingSettings
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
@@ -47,6 +48,7 @@ ROOMS = {
     "add_model": "published.adding",
     "bench": "benchmark.run",
     "calibrate": "calibration.calibrate",
+    "distil": "training.distilling",
     "evaluate": "evaluation.run",
     "export": "export.exporting",
     "import_checkpoint": "checkpoints.released.importing",
@@ -73,6 +75,7 @@ __all__ = [
     "add_model",
     "bench",
     "calibrate",
+    "distil",
     "evaluate",
     "export",
     "import_checkpoint",

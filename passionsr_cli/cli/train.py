@@ -20,20 +20,25 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of sharp photographs to learn from. With --from the default is the "
-            "sample: photographs.",
+            help="Folder of sharp photographs to learn from. Where a model is given the default "
+            "are the sample: photographs.",
         ),
     ] = None,
     config: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|PRESET",
-            help="Stages, degradation and more. Default: train-mini, or retrain with --from.",
+            help="Stages, losses and more. Default: train-mini, retrain with --from, distil with "
+            "--distil-decoder.",
         ),
     ] = None,
     source: Annotated[
         str | None,
         typer.Option("--from", metavar="MODEL", help="Move this model to another timestep."),
+    ] = None,
+    distilled: Annotated[
+        str | None,
+        typer.Option("--distil-decoder", metavar="MODEL", help="Halve this model's decoder."),
     ] = None,
     timestep: Annotated[
         int | None, typer.Option(metavar="T", help="The timestep a model is moved to.")
@@ -51,37 +56,39 @@ def train(
     precision: PrecisionOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a one-step model from scratch, or move one to another timestep.
+    """Train a one-step model from scratch, move one to another timestep, or narrow its decoder.
 
     The same command again goes on after a stop.
 
     \b
     passionsr train --name mine --photos photographs
     passionsr train --name mini-t49 --from mini --timestep 49
-    passionsr train --name mine --photos photographs --config mine.yaml
+    passionsr train --name light --distil-decoder osediff --photos photographs
     """
     moving = {"timestep": timestep, "lora_rank": lora_rank, "teacher": teacher}
-    _check_source(source, photos, moving)
+    _check_source(source, distilled, photos, moving)
 
     from passionsr_cli import api
     from passionsr_cli.layering import settings_from
     from passionsr_cli.retiming.settings import RetrainingSettings
     from passionsr_cli.terminal.progress import StepBars
-    from passionsr_cli.training.settings import TrainingSettings
+    from passionsr_cli.training.settings import DistillationSettings, TrainingSettings
 
-    where = (device or "auto", precision or "auto")
+    where, own = (device or "auto", precision or "auto"), [config] if config else []
     try:
-        if source is None:
-            assert photos is not None
-            training = settings_from(config or "train-mini", TrainingSettings)
-            with StepBars() as bars:
-                entry = api.train(training, photos, name, *where, bars)
-        else:
-            configs = ["retrain", *([config] if config else [])]
-            options = {"model": source, **moving}
-            retraining = settings_from(configs, RetrainingSettings, options)
-            with StepBars() as bars:
+        with StepBars() as bars:
+            if distilled is not None:
+                options: dict[str, object] = {"model": distilled}
+                distilling = settings_from(["distil", *own], DistillationSettings, options)
+                entry = api.distil(distilling, photos, name, *where, bars)
+            elif source is not None:
+                options = {"model": source, **moving}
+                retraining = settings_from(["retrain", *own], RetrainingSettings, options)
                 entry = api.retrain(retraining, photos, name, *where, bars)
+            else:
+                assert photos is not None
+                training = settings_from(config or "train-mini", TrainingSettings)
+                entry = api.train(training, photos, name, *where, bars)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("go on with the same command") from None
     if as_json:
@@ -91,8 +98,12 @@ def train(
     output.print(f"use it: passionsr upscale photo.jpg --model {name}", markup=False)
 
 
-def _check_source(source: str | None, photos: Path | None, moving: Mapping[str, object]) -> None:
-    """Refuse options of the one kind of training with the other."""
+def _check_source(
+    source: str | None, distilled: str | None, photos: Path | None, moving: Mapping[str, object]
+) -> None:
+    """Refuse options of one kind of training with another."""
+    if source is not None and distilled is not None:
+        raise ConfigError("give --from or --distil-decoder, not both")
     if source is not None:
         if moving["timestep"] is None:
             raise ConfigError("--from needs --timestep T")
@@ -100,5 +111,5 @@ def _check_source(source: str | None, photos: Path | None, moving: Mapping[str, 
     for option, value in moving.items():
         if value is not None:
             raise ConfigError(f"--{option.replace('_', '-')} needs --from MODEL")
-    if photos is None:
+    if photos is None and distilled is None:
         raise ConfigError("give --photos DIR, or --from MODEL to start from one")

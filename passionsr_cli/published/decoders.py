@@ -2,7 +2,7 @@
 
 Read are AdcSR's `halfDecoder.ckpt` (arXiv 2411.13383; `decoder.…` in a state dict of latent
 diffusion), VOSR's `sd21_lwdecoder.pth` (`model_state_dict` beside its `config`), and plain state
-dicts of diffusers' `Decoder` or VAE.
+dicts of diffusers' `Decoder` or VAE, or of a model here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from passionsr_cli.published.tensor_files import Tensors, read_file
 from passionsr_cli.registry import ModelDescription
 
 _STATES = ("model_state_dict", "state_dict")
-_WRAPPERS = ("module.", "first_stage_model.")
+_WRAPPERS = ("module.", "first_stage_model.", "vae.")
 _DECODER, _BEFORE = "decoder.", "post_quant_conv"
 # A file without this convolution has a decoder that was trained without it.
 _LEFT_OUT = f"vae.{_BEFORE}"

@@ -8,10 +8,7 @@ from pathlib import Path
 import torch
 
 from passionsr_cli import __version__
-from passionsr_cli.data.photographs import Photographs
-from passionsr_cli.errors import ConfigError, ImageError
-from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import find_images
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import ModelDescription
@@ -20,7 +17,13 @@ from passionsr_cli.retiming.retrainer import Retrainer
 from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.devices import accelerator
-from passionsr_cli.training.run import claimed, finished, note_settings, run_folder
+from passionsr_cli.training.run import (
+    claimed,
+    finished,
+    note_settings,
+    photographs_in,
+    run_folder,
+)
 
 
 def retrain(
@@ -50,7 +53,7 @@ def retrain(
     description = described_at(known.description, settings.timestep)
     _check_sizes(settings, description)
     folder = run_folder(store, name)
-    photographs = _photographs(photos)
+    photographs = photographs_in(photos)
     with claimed(folder, used):
         note_settings(folder, settings)
         trainer = Retrainer(settings, known, photographs, folder, used)
@@ -73,17 +76,6 @@ def retrain(
         shutil.rmtree(folder)
     used.wait_for_everyone()
     return store.read(name)
-
-
-def _photographs(photos: Path | None) -> Photographs:
-    if photos is None:
-        return Photographs([f"{samples.PREFIX}{name}" for name in samples.NAMES])
-    if not photos.is_dir():
-        raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
-    files = find_images(photos)
-    if not files:
-        raise ImageError(f"{photos}: no images in this folder; retraining needs some")
-    return Photographs(files)
 
 
 def _check_sizes(settings: RetrainingSettings, description: ModelDescription) -> None:

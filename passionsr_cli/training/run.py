@@ -12,7 +12,9 @@ from accelerate import Accelerator
 
 from passionsr_cli import __version__
 from passionsr_cli.config import Settings
+from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
+from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import find_images
 from passionsr_cli.models.loading import save
 from passionsr_cli.progress import SILENT, Reporter
@@ -65,6 +67,18 @@ def train(
         shutil.rmtree(folder)
     used.wait_for_everyone()
     return store.read(name)
+
+
+def photographs_in(photos: Path | None) -> Photographs:
+    """The photographs of a folder, or without one the `sample:` photographs."""
+    if photos is None:
+        return Photographs([f"{samples.PREFIX}{name}" for name in samples.NAMES])
+    if not photos.is_dir():
+        raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
+    files = find_images(photos)
+    if not files:
+        raise ImageError(f"{photos}: no images in this folder; training needs some")
+    return Photographs(files)
 
 
 def run_folder(store: Store, name: str) -> Path:

@@ -156,6 +156,20 @@ def test_a_convolution_before_the_decoder_is_taken_along(
     torch.testing.assert_close(loading.load("x").decode(latent), _image(light, mixed * 0.5))
 
 
+def test_a_decoder_is_taken_out_of_another_model_here(
+    base: Path, light: dict[str, Tensor], tiny_description: ModelDescription, tmp_path: Path
+) -> None:
+    save_file(light, tmp_path / "light.safetensors")
+    first = ModelFiles(base, decoder=tmp_path / "light.safetensors")
+    path = put_together("first", tiny_description, first).tensors_path
+    again = put_together("again", tiny_description, ModelFiles(base, decoder=path))
+    unused = ["context", "encoder", "quant_conv", "unet"]
+    assert list(again.manifest["made_from"]["decoder"]["unused"]) == unused
+    latent = torch.randn(1, 4, 8, 8)
+    models = [loading.load(name) for name in ("first", "again")]
+    assert torch.equal(models[0].decode(latent), models[1].decode(latent))
+
+
 def test_it_is_quantized_exported_and_run_like_any_other(
     base: Path,
     light: dict[str, Tensor],
