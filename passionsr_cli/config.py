@@ -162,7 +162,7 @@ class UpscaleSettings(Settings):
     engine: Literal["local", "ray"] = "local"
     device: str = "auto"
     precision: Precision = "auto"
-    backend: Literal["auto", "torch", "openvino"] = "auto"
+    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
     tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# Before anything imports Triton: its kernels run on CPUs in its interpreter alone.
+os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
 import torch

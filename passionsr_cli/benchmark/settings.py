@@ -21,8 +21,8 @@ class BenchmarkSettings(Settings):
     model: str = EMBEDDED_MODEL
     random_weights: bool = False
     variants: Annotated[tuple[str, ...] | None, Listed] = Field(default=None, min_length=1)
-    backend: Annotated[tuple[Literal["torch", "openvino"], ...], Listed] = Field(
-        default=("torch", "openvino"), min_length=1
+    backend: Annotated[tuple[Literal["torch", "openvino", "triton"], ...], Listed] = Field(
+        default=("torch", "openvino", "triton"), min_length=1
     )
     size: PositiveInt = 512
     device: str = "auto"

@@ -59,7 +59,7 @@ def time_tiles(run: dict[str, Any], repeats: int | None) -> dict[str, Any]:
     converts the model in it.
     """
     opened, notes = Run(**run), Notes()
-    _import_libraries(opened.backend, loads=opened.backend == "torch")
+    _import_libraries(opened.backend, loads=opened.backend != "openvino")
     first, executor, tile = _first_tile(opened, notes)
     seconds = repeat(lambda: run_tile(executor, tile), repeats)
     return {
@@ -132,6 +132,8 @@ def _import_libraries(backend: str, loads: bool) -> None:
     names = ["passionsr_cli.inference.torch_executor"]
     if backend == "openvino":
         names = ["passionsr_cli.inference.openvino_executor"]
+    if backend == "triton":
+        names = ["passionsr_cli.inference.triton.executor"]
     if loads:
         models = ("autoencoders.autoencoder_kl", "unets.unet_2d_condition")
         names += [f"diffusers.models.{name}" for name in models]

@@ -16,7 +16,7 @@ from passionsr_cli.layering import preset_names
 from passionsr_cli.system.devices import choose_device, choose_precision
 
 EAGER, NNCF = "fp32-nchw", "nncf"
-BACKENDS = ("torch", "openvino")
+BACKENDS = ("torch", "openvino", "triton")
 DEFAULT_VARIANTS = (EAGER, "fp32", "bf16", "w8a8", "w6a6", "w4a4")
 
 
@@ -67,7 +67,7 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
     wanted = [_on_backends(name, settings) for name in dict.fromkeys(names)]
     device = choose_device(settings.device)
     cases = [
-        Case(variant, backend, device if backend == "torch" else "cpu")
+        Case(variant, backend, "cpu" if backend == "openvino" else device)
         for variant, backends in wanted
         for backend in dict.fromkeys(backends)
         if _exists(variant, backend, device, settings.device)
@@ -142,6 +142,8 @@ def _exists(variant: Variant, backend: str, device: str, wanted_device: str) -> 
     """Tell whether a backend has this form at all."""
     if backend == "torch":
         return variant.kind is not Kind.NNCF and (variant.precision != "fp16" or device != "cpu")
+    if backend == "triton":
+        return device.startswith("cuda") and variant.kind in (Kind.BITS, Kind.CHECKPOINT)
     if variant.name in (EAGER, "fp16") or wanted_device not in ("auto", "cpu"):
         return False
     # Without such instructions OpenVINO would compute in float32 and not say so.

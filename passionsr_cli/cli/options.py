@@ -47,7 +47,7 @@ MetricWeightsOption = Annotated[
     typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
 ]
 BackendOption = Annotated[
-    str | None, typer.Option(metavar="auto|torch|openvino", help="As for upscale.")
+    str | None, typer.Option(metavar="auto|torch|openvino|triton", help="As for upscale.")
 ]
 LimitOption = Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")]
 

@@ -74,8 +74,9 @@ def upscale(
     backend: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|torch|openvino",
-            help="What computes. Default: openvino on a CPU, torch on a GPU.",
+            metavar="auto|torch|openvino|triton",
+            help="What computes. Default: openvino on a CPU, torch on a GPU; triton runs "
+            "checkpoints on the integer units of NVIDIA GPUs.",
             rich_help_panel=MODEL,
         ),
     ] = None,

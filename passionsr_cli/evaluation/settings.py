@@ -45,7 +45,7 @@ class EvaluationSettings(Settings):
     published: bool = False
     device: str = "auto"
     precision: Precision = "auto"
-    backend: Literal["auto", "torch", "openvino"] = "auto"
+    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
     tile: NonNegativeInt = 512
     overlap: NonNegativeInt = 64
 

@@ -30,16 +30,18 @@ def open_executor(
 ) -> Executor:
     """An executor of this backend; auto takes OpenVINO on a CPU and torch elsewhere.
 
+    Triton's kernels were not timed on a GPU yet, so that auto does not take them.
+
     Everything around quantized layers is float32 unless another precision is asked for: rounding
     their inputs to bf16 first would change many of the integers.
     """
     chosen = choose_device(device)
     if artifact.quantized and precision == "auto":
         precision = "fp32"
-    if backend not in ("auto", "torch", "openvino"):
-        raise ConfigError(f"unknown backend '{backend}'; use auto, torch or openvino")
+    if backend not in ("auto", "torch", "openvino", "triton"):
+        raise ConfigError(f"unknown backend '{backend}'; use auto, torch, openvino or triton")
     if artifact.simulated and backend != "torch":
-        if backend == "openvino":
+        if backend != "auto":
             raise ConfigError(f"{RELEASED_IS_SIMULATED}; use --backend torch")
         reporter.note(f"{RELEASED_IS_SIMULATED}; torch simulates it")
         backend = "torch"
@@ -47,6 +49,8 @@ def open_executor(
         if device != "auto":
             raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")
         chosen = choose_device("cpu")
+    if backend == "triton":
+        return _open_triton(artifact, chosen, precision)
     if chosen == "cpu" and backend != "torch":
         try:
             return _open_openvino(artifact, choose_precision(precision, chosen), reporter)
@@ -60,6 +64,18 @@ def open_executor(
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
     return TorchExecutor(artifact.load(), accelerator(chosen, precision))
+
+
+def _open_triton(artifact: Artifact, device: str, precision: str) -> Executor:
+    try:
+        from passionsr_cli.inference.triton.executor import TritonExecutor, check_device
+    except ImportError as error:
+        raise DeviceError(
+            f"Triton cannot be used: {error}; it comes with torch for CUDA, on Linux; "
+            "use --backend auto"
+        ) from error
+    check_device(device)
+    return TritonExecutor(artifact.load(), accelerator(device, precision))
 
 
 def _open_openvino(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:

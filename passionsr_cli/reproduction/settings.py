@@ -36,7 +36,7 @@ class ReproductionSettings(Settings):
     output: Path | None = None
     device: str | None = None
     precision: Precision = "fp32"
-    backend: Literal["auto", "torch", "openvino"] = "auto"
+    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
 
     def evaluation(self, protocol: Protocol, output: Path) -> EvaluationSettings:
         """Settings by which the rows' images are made and scored."""

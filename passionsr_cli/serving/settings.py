@@ -24,7 +24,7 @@ class ServeSettings(Settings):
     queue: PositiveInt = 20
     device: str = "auto"
     precision: Precision = "auto"
-    backend: Literal["auto", "torch", "openvino"] = "auto"
+    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
 
     @property
     def largest_px(self) -> int:

@@ -120,14 +120,21 @@ def artifact_for(settings: UpscaleSettings) -> Artifact:
 def checkpoint_for(settings: UpscaleSettings) -> str | None:
     """The checkpoint that the settings name or imply, None for full precision.
 
-    On a CPU that multiplies 8-bit integers (VNNI or AMX) the embedded model runs on them, unless
-    `checkpoint` is none or torch, which could only simulate them, was asked for.
+    On a CPU that multiplies 8-bit integers (VNNI or AMX), and on a GPU where triton was asked for,
+    the embedded model runs on them, unless `checkpoint` is none or torch, which could only simulate
+    them, was asked for.
     """
     if settings.checkpoint is not None:
         return None if settings.checkpoint == NO_CHECKPOINT else settings.checkpoint
     embedded = settings.model in (None, EMBEDDED_MODEL)
-    on_cpu = settings.backend != "torch" and choose_device(settings.device) == "cpu"
-    return EMBEDDED_CHECKPOINT if embedded and on_cpu and cpu.has_integer_products() else None
+    return EMBEDDED_CHECKPOINT if embedded and _has_integers(settings) else None
+
+
+def _has_integers(settings: UpscaleSettings) -> bool:
+    """Tell whether checkpoints run on integers here."""
+    if settings.backend in ("torch", "triton"):
+        return settings.backend == "triton"
+    return choose_device(settings.device) == "cpu" and cpu.has_integer_products()
 
 
 def upscale_file(

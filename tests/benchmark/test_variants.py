@@ -47,6 +47,14 @@ def test_a_variant_can_be_asked_for_on_one_backend(bf16: None) -> None:
     ]
 
 
+def test_triton_runs_checkpoints_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"variants": ["w8a8", "bf16"], "backend": ["torch", "triton"], "precision": "bf16"}
+    rows = [("w8a8", "torch", "bf16"), ("bf16", "torch", "bf16")]
+    assert _plan(**asked) == rows
+    monkeypatch.setattr(variants, "choose_device", lambda device: device)
+    assert _plan(**asked, device="cuda") == [rows[0], ("w8a8", "triton", "bf16"), rows[1]]
+
+
 def test_openvino_has_no_bf16_without_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "_cpu_precision", lambda: "fp32")
     assert _plan(variants=["bf16"]) == [("bf16", "torch", "bf16")]

@@ -35,7 +35,8 @@ def test_the_same_weights_at_another_timestep_are_another_model(
 
 def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = resolve(str(tiny_folder), MODEL)
-    with pytest.raises(ConfigError, match="unknown backend 'tflite'; use auto, torch or openvino"):
+    known = "auto, torch, openvino or triton"
+    with pytest.raises(ConfigError, match=f"unknown backend 'tflite'; use {known}"):
         open_executor(source, "tflite", "cpu", "fp32", SILENT)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
@@ -52,6 +53,18 @@ def test_without_openvino_torch_does_the_work(
     assert "torch does the work" in notes.texts[0]
     with pytest.raises(DeviceError, match="pip install --upgrade openvino"):
         open_executor(source, "openvino", "cpu", "fp32", SILENT)
+
+
+def test_without_triton_a_line_says_where_it_comes_from(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("layers", "launching", "kernels", "executor"):
+        monkeypatch.delitem(sys.modules, f"passionsr_cli.inference.triton.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    source = resolve(str(tiny_folder), MODEL)
+    with pytest.raises(DeviceError, match="it comes with torch for CUDA, on Linux; use --backend"):
+        open_executor(source, "triton", "cpu", "fp32", SILENT)
+    assert open_executor(source, "auto", "cpu", "fp32", SILENT).backend == "openvino"
 
 
 def test_graphs_for_cpus_that_saturate_are_others(

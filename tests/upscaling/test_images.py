@@ -19,6 +19,7 @@ from passionsr_cli.upscaling.images import checkpoint_for
         # It would be slower than full precision, and no more exact.
         ({}, False, None),
         ({"backend": "torch"}, True, None),
+        ({"backend": "triton"}, False, "mini-w8a8"),
         ({"checkpoint": "none"}, True, None),
         ({"model": "another"}, True, None),
         ({"checkpoint": "mine"}, False, "mine"),

@@ -1,0 +1,1 @@
+"""Triton: quantized layers on the integer units of NVIDIA GPUs."""

@@ -1,0 +1,163 @@
+"""Triton kernels: codes of a layer's input, and the products of codes with a weight.
+
+Codes are signed bytes, channels last. A convolution reads an image of codes whose border is already
+there and whose channels are filled up to a multiple of `CHANNEL_MULTIPLE`, so that no load of its
+inner loop asks where it is; a linear layer is a 1×1 convolution of an image one row high.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# Sixteen bytes of the narrowest weights, which hold two codes each: the widest load there is.
+CHANNEL_MULTIPLE = 32
+# Added to and taken from a small float32, it leaves the nearest integer, ties to even.
+ROUNDING = tl.constexpr(1.5 * 2**23)
+
+
+@triton.jit
+def quantize_kernel(
+    x: tl.tensor,
+    factor: tl.tensor,
+    offset: tl.tensor,
+    codes: tl.tensor,
+    pixels: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    lowest: tl.tensor,
+    highest: tl.tensor,
+    zero_point: tl.tensor,
+    channels: tl.tensor,
+    filled_channels: tl.tensor,
+    border_y: tl.constexpr,
+    border_x: tl.constexpr,
+    block_pixels: tl.constexpr,
+    block_channels: tl.constexpr,
+) -> None:
+    """Codes of an image with its border: clamp(round(x · factor + offset) + zero_point).
+
+    `x` (B, height, width, channels) of any floating type, `factor` and `offset` (channels,)
+    float32, `codes` (B, height + 2·border_y, width + 2·border_x, filled_channels) int8, of `pixels`
+    pixels. The border is x = 0. `lowest` and `highest` are the smallest and the largest code, less
+    the zero point.
+    """
+    pixel = tl.program_id(0) * block_pixels + tl.arange(0, block_pixels)
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    bordered_height, bordered_width = height + 2 * border_y, width + 2 * border_x
+    column = pixel % bordered_width - border_x
+    row = pixel // bordered_width % bordered_height - border_y
+    image = pixel // (bordered_width * bordered_height)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (pixel < pixels)
+    source = ((image * height + row) * width + column).to(tl.int64) * channels
+    known = channel < channels
+    values = tl.load(
+        x + source[:, None] + channel[None, :], mask=inside[:, None] & known[None, :], other=0.0
+    ).to(tl.float32)
+    factors = tl.load(factor + channel, mask=known, other=0.0)
+    offsets = tl.load(offset + channel, mask=known, other=0.0)
+    values = values * factors[None, :] + offsets[None, :]
+    values = tl.minimum(tl.maximum(values, lowest), highest)
+    rounded = (values + ROUNDING) - ROUNDING + zero_point
+    target = pixel.to(tl.int64) * filled_channels
+    tl.store(
+        codes + target[:, None] + channel[None, :],
+        rounded.to(tl.int8),
+        mask=(pixel < pixels)[:, None] & (channel < filled_channels)[None, :],
+    )
+
+
+def _configurations() -> list[triton.Config]:
+    """Sizes of a block of products; one alone for Triton's interpreter, which has no clock."""
+    sizes = [(64, 128, 128, 4, 3)]
+    if not triton.knobs.runtime.interpret:
+        sizes += [(128, 128, 64, 8, 3), (128, 128, 128, 8, 3), (128, 64, 64, 4, 4)]
+        sizes += [(64, 64, 64, 4, 4), (32, 64, 128, 4, 3)]
+    return [
+        triton.Config(
+            {"block_rows": rows, "block_outputs": outputs, "block_channels": channels},
+            num_warps=warps,
+            num_stages=stages,
+        )
+        for rows, outputs, channels, warps, stages in sizes
+    ]
+
+
+@triton.autotune(_configurations(), ["outputs", "channels", "taps_x", "size"], cache_results=True)
+@triton.jit
+def multiply_kernel(
+    codes: tl.tensor,
+    weight: tl.tensor,
+    weight_zero: tl.tensor,
+    correction: tl.tensor,
+    scale: tl.tensor,
+    bias: tl.tensor,
+    added: tl.tensor,
+    result: tl.tensor,
+    rows: tl.tensor,
+    out_height: tl.tensor,
+    out_width: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    outputs: tl.tensor,
+    channels: tl.tensor,
+    weight_bytes: tl.tensor,
+    size: tl.constexpr,
+    taps_y: tl.constexpr,
+    taps_x: tl.constexpr,
+    stride_y: tl.constexpr,
+    stride_x: tl.constexpr,
+    packed: tl.constexpr,
+    adds: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_outputs: tl.constexpr,
+    block_channels: tl.constexpr,
+) -> None:
+    """Convolution of codes: (Σ code · weight + correction) · scale + bias (+ added).
+
+    `codes` (B, height, width, channels) int8 with its border; `weight` (outputs, taps_y, taps_x,
+    weight_bytes) int8, or uint8 of two codes each if `packed`, which stand for `weight_zero`
+    (outputs,) int8 less. `correction` (outputs,) int32 takes the input's zero point
+    off; `scale` and `bias` (outputs,) float32. `added`, if it `adds`, and `result` are (rows,
+    outputs) of any floating type, rows those of (B, out_height, out_width). `size` stands for all
+    numbers of rows that one configuration suits.
+    """
+    blocks_of_outputs = tl.cdiv(outputs, block_outputs)
+    # Neighbours in time read the same rows.
+    row = tl.program_id(0) // blocks_of_outputs * block_rows + tl.arange(0, block_rows)
+    output = tl.program_id(0) % blocks_of_outputs * block_outputs + tl.arange(0, block_outputs)
+    # Behind the last one the last one is read again, and not written.
+    source_row = tl.minimum(row, rows - 1)
+    column = source_row % out_width * stride_x
+    line = source_row // out_width % out_height * stride_y
+    image = source_row // (out_width * out_height)
+    source = ((image * height + line) * width + column).to(tl.int64) * channels
+    block_bytes: tl.constexpr = block_channels // 2 if packed else block_channels
+    source_output = tl.minimum(output, outputs - 1)
+    weight_row = source_output * (taps_y * taps_x * weight_bytes)
+    channel, byte = tl.arange(0, block_channels)[None, :], tl.arange(0, block_bytes)[None, :]
+    first_inputs = codes + source[:, None] + channel
+    first_weights = weight + weight_row[:, None] + byte
+    if packed:
+        zero = tl.load(weight_zero + source_output)[:, None]
+    blocks = tl.cdiv(channels, block_channels)
+    total = tl.zeros((block_rows, block_outputs), tl.int32)
+    for step in range(taps_y * taps_x * blocks):
+        tap, block = step // blocks, step % blocks
+        channel_start, byte_start = block * block_channels, block * block_bytes
+        moved = (tap // taps_x * width + tap % taps_x) * channels + channel_start
+        inputs = tl.load(first_inputs + moved, mask=channel < channels - channel_start, other=0)
+        moved = tap * weight_bytes + byte_start
+        weights = tl.load(first_weights + moved, mask=byte < weight_bytes - byte_start, other=0)
+        if packed:
+            # What is beyond the channels meets inputs that are zero there.
+            weights = tl.interleave(weights & 15, weights >> 4).to(tl.int8) - zero
+        total = tl.dot(inputs, tl.trans(weights), total, out_dtype=tl.int32)
+    total += tl.load(correction + source_output)[None, :]
+    values = total.to(tl.float32) * tl.load(scale + source_output)[None, :]
+    values += tl.load(bias + source_output)[None, :]
+    target = row.to(tl.int64)[:, None] * outputs + output[None, :]
+    known = (row < rows)[:, None] & (output < outputs)[None, :]
+    if adds:
+        values += tl.load(added + target, mask=known, other=0.0).to(tl.float32)
+    tl.store(result + target, values.to(result.dtype.element_ty), mask=known)

@@ -1,0 +1,129 @@
+"""Frozen layers on integer kernels: modules that take their place in a model of torch's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from passionsr_cli.inference.triton.kernels import CHANNEL_MULTIPLE
+from passionsr_cli.inference.triton.launching import InputGrid, Weight, multiply, quantize
+from passionsr_cli.inference.triton.packing import integer_weight, pack_weight
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.products import Convolution
+from passionsr_cli.quantization.affine import Grid
+
+LARGEST_WEIGHT = 127
+# How far a code may be from its zero point.
+LARGEST_INPUT = 255
+LARGEST_SUM = 2**31 - 1
+
+
+def obstacle(layer: FrozenLayer) -> str:
+    """The reason why there is no integer kernel for a layer; empty if there is one."""
+    if layer.weight_grid is None:
+        return "its weight is in floating point"
+    if layer.input_grid is None:
+        return "its input is in floating point"
+    if isinstance(layer.product, Convolution) and layer.product.dilation != (1, 1):
+        return "no integer kernel takes dilated convolutions"
+    if integer_weight(layer).abs().max() > LARGEST_WEIGHT:
+        return "no integer kernel takes asymmetric 8-bit weights"
+    if layer.weight[0].numel() * LARGEST_INPUT * LARGEST_WEIGHT > LARGEST_SUM:
+        return "its sums of products may exceed 32 bits"
+    return ""
+
+
+class IntegerLayer(nn.Module):
+    """Convolution or linear layer on integer kernels; a branch beside it runs in bfloat16.
+
+    Takes and gives what the `FrozenLayer` does that it is made of. The result has the type that
+    autocast says, else float32.
+    """
+
+    weight: Tensor
+    weight_zero: Tensor
+    correction: Tensor
+    scale: Tensor
+    bias: Tensor
+    factor: Tensor
+    offset: Tensor
+    branch_down: Tensor | None
+    branch_up: Tensor | None
+
+    def __init__(self, layer: FrozenLayer) -> None:
+        super().__init__()
+        grid, weight_grid = layer.input_grid, layer.weight_grid
+        assert grid is not None
+        assert weight_grid is not None
+        outputs, channels = layer.weight.shape[:2]
+        self.product = layer.product
+        self.limits = _signed_limits(grid)
+        self.border, self.stride, self.taps = _geometry(layer)
+        weight, zero = pack_weight(layer, CHANNEL_MULTIPLE)
+        sums = integer_weight(layer).flatten(1).sum(1)
+        scale = grid.scale.double() * weight_grid.scale.double()
+        factor = (1 / grid.scale.double()).expand(channels)
+        if layer.channel_scale is not None:
+            factor = factor / layer.channel_scale.double()
+        shift = torch.zeros(channels) if layer.channel_shift is None else layer.channel_shift
+        bias = torch.zeros(outputs) if layer.bias is None else layer.bias.detach()
+        tensors = {
+            "weight": weight,
+            "weight_zero": zero,
+            "correction": (-self.limits[0] * sums).int(),
+            "scale": scale.expand(outputs).float(),
+            "bias": bias.float(),
+            "factor": factor.float(),
+            "offset": (-shift.double() * factor).float(),
+        }
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.contiguous())
+        self.register_buffer("branch_down", layer.branch_down)
+        self.register_buffer("branch_up", layer.branch_up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        added = None
+        if self.branch_down is not None and self.branch_up is not None:
+            added = self._as_image(self.product.branch(x, self.branch_down, self.branch_up))
+        codes = quantize(self._as_image(x), self.grid, self.border)
+        result = multiply(codes, self._weight(), self.stride, _result_type(x), added)
+        if isinstance(self.product, Convolution):
+            return result.permute(0, 3, 1, 2)
+        return result.reshape(*x.shape[:-1], -1)
+
+    def _as_image(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) as (B, H, W, C), and (…, C) as an image one row high."""
+        if isinstance(self.product, Convolution):
+            return x.permute(0, 2, 3, 1)
+        return x.reshape(1, 1, -1, x.shape[-1])
+
+    @property
+    def grid(self) -> InputGrid:
+        """The grid of its input."""
+        return InputGrid(self.factor, self.offset, *self.limits)
+
+    def _weight(self) -> Weight:
+        return Weight(
+            self.weight, self.weight_zero, self.correction, self.scale, self.bias, self.taps
+        )
+
+
+def _geometry(layer: FrozenLayer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """(border, stride, taps) of the convolution that a layer is."""
+    if not isinstance(layer.product, Convolution):
+        return (0, 0), (1, 1), (1, 1)
+    vertical, horizontal = layer.weight.shape[2:]
+    return layer.product.padding, layer.product.stride, (vertical, horizontal)
+
+
+def _signed_limits(grid: Grid) -> tuple[int, int, int]:
+    """(zero point, smallest, largest) of a grid's codes, moved down into a signed byte."""
+    moved = 0 if grid.scheme.symmetric else 1 << (grid.scheme.num_bits - 1)
+    limits = (int(grid.zero_point), grid.scheme.quant_min, grid.scheme.quant_max)
+    zero_point, lowest, highest = (limit - moved for limit in limits)
+    return zero_point, lowest, highest
+
+
+def _result_type(x: Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32

@@ -1,0 +1,79 @@
+"""Kernels compiled for GPUs that are not here: they multiply bytes on matrix units."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
+
+# Compute capabilities: A100; RTX 30; RTX 40; H100; RTX 50.
+CAPABILITIES = (80, 86, 89, 90, 120)
+# In a process of its own, without the interpreter, which this one has.
+_PROGRAM = """
+import json, re, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from passionsr_cli.inference.triton import kernels
+
+POINTERS = {
+    "x": "*bf16", "factor": "*fp32", "offset": "*fp32", "codes": "*i8", "weight_zero": "*i8",
+    "correction": "*i32", "scale": "*fp32", "bias": "*fp32", "added": "*bf16", "result": "*bf16",
+}
+FLOATS = ("lowest", "highest", "zero_point")
+MULTIPLES = ("channels", "filled_channels", "weight_bytes", *POINTERS, "weight")
+
+
+def compiled(kernel, capability, constants, **options):
+    types = {**POINTERS, **dict.fromkeys(FLOATS, "fp32")}
+    types["weight"] = "*u8" if constants.get("packed") else "*i8"
+    types.update(dict.fromkeys(constants, "constexpr"))
+    signature = {name: types.get(name, "i32") for name in kernel.arg_names}
+    multiples = {
+        (place,): [["tt.divisibility", 16]]
+        for place, name in enumerate(kernel.arg_names)
+        if name in MULTIPLES
+    }
+    source = ASTSource(kernel, signature, constants, multiples)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def products(capability, configuration, packed):
+    constants = dict(size=16, taps_y=3, taps_x=3, stride_y=1, stride_x=1, adds=True, packed=packed)
+    options = dict(num_warps=configuration.num_warps, num_stages=configuration.num_stages)
+    found = compiled(
+        kernels.multiply_kernel.fn, capability, {**constants, **configuration.kwargs}, **options
+    )
+    instructions = re.findall(r"(?:wgmma.mma_async|mma.sync)[.\\w]*", found.asm["ptx"])
+    return len(found.asm["cubin"]), found.metadata.shared, instructions
+
+
+capability, all_sizes = int(sys.argv[1]), sys.argv[2] == "all"
+blocks = dict(block_pixels=32, block_channels=128, border_y=1, border_x=1)
+assert compiled(kernels.quantize_kernel, capability, blocks).asm["cubin"]
+sizes = kernels.multiply_kernel.configs if all_sizes else kernels.multiply_kernel.configs[:1]
+print(json.dumps([products(capability, size, packed) for size in sizes for packed in (0, 1)]))
+"""
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_products_are_of_bytes(capability: int, tmp_path: Path) -> None:
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
+    # The others choose among the same sizes.
+    sizes = "all" if capability == CAPABILITIES[0] else "first"
+    command = [sys.executable, "-c", _PROGRAM, str(capability), sizes]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    for size, shared_bytes, instructions in json.loads(done.stdout):
+        assert size > 0
+        # GPUs of the house and of the desk have 99 KB of shared memory for a block.
+        assert shared_bytes <= 99 * 1024
+        assert instructions
+        assert all(".s8.s8" in instruction for instruction in instructions)
+        assert any("wgmma" in each for each in instructions) == (capability == 90)
