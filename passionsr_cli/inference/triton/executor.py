@@ -12,6 +12,7 @@ from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import DeviceError
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.inference.triton.layers import IntegerLayer, obstacle
+from passionsr_cli.inference.triton.resnets import fuse_resnets
 from passionsr_cli.layers.convert import frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.one_step import OneStepModel
@@ -38,6 +39,7 @@ class TritonExecutor(TorchExecutor):
             layer = model.get_submodule(name)
             assert isinstance(layer, FrozenLayer)
             model.set_submodule(name, IntegerLayer(layer))
+        fuse_resnets(model)
         super().__init__(model, accelerator)
 
     def kernels(self) -> KernelReport:

@@ -19,6 +19,8 @@ ROUNDING = tl.constexpr(1.5 * 2**23)
 @triton.jit
 def quantize_kernel(
     x: tl.tensor,
+    norm_scale: tl.tensor,
+    norm_shift: tl.tensor,
     factor: tl.tensor,
     offset: tl.tensor,
     codes: tl.tensor,
@@ -32,6 +34,7 @@ def quantize_kernel(
     filled_channels: tl.tensor,
     border_y: tl.constexpr,
     border_x: tl.constexpr,
+    normalizes: tl.constexpr,
     block_pixels: tl.constexpr,
     block_channels: tl.constexpr,
 ) -> None:
@@ -40,7 +43,8 @@ def quantize_kernel(
     `x` (B, height, width, channels) of any floating type, `factor` and `offset` (channels,)
     float32, `codes` (B, height + 2·border_y, width + 2·border_x, filled_channels) int8, of `pixels`
     pixels. The border is x = 0. `lowest` and `highest` are the smallest and the largest code, less
-    the zero point.
+    the zero point. If it `normalizes`, x is SiLU(x · norm_scale + norm_shift), with (B, channels)
+    float32 of each.
     """
     pixel = tl.program_id(0) * block_pixels + tl.arange(0, block_pixels)
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
@@ -54,6 +58,12 @@ def quantize_kernel(
     values = tl.load(
         x + source[:, None] + channel[None, :], mask=inside[:, None] & known[None, :], other=0.0
     ).to(tl.float32)
+    if normalizes:
+        place = (image * channels)[:, None] + channel[None, :]
+        asked = inside[:, None] & known[None, :]
+        values = values * tl.load(norm_scale + place, mask=asked, other=0.0)
+        values += tl.load(norm_shift + place, mask=asked, other=0.0)
+        values = values * tl.sigmoid(values)
     factors = tl.load(factor + channel, mask=known, other=0.0)
     offsets = tl.load(offset + channel, mask=known, other=0.0)
     values = values * factors[None, :] + offsets[None, :]
@@ -65,6 +75,35 @@ def quantize_kernel(
         rounded.to(tl.int8),
         mask=(pixel < pixels)[:, None] & (channel < filled_channels)[None, :],
     )
+
+
+@triton.jit
+def moments_kernel(
+    x: tl.tensor,
+    means: tl.tensor,
+    deviations: tl.tensor,
+    pixels: tl.tensor,
+    channels: tl.tensor,
+    block_pixels: tl.constexpr,
+    block_channels: tl.constexpr,
+) -> None:
+    """Mean, and sum of squared deviations from it, of each channel in each block of pixels.
+
+    `x` (B, pixels, channels) of any floating type; `means` and `deviations` (B, blocks, channels)
+    float32.
+    """
+    pixel = tl.program_id(0) * block_pixels + tl.arange(0, block_pixels)
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    image = tl.program_id(2)
+    known = (pixel < pixels)[:, None] & (channel < channels)[None, :]
+    source = (pixel + image * pixels).to(tl.int64)[:, None] * channels + channel[None, :]
+    values = tl.load(x + source, mask=known, other=0.0).to(tl.float32)
+    count = tl.minimum(pixels - tl.program_id(0) * block_pixels, block_pixels)
+    mean = tl.sum(values, 0) / count
+    away = tl.where(known, values - mean[None, :], 0.0)
+    target = (image * tl.num_programs(0) + tl.program_id(0)) * channels + channel
+    tl.store(means + target, mean, mask=channel < channels)
+    tl.store(deviations + target, tl.sum(away * away, 0), mask=channel < channels)
 
 
 def _configurations() -> list[triton.Config]:
@@ -84,7 +123,7 @@ def _configurations() -> list[triton.Config]:
 
 
 @triton.autotune(_configurations(), ["outputs", "channels", "taps_x", "size"], cache_results=True)
-@triton.jit
+@triton.jit(do_not_specialize=["size"])
 def multiply_kernel(
     codes: tl.tensor,
     weight: tl.tensor,
@@ -102,7 +141,7 @@ def multiply_kernel(
     outputs: tl.tensor,
     channels: tl.tensor,
     weight_bytes: tl.tensor,
-    size: tl.constexpr,
+    size: tl.tensor,
     taps_y: tl.constexpr,
     taps_x: tl.constexpr,
     stride_y: tl.constexpr,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from passionsr_cli.inference.triton.kernels import (
     CHANNEL_MULTIPLE,
+    moments_kernel,
     multiply_kernel,
     quantize_kernel,
 )
@@ -49,8 +50,22 @@ class Weight:
         return self.codes.dtype == torch.uint8
 
 
-def quantize(x: Tensor, grid: InputGrid, border: tuple[int, int]) -> Tensor:
-    """Codes (B, H + 2·border, W + 2·border, C') int8 of an image (B, H, W, C).
+@dataclass(frozen=True)
+class Normalization:
+    """Scale and shift of a group normalization, (B, C) float32 each; SiLU comes behind them."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def quantize(
+    x: Tensor,
+    grid: InputGrid,
+    border: tuple[int, int],
+    normalization: Normalization | None = None,
+) -> Tensor:
+    """Codes (B, H + 2·border, W + 2·border, C') int8 of an image (B, H, W, C), or of what a
+    normalization makes of it.
 
     C' is C filled up to the multiple that the products need.
     """
@@ -64,6 +79,8 @@ def quantize(x: Tensor, grid: InputGrid, border: tuple[int, int]) -> Tensor:
     block_pixels = BLOCK // block_channels
     quantize_kernel[(triton.cdiv(pixels, block_pixels), triton.cdiv(filled, block_channels))](
         x,
+        grid.factor if normalization is None else normalization.scale,
+        grid.factor if normalization is None else normalization.shift,
         grid.factor,
         grid.offset,
         codes,
@@ -76,10 +93,37 @@ def quantize(x: Tensor, grid: InputGrid, border: tuple[int, int]) -> Tensor:
         channels,
         filled,
         *border,
+        normalizes=normalization is not None,
         block_pixels=block_pixels,
         block_channels=block_channels,
     )
     return codes
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Moments of the channels of images (B, H, W, C), in blocks of pixels.
+
+    Counts of pixels (blocks, 1), and (B, blocks, C) each the means and the sums of squared
+    deviations from these, float32.
+    """
+    x = x.contiguous()
+    batch, height, width, channels = x.shape
+    pixels = height * width
+    block_channels = min(triton.next_power_of_2(channels), BLOCK_CHANNELS)
+    block_pixels = BLOCK // block_channels
+    blocks = triton.cdiv(pixels, block_pixels)
+    means, deviations = torch.empty((2, batch, blocks, channels), device=x.device)
+    moments_kernel[(blocks, triton.cdiv(channels, block_channels), batch)](
+        x,
+        means,
+        deviations,
+        pixels,
+        channels,
+        block_pixels=block_pixels,
+        block_channels=block_channels,
+    )
+    starts = torch.arange(blocks, device=x.device)[:, None] * block_pixels
+    return (pixels - starts).clamp_max(block_pixels).float(), means, deviations
 
 
 def multiply(

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.inference.triton.kernels import CHANNEL_MULTIPLE
-from passionsr_cli.inference.triton.launching import InputGrid, Weight, multiply, quantize
+from passionsr_cli.inference.triton.launching import (
+    InputGrid,
+    Normalization,
+    Weight,
+    multiply,
+    quantize,
+)
 from passionsr_cli.inference.triton.packing import integer_weight, pack_weight
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.products import Convolution
@@ -85,11 +91,18 @@ class IntegerLayer(nn.Module):
         added = None
         if self.branch_down is not None and self.branch_up is not None:
             added = self._as_image(self.product.branch(x, self.branch_down, self.branch_up))
-        codes = quantize(self._as_image(x), self.grid, self.border)
-        result = multiply(codes, self._weight(), self.stride, _result_type(x), added)
+        result = self.product_of(self._as_image(x), added)
         if isinstance(self.product, Convolution):
             return result.permute(0, 3, 1, 2)
         return result.reshape(*x.shape[:-1], -1)
+
+    def product_of(
+        self, image: Tensor, added: Tensor | None, normalization: Normalization | None = None
+    ) -> Tensor:
+        """The result (B, H', W', O) for an image (B, H, W, C), or for what a normalization makes
+        of it, with something of the result's shape added; without the branch."""
+        codes = quantize(image, self.grid, self.border, normalization)
+        return multiply(codes, self._weight(), self.stride, _result_type(image), added)
 
     def _as_image(self, x: Tensor) -> Tensor:
         """(B, C, H, W) as (B, H, W, C), and (…, C) as an image one row high."""

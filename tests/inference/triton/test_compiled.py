@@ -23,7 +23,9 @@ from triton.compiler import ASTSource
 from passionsr_cli.inference.triton import kernels
 
 POINTERS = {
-    "x": "*bf16", "factor": "*fp32", "offset": "*fp32", "codes": "*i8", "weight_zero": "*i8",
+    "x": "*bf16", "norm_scale": "*fp32", "norm_shift": "*fp32", "factor": "*fp32",
+    "offset": "*fp32", "codes": "*i8", "means": "*fp32", "deviations": "*fp32",
+    "weight_zero": "*i8",
     "correction": "*i32", "scale": "*fp32", "bias": "*fp32", "added": "*bf16", "result": "*bf16",
 }
 FLOATS = ("lowest", "highest", "zero_point")
@@ -45,7 +47,7 @@ def compiled(kernel, capability, constants, **options):
 
 
 def products(capability, configuration, packed):
-    constants = dict(size=16, taps_y=3, taps_x=3, stride_y=1, stride_x=1, adds=True, packed=packed)
+    constants = dict(taps_y=3, taps_x=3, stride_y=1, stride_x=1, adds=True, packed=packed)
     options = dict(num_warps=configuration.num_warps, num_stages=configuration.num_stages)
     found = compiled(
         kernels.multiply_kernel.fn, capability, {**constants, **configuration.kwargs}, **options
@@ -55,7 +57,9 @@ def products(capability, configuration, packed):
 
 
 capability, all_sizes = int(sys.argv[1]), sys.argv[2] == "all"
-blocks = dict(block_pixels=32, block_channels=128, border_y=1, border_x=1)
+blocks = dict(block_pixels=32, block_channels=128)
+assert compiled(kernels.moments_kernel, capability, blocks).asm["cubin"]
+blocks.update(border_y=1, border_x=1, normalizes=True)
 assert compiled(kernels.quantize_kernel, capability, blocks).asm["cubin"]
 sizes = kernels.multiply_kernel.configs if all_sizes else kernels.multiply_kernel.configs[:1]
 print(json.dumps([products(capability, size, packed) for size in sizes for packed in (0, 1)]))

@@ -36,7 +36,6 @@ def test_the_embedded_checkpoint_is_as_near_to_the_definition_as_openvino_is() -
     openvino, found = (psnr(images[name], images["torch"]) for name in ("openvino", "triton"))
     assert openvino is not None
     assert found is not None
-    print(openvino, found)
     assert found > max(50, openvino - 6)
 
 
