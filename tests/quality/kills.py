@@ -3,9 +3,9 @@
     python tests/quality/kills.py --kills 100 [--verbs upscale,export]
 
 Each command runs on a tiny model in folders of its own, with a home and a cache of its own; what
-is downloaded comes slowly from a server of this script's. What
-two undisturbed runs write alike, byte by byte, has to be there after a kill (SIGKILL to the whole
-group, at a random moment) and the same command again; and nothing else may be. Exits with 1 if not.
+is downloaded comes slowly from a server of this script's. What two undisturbed runs write alike,
+byte by byte, has to be there after a kill (SIGKILL to the whole group, at a random moment) and the
+same command again; and nothing else may be. Exits with 1 if not.
 """
 
 from __future__ import annotations
