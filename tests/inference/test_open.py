@@ -38,6 +38,7 @@ def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.Monkey
     known = "auto, torch, openvino or triton"
     with pytest.raises(ConfigError, match=f"unknown backend 'tflite'; use {known}"):
         open_executor(source, "tflite", "cpu", "fp32", SILENT)
+    monkeypatch.setattr("passionsr_cli.system.devices._has_driver", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(ConfigError, match="OpenVINO runs on the CPU, not on 'cuda'"):
