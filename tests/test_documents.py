@@ -57,7 +57,8 @@ def _unknown(arguments: list[str]) -> str | None:
     command, rest = get_command(app), list(arguments)
     while isinstance(command, TyperGroup):
         if not rest or rest[0] not in command.commands:
-            return "" if rest in ([], ["--help"]) or command.invoke_without_command else rest[0]
+            own = {name for each in command.params for name in each.opts} | {"--help"}
+            return "" if not rest or rest[0] in own or command.invoke_without_command else rest[0]
         command = command.commands[rest.pop(0)]
     known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
     options = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
