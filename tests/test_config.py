@@ -21,15 +21,15 @@ from passionsr_cli.layering import (
 )
 from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.system.paths import configs_folder
-from passionsr_cli.training.settings import TrainingSettings
+from passionsr_cli.training.settings import DistillationSettings, TrainingSettings
 
 
 def _of(folder: str) -> list[str]:
     return [name for name, path in presets().items() if path.parent.name == folder]
 
 
-RETRAINING = ["retrain"]
-TRAINING = [name for name in _of("train") if name not in RETRAINING]
+RETRAINING, DISTILLATION = ["retrain"], ["distil"]
+TRAINING = [name for name in _of("train") if name not in RETRAINING + DISTILLATION]
 UPSCALING, CALIBRATION = _of("upscale"), _of("calibrate")
 
 
@@ -49,6 +49,11 @@ def test_upscale_presets_are_valid(preset: str) -> None:
 def test_retraining_presets_are_valid(preset: str) -> None:
     settings = settings_from(preset, RetrainingSettings, {"model": "mini", "timestep": 49})
     assert settings.stages
+
+
+@pytest.mark.parametrize("preset", DISTILLATION)
+def test_distillation_presets_are_valid(preset: str) -> None:
+    assert settings_from(preset, DistillationSettings, {"model": "mini"}).width < 1
 
 
 @pytest.mark.parametrize("preset", CALIBRATION)
