@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from passionsr_cli.layering import PRESETS_FOR, presets
-
 # What a shell asks by.
 ASKED_BY = "_PASSIONSR_COMPLETE"
 WORD, BITS = re.compile(r"[a-z][a-z0-9]*"), re.compile(r"w\d+a\d+")
@@ -53,6 +51,8 @@ def bits() -> list[str]:
 
 
 def presets_for(command: str) -> list[str]:
+    from passionsr_cli.layering import presets
+
     return [name for name, path in presets().items() if path.parent.name == command]
 
 
@@ -101,7 +101,7 @@ VALUES: dict[str, Values] = {
     "checkpoints show name": checkpoints,
     "checkpoints remove name": checkpoints,
     "checkpoints compare names": checkpoints,
-    **{f"{command} config": partial(presets_for, command) for command in PRESETS_FOR},
+    **{f"{name} config": partial(presets_for, name) for name in ("upscale", "calibrate", "train")},
 }
 
 

@@ -97,7 +97,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("models", 0, "passionsr-fp"),
     ("models shwo mini", 2, "no command 'shwo'; did you mean 'show'?"),
     ("models show minni", 1, "unknown model 'minni'"),
-    ("models pull mini", 1, "'mini' cannot be pulled; known are hypir-sd2, omgsr-s-512"),
+    ("models pull mini", 1, "'mini' cannot be pulled; known are adcsr, hypir-sd2, omgsr-s-512"),
     ("checkpoints list --json", 0, '"mini-w8a8"'),
     ("checkpoints rm x", 1, "no checkpoint named 'x'; known are mini-w8a8"),
     ("checkpoints delete mini-w8a8 -y", 1, "'mini-w8a8' is part of passionsr and stays"),

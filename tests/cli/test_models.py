@@ -79,4 +79,4 @@ def test_a_model_is_added_by_a_recipe_and_upscales(
 def test_what_cannot_be_pulled_is_one_line() -> None:
     done = CliRunner().invoke(app, ["models", "pull", "mini"])
     assert done.exit_code == 1
-    assert "'mini' cannot be pulled; known are hypir-sd2, omgsr-s-512, osediff" in done.stderr
+    assert "'mini' cannot be pulled; known are adcsr, hypir-sd2, omgsr-s-512" in done.stderr

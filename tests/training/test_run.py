@@ -156,17 +156,19 @@ def test_an_unfinished_run_is_not_mixed_with_other_settings(
 
 
 def test_photographs_that_are_missing_or_small_are_named(
-    settings: TrainingSettings, photos: Path, tmp_path: Path
+    settings: TrainingSettings, tmp_path: Path
 ) -> None:
     with pytest.raises(ImageError, match="no such folder"):
         api.train(settings, tmp_path / "nowhere", "mine", "cpu", "fp32")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="found 0 photographs; training needs at least 2"):
         api.train(settings, tmp_path / "empty", "mine", "cpu", "fp32")
-    Image.new("RGB", (40, 40)).save(photos / "tiny.png")
-    wide = settings.model_copy(update={"validation_photos": 0})
+    (tmp_path / "small").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "small" / "tiny.png")
+    kinds = {"cameras": settings.crops["cameras"]}
+    wide = settings.model_copy(update={"validation_photos": 0, "crops": kinds})
     with pytest.raises(ImageError, match=r"tiny\.png is 40×40 px, crops of 64×64 are needed"):
-        api.train(wide, photos, "mine", "cpu", "fp32")
+        api.train(wide, tmp_path / "small", "mine", "cpu", "fp32")
 
 
 def test_batches_depend_on_seed_and_number_alone(settings: TrainingSettings, photos: Path) -> None:
