@@ -14,6 +14,7 @@ from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_str
 from passionsr_cli.conversion.graph_files import write_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.data.calibration_images import default_crops
+from passionsr_cli.inference.core import core
 from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
@@ -38,16 +39,16 @@ def _stream() -> openvino.Model:
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_marked_sum_stays_float32_among_bf16(kept: bool, tmp_path: Path) -> None:
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU does not compute in bf16")
     model, path = _stream(), tmp_path / "stream.xml"
     assert residual_stream(model) == {"sum"}
     openvino.save_model(model, path, compress_to_fp16=False)
     if kept:
         keep_in_float32(path, residual_stream(model))
-    read = openvino.Core().read_model(path)
+    read = core().read_model(path)
     read.reshape([1, 4, 8, 8])
-    compiled = openvino.Core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    compiled = core().compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     found = {}
     for node in compiled.get_runtime_model().get_ops():
         notes = {key: str(value.astype(str)) for key, value in node.get_rt_info().items()}

@@ -11,10 +11,11 @@ from openvino import opset13 as ops
 
 from passionsr_cli.conversion import graph_passes
 from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
+from passionsr_cli.inference.core import core
 
 
 def _run(model: openvino.Model, x: torch.Tensor) -> torch.Tensor:
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return torch.from_numpy(compiled([x.numpy()])[0].copy())
 
 
@@ -96,7 +97,7 @@ def test_an_input_meets_its_first_grid_unrounded() -> None:
     wanted = 180 + torch.arange(72.0).reshape(1, 12, 2, 3)
     # Bf16 has steps of half a code to a whole one here.
     x = (wanted + 0.45) / 255 * torch.from_numpy(tops)
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     found = torch.from_numpy(compiled([x.numpy()])[0].copy())
     assert torch.equal(found, wanted)
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import openvino
 import pytest
 import torch
 
 from passionsr_cli.conversion.nncf_graphs import nncf_graph
 from passionsr_cli.conversion.stored_graphs import StoredGraph
 from passionsr_cli.errors import DeviceError
+from passionsr_cli.inference.core import core
 from passionsr_cli.inference.openvino_executor import what_ran
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import DECODER
@@ -31,9 +31,7 @@ def test_nncf_runs_the_layers_on_integers(
         and name.startswith(("vae.decoder", "vae.post_quant_conv"))
     }
     assert set(graph.layers) == weighted
-    compiled = openvino.Core().compile_model(
-        graph.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    compiled = core().compile_model(graph.model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     stored = StoredGraph(Path(), graph.layers, graph.folded, graph.attentions)
     ran = what_ran(compiled.get_runtime_model(), stored)
     assert set(ran.integer) | {name for name, _ in ran.floating} == weighted

@@ -21,7 +21,7 @@ from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 
 
 def _run(model: openvino.Model, x: Tensor) -> Tensor:
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return torch.from_numpy(compiled([x.numpy()])[0].copy())
 
 
@@ -108,7 +108,7 @@ def test_branches_run_in_bfloat16_beside_the_integers() -> None:
 def _kernels(model: openvino.Model, x: Tensor) -> list[str]:
     """What runs the products of a model."""
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": "YES"}
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = core().compile_model(model, "CPU", options).create_infer_request()
     request.infer([x.numpy()])
     products = ("Convolution", "MatMul", "FullyConnected")
     return [p.exec_type for p in request.get_profiling_info() if p.node_type in products]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from passionsr_cli.conversion.torch_frontend import traced_graph
+from passionsr_cli.inference.core import core
 
 SHAPE = openvino.PartialShape([-1, 3, -1, -1])
 
@@ -24,7 +25,7 @@ def test_a_graph_computes_what_its_module_does(shape: tuple[int, ...]) -> None:
     module, image = _module(), torch.rand(shape)
     graph = traced_graph(module, torch.rand(1, 3, 8, 8), SHAPE)
     # CPUs with bf16 would round to it.
-    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = torch.from_numpy(compiled(image.numpy())[0])
     assert torch.allclose(found, module(image), atol=1e-5)
 
