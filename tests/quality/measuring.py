@@ -80,6 +80,9 @@ def psnr(images: Sequence[Tensor], references: Sequence[Tensor]) -> float:
 def upscaler(realism: float | None = None, **settings: object) -> TiledUpscaler:
     """The model in float32 without colour fix, unless the settings say otherwise."""
     values = {"model": MODEL, "precision": "fp32", "color_fix": "none", "realism": realism}
+    # The embedded model would run as its checkpoint on integers.
+    if "checkpoint" not in settings:
+        values["checkpoint"] = "none"
     return open_upscaler(UpscaleSettings.model_validate({**values, **settings}))
 
 
