@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from passionsr_cli.budget import BudgetText
-from passionsr_cli.registry import ColorFix, Realism
+from passionsr_cli.description import ColorFix, Realism
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Fit = Literal["contain", "cover", "fill"]

@@ -17,7 +17,7 @@ import pytest
 import torch
 from calibrating import Finished
 
-from passionsr_cli.registry import ModelDescription
+from passionsr_cli.description import ModelDescription
 
 if TYPE_CHECKING:
     from passionsr_cli.models.one_step import OneStepModel

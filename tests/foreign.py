@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 
 Tensors = dict[str, Tensor]
 _RESNET = {

@@ -16,7 +16,8 @@ NAME = PACKAGE.name
 LEVELS = (
     ("errors", "_version", "progress"),
     ("system", "pages"),
-    ("registry", "budget"),
+    ("description", "budget"),
+    ("registry",),
     ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),
     ("layers",),
@@ -26,6 +27,7 @@ LEVELS = (
     ("allocation",),
     ("calibration", "conversion"),
     ("inference",),
+    ("tiling",),
     ("evaluation", "export", "training", "benchmark", "upscaling"),
     ("retiming",),
     ("reproduction", "comparison", "serving"),

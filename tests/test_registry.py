@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
-from passionsr_cli.registry import ModelDescription, describe, model_names, read_description
+from passionsr_cli.registry import describe, model_names, read_description
 
 
 def test_every_registered_model_is_described() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import convert, find_layers
 from passionsr_cli.methods.stages import Branches, LayerDesign
@@ -25,7 +26,6 @@ from passionsr_cli.quantization.schemes import (
     Plan,
     Scheme,
 )
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.text import suggestion
 
 

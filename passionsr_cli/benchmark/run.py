@@ -17,12 +17,12 @@ from passionsr_cli.benchmark.measurements import Measurement, higher, measuremen
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import LayerCosts, layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.children import run_child
 from passionsr_cli.system.paths import cache_folder
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import DeviceError, StoreError
 from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.methods.stages import Method
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import ATTENTION
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import free_bytes
 
 ADVICE = "lower crop_px, set gradient_checkpointing: true, or close other programs"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from passionsr_cli.checkpoints.catalogue import Checkpoint, checkpoint_names, find_checkpoint
 from passionsr_cli.checkpoints.manifest import CheckpointManifest
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import StoreError
 from passionsr_cli.models import catalogue
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import CHECKPOINT, MODEL, Entry, kind_of
 from passionsr_cli.system.text import suggestion
 

@@ -17,9 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import StoreError
 from passionsr_cli.quantization.schemes import ATTENTION, AttentionPlan, LayerRecord
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import Entry
 
 

@@ -13,7 +13,7 @@ from passionsr_cli.terminal.console import command, output, print_json
 from passionsr_cli.terminal.grammar import Commands
 
 if TYPE_CHECKING:
-    from passionsr_cli.registry import ModelDescription
+    from passionsr_cli.description import ModelDescription
     from passionsr_cli.store import Entry
 
 app = typer.Typer(cls=Commands, help="The models passionsr knows.", invoke_without_command=True)

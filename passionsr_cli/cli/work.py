@@ -26,7 +26,7 @@ from passionsr_cli.upscaling.planning import Job, Refused
 from passionsr_cli.upscaling.run import Outcomes, plan_work, upscale_on_ray, upscale_planned
 
 if TYPE_CHECKING:
-    from passionsr_cli.inference.tiled import TiledUpscaler
+    from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 
 @dataclass

@@ -12,9 +12,9 @@ from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_str
 from passionsr_cli.conversion.graph_passes import fit_to_cpu
 from passionsr_cli.conversion.openvino_graph import ComponentGraph, component_graph
 from passionsr_cli.conversion.stored_graphs import GRAPHS_FILE
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.models.components import COMPONENTS, ENCODER
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.files import sha256_of
 
 Convert = Callable[[OneStepModel, str], ComponentGraph]

@@ -14,19 +14,19 @@ from torch import Generator, Tensor
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.crops import degraded_crop, random_region
 from passionsr_cli.data.resampling import bicubic
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import images_in, read_rgb
 from passionsr_cli.imaging.resampling import pad_mirroring
-from passionsr_cli.registry import ModelDescription
 
 
 @dataclass(frozen=True)
 class CalibrationImages:
     """LR crops (N, 3, h, w) and, if they were made from photographs, HR crops, both uint8.
 
-    `repeated` says that the model wants each pixel repeated (see `registry.ModelDescription`).
+    `repeated` says that the model wants each pixel repeated (see `description.ModelDescription`).
     """
 
     lr: Tensor

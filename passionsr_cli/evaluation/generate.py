@@ -19,10 +19,10 @@ from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.files import read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.inference.open import open_executor, open_nncf
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.processes import Processes
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 FACTOR = 4
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}

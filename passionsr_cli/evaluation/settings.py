@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from passionsr_cli.config import Listed, Precision, Settings, listed
+from passionsr_cli.description import ColorFix, Realism
 from passionsr_cli.metrics.catalogue import Protocol, metrics_of
-from passionsr_cli.registry import ColorFix, Realism
 
 Baseline = Literal["bicubic", "lanczos", "nncf"]
 

@@ -13,13 +13,13 @@ from typing import Any
 from passionsr_cli import __version__
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.conversion.kernels import KernelReport, kernel_report
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format, find_format
 from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import read_json, remove, sha256_of, temporary_beside
 from passionsr_cli.system.memory import process_peak_bytes
@@ -216,6 +216,7 @@ def _describe(
         "upscale_factor": description.upscale_factor,
         "size_multiple_px": description.size_multiple_px,
         "margin_px": description.margin_px,
+        "plain_px": description.plain_px,
         "latent_factor": description.latent_factor,
         "color_fix": description.color_fix,
         "encoder": description.encoder,

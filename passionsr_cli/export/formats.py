@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.registry import MANIFEST_FILE, ModelDescription
+from passionsr_cli.registry import MANIFEST_FILE
 from passionsr_cli.system.text import suggestion
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import onnxruntime
 from passionsr_cli.conversion.graph_files import component_side
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.conversion.tracing import component_of_model
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.export.onnx_graph import program
 from passionsr_cli.imaging.arrays import Array
@@ -24,7 +25,6 @@ from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.quantization.affine import Grid
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import process_peak_bytes
 
 LAYERS_FILE = "layers.json"

@@ -1,1 +1,1 @@
-"""Executors that run a model, and tiled upscaling on top of them."""
+"""Executors that run a model, and the cache of their graphs."""

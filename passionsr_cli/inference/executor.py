@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from passionsr_cli.conversion.kernels import KernelReport
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.registry import ModelDescription
 
 
 class Executor(Protocol):

@@ -6,11 +6,19 @@ from passionsr_cli.system.sources import sources_sha256
 
 # From a stored entry to a compiled graph.
 GRAPH_PLACES = (
-    *("registry.py", "store.py", "checkpoints", "models", "published", "quantization"),
+    *(
+        "description.py",
+        "registry.py",
+        "store.py",
+        "checkpoints",
+        "models",
+        "published",
+        "quantization",
+    ),
     *("layers", "conversion", "inference"),
 )
 # From a file to the pixels of its result.
-IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "imaging")
+IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "imaging", "tiling")
 
 
 def graph_code() -> str:

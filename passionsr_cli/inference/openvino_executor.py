@@ -14,12 +14,12 @@ import openvino
 from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
 from passionsr_cli.conversion.kernels import KernelReport, is_integer_kernel
 from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX, StoredGraph, attention_products
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
 
 UNSAID = "OpenVINO does not say how it runs"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.registry import (
     EMBEDDED_FOLDER,
     EMBEDDED_MODEL,
-    ModelDescription,
     describe,
     model_names,
     read_description,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from passionsr_cli.registry import ModelDescription
+from passionsr_cli.description import ModelDescription
 
 ENCODER, UNET, DECODER = "encoder", "unet", "decoder"
 COMPONENTS = (ENCODER, UNET, DECODER)

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import ATTENTION
-from passionsr_cli.registry import ModelDescription
 
 OUTPUT_PX = 512
 FULL_BITS = 32

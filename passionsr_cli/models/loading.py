@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import MODEL, Entry, write_entry
 
 

@@ -6,7 +6,7 @@ A model with a dial predicts two ε at once, which `predict` mixes: two heads of
 heads of two UNets.
 
 Built from diffusers' `AutoencoderKL` and `UNet2DConditionModel` as they are, or without what an
-unconditional UNet lacks: a model is its description (`registry.ModelDescription`) and its numbers.
+unconditional UNet lacks: a model is its `ModelDescription` and its numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.components import ENDS
 from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, rates
 from passionsr_cli.models.unconditional import unconditional_unet
-from passionsr_cli.registry import ModelDescription
 
 
 class OneStepModel(nn.Module):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.progress import Reporter
 from passionsr_cli.published.decoders import read_decoder
 from passionsr_cli.published.legacy import Base, check_fits
 from passionsr_cli.published.tensor_files import Tensors, read_file
-from passionsr_cli.registry import ModelDescription
 
 # What DataParallel puts before every name.
 _WRAPPER = "module."

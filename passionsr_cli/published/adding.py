@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models.components import ENDS
 from passionsr_cli.progress import SILENT, Reporter
@@ -22,7 +23,7 @@ from passionsr_cli.published.lora import Adapters, merge, read_adapters
 from passionsr_cli.published.prompts import empty_context, read_context
 from passionsr_cli.published.recipes import find_recipe
 from passionsr_cli.published.tensor_files import Tensors
-from passionsr_cli.registry import EMBEDDED_MODEL, ModelDescription
+from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.files import sha256_of
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.published.legacy import check_fits
 from passionsr_cli.published.tensor_files import Tensors, read_file
-from passionsr_cli.registry import ModelDescription
 
 _STATES = ("model_state_dict", "state_dict")
 _WRAPPERS = ("module.", "first_stage_model.", "vae.")

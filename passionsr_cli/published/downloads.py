@@ -11,9 +11,9 @@ from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from passionsr_cli.description import DownloadSource, ModelDescription
 from passionsr_cli.errors import DownloadError, ModelError
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import DownloadSource, ModelDescription
 from passionsr_cli.system.downloads import check_digest, download
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.published.tensor_files import Tensors, read_file
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system import files
 
 LDM_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}

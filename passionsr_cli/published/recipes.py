@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from os.path import isfile
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import settings_from, validate
-from passionsr_cli.registry import (
-    EMBEDDED_MODEL,
-    ModelDescription,
-    Recipe,
-    describe,
-    model_names,
-    values_of,
-)
+from passionsr_cli.registry import EMBEDDED_MODEL, Recipe, describe, model_names, values_of
 from passionsr_cli.system.text import suggestion
 
 DEFAULT_RECIPE = "passionsr-fp"

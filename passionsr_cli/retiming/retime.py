@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.models.catalogue import KnownModel
 from passionsr_cli.models.loading import load_entry
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import rates
-from passionsr_cli.registry import ModelDescription
 
 
 def described_at(description: ModelDescription, timestep: int) -> ModelDescription:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from passionsr_cli import __version__
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.retiming.retime import described_at
 from passionsr_cli.retiming.retrainer import Retrainer
 from passionsr_cli.retiming.settings import RetrainingSettings

@@ -24,7 +24,7 @@ from passionsr_cli.upscaling.run import plan_work
 
 if TYPE_CHECKING:
     from passionsr_cli.inference.executor import Executor
-    from passionsr_cli.inference.tiled import TiledUpscaler
+    from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 
 class Workroom:

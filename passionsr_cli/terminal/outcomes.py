@@ -9,7 +9,7 @@ from passionsr_cli.terminal.console import output, print_json, show_error, show_
 if TYPE_CHECKING:
     from passionsr_cli.config import UpscaleSettings
     from passionsr_cli.inference.executor import Executor
-    from passionsr_cli.inference.tiled import TiledUpscaler
+    from passionsr_cli.tiling.upscaler import TiledUpscaler
     from passionsr_cli.upscaling.images import Outcome
 
 

@@ -21,6 +21,7 @@ from passionsr_cli import __version__
 from passionsr_cli.calibration.perceptual import perceptual_distance
 from passionsr_cli.config import DegradationSettings
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.fitting.loop import Batch, Fit, Objective, cosine, read_state
 from passionsr_cli.metrics.psnr import psnr
@@ -30,7 +31,6 @@ from passionsr_cli.models.components import DECODER
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.training.run import (

@@ -177,5 +177,5 @@ def _local_variance(x: Tensor) -> Tensor:
 
 
 def as_model_input(lr: Tensor, hr: Tensor) -> Tensor:
-    """LR images enlarged to the size of their partners, as `inference.tiled` enlarges them."""
+    """LR images enlarged to the size of their partners, as `tiling.upscaler` enlarges them."""
     return bicubic(lr, (hr.shape[-2], hr.shape[-1])).clamp(0, 1)

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from passionsr_cli.config import DegradationSettings, Range, Settings
-from passionsr_cli.registry import ModelDescription
+from passionsr_cli.description import ModelDescription
 
 ComponentName = Literal["encoder", "unet", "decoder"]
 

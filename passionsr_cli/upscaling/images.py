@@ -14,7 +14,6 @@ from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models.catalogue import check_dial
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
@@ -23,6 +22,7 @@ from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.planning import Job, Present, Refused
 from passionsr_cli.upscaling.sizing import TargetSize

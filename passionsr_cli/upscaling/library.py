@@ -17,9 +17,9 @@ from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.transparency import spread_colours
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.layering import validate
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
 from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.sizing import TargetSize

@@ -6,7 +6,7 @@ from typing import Any
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, checkpoint_for
 
 

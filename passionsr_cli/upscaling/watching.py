@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import Failed, upscale_job
 from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.run import Outcomes, plan_work

@@ -11,10 +11,10 @@ from reporting import Heard
 from passionsr_cli.api import bench
 from passionsr_cli.benchmark import run
 from passionsr_cli.benchmark.settings import BenchmarkSettings
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.inference.arithmetic import products_saturate
 from passionsr_cli.models.costs import measure
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system.paths import cache_folder
 
 Asked = list[tuple[str, dict[str, Any]]]

@@ -9,6 +9,7 @@ from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.data.calibration_images import default_crops
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.layers.convert import frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import (
@@ -20,7 +21,6 @@ from passionsr_cli.methods.stages import (
 )
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 
 
 def test_random_weights_are_the_same_each_time(tiny_folder: Path, tmp_path: Path) -> None:

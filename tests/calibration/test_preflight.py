@@ -8,10 +8,10 @@ import pytest
 from passionsr_cli import methods
 from passionsr_cli.calibration import preflight
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import DeviceError, StoreError
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.system import memory
 
 

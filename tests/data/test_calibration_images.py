@@ -10,8 +10,8 @@ from PIL import Image
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import gather
 from passionsr_cli.data.resampling import bicubic
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ImageError
-from passionsr_cli.registry import ModelDescription
 
 
 def _folder(path: Path, sizes: list[tuple[int, int]]) -> Path:

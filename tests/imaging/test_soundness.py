@@ -14,7 +14,7 @@ from PIL import Image
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.imaging.tiles import plan_axis
+from passionsr_cli.tiling.tiles import plan_axis
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (33, 21, 3), dtype=np.uint8)

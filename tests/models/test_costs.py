@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.models.costs import compression_rows, layer_costs, measure
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription, describe
+from passionsr_cli.registry import describe
 
 
 def test_passionsr_fp_has_the_published_size_and_work() -> None:

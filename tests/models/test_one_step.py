@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 
 
 def test_forward_is_the_formula_written_out(tiny_model: OneStepModel) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from passionsr_cli.description import ModelDescription, Schedule
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import mix_heads, noise_between, predict_x0, signal_and_noise
-from passionsr_cli.registry import ModelDescription, Schedule
 
 
 def _stable_diffusion_rates(timestep: int) -> tuple[float, float]:

@@ -18,17 +18,18 @@ from passionsr_cli import api, registry
 from passionsr_cli.benchmark.subjects import make_checkpoint, make_random_model
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.cli.app import app
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.inference.open import open_executor
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models import loading
 from passionsr_cli.models.costs import measure
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.published.adding import ModelFiles, put_together
-from passionsr_cli.registry import ModelDescription, describe
+from passionsr_cli.registry import describe
 from passionsr_cli.retiming.retime import described_at
 from passionsr_cli.store import MODEL, Store
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 State = Mapping[str, Tensor]
 # Groups of a normalization by its channels: the first of 32, 24, 16 and so on that divides them.

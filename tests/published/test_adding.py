@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
@@ -20,7 +21,6 @@ from passionsr_cli.progress import Notes
 from passionsr_cli.published import adding
 from passionsr_cli.published.adding import ModelFiles, put_together
 from passionsr_cli.published.lora import read_adapters
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import Store
 
 TOKENS, WIDTH, VOCABULARY = 3, 8, 11

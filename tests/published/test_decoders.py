@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from passionsr_cli import api
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.cli.app import app
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models import loading
@@ -27,7 +28,7 @@ from passionsr_cli.models.costs import measure
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.published.adding import ModelFiles, put_together
-from passionsr_cli.registry import ModelDescription, describe
+from passionsr_cli.registry import describe
 from passionsr_cli.store import MODEL, Store
 
 GROUPS = 4

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.export import formats
 from passionsr_cli.inference.open import open_executor
@@ -19,7 +20,6 @@ from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.published.adding import ModelFiles, put_together
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import MODEL
 
 LAYERS = ("conv_in", "mid_block.attentions.0.proj_in", "up_blocks.1.resnets.0.conv1", "conv_out")

@@ -15,12 +15,12 @@ import torch
 from huggingface_hub import constants
 
 from passionsr_cli import registry
+from passionsr_cli.description import DownloadSource, ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
 from passionsr_cli.published import pulling
 from passionsr_cli.published.downloads import Downloader
-from passionsr_cli.registry import DownloadSource, ModelDescription
 from passionsr_cli.store import Store
 
 COMMIT = "c" * 40

@@ -10,13 +10,14 @@ from typer.testing import CliRunner
 
 from passionsr_cli import registry
 from passionsr_cli.cli.app import app
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.models.schedule import rates, signal_and_noise
 from passionsr_cli.published.adapter_files import PARTS
 from passionsr_cli.published.recipes import find_recipe
-from passionsr_cli.registry import ModelDescription, describe
+from passionsr_cli.registry import describe
 
 
 def test_a_name_is_its_own_recipe_and_others_are_passionsr_fp() -> None:

@@ -21,10 +21,10 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.registry import EMBEDDED_MODEL
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import open_upscaler
 
 MODEL = os.environ.get("PASSIONSR_MODEL", EMBEDDED_MODEL)

@@ -24,7 +24,7 @@ from PIL import Image
 from passionsr_cli import Done, UpscaleSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.inference.tiled import TiledUpscaler
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import open_upscaler, upscale_file
 from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.run import plan_work, upscale_planned

@@ -20,12 +20,13 @@ from torch import nn
 
 from passionsr_cli.checkpoints.released.importing import import_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.published.prompts import read_context
 from passionsr_cli.quantization.schemes import Scheme
-from passionsr_cli.registry import ModelDescription, describe
+from passionsr_cli.registry import describe
 
 FOLDER = os.environ.get("PASSIONSR_OFFICIAL")
 LAYERS, KEYS = 72, 680

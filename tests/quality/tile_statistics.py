@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
 

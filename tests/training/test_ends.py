@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.training.ends import (
     Ends,
     natural_starts_as_faithful,

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from passionsr_cli.data.resampling import bicubic
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import samples
 from passionsr_cli.layering import settings_from
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.training.initialisation import (
     rotate_between_linear_layers,
     start_as_interpolator,

@@ -11,9 +11,9 @@ from PIL import Image
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.progress import Notes
 from passionsr_cli.system.processes import Processes
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling import images
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, open_upscaler
 from passionsr_cli.upscaling.planning import Job, Refused

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from passionsr_cli.config import FEWEST_BITS, MOST_BITS, Bits
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import read_yaml
 from passionsr_cli.published.legacy import LDM_PREFIXES, from_ldm
 from passionsr_cli.published.tensor_files import Tensors, read_file
-from passionsr_cli.registry import ModelDescription
 
 PARTS = {"unet": "Unet", "vae": "Vae"}
 _FIRST_NAMES = {"unet": ("input_blocks", "time_embed", "out."), "vae": ("encoder", "decoder")}

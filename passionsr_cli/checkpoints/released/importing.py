@@ -24,10 +24,10 @@ from passionsr_cli.checkpoints.released.files import ReleasedPart, read_part
 from passionsr_cli.checkpoints.released.model import Numerics, convert_model
 from passionsr_cli.checkpoints.tensors import write_checkpoint
 from passionsr_cli.config import FLOATING, bits_name
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ModelDescription
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.memory import process_peak_bytes

@@ -3,16 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.inference import tile_memory
-from passionsr_cli.inference.tiled import TiledUpscaler
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
-from passionsr_cli.registry import ModelDescription, describe
+from passionsr_cli.registry import describe
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.tiling import memory as tile_memory
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 
 class Small(TorchExecutor):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passionsr_cli.registry import ModelDescription
+from passionsr_cli.description import ModelDescription
 
 # What models are made for, and what an image may measure without being cut.
 LARGEST_TILE_PX = 512

@@ -12,11 +12,11 @@ from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.resampling import bicubic
-from passionsr_cli.inference.tiled import TiledUpscaler, upscaled_region
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.tiling.upscaler import TiledUpscaler, upscaled_region
 
 
 @pytest.fixture
@@ -67,6 +67,19 @@ def test_a_margin_is_the_mirrored_image_cut_off(
     whole = TiledUpscaler(executor, 0).upscale(mirrored).rgb
     inner = whole[:, margin : margin + 4 * height, margin : margin + 4 * width]
     assert np.array_equal(upscaler.upscale(lr).rgb, inner)
+
+
+def test_a_model_says_that_plain_areas_stay(tiny_model: OneStepModel) -> None:
+    lr = _image(24, 40)
+    lr[:, :, 16:] = 0.25
+    model = copy.copy(tiny_model)
+    model.description = tiny_model.description.model_copy(update={"plain_px": 2})
+    kept = TiledUpscaler(TorchExecutor(model, accelerator("cpu", "fp32")), 64, 16).upscale(lr).rgb
+    executor = TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+    computed = TiledUpscaler(executor, 64, 16).upscale(lr).rgb
+    assert np.abs(computed[:, :, 96:] - 0.25).max() > 1e-2
+    np.testing.assert_allclose(kept[:, :, 96:], 0.25, atol=1e-6)
+    assert np.array_equal(kept[:, :, :56], computed[:, :, :56])
 
 
 def test_a_model_says_its_margin(tiny_model: OneStepModel) -> None:
@@ -189,8 +202,10 @@ def _scene(name: str) -> Array:
 
 @pytest.mark.parametrize("name", ["sky", "gradient"])
 def test_smooth_scenes_show_no_tiles(name: str) -> None:
-    lr = _scene(name)
-    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    lr, model = _scene(name), load("mini")
+    # The network's own answer everywhere: plain areas differ nowhere.
+    model.description = model.description.model_copy(update={"plain_px": 0})
+    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
     upscaler = TiledUpscaler(executor, 448, 64)
     result = upscaler.upscale(lr)
     assert result.tiles == 4

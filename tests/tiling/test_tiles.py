@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.tiles import Tile, blended_strips, plan_axis, scaled
+from passionsr_cli.tiling.tiles import Tile, blended_strips, plan_axis, scaled
 
 
 @pytest.mark.parametrize("length", [512, 528, 960, 976, 1024, 4000, 10000])

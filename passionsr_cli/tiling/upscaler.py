@@ -11,18 +11,19 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from passionsr_cli.description import ColorFix
 from passionsr_cli.errors import ImageError, TileMemoryError
 from passionsr_cli.imaging import colour
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.replay import PutAside
 from passionsr_cli.imaging.resampling import bicubic, pad_mirroring, resampled_rows
 from passionsr_cli.imaging.strips import RowStream
-from passionsr_cli.imaging.tiles import Axis, Tile, blended_strips, plan_axis, scaled
-from passionsr_cli.inference import tile_memory
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import ColorFix
 from passionsr_cli.system.memory import free_bytes
+from passionsr_cli.tiling import memory as tile_memory
+from passionsr_cli.tiling.plain_areas import with_plain_areas
+from passionsr_cli.tiling.tiles import Axis, Tile, blended_strips, plan_axis, scaled
 
 SMALLEST_SIDE_PX = 8
 # The bicubic kernel reaches two pixels; one more for safety in rounding.
@@ -67,6 +68,7 @@ class TiledUpscaler:
         self.unit_px = executor.description.unit_px
         beyond = executor.description.margin_px if margin_px is None else margin_px
         self.margin_px = -(-beyond // self.unit_px) * self.unit_px
+        self.plain_px = executor.description.plain_px
         self._wanted_overlap_px, self._reporter = overlap_px, reporter
         free = free_bytes(executor.device)
         if tile_px == "auto":
@@ -135,7 +137,10 @@ class TiledUpscaler:
             reporter.step(task, next(numbers) / count)
 
         height, width = height * self.factor, width * self.factor
-        for strip in self._colours_fixed(self._cropped(rgb, height, width, on_tile), rgb):
+        strips = self._colours_fixed(self._cropped(rgb, height, width, on_tile), rgb)
+        if self.plain_px:
+            strips = with_plain_areas(strips, rgb, self.factor, self.plain_px)
+        for strip in strips:
             yield strip.clip(0, 1)
 
     def _axes(self, rgb: Array) -> tuple[Axis, Axis]:

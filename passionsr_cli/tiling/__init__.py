@@ -1,0 +1,1 @@
+"""Images of any size through one executor, a tile at a time."""
