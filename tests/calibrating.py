@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from reporting import Hurry, Place, hurried
 
 from passionsr_cli import api
+from passionsr_cli.progress import NO_DETAILS, SILENT
 
 if TYPE_CHECKING:
     from passionsr_cli.checkpoints.catalogue import Checkpoint
@@ -36,14 +39,55 @@ class Finished:
         from passionsr_cli.checkpoints.catalogue import find_checkpoint
         from passionsr_cli.store import CHECKPOINT, Store
 
-        same = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+        shutil.copytree(self._made(settings, SILENT).folder, Store(CHECKPOINT).folder(name))
+        return find_checkpoint(name)
+
+    def stopped(
+        self, settings: CalibrationSettings, places: Sequence[Place], place: Place, name: str
+    ) -> None:
+        """Leave what a kill at `place`, one of these, leaves of a calibration under this name.
+
+        One undisturbed run gives them all.
+        """
+        from passionsr_cli.checkpoints.unfinished import run_folder
+
+        copies = self.home / "copies" / _hash(settings)
+        with hurried(FolderCopies(copies, places)) as reporter:
+            self._made(settings, reporter)
+        shutil.copytree(copies / _folder_of(place), run_folder(name))
+
+    def _made(self, settings: CalibrationSettings, reporter: Reporter) -> Checkpoint:
         with pytest.MonkeyPatch.context() as patch:
             draw_nothing(patch)
             patch.setenv("PASSIONSR_HOME", str(self.home))
             # One that is there already is returned as it is.
-            made = api.calibrate(settings, same)
-        shutil.copytree(made.folder, Store(CHECKPOINT).folder(name))
-        return find_checkpoint(name)
+            return api.calibrate(settings, _hash(settings), reporter)
+
+
+class FolderCopies(Hurry):
+    """Copies the folder of the one unfinished calibration at each of these steps."""
+
+    def __init__(self, copies: Path, places: Sequence[Place]) -> None:
+        super().__init__({task for task, _ in places})
+        self.copies, self.places = copies, places
+
+    def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
+        from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
+
+        copy = self.copies / _folder_of((task, done))
+        # Layers are observed several times: the first one counts, as for a kill.
+        if (task, done) in self.places and not copy.exists():
+            (name,) = unfinished()
+            shutil.copytree(run_folder(name), copy)
+            self.there = False
+
+
+def _hash(settings: CalibrationSettings) -> str:
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _folder_of(place: tuple[str, float]) -> str:
+    return f"{place[0]} {place[1]}"
 
 
 def same_tensors(one: Checkpoint, other: Checkpoint) -> bool:

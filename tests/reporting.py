@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
@@ -35,11 +37,41 @@ class Kill(BaseException):
     """The process ends."""
 
 
-class KillAt(Notes):
+HurryT = TypeVar("HurryT", bound="Hurry")
+# A step of a task, from 1.
+Place = tuple[str, int]
+
+
+class Hurry(Notes):
+    """Knows whether one of some tasks is going on."""
+
+    def __init__(self, tasks: Collection[str]) -> None:
+        super().__init__()
+        self.tasks, self.there = tasks, False
+
+    def started(self, task: str, total: float | None = None) -> None:
+        self.there = task in self.tasks
+
+
+@contextmanager
+def hurried(reporter: HurryT) -> Iterator[HurryT]:
+    """During its tasks a minute passes with every look at the clock, so that their state is saved
+    after every step and batch, as on a slow machine."""
+    real, minutes = time.monotonic, itertools.count(step=60)
+
+    def clock() -> float:
+        return real() + (next(minutes) if reporter.there else 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("passionsr_cli.fitting.loop.time.monotonic", clock)
+        yield reporter
+
+
+class KillAt(Hurry):
     """Ends the work at one step of one task."""
 
     def __init__(self, task: str, number: int) -> None:
-        super().__init__()
+        super().__init__({task})
         self.place = task, number
 
     def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
@@ -49,12 +81,6 @@ class KillAt(Notes):
 
 @contextmanager
 def killed_at(task: str, number: int) -> Iterator[KillAt]:
-    """A reporter that kills the work inside at this step.
-
-    Until then its state is saved after every step and batch, as on a slow machine.
-    """
-    minutes = itertools.count(step=60)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("passionsr_cli.fitting.loop.time.monotonic", minutes.__next__)
-        with pytest.raises(Kill):
-            yield KillAt(task, number)
+    """A reporter that kills the work inside at this step, of a task that is `hurried`."""
+    with hurried(KillAt(task, number)) as killer, pytest.raises(Kill):
+        yield killer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from calibrating import Finished, same_tensors
-from reporting import Heard, Kill, KillAt, killed_at
+from reporting import Heard, Kill, KillAt, Place
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
@@ -103,39 +103,43 @@ def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:
     assert all(torch.equal(one[name], two[name]) for name in encoder if name.endswith("weight"))
 
 
-@pytest.mark.parametrize(
-    ("where", "number"),
-    [
-        ("full precision", 3),
-        ("encoder LET: observing", 4),
-        ("encoder LET", 3),
-        ("quantized encoder", 2),
-        ("unet LBQ", STEPS),
-        ("decoder LBQ", 1),
-    ],
-)
+STAGES_STOPPED: list[Place] = [
+    ("full precision", 3),
+    ("encoder LET: observing", 4),
+    ("encoder LET", 3),
+    ("quantized encoder", 2),
+    ("unet LBQ", STEPS),
+    ("decoder LBQ", 1),
+]
+
+
+@pytest.mark.parametrize("place", STAGES_STOPPED)
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
-    tiny_folder: Path, finished: Finished, where: str, number: int
+    tiny_folder: Path, finished: Finished, place: Place
 ) -> None:
     settings = _settings(tiny_folder, passionsr={"separate": True})
-    with killed_at(where, number) as reporter:
-        api.calibrate(settings, "stopped", reporter=reporter)
+    finished.stopped(settings, STAGES_STOPPED, place, "stopped")
     assert unfinished() == ["stopped"]
     heard = Heard()
     stopped = api.calibrate(settings, "stopped", reporter=heard)
-    fitted = [place for place, _, details in heard.steps if "lr" in details]
+    fitted = [task for task, _, details in heard.steps if "lr" in details]
     # It went on, it did not start over.
-    assert len(fitted) < 6 * STEPS or where in ("full precision", "encoder LET: observing")
+    assert len(fitted) < 6 * STEPS or place[0] in ("full precision", "encoder LET: observing")
     assert same_tensors(stopped, finished(settings, "undisturbed"))
     assert unfinished() == []
 
 
-@pytest.mark.parametrize(
-    ("where", "number"),
-    [("RPQ decoder", 3), ("RPQ unet: observing", 4), ("RPQ unet", 9), ("ET", 2)],
-)
+MODULES_STOPPED: list[Place] = [
+    ("RPQ decoder", 3),
+    ("RPQ unet: observing", 4),
+    ("RPQ unet", 9),
+    ("ET", 2),
+]
+
+
+@pytest.mark.parametrize("place", MODULES_STOPPED)
 def test_a_run_module_by_module_is_resumed_bit_for_bit(
-    tiny_folder: Path, finished: Finished, where: str, number: int
+    tiny_folder: Path, finished: Finished, place: Place
 ) -> None:
     own = {
         "module": {"steps": 2, "learning_rate": 0.3},
@@ -145,8 +149,7 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
         "merged_ranks": {"convolution": 2},
     }
     settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own})
-    with killed_at(where, number) as reporter:
-        api.calibrate(settings, "stopped", reporter=reporter)
+    finished.stopped(settings, MODULES_STOPPED, place, "stopped")
     stopped = api.calibrate(settings, "stopped")
     assert same_tensors(stopped, finished(settings, "undisturbed"))
 
