@@ -28,6 +28,12 @@ from passionsr_cli.system.files import sha256_of
 FORMATS = ("openvino", "onnx", "safetensors")
 
 
+@pytest.fixture
+def small_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exported without a size is proven on fewer pixels."""
+    monkeypatch.setattr(exporting, "DEFAULT_SIZE_PX", 64)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_checkpoint_is_exported_and_proven(
     calibrate: Callable[..., str], form: str, tmp_path: Path
@@ -61,9 +67,9 @@ def test_of_several_at_once_one_exports(tiny_folder: Path, tmp_path: Path) -> No
         claim(tmp_path / ".out.exporting", "exporting"),
         pytest.raises(OutputError, match=r"process \d+ on .*, exporting since \d\d:\d\d, holds it"),
     ):
-        api.export(str(tiny_folder), "safetensors", tmp_path / "out")
+        api.export(str(tiny_folder), "safetensors", tmp_path / "out", size=64)
     assert not (tmp_path / "out").exists()
-    api.export(str(tiny_folder), "safetensors", tmp_path / "out")
+    api.export(str(tiny_folder), "safetensors", tmp_path / "out", size=64)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -136,6 +142,7 @@ def test_of_the_settings_of_a_dial_the_worst_counts(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("small_photograph")
 def test_without_a_size_any_image_goes(
     calibrate: Callable[..., str], tiny_model: OneStepModel, tmp_path: Path
 ) -> None:
@@ -187,6 +194,7 @@ def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.usefixtures("small_photograph")
 def test_the_same_export_is_done_once(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = api.export(str(tiny_folder), "safetensors", out)
@@ -195,7 +203,7 @@ def test_the_same_export_is_done_once(tiny_folder: Path, tmp_path: Path) -> None
     assert again.as_dict() == json.loads(json.dumps(first.as_dict()))
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     with pytest.raises(OutputError, match="exists already"):
-        api.export(str(tiny_folder), "safetensors", out, size=64)
+        api.export(str(tiny_folder), "safetensors", out, size=128)
     damaged = next(path for path in out.iterdir() if path.suffix == ".safetensors")
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(OutputError, match="exists already"):
