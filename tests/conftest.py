@@ -17,7 +17,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import pytest
 import torch
-from calibrating import Finished
+from calibrating import Finished, draw_nothing
 
 from passionsr_cli.description import ModelDescription
 
@@ -71,6 +71,18 @@ def home(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PASSIONSR_HOME", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at the pictures of calibrations, but tests that ask for `pictures`."""
+    if "pictures" not in request.fixturenames:
+        draw_nothing(monkeypatch)
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Calibrations in this process draw their pictures."""
 
 
 def tiny() -> ModelDescription:

@@ -139,6 +139,7 @@ def test_a_manifest_says_everything(tiny_folder: Path, x: Checkpoint) -> None:
     assert lower <= 0 <= upper
 
 
+@pytest.mark.usefixtures("pictures")
 def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -51,6 +51,7 @@ def config(tmp_path: Path, tiny_folder: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("pictures")
 def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path) -> None:
     done = _run("calibrate", "--bits", "w6a6", "--config", config, "--name", "mine")
     assert done.exit_code == 0, done.output

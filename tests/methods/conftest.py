@@ -50,7 +50,7 @@ def calibrated(settings_of: Settings, finished: Finished) -> Calibrate:
 
 
 @pytest.fixture
-def goes_on(settings_of: Settings, calibrated: Calibrate) -> Callable[..., bool]:
+def goes_on(settings_of: Settings, calibrated: Calibrate, pictures: None) -> Callable[..., bool]:
     """`goes_on(method, where, number, **settings)`: whether a run that is killed there and
     resumed ends bit for bit like an undisturbed one."""
 
