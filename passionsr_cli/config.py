@@ -25,6 +25,7 @@ from passionsr_cli.budget import BudgetText
 from passionsr_cli.description import ColorFix, Realism
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Backend = Literal["auto", "torch", "openvino", "onnxruntime", "triton"]
 Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
 PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "rounding"]
@@ -162,7 +163,7 @@ class UpscaleSettings(Settings):
     engine: Literal["local", "ray"] = "local"
     device: str = "auto"
     precision: Precision = "auto"
-    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
+    backend: Backend = "auto"
     tile: Tile = "auto"
     overlap: NonNegativeInt = 64
     color_fix: ColorFix | None = None

@@ -19,7 +19,7 @@ from openvino import opset13 as ops
 
 from passionsr_cli import __version__
 from passionsr_cli.inference.core import DEVICE, core
-from passionsr_cli.inference.open import cpu_name
+from passionsr_cli.inference.open import device_name
 from passionsr_cli.system.cpu import instructions
 
 # Large enough for full speed, small enough for a second: four in a row, each 17 to 19 G operations.
@@ -37,7 +37,7 @@ def measure_machine() -> dict[str, Any]:
     A roof is null where OpenVINO has no kernel of that arithmetic.
     """
     return {
-        "cpu": cpu_name(),
+        "cpu": device_name(DEVICE),
         "cores": psutil.cpu_count(logical=False),
         "threads": {"torch": torch.get_num_threads(), "openvino": _openvino_threads()},
         "memory_bytes": psutil.virtual_memory().total,

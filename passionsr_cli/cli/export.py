@@ -34,27 +34,34 @@ def export(
         str | None,
         typer.Option(metavar="tensorrt", help="Insist on what this runtime of ONNX can take."),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|fp16",
+            help="Types in an ONNX file of all but the integers. Default: fp32, for tensorrt fp16.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint or a model for other runtimes, and prove that it computes the same.
 
     \b
     passionsr export mini-w8a8
-    passionsr export mini --format onnx
+    passionsr export mini --format onnx --precision fp16
     passionsr export mini --size 512 --output folder
     """
     from passionsr_cli.checkpoints.artifacts import resolve
     from passionsr_cli.export.formats import check_format
 
     # What is not there is refused before seconds of imports.
-    check_format(format_name, target)
+    check_format(format_name, target, precision)
     resolve(name)
 
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import CurrentBar
 
     with CurrentBar() as bar:
-        report = api.export(name, format_name, output_path, size, target, bar)
+        report = api.export(name, format_name, output_path, size, target, precision, bar)
     if as_json:
         print_json(report.as_dict())
         return

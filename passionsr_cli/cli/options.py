@@ -23,6 +23,14 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.", rich_help_panel=MODEL),
 ]
+UpscalingDeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|cpu|cuda[:N]|mps|gpu[:N]|npu",
+        help="Where to compute; gpu and npu are Intel's, by OpenVINO.",
+        rich_help_panel=MODEL,
+    ),
+]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.", rich_help_panel=MODEL),
@@ -47,7 +55,8 @@ MetricWeightsOption = Annotated[
     typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
 ]
 BackendOption = Annotated[
-    str | None, typer.Option(metavar="auto|torch|openvino|triton", help="As for upscale.")
+    str | None,
+    typer.Option(metavar="auto|torch|openvino|onnxruntime|triton", help="As for upscale."),
 ]
 LimitOption = Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")]
 

@@ -13,10 +13,10 @@ from passionsr_cli.cli.options import (
     MODEL,
     RESULT,
     ConfigOption,
-    DeviceOption,
     JsonOption,
     ModelOption,
     PrecisionOption,
+    UpscalingDeviceOption,
     given,
 )
 from passionsr_cli.terminal.console import command
@@ -69,12 +69,12 @@ def upscale(
             rich_help_panel=MODEL,
         ),
     ] = None,
-    device: DeviceOption = None,
+    device: UpscalingDeviceOption = None,
     precision: PrecisionOption = None,
     backend: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|torch|openvino|triton",
+            metavar="auto|torch|openvino|onnxruntime|triton",
             help="What computes. Default: openvino on a CPU, torch on a GPU; triton runs "
             "checkpoints on the integer units of NVIDIA GPUs.",
             rich_help_panel=MODEL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +10,9 @@ import openvino
 from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_stream
 from passionsr_cli.conversion.graph_passes import fit_to_cpu
 from passionsr_cli.conversion.openvino_graph import ComponentGraph, component_graph
-from passionsr_cli.conversion.stored_graphs import GRAPHS_FILE
-from passionsr_cli.description import ModelDescription
-from passionsr_cli.models.components import COMPONENTS, ENCODER
+from passionsr_cli.conversion.stored_graphs import component_side, write_listing
+from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.system.files import sha256_of
 
 Convert = Callable[[OneStepModel, str], ComponentGraph]
 
@@ -47,11 +44,4 @@ def write_graphs(
             "attentions": graph.attentions,
             "overflowing": graph.overflowing,
         }
-    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-    listing = json.dumps({"components": components, "files": files}, indent=2)
-    (folder / GRAPHS_FILE).write_text(listing, encoding="utf-8")
-
-
-def component_side(description: ModelDescription, component: str, size_px: int) -> int:
-    """A side of a component's input when the upscaled image has sides of `size_px`."""
-    return size_px if component == ENCODER else size_px // description.latent_factor
+    write_listing(folder, components)

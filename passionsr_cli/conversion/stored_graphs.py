@@ -1,19 +1,25 @@
-"""OpenVINO graphs of a model's components in a folder, with a list that proves them whole.
+"""Graphs of a model's components in a folder, with a list that proves them whole.
 
 Imports neither torch nor OpenVINO.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from passionsr_cli.conversion.kernels import KernelReport
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import StoreError
+from passionsr_cli.models.components import ENCODER
 from passionsr_cli.system.files import read_json, sha256_of
 
 GRAPHS_FILE = "graphs.json"
+# COMPONENT.xml is OpenVINO's, COMPONENT.onnx is ONNX.
+SUFFIXES = (".xml", ".onnx")
 # Behind a layer's name: the products of its branch.
 BRANCH_SUFFIX = "/branch"
 
@@ -35,8 +41,23 @@ def attention_products(name: str) -> tuple[str, str]:
     return product, f"{product}_1"
 
 
+def component_side(description: ModelDescription, component: str, size_px: int) -> int:
+    """A side of a component's input when the upscaled image has sides of `size_px`."""
+    return size_px if component == ENCODER else size_px // description.latent_factor
+
+
+def write_listing(folder: Path, components: Mapping[str, Mapping[str, Any]]) -> None:
+    """List what a folder of graphs holds: the files, and the names of each component's layers."""
+    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    listing = json.dumps({"components": components, "files": files}, indent=2)
+    (folder / GRAPHS_FILE).write_text(listing, encoding="utf-8")
+
+
 def read_graphs(folder: Path) -> dict[str, StoredGraph]:
-    """Read what `write_graphs` wrote. Raises `StoreError` if any of it is missing or changed."""
+    """Read the graphs that `write_listing` listed.
+
+    Raises `StoreError` if any of it is missing or changed.
+    """
     try:
         listing = read_json(folder / GRAPHS_FILE)
         for name, digest in listing["files"].items():
@@ -44,7 +65,7 @@ def read_graphs(folder: Path) -> dict[str, StoredGraph]:
                 raise StoreError(f"{folder} is damaged: {name} is not what was written")
         return {
             name: StoredGraph(
-                folder / f"{name}.xml",
+                _graph_file(folder, name, listing["files"]),
                 tuple(entry["layers"]),
                 tuple(entry["folded"]),
                 tuple(entry["attentions"]),
@@ -56,6 +77,23 @@ def read_graphs(folder: Path) -> dict[str, StoredGraph]:
         raise StoreError(f"{folder} is incomplete: {error.filename} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder} is damaged: {error}") from error
+
+
+def _graph_file(folder: Path, name: str, files: Mapping[str, str]) -> Path:
+    found = [f"{name}{suffix}" for suffix in SUFFIXES if f"{name}{suffix}" in files]
+    if len(found) != 1:
+        raise ValueError(f"it has {len(found)} graphs of the {name}")
+    return folder / found[0]
+
+
+class Graphs(Protocol):
+    """Source of an executor's graphs: a folder, or a cache that also keeps compiled ones."""
+
+    def graph(self, component: str) -> StoredGraph: ...
+
+    def compiled(self, name: str) -> tuple[Path, KernelReport] | None: ...
+
+    def keep(self, name: str, compiled: Any, ran: KernelReport) -> None: ...
 
 
 class GraphFolder:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from passionsr_cli.config import Listed, Precision, Settings, listed
+from passionsr_cli.config import Backend, Listed, Precision, Settings, listed
 from passionsr_cli.description import ColorFix, Realism
 from passionsr_cli.metrics.catalogue import Protocol, metrics_of
 
@@ -45,7 +45,7 @@ class EvaluationSettings(Settings):
     published: bool = False
     device: str = "auto"
     precision: Precision = "auto"
-    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
+    backend: Backend = "auto"
     tile: NonNegativeInt = 512
     overlap: NonNegativeInt = 64
 

@@ -25,7 +25,7 @@ from passionsr_cli.system.files import read_json, remove, sha256_of, temporary_b
 from passionsr_cli.system.memory import process_peak_bytes
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ExportReport:
     source: str
     format: str
     target: str | None
+    precision: str
     folder: str
     size_px: int | None
     fidelity: Fidelity
@@ -53,6 +54,7 @@ class ExportReport:
             "source": self.source,
             "format": self.format,
             "target": self.target,
+            "precision": self.precision,
             "output": self.folder,
             "size_px": self.size_px,
             "photograph": self.photograph,
@@ -73,6 +75,7 @@ class ExportReport:
             source=values["source"],
             format=values["format"],
             target=values["target"],
+            precision=values["precision"],
             folder=values["output"],
             size_px=values["size_px"],
             fidelity=Fidelity(
@@ -95,15 +98,17 @@ def export(
     output: Path | None = None,
     size: int | None = None,
     target: str | None = None,
+    precision: str | None = None,
     reporter: Reporter = SILENT,
 ) -> ExportReport:
     """Write a checkpoint or a model for another runtime, run it there and compare.
 
     `format` is openvino, onnx or safetensors; `output` a folder that does not exist yet, by
     default NAME-FORMAT; `size` fixes the sides of the upscaled image in pixels, the next size that
-    the model takes.
+    the model takes; `precision`, of onnx, is fp32 or fp16, the type of all that is not quantized,
+    by default fp16 for the target tensorrt.
     """
-    form = find_format(format, target)
+    form = find_format(format, target, precision)
     artifact = resolve(name)
     folder = output or Path(f"{Path(name).name}-{format}")
     if size is not None:
@@ -145,6 +150,7 @@ def export_artifact(
                     source=name,
                     format=form.name,
                     target=form.target,
+                    precision=form.precision,
                     folder=str(folder),
                     size_px=size_px,
                     fidelity=fidelity,
@@ -185,7 +191,7 @@ def _write_and_compare(
     model = artifact.load()
     form.check(model)
     reporter.started(f"running the definition on {PHOTOGRAPH}")
-    definition = define(model, size_px or DEFAULT_SIZE_PX)
+    definition = define(model, size_px or DEFAULT_SIZE_PX, form.precision)
     reporter.started(f"writing {form.name}, component by component")
     form.write(model, artifact, folder, size_px)
     # The exported model gets the memory.
@@ -236,6 +242,7 @@ def _identity(name: str, artifact: Artifact, form: Format, size_px: int | None) 
         "version": __version__,
         "format": form.name,
         "target": form.target,
+        "precision": form.precision,
         "source": name,
         "fingerprint": artifact.fingerprint,
         "size_px": size_px,

@@ -30,7 +30,8 @@ DEFAULT_SIZE_PX = 512
 # way. So an export must come as near to the definition as the definition comes to itself with
 # this much relative noise behind each quantized layer, save for the allowance, or as near as no
 # eye or file can tell. Pixels of an image share few values: where one lies midway, all of them go.
-NUDGE = 1e-6
+# In 16 bits every result is rounded by up to half of its last bit.
+NUDGE = {"fp32": 1e-6, "fp16": 2.0**-11}
 ALLOWANCE_DB = 3.0
 ENOUGH_DB = 60.0
 
@@ -92,30 +93,33 @@ class Definition:
         return min(found, key=lambda fidelity: fidelity.margin)
 
 
-def define(model: OneStepModel, size_px: int) -> Definition:
-    """Run the definition on the photograph, in one tile with sides of `size_px`."""
+def define(model: OneStepModel, size_px: int, precision: str = "fp32") -> Definition:
+    """Run the definition on the photograph, in one tile with sides of `size_px`.
+
+    `precision`, fp32 or fp16, is what the export computes in, which says how near it can come.
+    """
     executor = TorchExecutor(model, accelerator("cpu", "fp32"))
     photograph = lr_photograph(size_px // model.description.upscale_factor)
     default = model.description.realism
     settings = []
     for realism in [None] if default is None else sorted({0.0, default, 1.0}):
         image = upscaled(executor, photograph, realism)
-        with _nudged(model):
+        with _nudged(model, NUDGE[precision]):
             again = upscaled(executor, photograph, realism)
         settings.append(Setting(realism, image, psnr(again, image)))
     return Definition(photograph, tuple(settings))
 
 
 @contextmanager
-def _nudged(model: OneStepModel) -> Iterator[None]:
+def _nudged(model: OneStepModel, noise: float) -> Iterator[None]:
     """Noise behind each quantized layer, the same every time, and an image a little brighter."""
     generator = torch.Generator().manual_seed(0)
 
     def nudge(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output * (1 + NUDGE * torch.randn(output.shape, generator=generator))
+        return output * (1 + noise * torch.randn(output.shape, generator=generator))
 
     def brighten(first: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0] * (1 + NUDGE), *inputs[1:])
+        return (inputs[0] * (1 + noise), *inputs[1:])
 
     layers = [x for x in quantized_layers(model).values() if isinstance(x, QuantizedLayer)]
     hooks = [layer.register_forward_hook(nudge) for layer in layers]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.description import ModelDescription
-from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.inference.executor import Executor
+from passionsr_cli.inference.open import ONNX_PRECISIONS, require_onnx
 from passionsr_cli.registry import MANIFEST_FILE
 from passionsr_cli.system.text import suggestion
 
@@ -21,38 +21,48 @@ if TYPE_CHECKING:
 
 TENSORRT = "tensorrt"
 NAMES = ("openvino", "onnx", "safetensors")
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass(frozen=True)
 class Format:
     """One format of exports: how it is written and run again.
 
-    `check` refuses a model the format or its target cannot take, `write` fills a folder,
-    `open` runs what is there.
+    `precision` is the type of what is not quantized, `check` refuses a model the format or its
+    target cannot take, `write` fills a folder, `open` runs what is there.
     """
 
     name: str
     target: str | None
+    precision: str
     check: Callable[[OneStepModel], None]
     write: Callable[[OneStepModel, Artifact, Path, int | None], None]
     open: Callable[[Path, ModelDescription], Executor]
 
 
-def find_format(name: str, target: str | None) -> Format:
-    """The format of this name. Raises `ConfigError` if there is none, or not for the target."""
-    check_format(name, target)
-    return {"openvino": _openvino, "onnx": _onnx, "safetensors": _safetensors}[name](target)
+def find_format(name: str, target: str | None = None, precision: str | None = None) -> Format:
+    """The format of this name, by default in the precision its target likes.
+
+    Raises `ConfigError` if there is none, or not for the target or in this precision.
+    """
+    check_format(name, target, precision)
+    if name == "onnx":
+        return _onnx(target, precision or ("fp16" if target == TENSORRT else "fp32"))
+    return {"openvino": _openvino, "safetensors": _safetensors}[name]()
 
 
-def check_format(name: str, target: str | None) -> None:
-    """Refuse a format that is unknown, not installed, or not for the target. Imports no torch."""
+def check_format(name: str, target: str | None, precision: str | None) -> None:
+    """Refuse a format that is unknown, not installed, not for the target or not in this precision.
+
+    Imports no torch.
+    """
     if name not in NAMES:
         raise ConfigError(f"unknown format '{name}'{suggestion(name, NAMES)}")
-    if name == "onnx" and not all(map(find_spec, ONNX_PACKAGES)):
-        raise DeviceError(
-            "the ONNX packages are not installed; `pip install 'passionsr[onnx]'` adds them"
-        )
+    if name == "onnx":
+        require_onnx()
+    if precision not in (None, *ONNX_PRECISIONS):
+        raise ConfigError(f"unknown precision '{precision}'; use {' or '.join(ONNX_PRECISIONS)}")
+    if precision == "fp16" and name != "onnx":
+        raise ConfigError(f"--precision fp16 is for onnx; {name} is written in fp32")
     if target is not None and (name, target) != ("onnx", TENSORRT):
         raise ConfigError(f"--target {target} does not go with {name}; use onnx and {TENSORRT}")
 
@@ -61,7 +71,7 @@ def _nothing_to_check(model: OneStepModel) -> None:
     pass
 
 
-def _openvino(target: str | None) -> Format:
+def _openvino() -> Format:
     from passionsr_cli.conversion.graph_files import write_graphs
     from passionsr_cli.conversion.stored_graphs import GraphFolder
     from passionsr_cli.inference.arithmetic import graph_for_this_cpu
@@ -69,7 +79,8 @@ def _openvino(target: str | None) -> Format:
 
     return Format(
         "openvino",
-        target,
+        None,
+        "fp32",
         _nothing_to_check,
         lambda model, source, folder, size_px: write_graphs(
             model, folder, size_px, graph_for_this_cpu
@@ -78,20 +89,24 @@ def _openvino(target: str | None) -> Format:
     )
 
 
-def _onnx(target: str | None) -> Format:
-    from passionsr_cli.export.onnx_files import OnnxExecutor, refuse_zero_points, write_onnx
+def _onnx(target: str | None, precision: str) -> Format:
+    from passionsr_cli.conversion.onnx_files import write_onnx
+    from passionsr_cli.conversion.stored_graphs import GraphFolder
+    from passionsr_cli.export.targets import refuse_zero_points
+    from passionsr_cli.inference.onnx_executor import OnnxExecutor
 
     return Format(
         "onnx",
         target,
+        precision,
         refuse_zero_points if target == TENSORRT else _nothing_to_check,
-        lambda model, source, folder, size_px: write_onnx(model, folder, size_px),
-        lambda folder, description: OnnxExecutor(description, folder),
+        lambda model, source, folder, size_px: write_onnx(model, folder, size_px, precision),
+        lambda folder, description: OnnxExecutor(description, GraphFolder(folder), precision),
     )
 
 
-def _safetensors(target: str | None) -> Format:
-    return Format("safetensors", target, _nothing_to_check, _copy, _open_copy)
+def _safetensors() -> Format:
+    return Format("safetensors", None, "fp32", _nothing_to_check, _copy, _open_copy)
 
 
 def _copy(model: OneStepModel, artifact: Artifact, folder: Path, size_px: int | None) -> None:

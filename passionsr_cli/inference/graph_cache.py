@@ -29,7 +29,6 @@ from passionsr_cli.system.files import (
 from passionsr_cli.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from passionsr_cli.conversion.graph_files import Convert
     from passionsr_cli.conversion.prepared_graphs import PreparedGraphs
     from passionsr_cli.models.one_step import OneStepModel
 
@@ -41,9 +40,9 @@ KEPT_SIZES = 4
 class GraphCache:
     """The graphs of one model in one folder.
 
-    `load` gives the model if it has to be converted, which `convert` does component by
-    component, by default `graph_for_this_cpu`; `prepared` graphs spare both. `reporter` hears what
-    takes long and why. Where the folder cannot be written, a temporary one is used.
+    `load` gives the model if it has to be converted, which `write` does into a folder, by default
+    as OpenVINO graphs for this CPU; `prepared` graphs spare both. `reporter` hears what takes long
+    and why. Where the folder cannot be written, a temporary one is used.
     """
 
     def __init__(
@@ -51,11 +50,11 @@ class GraphCache:
         folder: Path,
         load: Callable[[], OneStepModel],
         reporter: Reporter,
-        convert: Convert | None = None,
+        write: Callable[[OneStepModel, Path], None] | None = None,
         prepared: PreparedGraphs | None = None,
     ) -> None:
         self.folder, self._load, self._note = folder, load, reporter.note
-        self._convert, self._prepared = convert, prepared
+        self._convert, self._prepared = write or _write_for_this_cpu, prepared
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._graphs: dict[str, StoredGraph] | None = None
 
@@ -65,9 +64,7 @@ class GraphCache:
             self._graphs = self._read()
         if self._graphs is None:
             if self._prepared is None:
-                self._note(
-                    "converting the model for OpenVINO, once; later runs start from the cache"
-                )
+                self._note("converting the model, once; later runs start from the cache")
             self._graphs = self._write()
             self._tell_of_overflow(self._graphs)
         return self._graphs[component]
@@ -112,10 +109,7 @@ class GraphCache:
         if self._prepared is not None:
             self._prepared.complete(folder)
             return
-        from passionsr_cli.conversion.graph_files import write_graphs
-        from passionsr_cli.inference.arithmetic import graph_for_this_cpu
-
-        write_graphs(self._load(), folder, convert=self._convert or graph_for_this_cpu)
+        self._convert(self._load(), folder)
         # The model, which has references in circles, must go before graphs are compiled.
         gc.collect()
 
@@ -159,3 +153,10 @@ class GraphCache:
                 old.unlink(missing_ok=True)
         except OSError as error:
             self._note(f"cannot keep {path}: {error.strerror or error}")
+
+
+def _write_for_this_cpu(model: OneStepModel, folder: Path) -> None:
+    from passionsr_cli.conversion.graph_files import write_graphs
+    from passionsr_cli.inference.arithmetic import graph_for_this_cpu
+
+    write_graphs(model, folder, convert=graph_for_this_cpu)

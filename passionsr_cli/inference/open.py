@@ -4,47 +4,72 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from passionsr_cli.checkpoints.artifacts import Artifact
-from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.config import Backend, CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.cache_folders import graphs_folder, use
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.made_by import graph_code
 from passionsr_cli.progress import Reporter
-from passionsr_cli.system.devices import accelerator, choose_device, choose_precision
+from passionsr_cli.system.devices import (
+    accelerator,
+    check_device_name,
+    choose_device,
+    choose_precision,
+    is_intel,
+)
+from passionsr_cli.system.text import suggestion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from passionsr_cli.conversion.openvino_graph import ComponentGraph
     from passionsr_cli.models.one_step import OneStepModel
 
+BACKENDS = get_args(Backend)
+# Types around the integers of an ONNX file. Those of bf16 onnxruntime runs on no CPU, as proof.
+ONNX_PRECISIONS = ("fp32", "fp16")
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 RELEASED_IS_SIMULATED = "the released numerics have no form integer kernels take"
 
 
 def open_executor(
     artifact: Artifact, backend: str, device: str, precision: str, reporter: Reporter
 ) -> Executor:
-    """An executor of this backend; auto takes OpenVINO on a CPU and torch elsewhere.
+    """An executor of this backend; auto takes OpenVINO on a CPU, and on Intel's GPUs and NPUs if
+    they are asked for, and torch elsewhere.
 
     Triton's kernels were not timed on a GPU yet, so that auto does not take them.
 
     Everything around quantized layers is float32 unless another precision is asked for: rounding
     their inputs to bf16 first would change many of the integers.
     """
-    chosen = choose_device(device)
-    if artifact.quantized and precision == "auto":
-        precision = "fp32"
-    if backend not in ("auto", "torch", "openvino", "triton"):
-        raise ConfigError(f"unknown backend '{backend}'; use auto, torch, openvino or triton")
+    if backend not in BACKENDS:
+        raise ConfigError(f"unknown backend '{backend}'{suggestion(backend, BACKENDS)}")
     if artifact.simulated and backend != "torch":
         if backend != "auto":
             raise ConfigError(f"{RELEASED_IS_SIMULATED}; use --backend torch")
         reporter.note(f"{RELEASED_IS_SIMULATED}; torch simulates it")
         backend = "torch"
+    if backend == "onnxruntime":
+        return _open_onnx(artifact, device, precision, reporter)
+    check_device_name(device)
+    if is_intel(device):
+        if backend not in ("auto", "openvino"):
+            raise ConfigError(
+                f"{backend} does not run on '{device}'; use --backend openvino, or --device cuda "
+                "if NVIDIA's is meant"
+            )
+        try:
+            return _open_openvino(artifact, device, precision, reporter)
+        except ImportError as error:
+            raise _no_openvino(error) from error
+    chosen = choose_device(device)
+    if artifact.quantized and precision == "auto":
+        precision = "fp32"
     if backend == "openvino" and chosen != "cpu":
         if device != "auto":
             raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")
@@ -53,17 +78,21 @@ def open_executor(
         return _open_triton(artifact, chosen, precision)
     if chosen == "cpu" and backend != "torch":
         try:
-            return _open_openvino(artifact, choose_precision(precision, chosen), reporter)
+            return _open_openvino(artifact, chosen, choose_precision(precision, chosen), reporter)
         except ImportError as error:
             if backend == "openvino":
-                raise DeviceError(
-                    f"OpenVINO cannot be used: {error}; install it with "
-                    "`pip install --upgrade openvino`, or use --backend torch"
-                ) from error
+                raise _no_openvino(error) from error
             reporter.note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
     return TorchExecutor(artifact.load(), accelerator(chosen, precision))
+
+
+def _no_openvino(error: ImportError) -> DeviceError:
+    return DeviceError(
+        f"OpenVINO cannot be used: {error}; install it with `pip install --upgrade openvino`, "
+        "or use --backend torch"
+    )
 
 
 def _open_triton(artifact: Artifact, device: str, precision: str) -> Executor:
@@ -78,16 +107,20 @@ def _open_triton(artifact: Artifact, device: str, precision: str) -> Executor:
     return TritonExecutor(artifact.load(), accelerator(device, precision))
 
 
-def _open_openvino(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:
+def _open_openvino(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> Executor:
     import openvino
 
     from passionsr_cli.conversion.prepared_graphs import find_prepared
     from passionsr_cli.inference.arithmetic import products_saturate
+    from passionsr_cli.inference.core import DEVICE, find_device, precision_on
     from passionsr_cli.inference.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
-    made_by = [graph_code(), openvino.__version__, cpu_name()]
-    saturating = artifact.quantized and products_saturate()
+    found = find_device(device)
+    if found != DEVICE:
+        precision = precision_on(found, precision)
+    made_by = [graph_code(), openvino.__version__, device_name(found)]
+    saturating = found == DEVICE and artifact.quantized and products_saturate()
     if saturating:
         made_by.append("saturating")
     folder = graphs_folder("openvino", artifact, made_by)
@@ -95,8 +128,51 @@ def _open_openvino(artifact: Artifact, precision: str, reporter: Reporter) -> Ex
     prepared = None
     if artifact.entry is not None:
         prepared = find_prepared(artifact.entry, artifact.fingerprint, saturating)
-    graphs = GraphCache(folder, artifact.load, reporter, prepared=prepared)
-    return OpenVINOExecutor(artifact.description, graphs, precision)
+    write = None if found == DEVICE else _write_exact
+    graphs = GraphCache(folder, artifact.load, reporter, write, prepared)
+    return OpenVINOExecutor(artifact.description, graphs, precision, device, found)
+
+
+def _write_exact(model: OneStepModel, folder: Path) -> None:
+    """The graphs for devices whose sums of 8-bit products do not overflow."""
+    from passionsr_cli.conversion.graph_files import write_graphs
+
+    write_graphs(model, folder)
+
+
+def _open_onnx(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> Executor:
+    """An executor of the ONNX files an export writes, in fp16 on a GPU if nothing else is said."""
+    require_onnx()
+    from passionsr_cli.conversion.onnx_files import write_onnx
+    from passionsr_cli.inference.graph_cache import GraphCache
+    from passionsr_cli.inference.onnx_executor import CPU, OnnxExecutor, choose_providers
+
+    check_device_name(device)
+    providers = choose_providers(device)
+    on_cpu = providers[0] == CPU
+    if precision == "auto":
+        precision = "fp32" if on_cpu else "fp16"
+    if precision not in ONNX_PRECISIONS:
+        known = " or ".join(ONNX_PRECISIONS)
+        raise ConfigError(f"onnxruntime computes in {known} here, not in {precision}")
+    device = "cpu" if on_cpu else "cuda" if device == "auto" else device
+    folder = graphs_folder("onnx", artifact, [graph_code(), precision])
+    use(folder)
+    graphs = GraphCache(
+        folder,
+        artifact.load,
+        reporter,
+        lambda model, folder: write_onnx(model, folder, precision=precision),
+    )
+    return OnnxExecutor(artifact.description, graphs, precision, device, providers, reporter)
+
+
+def require_onnx() -> None:
+    """Raise `DeviceError` where the packages that write and run ONNX files are not installed."""
+    if not all(map(find_spec, ONNX_PACKAGES)):
+        raise DeviceError(
+            "the ONNX packages are not installed; `pip install 'passionsr[onnx]'` adds them"
+        )
 
 
 def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:
@@ -104,6 +180,7 @@ def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executo
 
     NNCF sees the crops a calibration sees by default; its graphs are cached like others.
     """
+    from passionsr_cli.conversion.graph_files import write_graphs
     from passionsr_cli.conversion.nncf_graphs import nncf_graph
     from passionsr_cli.data.calibration_images import default_crops
     from passionsr_cli.inference.graph_cache import GraphCache
@@ -116,12 +193,12 @@ def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executo
     def crops() -> list[Tensor]:
         return default_crops(artifact.description, defaults.crop_px, defaults.crops)
 
-    def convert(model: OneStepModel, component: str) -> ComponentGraph:
-        return nncf_graph(model, component, crops())
+    def write(model: OneStepModel, folder: Path) -> None:
+        write_graphs(model, folder, convert=lambda model, part: nncf_graph(model, part, crops()))
 
     folder = nncf_folder(artifact)
     use(folder)
-    graphs = GraphCache(folder, artifact.load, reporter, convert)
+    graphs = GraphCache(folder, artifact.load, reporter, write)
     return OpenVINOExecutor(artifact.description, graphs, chosen)
 
 
@@ -131,11 +208,11 @@ def nncf_folder(artifact: Artifact) -> Path:
         versions = [version("nncf"), version("openvino")]
     except PackageNotFoundError as error:
         raise DeviceError(f"NNCF cannot be used: {error}; `pip install nncf` adds it") from error
-    return graphs_folder("nncf", artifact, [graph_code(), *versions, cpu_name()])
+    return graphs_folder("nncf", artifact, [graph_code(), *versions, device_name("CPU")])
 
 
-def cpu_name() -> str:
-    """The CPU as OpenVINO calls it: compiled graphs fit only the kind they were made on."""
+def device_name(device: str) -> str:
+    """A device's full name: compiled graphs fit only the kind they were made on."""
     from passionsr_cli.inference.core import core
 
-    return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
+    return str(core().get_property(device, "FULL_DEVICE_NAME"))

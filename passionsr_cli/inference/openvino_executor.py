@@ -1,4 +1,4 @@
-"""OpenVINO: quantized layers on integer kernels, on CPUs."""
+"""OpenVINO: quantized layers on integer kernels, of CPUs and of Intel's GPUs and NPUs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import openvino
 
 from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
 from passionsr_cli.conversion.kernels import KernelReport, is_integer_kernel
-from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX, StoredGraph, attention_products
+from passionsr_cli.conversion.stored_graphs import (
+    BRANCH_SUFFIX,
+    Graphs,
+    StoredGraph,
+    attention_products,
+)
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
@@ -26,7 +31,7 @@ UNSAID = "OpenVINO does not say how it runs"
 OVERFLOWS = "its sums of 8-bit products would overflow on this CPU"
 # How the execution graph's types of products begin.
 PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,24 @@ class _Compiled:
     blob: Any = None
 
 
-class Graphs(Protocol):
-    """Source of an executor's graphs: a folder, or a cache that also keeps compiled ones."""
-
-    def graph(self, component: str) -> StoredGraph: ...
-
-    def compiled(self, name: str) -> tuple[Path, KernelReport] | None: ...
-
-    def keep(self, name: str, compiled: Any, kernels: KernelReport) -> None: ...
-
-
 class OpenVINOExecutor:
-    """Runs the graphs of one model; everything that is not quantized computes in `precision`."""
+    """Runs the graphs of one model; everything that is not quantized computes in `precision`.
+
+    `device` is what people call it, `plugin` what OpenVINO does.
+    """
 
     backend = "openvino"
-    device = "cpu"
 
-    def __init__(self, description: ModelDescription, graphs: Graphs, precision: str) -> None:
+    def __init__(
+        self,
+        description: ModelDescription,
+        graphs: Graphs,
+        precision: str,
+        device: str = "cpu",
+        plugin: str = DEVICE,
+    ) -> None:
         self.description, self.precision = description, precision
+        self.device, self._plugin = device, plugin
         self._graphs = graphs
         self._compiled: dict[str, _Compiled] = {}
         self._rates = rates(description)
@@ -117,12 +122,13 @@ class OpenVINOExecutor:
             "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if self._plugin != DEVICE:
+            return self._compile_elsewhere(component, graph, shape, settings)
         kept = self._graphs.compiled(name)
         if kept is not None:
             path, kernels = kept
             return _import(path, settings, kernels)
-        model = core().read_model(graph.path)
-        model.reshape(list(shape))
+        model = _shaped(graph, shape)
         fit_to_cpu(model)
         if component == ENCODER:
             begin_behind_moves(model)
@@ -130,6 +136,29 @@ class OpenVINOExecutor:
         kernels = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, kernels)
         return _Compiled(compiled.create_infer_request(), kernels)
+
+    def _compile_elsewhere(
+        self, component: str, graph: StoredGraph, shape: tuple[int, ...], settings: dict[str, str]
+    ) -> _Compiled:
+        """On a GPU or an NPU, which keep what they compile themselves."""
+        kept = {"CACHE_DIR": str(graph.path.parent / "compiled")}
+        model = _shaped(graph, shape)
+        if component == ENCODER:
+            begin_behind_moves(model)
+        compiled = core().compile_model(model, self._plugin, {**settings, **kept})
+        try:
+            kernels = what_ran(compiled.get_runtime_model(), graph)
+        except (RuntimeError, KeyError):
+            # Not every plugin tells.
+            left = [layer for layer in graph.layers if layer not in graph.folded]
+            kernels = KernelReport((), graph.folded, tuple((layer, UNSAID) for layer in left))
+        return _Compiled(compiled.create_infer_request(), kernels)
+
+
+def _shaped(graph: StoredGraph, shape: tuple[int, ...]) -> openvino.Model:
+    model = core().read_model(graph.path)
+    model.reshape(list(shape))
+    return model
 
 
 def _unshuffled(images: Array, factor: int) -> Array:

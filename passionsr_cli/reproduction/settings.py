@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import PositiveInt
 
-from passionsr_cli.config import Listed, Precision, Settings
+from passionsr_cli.config import Backend, Listed, Precision, Settings
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.metrics.catalogue import Protocol
 from passionsr_cli.registry import EMBEDDED_MODEL
@@ -36,7 +36,7 @@ class ReproductionSettings(Settings):
     output: Path | None = None
     device: str | None = None
     precision: Precision = "fp32"
-    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
+    backend: Backend = "auto"
 
     def evaluation(self, protocol: Protocol, output: Path) -> EvaluationSettings:
         """Settings by which the rows' images are made and scored."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, PositiveInt
 
-from passionsr_cli.config import Precision, Settings
+from passionsr_cli.config import Backend, Precision, Settings
 
 LOOPBACK = "127.0.0.1"
 
@@ -24,7 +24,7 @@ class ServeSettings(Settings):
     queue: PositiveInt = 20
     device: str = "auto"
     precision: Precision = "auto"
-    backend: Literal["auto", "torch", "openvino", "triton"] = "auto"
+    backend: Backend = "auto"
 
     @property
     def largest_px(self) -> int:

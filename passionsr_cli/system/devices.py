@@ -51,12 +51,13 @@ def precision_name(used: Accelerator) -> str:
 
 
 def choose_device(wanted: str) -> str:
-    """cpu, cuda, cuda:N or mps, as `accelerator` describes it.
+    """cpu, cuda, cuda:N or mps, as `accelerator` describes it; Intel's are not torch's.
 
     Imports torch only where there may be a GPU.
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,9})?", wanted):
-        raise ConfigError(f"unknown device '{wanted[:40]}'; use auto, cpu, cuda, cuda:N or mps")
+    check_device_name(wanted)
+    if is_intel(wanted):
+        raise ConfigError(f"OpenVINO alone runs on '{wanted}', and upscales; use --device auto")
     has_torch, has_driver = importlib.util.find_spec("torch") is not None, _has_driver()
     if wanted == "cpu" or (wanted == "auto" and not (has_torch and has_driver)):
         return "cpu"
@@ -76,10 +77,27 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def check_device_name(wanted: str) -> None:
+    """Raise `ConfigError` for what is no name of a device."""
+    if not re.fullmatch(r"auto|cpu|mps|npu|(cuda|gpu)(:[0-9]{1,9})?", wanted):
+        raise ConfigError(
+            f"unknown device '{wanted[:40]}'; use auto, cpu, cuda, cuda:N or mps, or Intel's gpu, "
+            "gpu:N or npu"
+        )
+
+
+def is_intel(device: str) -> bool:
+    """Tell whether a name is that of one of Intel's devices, which OpenVINO runs on."""
+    return device.startswith(("gpu", "npu"))
+
+
 def _has_driver() -> bool:
     """Tell whether there is a driver that torch could use."""
-    if sys.platform == "darwin":
-        return True
+    return sys.platform == "darwin" or has_gpu_driver()
+
+
+def has_gpu_driver() -> bool:
+    """Tell whether this machine has a driver of CUDA or ROCm."""
     for driver in ("libcuda.so.1", "libamdhip64.so", "nvcuda.dll"):
         with contextlib.suppress(OSError):
             ctypes.CDLL(driver)

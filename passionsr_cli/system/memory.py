@@ -40,7 +40,9 @@ def free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(torch.device(device))[0])
+        # Another library than torch may be the one that uses the GPU.
+        if torch.cuda.is_available():
+            return int(torch.cuda.mem_get_info(torch.device(device))[0])
     available = int(psutil.virtual_memory().available)
     return min(available, _left_in_container())
 

@@ -19,7 +19,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL
 from passionsr_cli.system import cpu
-from passionsr_cli.system.devices import choose_device
+from passionsr_cli.system.devices import choose_device, is_intel
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
@@ -85,7 +85,7 @@ def open_upscaler(
     """
     artifact = artifact_for(settings)
     device = settings.device
-    if processes is not None:
+    if processes is not None and processes.count > 1:
         device = processes.device(choose_device(device))
     executor = open_executor(artifact, settings.backend, device, settings.precision, reporter)
     return upscaler_with(executor, settings, reporter)
@@ -121,8 +121,8 @@ def checkpoint_for(settings: UpscaleSettings) -> str | None:
     """The checkpoint that the settings name or imply, None for full precision.
 
     On a CPU that multiplies 8-bit integers (VNNI or AMX), and on a GPU where triton was asked for,
-    the embedded model runs on them, unless `checkpoint` is none or torch, which could only simulate
-    them, was asked for.
+    the embedded model runs on them, unless `checkpoint` is none or a backend was asked for that
+    simulates most of them, as torch and onnxruntime do.
     """
     if settings.checkpoint is not None:
         return None if settings.checkpoint == NO_CHECKPOINT else settings.checkpoint
@@ -132,8 +132,10 @@ def checkpoint_for(settings: UpscaleSettings) -> str | None:
 
 def _has_integers(settings: UpscaleSettings) -> bool:
     """Tell whether checkpoints run on integers here."""
-    if settings.backend in ("torch", "triton"):
-        return settings.backend == "triton"
+    if settings.backend == "triton":
+        return True
+    if settings.backend not in ("auto", "openvino") or is_intel(settings.device):
+        return False
     return choose_device(settings.device) == "cpu" and cpu.has_integer_products()
 
 

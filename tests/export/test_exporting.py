@@ -173,7 +173,7 @@ def test_tensorrt_gets_zero_points_of_zero(calibrate: Callable[..., str], tmp_pa
         api.export(calibrate("w6a6"), "onnx", tmp_path / "out", 64, "tensorrt")
     assert not (tmp_path / "out").exists()
     name = calibrate("w8a8", activations="symmetric", weights="symmetric")
-    api.export(name, "onnx", tmp_path / "out", 64, "tensorrt")
+    assert api.export(name, "onnx", tmp_path / "out", 64, "tensorrt").precision == "fp16"
     for component in ("encoder", "unet", "decoder"):
         graph = onnx.load(tmp_path / "out" / f"{component}.onnx").graph
         values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
@@ -185,6 +185,55 @@ def test_tensorrt_gets_zero_points_of_zero(calibrate: Callable[..., str], tmp_pa
         weights = [values[n.input[0]] for n in nodes if n.input[0] in values]
         assert weights
         assert all(weight.dtype == np.int8 for weight in weights)
+
+
+def test_mini_in_half_precision_is_typed_so_around_its_integers(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = api.export("mini-w8a8", "onnx", out, 128, precision="fp16")
+    assert report.fidelity.sufficient
+    assert report.fidelity.psnr is not None
+    assert report.fidelity.psnr > 50
+    assert json.loads((out / "model.json").read_text())["precision"] == "fp16"
+    for component, pairs in (("encoder", 0), ("unet", 92), ("decoder", 6)):
+        path = out / f"{component}.onnx"
+        onnx.checker.check_model(path, full_check=True)
+        model = onnx.load(path)
+        assert [(each.domain, each.version) for each in model.opset_import] == [("", 21)]
+        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+        types = {each.name: each.data_type for each in graph.initializer}
+        types |= {each.name: each.type.tensor_type.elem_type for each in graph.value_info}
+        made_of = {name: node for node in graph.node for name in node.output}
+        quantizing = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+        assert len(quantizing) == pairs
+        for node in graph.node:
+            named = [types.get(name) for name in (*node.input, *node.output)]
+            if node.op_type == "QuantizeLinear":
+                x, scale, integers = named[0], named[1], named[-1]
+                assert x == scale == onnx.TensorProto.FLOAT16
+                assert integers in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+            elif node.op_type == "DequantizeLinear":
+                assert named[1] == named[-1] == onnx.TensorProto.FLOAT16
+            elif node.op_type not in ("Cast", "Resize"):
+                assert onnx.TensorProto.FLOAT not in named
+            if node.op_type in ("Conv", "MatMul"):
+                # Nothing is between a pair and its product, of which runtimes make one kernel.
+                readers = [made_of[name].op_type for name in node.input[:2] if name in made_of]
+                assert set(readers) <= {"DequantizeLinear"} or not types_of_integers(node, made_of)
+
+
+def types_of_integers(node: Any, made_of: dict[str, Any]) -> bool:
+    """True if a product's weight is dequantized."""
+    weight = made_of.get(node.input[1])
+    return weight is not None and weight.op_type == "DequantizeLinear"
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "message"),
+    [("openvino", "fp16", "for onnx"), ("onnx", "bf16", "unknown precision 'bf16'")],
+)
+def test_precisions_that_cannot_be(form: str, precision: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        api.export("mini", form, precision=precision)
 
 
 def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
@@ -218,8 +267,8 @@ def test_a_stopped_export_leaves_nothing(
         (arguments[2] / "encoder.xml").write_text("half")
         raise what
 
-    form = formats.Format("openvino", None, lambda model: None, write, lambda *_: None)  # type: ignore[arg-type,return-value]
-    monkeypatch.setattr(exporting, "find_format", lambda name, target: form)
+    form = formats.Format("openvino", None, "fp32", lambda model: None, write, lambda *_: None)  # type: ignore[arg-type,return-value]
+    monkeypatch.setattr(exporting, "find_format", lambda *_: form)
     expected = KeyboardInterrupt if isinstance(what, KeyboardInterrupt) else OutputError
     with pytest.raises(expected):
         api.export(str(tiny_folder), "openvino", tmp_path / "new" / "out", size=64)
@@ -262,7 +311,7 @@ def test_unknown_names_and_formats() -> None:
 
 
 def test_onnx_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "ONNX_PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr("passionsr_cli.inference.open.ONNX_PACKAGES", ("no_such_package",))
     with pytest.raises(DeviceError, match=r"passionsr\[onnx\]"):
         formats.find_format("onnx", None)
 

@@ -60,7 +60,7 @@ def test_the_openvino_export_runs_alone(
     of: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = str(request.getfixturevalue(of))
-    folder = tmp_path / "mini-w6a6-passionsr-openvino"
+    folder = tmp_path / "mini-w8a8-openvino"
     api.export(model, "openvino", folder, size=64)
     monkeypatch.chdir(tmp_path)
     small = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]

@@ -152,9 +152,7 @@ def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     first = _executor(source, folder, notes)
     latent = first.restore_latent(image)
-    assert (
-        notes.texts[0] == "converting the model for OpenVINO, once; later runs start from the cache"
-    )
+    assert notes.texts[0] == "converting the model, once; later runs start from the cache"
     told = len(notes.texts)
     again = OpenVINOExecutor(source.description, GraphCache(folder, _must_not_load, notes), "fp32")
     assert np.array_equal(again.restore_latent(image), latent)

@@ -57,6 +57,8 @@ def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         ("cuda:-1", "auto", ConfigError, "unknown device 'cuda:-1'; use auto"),
         ("cuda:" + "9" * 5000, "auto", ConfigError, "unknown device 'cuda:9{35}'; use auto"),
         ("cuda:999999", "auto", DeviceError, "this machine has 0 CUDA devices; use --device auto"),
+        ("gpu", "auto", ConfigError, "OpenVINO alone runs on 'gpu', and upscales"),
+        ("npu:1", "auto", ConfigError, "unknown device 'npu:1'"),
         ("cpu", "int3", ConfigError, "unknown precision 'int3'"),
         ("cpu", "fp16", DeviceError, "fp16 needs a GPU"),
     ],

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.conversion.onnx_graph import INPUT_NAME, program
 from passionsr_cli.conversion.tracing import Component, Operation
-from passionsr_cli.export.onnx_graph import INPUT_NAME, program
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.layers.products import Convolution

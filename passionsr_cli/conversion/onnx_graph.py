@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import torch
 from onnxscript import ir
-from onnxscript import opset20 as op
+from onnxscript import opset21 as op
 from torch import Tensor
 
 from passionsr_cli.conversion.tracing import Component, Operation, traced_as_operations
@@ -23,7 +23,7 @@ from passionsr_cli.layers.products import Convolution, Product
 from passionsr_cli.quantization.affine import Grid
 from passionsr_cli.quantization.quantizer import FrozenQuantizer
 
-OPSET = 20
+OPSET = 21
 INPUT_NAME, OUTPUT_NAME = "input", "output"
 _FREE_AXES = ({0: "batch", 2: "height", 3: "width"},)
 _LAYER_KEY = "passionsr.layer"
@@ -64,6 +64,7 @@ def program(traced: Component, side: int | None = None) -> Any:
         if _LAYER_KEY in node.metadata_props:
             node.name = node.metadata_props.pop(_LAYER_KEY)
     _unshare_zero_points(converted.model.graph)
+    _transpose_before_rounding(converted.model.graph)
     return converted
 
 
@@ -89,6 +90,40 @@ def _unshare_zero_points(graph: Any) -> None:
         shared.add(zeros.name)
 
 
+def _transpose_before_rounding(graph: Any) -> None:
+    """Put transpositions of rounded values before their rounding, where they are as right.
+
+    DequantizeLinear then stands right before the product, where runtimes look for it. onnxruntime
+    1.32 moves such a transposition through pairs of int8 itself, and then refuses what it made.
+    """
+    for node in list(graph):
+        pair = _rounding(node.inputs[0]) if node.op_type == "Transpose" else []
+        if not pair:
+            continue
+        transposed, x = node.outputs[0], pair[0].inputs[0]
+        moved = ir.node("Transpose", [x], {"perm": node.attributes["perm"].as_ints()})
+        moved.outputs[0].type, moved.outputs[0].shape = x.type, transposed.shape
+        graph.insert_before(pair[0], moved)
+        pair[0].replace_input_with(0, moved.outputs[0])
+        for each in pair:
+            each.outputs[0].shape = transposed.shape
+        ir.convenience.replace_all_uses_with(transposed, pair[-1].outputs[0])
+        graph.remove(node, safe=True)
+
+
+def _rounding(value: Any) -> list[Any]:
+    """Clip, if there is one, QuantizeLinear and DequantizeLinear of one scale that give a value
+    which nothing else reads, or nothing."""
+    chain: list[Any] = []
+    for kind in ("DequantizeLinear", "QuantizeLinear", "Clip"):
+        node = value.producer()
+        if node is None or node.op_type != kind or len(value.uses()) != 1:
+            return chain if kind == "Clip" else []
+        chain.insert(0, node)
+        value = node.inputs[0]
+    return chain
+
+
 def _operation_value(operation: Operation, x: Value) -> Value:
     if operation.constant is not None:
         return _constant(operation.constant)
@@ -111,8 +146,7 @@ def layer_value(layer: FrozenLayer, name: str, x: Value) -> Value:
         x = op.Mul(x, _along_channels(product, 1 / layer.channel_scale.double()))
     if layer.input_grid is not None:
         x = _rounded(x, layer.input_grid)
-    bias = None if layer.bias is None else _constant(layer.bias.detach())
-    weight = _weight(layer.stored_weight(), layer.weight_grid)
+    bias, weight = layer.bias, _weight(layer.stored_weight(), layer.weight_grid)
     if isinstance(product, Convolution):
         result = _convolution(product, x, weight, bias, padded)
     else:
@@ -120,18 +154,21 @@ def layer_value(layer: FrozenLayer, name: str, x: Value) -> Value:
     # The exporter names nodes itself; what belongs to a layer is found again by this.
     result.producer().metadata_props[_LAYER_KEY] = name
     if bias is not None and not isinstance(product, Convolution):
-        result = op.Add(result, bias)
+        # Were it of one axis, onnxruntime 1.32 would make a Gemm of both and flatten the input for
+        # it, behind its rounding: no kernel on integers then, and a refusal where they are int8.
+        result = op.Add(result, _constant(bias.reshape([1] * (len(whole.shape) - 1) + [-1])))
     if layer.branch is None:
         return result
     return op.Add(result, _branch(product, whole, layer.branch))
 
 
 def _convolution(
-    product: Convolution, x: Value, weight: Value, bias: Value, padded: bool = False
+    product: Convolution, x: Value, weight: Value, bias: Tensor | None, padded: bool = False
 ) -> Value:
+    constant = None if bias is None else _constant(bias)
     strides, dilations = list(product.stride), list(product.dilation)
     pads = [0] * 4 if padded else [*product.padding, *product.padding]
-    return op.Conv(x, weight, bias, strides=strides, pads=pads, dilations=dilations)
+    return op.Conv(x, weight, constant, strides=strides, pads=pads, dilations=dilations)
 
 
 def _branch(product: Product, x: Value, branch: tuple[Tensor, Tensor]) -> Value:
