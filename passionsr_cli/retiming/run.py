@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from passionsr_cli import __version__
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.catalogue import find_present
@@ -15,14 +12,16 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.retiming.retime import described_at
 from passionsr_cli.retiming.retrainer import Retrainer
 from passionsr_cli.retiming.settings import RetrainingSettings
-from passionsr_cli.store import MODEL, Entry, Store, shortest
+from passionsr_cli.store import MODEL, Entry, Store
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.training.run import (
     claimed,
     finished,
+    learned_from,
     note_settings,
     photographs_in,
     run_folder,
+    write_descendant,
 )
 
 
@@ -45,7 +44,7 @@ def retrain(
         "sha256": known.sha256,
         "timestep": known.description.timestep,
     }
-    about = {"made_from": {"model": made_from}, "retraining": recorded}
+    about: dict[str, Any] = {"made_from": {"model": made_from}, "retraining": recorded}
     there = finished(store, name, about, reporter)
     if there is not None:
         return there
@@ -59,21 +58,10 @@ def retrain(
         trainer = Retrainer(settings, known, photographs, folder, used)
         model = trainer.run(reporter)
     if used.is_main_process:
-        manifest = {
-            "description": description.model_copy(update={"name": name, "sources": ()}).model_dump(
-                mode="json"
-            ),
-            **about,
-            "photographs": {
-                "source": str(photos or "the sample: photographs"),
-                "count": len(photographs),
-            },
-            "curve": [vars(row) for row in trainer.record.rows],
-            "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
-        }
-        tensors = {key: shortest(value).cpu() for key, value in model.state_dict().items()}
-        store.write(name, manifest, tensors)
-        shutil.rmtree(folder)
+        own = description.model_copy(update={"name": name})
+        about["photographs"] = learned_from(photos, photographs)
+        about["curve"] = [vars(row) for row in trainer.record.rows]
+        write_descendant(store, model, own, about, folder)
     used.wait_for_everyone()
     return store.read(name)
 

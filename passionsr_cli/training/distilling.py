@@ -7,7 +7,6 @@ no restored image is needed and the UNet never runs (the first stage of AdcSR, a
 from __future__ import annotations
 
 import copy
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from passionsr_cli import __version__
 from passionsr_cli.calibration.perceptual import perceptual_distance
 from passionsr_cli.config import DegradationSettings
 from passionsr_cli.data.photographs import CropBatches, Photographs, stream
@@ -31,14 +29,16 @@ from passionsr_cli.models.components import DECODER
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.store import MODEL, Entry, Store, shortest
+from passionsr_cli.store import MODEL, Entry, Store
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.training.run import (
     claimed,
     finished,
+    learned_from,
     note_settings,
     photographs_in,
     run_folder,
+    write_descendant,
 )
 from passionsr_cli.training.settings import DistillationSettings
 from passionsr_cli.training.trainer import ADAM_BETAS, STATE_FILE, VALIDATION_SEED
@@ -73,7 +73,7 @@ def distil(
     store, recorded = Store(MODEL), settings.model_dump(mode="json")
     known = find_present(settings.model)
     made_from = {"model": {"name": known.name, "sha256": known.sha256}}
-    about = {"made_from": made_from, "distillation": recorded}
+    about: dict[str, Any] = {"made_from": made_from, "distillation": recorded}
     there = finished(store, name, about, reporter)
     if there is not None:
         return there
@@ -85,20 +85,10 @@ def distil(
         distiller = Distiller(settings, known.name, description, photographs, folder, used)
         model = distiller.run(reporter)
     if used.is_main_process:
-        own = description.model_copy(update={"name": name, "sources": ()})
-        manifest = {
-            "description": own.model_dump(mode="json"),
-            **about,
-            "photographs": {
-                "source": str(photos or "the sample: photographs"),
-                "count": len(photographs),
-            },
-            "curve": [vars(likeness) for likeness in distiller.curve],
-            "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
-        }
-        tensors = {key: shortest(value).cpu() for key, value in model.state_dict().items()}
-        store.write(name, manifest, tensors)
-        shutil.rmtree(folder)
+        own = description.model_copy(update={"name": name})
+        about["photographs"] = learned_from(photos, photographs)
+        about["curve"] = [vars(likeness) for likeness in distiller.curve]
+        write_descendant(store, model, own, about, folder)
     used.wait_for_everyone()
     return store.read(name)
 

@@ -13,13 +13,15 @@ from accelerate import Accelerator
 from passionsr_cli import __version__
 from passionsr_cli.config import Settings
 from passionsr_cli.data.photographs import Photographs
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ImageError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import find_images
 from passionsr_cli.models.loading import save
+from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import model_names
-from passionsr_cli.store import MODEL, Entry, Store
+from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
@@ -64,7 +66,7 @@ def train(
             "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
         }
         save(store.folder(name), model, provenance)
-        shutil.rmtree(folder)
+        _remove(folder)
     used.wait_for_everyone()
     return store.read(name)
 
@@ -87,15 +89,50 @@ def run_folder(store: Store, name: str) -> Path:
 
 
 def finished(store: Store, name: str, about: dict[str, Any], reporter: Reporter) -> Entry | None:
-    """The model of this name, if its manifest says the same; another of that name is refused."""
+    """The model of this name, if its manifest says the same; another of that name is refused.
+
+    What its run left, if it was killed at its very end, is removed.
+    """
     if name not in model_names() and not store.exists(name):
         return None
     if store.exists(name):
         entry = store.read(name)
         if all(entry.manifest.get(key) == value for key, value in about.items()):
             reporter.note(f"'{name}' is finished already")
+            _remove(run_folder(store, name))
             return entry
     raise StoreError(f"a model named '{name}' exists already; choose another --name")
+
+
+def write_descendant(
+    store: Store,
+    model: OneStepModel,
+    description: ModelDescription,
+    about: dict[str, Any],
+    folder: Path,
+) -> None:
+    """Store a model made of another as `description` names it, and remove the folder of its run.
+
+    `about` is what its manifest says of how it was made.
+    """
+    manifest = {
+        "description": description.model_copy(update={"sources": ()}).model_dump(mode="json"),
+        **about,
+        "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
+    }
+    tensors = {key: shortest(value).cpu() for key, value in model.state_dict().items()}
+    store.write(description.name, manifest, tensors)
+    _remove(folder)
+
+
+def learned_from(photos: Path | None, photographs: Photographs) -> dict[str, Any]:
+    """What a manifest says of the photographs that a model learned from."""
+    return {"source": str(photos or "the sample: photographs"), "count": len(photographs)}
+
+
+def _remove(folder: Path) -> None:
+    # Another process of the same finished run may be at it.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def claimed(folder: Path, used: Accelerator) -> AbstractContextManager[None]:

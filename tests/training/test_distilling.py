@@ -13,6 +13,7 @@ from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import describe
 from passionsr_cli.store import MODEL, Entry, Store
 from passionsr_cli.training.distilling import lighter
+from passionsr_cli.training.run import run_folder
 from passionsr_cli.training.settings import DistillationSettings
 
 SETTINGS = DistillationSettings(
@@ -48,8 +49,12 @@ def test_it_comes_nearer_to_the_models_own_decoder() -> None:
         p.numel() for p in own.vae.decoder.parameters()
     )
     assert made(torch.rand(1, 3, 64, 64)).shape == (1, 3, 64, 64)
-    # The same command again finds it finished.
+    # The same command again finds it finished, and removes what a kill at the very end left.
+    folder = run_folder(Store(MODEL), "light")
+    folder.mkdir(parents=True)
+    (folder / "training.pt").write_bytes(b"a finished run")
     assert _distil("light").tensors_file == entry.tensors_file
+    assert not folder.exists()
 
 
 def test_a_kill_loses_nothing() -> None:
