@@ -126,7 +126,7 @@ def write_descendant(
 
 
 def learned_from(photos: Path | None, photographs: Photographs) -> dict[str, Any]:
-    """What a manifest says of the photographs that a model learned from."""
+    """Entry of a manifest: the photographs that a model learned from."""
     return {"source": str(photos or "the sample: photographs"), "count": len(photographs)}
 
 
