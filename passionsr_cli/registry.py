@@ -32,8 +32,9 @@ class Recipe(BaseModel):
 
     That is a registered model or a base (see `values_of`).
 
-    `lora_alpha` is that of adapters whose files do not say it; None is their rank. `sources` are
-    those of the adapters.
+    `lora_alpha` is that of adapters whose files do not say it; None is their rank. `adapts` are the
+    parts that its adapters change, neither more nor fewer; empty is any. `sources` are those of the
+    adapters.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,11 +50,13 @@ class Recipe(BaseModel):
     left_out: tuple[str, ...] | None = None
     color_fix: ColorFix | None = None
     lora_alpha: float | None = Field(None, gt=0)
+    adapts: tuple[Literal["unet", "vae"], ...] = ()
     sources: tuple[DownloadSource, ...] = ()
 
     def values(self, name: str, below: Mapping[str, Any]) -> dict[str, Any]:
         """Values of a `ModelDescription`, not validated: those of what it is like, and its own."""
-        own = self.model_dump(exclude_none=True, exclude={"like", "lora_alpha", "sources"})
+        of_adapters = {"lora_alpha", "adapts", "sources"}
+        own = self.model_dump(exclude_none=True, exclude={"like", *of_adapters})
         sources = [DownloadSource.model_validate(source) for source in below["sources"]]
         base = [source for source in sources if source.part == "base"]
         return {**below, **own, "name": name, "sources": (*base, *self.sources)}
@@ -72,12 +75,17 @@ def _bases() -> dict[str, dict[str, Any]]:
 
 
 @cache
+def registered_recipes() -> dict[str, Recipe]:
+    """Recipes of the registered models, the embedded one aside, in the order of their names."""
+    return {name: Recipe.model_validate(held) for name, held in _files("models").items()}
+
+
+@cache
 def _registered() -> dict[str, ModelDescription]:
-    """Models that are made of a base model, in the order of their names, by their recipes."""
-    recipes = {name: Recipe.model_validate(held) for name, held in _files("models").items()}
+    """The models of these recipes."""
     return {
         name: ModelDescription.model_validate(recipe.values(name, _bases()[recipe.like]))
-        for name, recipe in recipes.items()
+        for name, recipe in registered_recipes().items()
     }
 
 

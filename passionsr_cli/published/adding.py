@@ -34,13 +34,15 @@ class ModelFiles:
     into it, the embedding of the prompt, by default the empty one by the base's own encoder, and a
     light decoder in place of the base's.
 
-    `lora_alpha` is that of adapters whose files do not say it, None their rank."""
+    `lora_alpha` is that of adapters whose files do not say it, None their rank; `adapts` are the
+    parts that adapters must change, unet and vae, or empty for any."""
 
     base: Path
     adapters: Path | None = None
     context: Path | None = None
     decoder: Path | None = None
     lora_alpha: float | None = None
+    adapts: tuple[str, ...] = ()
 
     def asked_for(self, description: ModelDescription) -> dict[str, Any]:
         """The files and what they are to become, by which the same is known again."""
@@ -69,7 +71,7 @@ def add_model(
     name or a YAML file; `decoder` a file with a light decoder (see `published.decoders`).
     """
     found = find_recipe(recipe, name)
-    parts = ModelFiles(base, lora, context, decoder, found.lora_alpha)
+    parts = ModelFiles(base, lora, context, decoder, found.lora_alpha, found.adapts)
     return put_together(name, found.description, parts, overwrite, reporter)
 
 
@@ -126,6 +128,7 @@ def _put_together(parts: ModelFiles, description: ModelDescription, reporter: Re
     if parts.adapters is not None:
         reporter.started(f"merging {parts.adapters}")
         adapters = read_adapters(parts.adapters, tensors, parts.lora_alpha)
+        _check_parts(adapters, parts, description)
         tensors = _with_adapters(tensors, adapters, parts.adapters, description)
     elif description.unets == 2:
         raise ModelError(
@@ -151,6 +154,18 @@ def _put_together(parts: ModelFiles, description: ModelDescription, reporter: Re
     made["context"] = context.clone()
     _check_finite(made, parts)
     return _Made(made, description, made_from)
+
+
+def _check_parts(adapters: Adapters, parts: ModelFiles, description: ModelDescription) -> None:
+    """Refuse adapters of other parts than the recipe says: half of them is missing, or they are
+    another model's."""
+    changed = [part for part, count in adapters.counts().items() if count]
+    if parts.adapts and {*changed} != {*parts.adapts}:
+        found, expected = " and ".join(changed) or "nothing", " and ".join(parts.adapts)
+        raise ModelError(
+            f"{parts.adapters} changes {found} of the base, '{description.name}' needs adapters of "
+            f"{expected}"
+        )
 
 
 def _refuse_adapted_decoder(adapters: Adapters | None, parts: ModelFiles) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.published.adding import ModelFiles, finished, put_together
 from passionsr_cli.published.downloads import Downloader
-from passionsr_cli.published.recipes import check_pullable
-from passionsr_cli.registry import describe
+from passionsr_cli.published.recipes import check_pullable, find_recipe
 from passionsr_cli.store import Entry
 from passionsr_cli.system.paths import home
 
@@ -29,7 +28,8 @@ def pull_model(
     finished has nothing to do.
     """
     check_pullable(model)
-    name, description = name or model, describe(model)
+    name, recipe = name or model, find_recipe(model, model)
+    description = recipe.description
     asked_for = {
         "model": model,
         "source": source,
@@ -48,5 +48,5 @@ def pull_model(
     places = {"base": base_from, "adapters": lora_from, "decoder": decoder_from}
     pulled_from = {part: place for part, place in places.items() if place}
     origin = {"pulled_from": pulled_from, "asked_for": asked_for}
-    parts = ModelFiles(base, lora, context, decoder)
+    parts = ModelFiles(base, lora, context, decoder, recipe.lora_alpha, recipe.adapts)
     return put_together(name, description, parts, overwrite, reporter, origin)

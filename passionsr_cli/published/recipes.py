@@ -8,7 +8,14 @@ from os.path import isfile
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import settings_from, validate
-from passionsr_cli.registry import EMBEDDED_MODEL, Recipe, describe, model_names, values_of
+from passionsr_cli.registry import (
+    EMBEDDED_MODEL,
+    Recipe,
+    describe,
+    model_names,
+    registered_recipes,
+    values_of,
+)
 from passionsr_cli.system.text import suggestion
 
 DEFAULT_RECIPE = "passionsr-fp"
@@ -16,11 +23,12 @@ DEFAULT_RECIPE = "passionsr-fp"
 
 @dataclass(frozen=True)
 class FoundRecipe:
-    """A recipe as it was found: the model it makes, and what it says of files of adapters that do
-    not say it themselves (see `registry.Recipe`)."""
+    """A recipe as it was found: the model it makes, and what it says of adapters (see
+    `registry.Recipe`)."""
 
     description: ModelDescription
-    lora_alpha: float | None = None
+    lora_alpha: float | None
+    adapts: tuple[str, ...]
 
 
 def find_recipe(recipe: str | None, name: str) -> FoundRecipe:
@@ -31,17 +39,19 @@ def find_recipe(recipe: str | None, name: str) -> FoundRecipe:
     """
     chosen = recipe or (name if name in recipe_names() else DEFAULT_RECIPE)
     if chosen in recipe_names():
-        return FoundRecipe(describe(chosen))
+        known = registered_recipes()[chosen]
+        return FoundRecipe(describe(chosen), known.lora_alpha, known.adapts)
     if not isfile(chosen):
-        known = suggestion(chosen, recipe_names())
-        raise ConfigError(f"no recipe '{chosen}': neither a file nor a model's{known}")
+        others = suggestion(chosen, recipe_names())
+        raise ConfigError(f"no recipe '{chosen}': neither a file nor a model's{others}")
     given = settings_from([{"like": DEFAULT_RECIPE}, chosen], Recipe)
     try:
         values = given.values(name, values_of(given.like))
     except ModelError as error:
         raise ConfigError(f"{chosen}: like: {error}") from error
     # Validated anew: a copy with changes would not be.
-    return FoundRecipe(validate(values, ModelDescription, chosen), given.lora_alpha)
+    made = validate(values, ModelDescription, chosen)
+    return FoundRecipe(made, given.lora_alpha, given.adapts)
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -7,7 +7,10 @@ from pathlib import Path
 import foreign
 import pytest
 
+from passionsr_cli import registry
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.paths import configs_folder
 
 
 @pytest.fixture
@@ -18,4 +21,23 @@ def base(tiny_model: OneStepModel, tmp_path: Path) -> Path:
     foreign.write_text_folder(
         folder / "text_encoder", foreign.openclip_state(8, 3, 11, blocks=2, seed=0)
     )
+    return folder
+
+
+@pytest.fixture
+def tiny_recipes(
+    tiny_description: ModelDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A folder of the registered recipes, NAME.yaml, for the tiny model as their base."""
+    keys = ("unet", "vae", "context_shape", "patch_size", "sources")
+    shape = {key: getattr(tiny_description, key) for key in keys}
+    monkeypatch.setitem(registry._bases(), "tiny", shape)
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for path in (configs_folder() / "models").glob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        text = text.replace("like: stable-diffusion-2-1", "like: tiny")
+        # A light decoder has half the channels there, too.
+        text = text.replace("[64, 128, 256, 256]", "[4, 8]")
+        (folder / path.name).write_text(text, encoding="utf-8")
     return folder

@@ -253,6 +253,7 @@ def test_the_command_takes_it(
     from passionsr_cli import registry
 
     monkeypatch.setitem(registry._registered(), "tiny", tiny_description)
+    monkeypatch.setitem(registry.registered_recipes(), "tiny", registry.Recipe(like="tiny"))
     _write_vosr(tmp_path / "sd21_lwdecoder.pth", light)
     options = ["--recipe", "tiny", "--decoder", str(tmp_path / "sd21_lwdecoder.pth"), "--json"]
     done = CliRunner().invoke(app, ["models", "add", "x", "--base", str(base), *options])

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from typer.testing import CliRunner
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.cli.app import app
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.export import formats
@@ -115,6 +118,36 @@ def test_every_backend_and_export_has_the_dial(
             np.testing.assert_allclose(
                 found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
             )
+
+
+def test_the_command_turns_it(
+    base: Path, adapters: Path, tiny_recipes: Path, tmp_path: Path
+) -> None:
+    """At its ends the recipe's pictures are those of plain models, P and S, and between neither."""
+    held = torch.load(adapters, weights_only=True)
+    pixels = {key: half for key, half in held["state_dict_unet"].items() if "_pix" in key}
+    torch.save({**held, "state_dict_unet": pixels}, tmp_path / "pix.pkl")
+    Image.effect_noise((16, 12), 60).convert("RGB").save(tmp_path / "photo.png")
+
+    def run(*arguments: object) -> None:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+
+    def upscaled(model: str, *options: object) -> bytes:
+        result = tmp_path / "result.png"
+        command = ("upscale", tmp_path / "photo.png", "--output", result, "--overwrite")
+        run(*command, "--model", model, "--backend", "torch", "--precision", "fp32", *options)
+        return Image.open(result).tobytes()
+
+    recipes = {"dial": ("pisa-sr-dial", adapters), "both": ("pisa-sr", adapters)}
+    recipes["pixels"] = ("pisa-sr", tmp_path / "pix.pkl")
+    for name, (recipe, lora) in recipes.items():
+        add = ("models", "add", name, "--base", base, "--lora", lora)
+        run(*add, "--recipe", tiny_recipes / f"{recipe}.yaml")
+    faithful, natural = upscaled("pixels"), upscaled("both")
+    assert upscaled("dial", "--realism", 0) == faithful
+    assert upscaled("dial", "--realism", 1) == upscaled("dial") == natural
+    assert upscaled("dial", "--realism", 0.4) not in (faithful, natural)
 
 
 def test_both_unets_are_quantized_and_keep_their_exceptions(
