@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.weights import LearningWeight
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
-from passionsr_cli.quantization.bounds_init import start_between
+from passionsr_cli.quantization.bounds_init import start_from_sample
 from passionsr_cli.quantization.observers import MinMaxObserver, Observer, SampleObserver
 from passionsr_cli.quantization.quantizer import grid_of, quantizer_on
 from passionsr_cli.quantization.schemes import LayerPlan, Learnable, State
@@ -152,7 +152,7 @@ class LearningLayer(LearningWeight):
         parts = [self.tensor_observer.bounds()] if whole else self._parts(*self._own_transform())
         if quantizer is not None and self.samples:
             parts = [
-                start_between(quantizer, sample.values(), part, self.plan.bounds_start)
+                start_from_sample(quantizer, sample.values(), part, self.plan.bounds_start)
                 for sample, part in zip(self.samples, parts, strict=True)
             ]
         bounds = parts[0] if self.split is None else self.split.start(*parts)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from passionsr_cli.layers.attention import QuantizedAttention, together
 from passionsr_cli.layers.frozen import FrozenAttention
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
-from passionsr_cli.quantization.bounds_init import start_between
+from passionsr_cli.quantization.bounds_init import start_from_sample
 from passionsr_cli.quantization.observers import (
     DeviationObserver,
     MinMaxObserver,
@@ -127,7 +127,7 @@ class LearningAttention(QuantizedAttention):
             bounds = self.tensor_observers[name].bounds()
             if name in self.samples:
                 values = self.samples[name].values()
-                start_between(quantizer, values, bounds, self.plan.bounds_start)
+                start_from_sample(quantizer, values, bounds, self.plan.bounds_start)
             else:
                 quantizer.start(*bounds)
 

@@ -11,6 +11,8 @@ from passionsr_cli.quantization.schemes import BoundsStart, Scheme
 
 # What the search tries: so much of a bound is left.
 SHARES = tuple(1 - number / 20 for number in range(20))
+# A sample tells where grids of so many bits should end; finer ones have room for the extremes.
+MOST_BITS_OF_SAMPLES = 6
 
 
 @torch.no_grad()
@@ -29,6 +31,20 @@ def start_between(
     else:
         quantizer.start(*extremes)
     return quantizer.bounds()
+
+
+def start_from_sample(
+    quantizer: Quantizer, sample: Tensor, extremes: Bounds, start: BoundsStart
+) -> Bounds:
+    """`start_between`, where `sample` is a part of the values.
+
+    It lacks most of the few largest ones. What clipping these costs a fine grid it cannot tell,
+    and a search among them would clip too much: above 6 bits `mse` starts at the extremes.
+    """
+    fine = quantizer.scheme.num_bits > MOST_BITS_OF_SAMPLES
+    return start_between(
+        quantizer, sample, extremes, "extremes" if fine and start == "mse" else start
+    )
 
 
 def lsq_bounds(values: Tensor, signed: Tensor, scheme: Scheme) -> Bounds:

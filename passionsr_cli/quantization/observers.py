@@ -12,7 +12,7 @@ from passionsr_cli.errors import FitError
 MOMENTUM = 0.95
 NO_DATA = "a quantizer saw no data; pass calibration images through it first"
 # Values kept of a tensor, at a time and in all.
-SAMPLE_AT_A_TIME, LARGEST_SAMPLE = 512, 1 << 16
+SAMPLE_AT_A_TIME, LARGEST_SAMPLE = 4096, 1 << 16
 
 Bounds = tuple[Tensor, Tensor]
 
