@@ -50,10 +50,12 @@ class Bits:
     """Bit widths of a component's weights and of its activations, 16 being floating point.
 
     Written w6a6, in small letters or capitals, fp for w16a16, a6 for w16a6, or 8 for w8a8.
+    `rank` is that of a single layer's 16-bit branch, as in w4a4r16; None: as the method says.
     """
 
     weight: int
     activation: int
+    rank: int | None = None
 
     @classmethod
     def parse(cls, value: object) -> Bits:
@@ -64,17 +66,22 @@ class Bits:
         text = "a16" if text == "fp" else text
         if alike := re.fullmatch(r"(?:int)?(\d+)(?:[ -]?bits?)?", text):
             text = f"w{alike[1]}a{alike[1]}"
-        found = re.fullmatch(r"(?:w(\d+))?a(\d+)", text)
+        found = re.fullmatch(r"(?:w(\d+))?a(\d+)(?:r(\d+))?", text)
         pair = (int(found[1] or FLOAT_BITS), int(found[2])) if found else (0, 0)
         if not all(FEWEST_BITS <= bits <= MOST_BITS or bits == FLOAT_BITS for bits in pair):
             raise ValueError(
                 f"'{value}' is no bit width; write w6a6 for 6-bit weights and activations "
                 f"({FEWEST_BITS} to {MOST_BITS}, or {FLOAT_BITS} for floating point), or fp"
             )
-        return cls(*pair)
+        return cls(*pair, int(found[3]) if found and found[3] else None)
 
     def __str__(self) -> str:
-        return "fp" if self.floating else f"w{self.weight}a{self.activation}"
+        return "fp" if self.floating else f"w{self.weight}a{self.activation}{self.rank_name}"
+
+    @property
+    def rank_name(self) -> str:
+        """'r16', or nothing where the method says the rank."""
+        return "" if self.rank is None else f"r{self.rank}"
 
     @property
     def floating(self) -> bool:
@@ -219,7 +226,8 @@ class CalibrationSettings(Settings):
     PassionSR, and what reads the image and the latents.
     `float_layers` are not quantized. With a `budget` the bits of each layer are chosen by what
     they cost in quality, but for sides that `unet` or `vae` leave at 16 bits. `layer_bits`, as
-    w4a8 by a layer's name and a8 by an attention's, come before all of these.
+    w4a8 by a layer's name, w4a8r16 where it has a branch, and a8 by an attention's, come before all
+    of these.
     Bounds start from the extremes of `observing_batch_size` images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
     `strict` refuses a substitute for a loss whose weights are not on this machine.
@@ -267,6 +275,8 @@ class CalibrationSettings(Settings):
     def _something_is_quantized(self) -> CalibrationSettings:
         if self.unet.floating and self.vae.floating:
             raise ValueError("nothing would be quantized; give the UNet or the VAE fewer bits")
+        if self.unet.rank is not None or self.vae.rank is not None:
+            raise ValueError("r16 stands in layer_bits; of all layers write method_settings: ranks")
         return self
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from passionsr_cli.budget import Budget, parse_budget
-from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.config import Bits, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import settings_from
 
@@ -40,7 +40,15 @@ def test_settings_hold_a_budget_and_write_it_as_it_was_given() -> None:
     assert settings.default_name == "mini-7MB-40p-passionsr"
 
 
-@pytest.mark.parametrize("bits", ["w4", "w9a4", "w4a1", "a", "44", "w4a4b", "w1a8"])
+@pytest.mark.parametrize("bits", ["w4", "w4a4r", "w9a4", "w4a1", "a", "44", "w4a4b", "w1a8"])
 def test_a_layers_bits_are_checked(bits: str) -> None:
     with pytest.raises(ConfigError, match=r"layer_bits\.unet\.conv_in"):
         settings_from(None, CalibrationSettings, {"layer_bits": {"unet.conv_in": bits}})
+
+
+def test_a_layers_bits_may_have_a_rank_and_those_of_a_component_have_none() -> None:
+    assert Bits.parse("w4a6r16") == Bits.parse("W4A6R16") == Bits(4, 6, 16)
+    for text in ("w4a6r16", "w4a6r0", "w4a6"):
+        assert str(Bits.parse(text)) == text
+    with pytest.raises(ConfigError, match="r16 stands in layer_bits"):
+        settings_from(None, CalibrationSettings, {"unet": "w4a4r16"})

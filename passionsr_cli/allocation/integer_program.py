@@ -41,8 +41,8 @@ def allocate(
     constraints = [LinearConstraint(one_each, 1, 1)]
     for name, limit in limits.items():
         costs = np.array([choice.costs[name] for choice in flat])
-        # Of order 1, as the solver's tolerances want it.
-        unit = max(costs.sum(), 1e-12)
+        # Of order 1, as the solver's tolerances want it: they are then parts of the limit.
+        unit = limit if limit > 0 else max(costs.sum(), 1e-12)
         constraints.append(LinearConstraint(costs[None] / unit, -np.inf, limit / unit))
     errors = np.array([choice.error for choice in flat])
     unit = max(sum(min(choice.error for choice in each) for each in choices.values()), 1e-30)

@@ -51,7 +51,14 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
 def check_design(
     description: ModelDescription, settings: CalibrationSettings, design: LayerDesign
 ) -> None:
-    """Refuse a design that the model's layers cannot have: a rank above a layer's size."""
+    """Refuse a design that the model's layers cannot have: a rank above a layer's size, or in
+    `layer_bits` without branches."""
+    for name, bits in settings.layer_bits.items():
+        if bits.rank and not design.branches.ranks:
+            raise ConfigError(
+                f"layer_bits: '{name}' is to have a branch of rank {bits.rank}, but method "
+                f"'{settings.method}' has no branches; leave {bits.rank_name} out"
+            )
     with torch.device("meta"):
         model = OneStepModel(description)
     decide = _decider(settings, design, concatenations(model))
@@ -110,9 +117,12 @@ def plan_of(
         return None if activation is None else _attention(activation, design)
     if bits.floating:
         return None
+    assert isinstance(layer, (nn.Conv2d, nn.Linear))
     padded = isinstance(layer, nn.Conv2d) and any(layer.padding)
     transformation, branches, merged = design.transformation, design.branches, design.merged
-    narrow = _is_narrow(layer, branches)
+    rank = 0 if exceptional or _is_narrow(layer, branches) else _rank(branches.ranks, name, layer)
+    if bits.rank is not None:
+        rank = check_rank(bits.rank, tuple(layer.weight.shape), name)
     shifts = {"none": False, "unpadded": not padded, "all": True}
     return LayerPlan(
         weight=_weight(settings, bits.weight, design.grids.offsets == "all"),
@@ -120,7 +130,7 @@ def plan_of(
         channel_scale=transformation.channel_scale,
         channel_shift=shifts[transformation.channel_shift],
         split=boundaries.get(name) if transformation.split else None,
-        rank=0 if exceptional or narrow else _rank(branches.ranks, name, layer),
+        rank=rank,
         merged_rank=0 if exceptional else _rank(merged.ranks, name, layer),
         merged_start=merged.start,
         rounding=design.rounding,
@@ -141,8 +151,7 @@ def _rank(ranks: Mapping[str, int], name: str, layer: nn.Module) -> int:
     if isinstance(layer, nn.Conv2d):
         kind = "pointwise" if layer.kernel_size == (1, 1) else "convolution"
     rank = ranks.get(f"{component_of(name)}.{kind}", ranks.get(kind, 0))
-    check_rank(rank, tuple(layer.weight.shape), name)
-    return rank
+    return check_rank(rank, tuple(layer.weight.shape), name)
 
 
 def _attention(activation: Scheme, design: LayerDesign) -> AttentionPlan:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from passionsr_cli.allocation.integer_program import Choice, allocate, least
 from passionsr_cli.allocation.layer_plans import plan_of, quantize_model
 from passionsr_cli.allocation.plan_files import PLAN_FILE, write_plan
-from passionsr_cli.allocation.sensitivity import Candidates, Errors, Rounded, measure_sensitivity
+from passionsr_cli.allocation.sensitivity import Candidates, Errors, Side, measure_sensitivity
 from passionsr_cli.budget import Budget
 from passionsr_cli.checkpoints.catalogue import bits_of
 from passionsr_cli.checkpoints.sizes import HEADER_BYTES, layer_bytes
@@ -30,6 +30,7 @@ from passionsr_cli.models.components import is_named
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
+from passionsr_cli.quantization.low_rank import largest_rank
 from passionsr_cli.quantization.schemes import ATTENTION, LayerPlan, LayerRecord, Plan, Scheme
 from passionsr_cli.store import shortest
 
@@ -39,6 +40,8 @@ WIDTHS = (2, 3, 4, 6, 8)
 NARROW_BITS = 4
 # Sensitivity is measured on so many of the calibration images, on a corner of each.
 IMAGES, CORNER_PX = 3, 256
+# Ranks that a branch may have, as parts of what the method gives the layer.
+RANK_SHARES = (0, 0.25, 0.5, 1, 2)
 # What the budget limits, as keys of costs.
 BYTES, WEIGHT_BITS, WIDE = "bytes", "weight bits", "wide operations"
 
@@ -162,8 +165,8 @@ class Options:
         for name, record in self.records.items():
             records = [record]
             if name in self.free:
-                widths = starmap(Bits, product(*self._widths(name)))
-                records = [self._at(name, bits) for bits in widths]
+                widths = product(*self._widths(name), self._ranks(name))
+                records = [self._at(name, bits) for bits in starmap(Bits, widths)]
             if name in self.free and is_named(name, self.settings.eight_bit_layers):
                 records.append(replace(record, plan=None))
             found[name] = [self._choice(each, errors.get(name, {})) for each in records]
@@ -179,6 +182,18 @@ class Options:
         )
         return weight, activation
 
+    def _ranks(self, name: str) -> tuple[int | None, ...]:
+        """Ranks that a layer's branch may have; None is what the method says.
+
+        They are chosen where bytes are limited: no other limit counts what a branch costs.
+        """
+        plan = self.records[name].plan
+        if self.budget.bytes is None or not isinstance(plan, LayerPlan) or not plan.rank:
+            return (None,)
+        largest = largest_rank(self.records[name].weight_shape)
+        ranks = (min(round(share * plan.rank), largest) for share in RANK_SHARES)
+        return tuple(dict.fromkeys(ranks))
+
     def _plan(self, name: str, bits: Bits) -> Plan:
         plan = plan_of(self.settings, self.design, self.boundaries, self.layers[name], bits)
         assert plan is not None
@@ -190,33 +205,44 @@ class Options:
     def _choice(self, record: LayerRecord, errors: Errors) -> Choice:
         _, kind, layer = self.layers[record.name]
         channels = attention_shape(layer)[0] if kind == ATTENTION else 0
-        weight, activation = record.weight, record.activation
+        weight, activation, rank = record.weight, record.activation, _rank(record)
         error = 0.0
         if weight is not None:
-            error += errors.get(("weight", weight.num_bits), 0.0)
+            error += errors.get(("weight", weight.num_bits, rank), 0.0)
         if activation is not None:
-            error += errors.get(("activation", activation.num_bits), 0.0)
+            error += errors.get(("activation", activation.num_bits, rank), 0.0)
         operands = (weight, activation) if isinstance(record.plan, LayerPlan) else (activation,)
         widest = max(FLOAT_BITS if each is None else each.num_bits for each in operands)
+        if record.plan is None:
+            size = _stored_bytes(layer.state_dict(prefix=f"{record.name}."))
+        else:
+            size = layer_bytes(record, channels)
         costs = {
-            BYTES: float(layer_bytes(record, channels)),
+            BYTES: float(size),
             WEIGHT_BITS: float(_weight_bits(record) * prod(record.weight_shape)),
             WIDE: self.operations[record.name] if widest > NARROW_BITS else 0.0,
         }
-        return Choice(bits_of(record), error, costs)
+        decided = f"r{rank}" if self._ranks(record.name) != (None,) else ""
+        return Choice(bits_of(record) + decided, error, costs)
 
     def candidates(self, name: str) -> Candidates:
         """A layer's grids whose errors are to be measured."""
         weights, activations = self._widths(name)
         widest = Bits(max(weights), max(activations))
-        schemes: dict[Rounded, Scheme] = {}
+        schemes: dict[tuple[Side, int], Scheme] = {}
         for bits in weights:
             if scheme := self._at(name, Bits(bits, widest.activation)).weight:
                 schemes["weight", bits] = scheme
         for bits in activations:
             if scheme := self._at(name, Bits(widest.weight, bits)).activation:
                 schemes["activation", bits] = scheme
-        return Candidates(self._plan(name, widest), schemes)
+        plans = [self._plan(name, replace(widest, rank=rank)) for rank in self._ranks(name)]
+        return Candidates(plans, schemes)
+
+
+def _rank(record: LayerRecord) -> int:
+    """Rank of a layer's branch; 0 without one."""
+    return record.plan.rank if isinstance(record.plan, LayerPlan) else 0
 
 
 def _weight_bits(record: LayerRecord) -> int:
@@ -229,8 +255,12 @@ def _weight_bits(record: LayerRecord) -> int:
 def _other_bytes(model: nn.Module, records: Mapping[str, LayerRecord]) -> int:
     """Bytes that everything but the quantized layers takes in a checkpoint."""
     inside = tuple(f"{name}." for name, record in records.items() if record.weight_shape)
+    tensors = model.state_dict()
+    return _stored_bytes({name: t for name, t in tensors.items() if not name.startswith(inside)})
+
+
+def _stored_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Bytes of tensors that are stored as they are, with their places in the file's header."""
     return sum(
-        shortest(tensor).nbytes + len(name) + HEADER_BYTES
-        for name, tensor in model.state_dict().items()
-        if not name.startswith(inside)
+        shortest(tensor).nbytes + len(name) + HEADER_BYTES for name, tensor in tensors.items()
     )

@@ -10,7 +10,8 @@ each. It is exact to first order in δ.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -30,17 +31,19 @@ TASK = "sensitivity"
 PROBES = 6
 
 Side = Literal["weight", "activation"]
-# A tensor of a layer, and its bits. The four operands of an attention are one.
-Rounded = tuple[Side, int]
+# A tensor of a layer, its bits, and the rank of the branch beside it. The four operands of an
+# attention are one tensor.
+Rounded = tuple[Side, int, int]
 Errors = dict[Rounded, float]
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """A layer's plan, and the grids that its weight or its activation may have instead."""
+    """The plans that a layer may have, one for each rank of its branch, and the grids that its
+    weight or its activation may have in each."""
 
-    plan: Plan
-    schemes: Mapping[Rounded, Scheme]
+    plans: Sequence[Plan]
+    schemes: Mapping[tuple[Side, int], Scheme]
 
 
 def measure_sensitivity(
@@ -57,7 +60,7 @@ def measure_sensitivity(
     from what reaches the layer in each image.
     """
     layers = {name: model.get_submodule(name) for name in candidates}
-    totals = {name: dict.fromkeys(own.schemes, 0.0) for name, own in candidates.items()}
+    totals = {name: defaultdict[Rounded, float](float) for name in candidates}
     generator = torch.Generator().manual_seed(0)
     reporter.started(TASK, len(images))
     for number, x in enumerate(images):
@@ -69,7 +72,7 @@ def measure_sensitivity(
 
         _pass_deviations(model, layers, candidates, starts, x, note)
         reporter.step(TASK, number + 1)
-    return totals
+    return {name: dict(errors) for name, errors in totals.items()}
 
 
 def _gradients(
@@ -147,28 +150,46 @@ def _results(
     starts: Starts,
     inputs: tuple[Tensor, ...],
     named: Mapping[str, Any],
-) -> list[tuple[Rounded, Tensor]]:
+) -> Iterator[tuple[Rounded, Tensor]]:
     """Outputs of a layer with one of its tensors rounded, for each candidate."""
-    results = []
-    if isinstance(candidates.plan, AttentionPlan):
-        call = (layer, inputs[0], named.get("encoder_hidden_states"))
-        for rounded, scheme in candidates.schemes.items():
-            attention = build_layer(layer, replace(candidates.plan, activation=scheme))
-            assert isinstance(attention, LearningAttention)
-            _observe(attention, starts, lambda made=attention: made.forward(*call))  # type: ignore[misc]
-            attention.start_bounds()
-            attention.state = State.QUANTIZING
-            results.append((rounded, attention.forward(*call)))
-        return results
-    plan = replace(candidates.plan, rounding="nearest")
+    for plan in candidates.plans:
+        if isinstance(plan, AttentionPlan):
+            call = (layer, inputs[0], named.get("encoder_hidden_states"))
+            yield from _attention_results(plan, candidates.schemes, starts, call)
+        else:
+            yield from _layer_results(plan, candidates.schemes, starts, layer, inputs[0])
+
+
+def _attention_results(
+    plan: AttentionPlan,
+    schemes: Mapping[tuple[Side, int], Scheme],
+    starts: Starts,
+    call: tuple[Any, ...],
+) -> Iterator[tuple[Rounded, Tensor]]:
+    for (side, bits), scheme in schemes.items():
+        attention = build_layer(call[0], replace(plan, activation=scheme))
+        assert isinstance(attention, LearningAttention)
+        _observe(attention, starts, lambda made=attention: made.forward(*call))  # type: ignore[misc]
+        attention.start_bounds()
+        attention.state = State.QUANTIZING
+        yield (side, bits, 0), attention.forward(*call)
+
+
+def _layer_results(
+    plan: LayerPlan,
+    schemes: Mapping[tuple[Side, int], Scheme],
+    starts: Starts,
+    layer: nn.Module,
+    x: Tensor,
+) -> Iterator[tuple[Rounded, Tensor]]:
+    plan = replace(plan, rounding="nearest")
     observed = build_layer(layer, plan)
     assert isinstance(observed, LearningLayer)
-    _observe(observed, starts, lambda: observed(inputs[0]))
-    for rounded, scheme in candidates.schemes.items():
-        weight, activation = (scheme, None) if rounded[0] == "weight" else (None, scheme)
+    _observe(observed, starts, lambda: observed(x))
+    for (side, bits), scheme in schemes.items():
+        weight, activation = (scheme, None) if side == "weight" else (None, scheme)
         made = _on_grids(observed, replace(plan, weight=weight, activation=activation))
-        results.append((rounded, made(inputs[0])))
-    return results
+        yield (side, bits, plan.rank), made(x)
 
 
 def _observe(layer: Learning, starts: Starts, run: Callable[[], Tensor]) -> None:

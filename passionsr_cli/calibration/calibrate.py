@@ -109,7 +109,11 @@ def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None
     if run.settings.layer_bits:
         named = run.settings.layer_bits
         planned = (each for each in run.records if each.plan is not None or each.name in named)
-        bits = {record.name: bits_of(record) for record in planned}
+        bits = {
+            record.name: bits_of(record)
+            + (named[record.name].rank_name if record.name in named else "")
+            for record in planned
+        }
         plan_files.write_plan(folder / plan_files.PLAN_FILE, bits)
         plan_files.draw_plan(folder / plan_files.PICTURE_FILE, folder.name, run.records)
     picture = folder / curves.PICTURE_FILE

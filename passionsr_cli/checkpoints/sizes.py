@@ -13,11 +13,12 @@ HEADER_BYTES = 75
 
 
 def layer_bytes(record: LayerRecord, channels: int = 0) -> int:
-    """Bytes of a layer's tensors with their places in the file's header, seldom a little more than
-    it takes: floating-point numbers that half precision holds are counted as float32.
+    """Bytes of a quantized layer's tensors with their places in the file's header.
 
-    `channels` are those of an attention, whose record does not know them. A layer without a plan
-    counts as it is stored in the model, in float32.
+    Seldom a little more than it takes: floating-point numbers that half precision holds are counted
+    as float32.
+
+    `channels` are those of an attention, whose record does not know them.
     """
     plan, tensors = record.plan, dict[str, int]()
     if isinstance(plan, AttentionPlan):
@@ -25,10 +26,9 @@ def layer_bytes(record: LayerRecord, channels: int = 0) -> int:
             tensors["channel_scale"] = FLOAT_BYTES * channels
         for name, scheme in plan.operands.items():
             tensors |= _grid(name, scheme, 1)
-    elif plan is not None:
+    else:
+        assert plan is not None
         tensors = _weighted(record, plan)
-    elif record.parameters:
-        tensors = {"weight": FLOAT_BYTES * record.parameters}
     names = sum(len(f"{record.name}.{key}") + HEADER_BYTES for key in tensors)
     return sum(tensors.values()) + names
 

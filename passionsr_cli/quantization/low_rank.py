@@ -79,14 +79,20 @@ class LowRank(nn.Module):
         self.down.copy_(down / down_size)
 
 
-def check_rank(rank: int, shape: Sequence[int], name: str) -> None:
-    """Refuse a rank that a weight of this shape cannot have."""
-    largest = min(shape[0], math.prod(shape[1:]))
+def largest_rank(shape: Sequence[int]) -> int:
+    """The largest rank that a weight of this shape can have."""
+    return min(shape[0], math.prod(shape[1:]))
+
+
+def check_rank(rank: int, shape: Sequence[int], name: str) -> int:
+    """A rank, unless a weight of this shape cannot have it."""
+    largest = largest_rank(shape)
     if rank > largest:
         raise ConfigError(
             f"rank {rank} is too large for {name}, whose weight {tuple(shape)} has rank "
             f"{largest} at most; lower the rank of its kind of layer"
         )
+    return rank
 
 
 def _size(tensor: Tensor) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from passionsr_cli import methods
@@ -149,3 +151,31 @@ def test_a_rank_above_a_layers_size_names_the_layer(tiny_model: OneStepModel) ->
     settings = settings.model_copy(update={"vae": FLOATING})
     design = LayerDesign(branches=Branches({"encoder.pointwise": 99}))
     check_design(tiny_model.description, settings, design)
+
+
+def test_a_layer_may_be_given_a_rank(tiny_model: OneStepModel) -> None:
+    name = "unet.mid_block.resnets.0.conv1"
+    design = LayerDesign(branches=Branches({"convolution": 2}))
+    for text, rank in (("w4a4", 2), ("w4a4r0", 0), ("w4a4r5", 5)):
+        settings = CalibrationSettings.model_validate({"layer_bits": {name: text}})
+        check_design(tiny_model.description, settings, design)
+        rows = quantize_model(copy.deepcopy(tiny_model), settings, design)
+        plan = next(row.plan for row in rows if row.name == name)
+        assert isinstance(plan, LayerPlan)
+        assert plan.rank == rank
+
+
+@pytest.mark.parametrize(
+    ("ranks", "text", "message"),
+    [
+        ({}, "w4a4r2", "method 'passionsr' has no branches; leave r2 out"),
+        ({"convolution": 2}, "w4a4r99", "rank 99 is too large for unet.mid_block.resnets.0.conv1"),
+    ],
+)
+def test_a_rank_that_cannot_be_is_refused(
+    tiny_model: OneStepModel, ranks: dict[str, int], text: str, message: str
+) -> None:
+    given = {"layer_bits": {"unet.mid_block.resnets.0.conv1": text}}
+    settings = CalibrationSettings.model_validate(given)
+    with pytest.raises(ConfigError, match=message):
+        check_design(tiny_model.description, settings, LayerDesign(branches=Branches(ranks)))

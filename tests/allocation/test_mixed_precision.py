@@ -6,22 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from calibrating import Finished
 from PIL import Image
 
-from passionsr_cli import api
+from passionsr_cli import api, methods
 from passionsr_cli.allocation import mixed_precision
+from passionsr_cli.allocation.integer_program import allocate
 from passionsr_cli.allocation.mixed_precision import Options
+from passionsr_cli.allocation.sensitivity import measure_sensitivity
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import bits_of, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
-from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.config import Bits, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import PLAIN
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.schemes import LayerRecord
+from passionsr_cli.progress import SILENT
+from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord
 
 
 def _settings(model: Path, **changes: Any) -> CalibrationSettings:
@@ -163,3 +167,38 @@ def test_what_was_decided_stays_when_a_run_is_taken_up(
     api.calibrate(settings, "mixed")
     assert len(decided) == 1
     assert decided[0].items() <= {n: bits_of(r) for n, r in _records("mixed").items()}.items()
+
+
+def test_ranks_are_chosen_with_the_bits_and_are_part_of_the_plan(tiny_folder: Path) -> None:
+    ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
+    settings = _settings(tiny_folder, method="svdquant", budget="300kB", **ranks)
+    first = api.calibrate(settings, "mixed")
+    assert first.entry.tensors_file.bytes <= 300_000
+    plans = {name: record.plan for name, record in _records("mixed").items()}
+    found = {name: plan.rank for name, plan in plans.items() if isinstance(plan, LayerPlan)}
+    assert len(set(found.values())) > 2
+    written = yaml.safe_load((first.folder / "plan.yaml").read_text())
+    for name, text in written.items():
+        rank = Bits.parse(text).rank
+        assert rank is None or rank == found[name]
+    second = api.calibrate(_settings(tiny_folder, method="svdquant", layer_bits=written, **ranks))
+    again = {name: record.plan for name, record in _records(second.name).items()}
+    assert again == plans
+
+
+def test_ranks_to_choose_predict_no_more_error_than_those_of_the_method(
+    tiny_folder: Path, tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
+    settings = _settings(tiny_folder, method="svdquant", budget="300kB", **ranks)
+    method = methods.build(settings)
+    images = [torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))]
+    options = Options(tiny_model, settings, method.design)
+    candidates = {name: options.candidates(name) for name in options.free}
+    starts = method.stages[0].starts
+    errors = measure_sensitivity(tiny_model, candidates, starts, images, SILENT)
+    chosen = allocate(options.choices(errors), options.limits)
+    monkeypatch.setattr(mixed_precision, "RANK_SHARES", (1,))
+    uniform = allocate(options.choices(errors), options.limits)
+    predicted, plain = (sum(c.error for c in each.values()) for each in (chosen, uniform))
+    assert predicted < 0.95 * plain

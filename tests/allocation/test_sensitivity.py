@@ -29,14 +29,14 @@ def _images(count: int) -> list[Tensor]:
 
 def _candidates() -> dict[str, Candidates]:
     weighted = Candidates(
-        LayerPlan(Scheme(8, True, 0), Scheme(8)),
+        [LayerPlan(Scheme(8, True, 0), Scheme(8))],
         {
             **{("weight", bits): Scheme(bits, False, 0) for bits in BITS},
             **{("activation", bits): Scheme(bits) for bits in BITS},
         },
     )
     attention = Candidates(
-        AttentionPlan(Scheme(8)), {("activation", bits): Scheme(bits) for bits in BITS}
+        [AttentionPlan(Scheme(8))], {("activation", bits): Scheme(bits) for bits in BITS}
     )
     return {**dict.fromkeys(LAYERS, weighted), ATTENTION: attention}
 
@@ -76,10 +76,10 @@ def test_it_predicts_what_rounding_one_tensor_alone_does(
         for side in ("weight", "activation"):
             for bits in BITS:
                 wanted = _directly(tiny_model, name, side, bits, images)
-                assert found[name][(side, bits)] == pytest.approx(wanted, rel=0.25), (name, side)  # type: ignore[index]
+                assert found[name][(side, bits, 0)] == pytest.approx(wanted, rel=0.25), (name, side)  # type: ignore[index]
     attention = found[ATTENTION]
     # Four bits more are 16 times finer steps.
-    assert 100 < attention["activation", 4] / attention["activation", 8] < 600
+    assert 100 < attention["activation", 4, 0] / attention["activation", 8, 0] < 600
 
 
 def test_channel_scales_spare_what_a_wide_channel_costs(tiny_model: OneStepModel) -> None:
@@ -94,9 +94,9 @@ def test_channel_scales_spare_what_a_wide_channel_costs(tiny_model: OneStepModel
     errors = []
     for starts in ((StartBounds(),), (StartTransform(), StartBounds())):
         plan = LayerPlan(Scheme(8, True, 0), Scheme(8), channel_scale=len(starts) > 1)
-        candidates = {name: Candidates(plan, schemes)}  # type: ignore[dict-item]
+        candidates = {name: Candidates([plan], schemes)}  # type: ignore[dict-item]
         found = measure_sensitivity(tiny_model, candidates, starts, images, SILENT)
-        errors.append(found[name]["activation", 4])
+        errors.append(found[name]["activation", 4, 0])
     assert errors[1] < errors[0] / 10
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import pytest
 
 from passionsr_cli import api
+from passionsr_cli.allocation import mixed_precision
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import Checkpoint
 
@@ -45,3 +46,22 @@ def test_a_budget_is_nearer_than_uniform_bits_at_their_bytes(bits: str, bar: flo
     found = {name: _to_full_precision(each) for name, each in (("u", uniform), ("m", mixed))}
     print(f"\n{bits}: {size / 1e6:.3f} MB, uniform {found['u']:.2f} dB, by budget {found['m']:.2f}")
     assert found["m"] >= found["u"] + bar
+
+
+@needs_data
+@pytest.mark.parametrize("method", ["svdquant", "qartsr"])
+def test_ranks_by_budget_are_as_near_as_those_of_the_method_at_equal_bytes(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uniform = api.calibrate(settings_for("w4a4", None, {**FEW, "method": method}), f"u-{method}")
+    size = uniform.entry.tensors_file.bytes
+    values = {**FEW, "method": method, "budget": f"{size / 1000}kB"}
+    chosen = api.calibrate(settings_for(None, None, values), f"chosen-{method}")
+    monkeypatch.setattr(mixed_precision, "RANK_SHARES", (1,))
+    fixed = api.calibrate(settings_for(None, None, values), f"fixed-{method}")
+    found = [_to_full_precision(each) for each in (uniform, fixed, chosen)]
+    print(
+        f"\n{method}: {size / 1e6:.3f} MB, uniform {found[0]:.2f} dB, bits by budget "
+        f"{found[1]:.2f}, ranks too {found[2]:.2f}"
+    )
+    assert found[2] >= found[1] - 0.2
