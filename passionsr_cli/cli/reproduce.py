@@ -39,7 +39,7 @@ def reproduce(
         typer.Argument(
             metavar="TABLE",
             help="passionsr-table2, passionsr-table3, passionsr-table4, qartsr-table3, "
-            "qartsr-ablation, or a YAML file.",
+            "qartsr-ablation, methods, or a YAML file.",
         ),
     ],
     model: ModelOption = None,
@@ -157,7 +157,10 @@ def show_table(table: Table) -> None:
     columns = [*words("bits", "method", ""), *numbers(*(each.title for each in table.columns))]
     lines = list(heads(table))
     states = {"published": "dim", "failed": "red"}
-    styles = {n: states.get(line.state.split()[0], "") for n, (line, _) in enumerate(lines)}
+    styles = {
+        number: "dim" if line.beaten else states.get(line.state.split()[0], "")
+        for number, (line, _) in enumerate(lines)
+    }
     print_table(columns, [(*head, *line.cells) for line, head in lines], table.title, styles)
     for text in (table.about, *table.remarks):
         output.print(text, soft_wrap=True, markup=False)

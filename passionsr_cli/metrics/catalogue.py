@@ -168,13 +168,22 @@ def metrics_of(protocol: Protocol, names: Sequence[str] | None = None) -> tuple[
     """The metrics of a protocol, or the named ones, optional ones too, in the protocol's order."""
     if names is None:
         return PROTOCOLS[protocol]
-    metrics: list[Metric] = []
-    for metric in PROTOCOLS[protocol]:
-        metrics += [metric] if metric.stand_in is None else [metric, metric.stand_in]
-    known = [metric.key for metric in metrics]
+    metrics, known = _with_stand_ins(protocol), known_metrics(protocol)
     for name in names:
         if name not in known:
             raise ConfigError(
                 f"protocol '{protocol}' has no metric '{name}'{suggestion(name, known)}"
             )
     return tuple(metric for metric in metrics if metric.key in names)
+
+
+def known_metrics(protocol: Protocol) -> list[str]:
+    """The keys of a protocol's metrics, optional ones too."""
+    return [metric.key for metric in _with_stand_ins(protocol)]
+
+
+def _with_stand_ins(protocol: Protocol) -> list[Metric]:
+    found: list[Metric] = []
+    for metric in PROTOCOLS[protocol]:
+        found += [metric] if metric.stand_in is None else [metric, metric.stand_in]
+    return found

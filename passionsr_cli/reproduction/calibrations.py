@@ -78,7 +78,9 @@ def calibrate_here(settings: dict[str, Any], name: str, reporter: Reporter) -> N
     calibrate(validate(settings, CalibrationSettings, name), name, reporter)
 
 
-def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibration:
+def calibration_of(
+    row: RowDefinition, settings: ReproductionSettings, seed: int = 0
+) -> Calibration:
     """Calibration of a row. Raises `ConfigError`, for a method that is not there as well."""
     own = {"method_settings": {row.method: row.method_settings}} if row.method_settings else {}
     above = [settings.config] if settings.config else []
@@ -87,12 +89,18 @@ def calibration_of(row: RowDefinition, settings: ReproductionSettings) -> Calibr
         "model": model_of(row, settings),
         "images": settings.images,
         "device": settings.device,
+        "budget": row.budget,
+        # None leaves the one of a configuration.
+        "seed": seed or None,
     }
-    chosen = settings_for(row.bits, [*row.configs, own, *above], options)
+    bits = None if row.budget else row.bits
+    chosen = settings_for(bits, [*row.configs, own, *above], options)
     methods.build(chosen)
     parts = [chosen.default_name, *(Path(config).stem for config in (*row.configs, *above))]
     if own:
         parts.insert(1, re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-"))
+    if seed:
+        parts.append(f"seed{seed}")
     return Calibration("-".join(parts), chosen)
 
 

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from passionsr_cli.evaluation.results import shown
-from passionsr_cli.reproduction.definitions import Column, RowDefinition
+from passionsr_cli.reproduction.definitions import (
+    DEVIATION,
+    TO_FULL_PRECISION,
+    Column,
+    RowDefinition,
+)
 
 State = Literal["done", "failed", "to come", "published", "published only"]
 
@@ -18,7 +23,8 @@ class Line:
     """One line of a row: ours, or what was published.
 
     `values` are numbers in the unit of their columns, `cells` the same as tables show them, one
-    for each column. `error` says why ours are not there.
+    for each column. `error` says why ours are not there. `beaten` says that another row is better
+    in all that one chooses by.
     """
 
     row: str
@@ -30,6 +36,7 @@ class Line:
     cells: tuple[str, ...]
     checkpoint: str | None = None
     error: str = ""
+    beaten: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,10 @@ def our_line(
         if column.key in values:
             value = values[column.key]
             digits = column.digits
-            cells.append(shown(column.key, value) if digits is None else f"{value:,.{digits}f}")
+            cell = shown(column.key, value) if digits is None else f"{value:,.{digits}f}"
+            if column.key == TO_FULL_PRECISION and DEVIATION in values:
+                cell += f" ± {values[DEVIATION]:.2f}"
+            cells.append(cell)
         else:
             cells.append("missing" if column.digits is None else "")
     return _line(row, whose, "done", dict(values), tuple(cells), checkpoint)

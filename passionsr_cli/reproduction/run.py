@@ -6,6 +6,8 @@ images and scores are in the records of the output folder.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,19 +20,22 @@ from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.run import Evaluation
 from passionsr_cli.layering import settings_from
-from passionsr_cli.metrics.catalogue import PROTOCOLS
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import measure
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.reproduction.calibrations import Calibration, calibrate_apart, calibration_of
+from passionsr_cli.reproduction.composition import composition
 from passionsr_cli.reproduction.definitions import (
-    FULL_PRECISION,
+    DEVIATION,
+    SECONDS,
+    SIZE,
     TO_FULL_PRECISION,
     RowDefinition,
     TableDefinition,
     read_table,
 )
 from passionsr_cli.reproduction.fidelity import psnr_to_full_precision
+from passionsr_cli.reproduction.ranking import ranked, ranking_remarks
 from passionsr_cli.reproduction.results import (
     Line,
     Table,
@@ -47,20 +52,23 @@ Calibrate = Callable[[Calibration, Reporter], Checkpoint]
 
 
 def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]:
-    """Each row, its checkpoint's name, and whether that is there, unfinished or to do, or else
-    why it cannot be made; both empty for rows that need none."""
+    """Each row, the name of its checkpoint of each seed, and whether that is there, unfinished or
+    to do, or else why it cannot be made; both empty for rows that need none."""
     definition = read_table(settings.table)
     catalogue.find_present(settings.model)
     planned = []
     for row in definition.chosen_rows(settings.only):
-        name, state = "", ""
-        if not definition.of_sizes and row.method is not None:
+        if definition.of_sizes or row.method is None:
+            planned.append((row, "", ""))
+            continue
+        for seed in definition.seeds:
+            name, state = "", ""
             try:
-                calibration = calibration_of(row, settings)
+                calibration = calibration_of(row, settings, seed)
                 name, state = calibration.name, calibration.state
             except PassionSRError as error:
                 state = str(error)
-        planned.append((row, name, state))
+            planned.append((row, name, state))
     return planned
 
 
@@ -85,6 +93,7 @@ def _sizes(
     settings: ReproductionSettings, definition: TableDefinition, rows: tuple[RowDefinition, ...]
 ) -> Table:
     costs = measure(catalogue.find(settings.model).description)
+    assert definition.published is not None
     published, columns = published_table(definition.published), definition.shown_columns(None)
     whose, lines = Path(settings.model).name, list[Line]()
     for row in rows:
@@ -128,11 +137,12 @@ class _Reproduction:
         self.whose = Path(settings.model).name
         dataset = find_dataset(settings.dataset, settings.data_root)
         self.folder = _output_folder(settings, self.whose, dataset.name)
-        self.evaluated = settings.evaluation(definition.protocol, self.folder)
+        self.evaluated = settings.evaluation(definition, self.folder)
         self.model = model_candidate(settings.model, self.evaluated)
         settings_from(settings.config, CalibrationSettings)
         self.evaluation = Evaluation(self.evaluated, reporter)
-        self.published = published_table(definition.published)
+        named = definition.published
+        self.published = None if named is None else published_table(named)
         self.ours: dict[str, Line] = {}
         self.results: list[RowResult] = []
 
@@ -143,7 +153,7 @@ class _Reproduction:
             if row.published_only:
                 continue
             self.reporter.note(f"row {number} of {len(self.rows)}: {row.name}")
-            if row.bits == FULL_PRECISION:
+            if not row.is_calibrated:
                 self.ours[row.name] = our_line(row, self.whose, self.columns, full)
             else:
                 self.ours[row.name] = self._quantized(row)
@@ -152,28 +162,45 @@ class _Reproduction:
         return self._write()
 
     def _quantized(self, row: RowDefinition) -> Line:
-        """Calibrate a row, unless that was done before, and evaluate it."""
-        name = None
+        """Calibrate a row with each seed, unless that was done before, and evaluate it."""
+        names, found = list[str](), list[dict[str, float]]()
         try:
-            calibration = calibration_of(row, self.settings)
-            name = calibration.name
-            if calibration.state != "there":
-                ensure_model(row, self.settings, self.reporter)
-                self.make(calibration, self.reporter)
-            manifest = calibration.found().manifest
-            values = self._evaluate(checkpoint_candidate(name, self.evaluated))
+            for seed in self.definition.seeds:
+                calibration = calibration_of(row, self.settings, seed)
+                names.append(calibration.name)
+                if calibration.state != "there":
+                    ensure_model(row, self.settings, self.reporter)
+                    self.make(calibration, self.reporter)
+                found.append(self._measured(row, calibration.found()))
         except PassionSRError as error:
+            name = names[-1] if names else None
             return unfinished_line(row, self.whose, self.columns, name, str(error))
-        values["hours"] = manifest.seconds / 3600
-        values["memory_gb"] = manifest.peak_memory_bytes / 1e9
-        return our_line(row, self.whose, self.columns, values, name)
+        values = {key: math.fsum(each[key] for each in found) / len(found) for key in found[0]}
+        if len(found) > 1:
+            values[DEVIATION] = statistics.stdev(each[TO_FULL_PRECISION] for each in found)
+        return our_line(row, self.whose, self.columns, values, names[0])
+
+    def _measured(self, row: RowDefinition, checkpoint: Checkpoint) -> dict[str, float]:
+        manifest = checkpoint.manifest
+        return {
+            **self._evaluate(checkpoint_candidate(checkpoint.name, self.evaluated)),
+            **composition(checkpoint, row.named_bits),
+            "hours": manifest.seconds / 3600,
+            "minutes": manifest.seconds / 60,
+            "memory_gb": manifest.peak_memory_bytes / 1e9,
+        }
 
     def _evaluate(self, row: Candidate) -> dict[str, float]:
-        """The metrics of a row, and its PSNR to full precision unless it is that."""
+        """The metrics of a row, its size and time, and its PSNR to full precision unless it is
+        that."""
         self.evaluation.make(row)
         found = self.evaluation.score(row)
         self.results.append(found)
         values = dict(found.metrics)
+        if found.model_bytes is not None:
+            values[SIZE] = found.model_bytes / 1e6
+        if found.seconds_per_image is not None:
+            values[SECONDS] = found.seconds_per_image
         if row is not self.model:
             names = [pair.name for pair in self.evaluation.pairs]
             own, full = (self.evaluation.folder(one.name) for one in (row, self.model))
@@ -182,15 +209,18 @@ class _Reproduction:
 
     def _write(self) -> Table:
         """The table as far as it is there, and its files."""
+        lines = tuple(line for row in self.rows for line in self._lines(row))
+        if self.definition.best_below_mb:
+            lines = ranked(lines)
+        beside = "" if self.published is None else f", beside {self.published.source}"
         table = Table(
             self.folder,
             self.definition.title,
             f"{self.whose} on {len(self.evaluation.pairs)} images of "
-            f"{self.evaluation.dataset.name}, protocol {self.definition.protocol}, beside "
-            f"{self.published.source}",
+            f"{self.evaluation.dataset.name}, protocol {self.definition.protocol}{beside}",
             self.columns,
-            tuple(line for row in self.rows for line in self._lines(row)),
-            self._remarks(),
+            lines,
+            (*self._remarks(), *ranking_remarks(lines, self.definition)),
             self._missing(),
         )
         write_table(table)
@@ -201,6 +231,8 @@ class _Reproduction:
         if not row.published_only:
             to_come = unfinished_line(row, self.whose, self.columns, None)
             lines.append(self.ours.get(row.name, to_come))
+        if self.published is None:
+            return lines
         dataset = self.evaluation.dataset.name
         lines += [
             published_line(row, self.columns, self.published.printed(line))
@@ -210,6 +242,8 @@ class _Reproduction:
         return lines
 
     def _remarks(self) -> tuple[str, ...]:
+        if self.published is None:
+            return ()
         objection = self.published.objection(self.evaluation.dataset, self.definition.protocol)
         return (
             "Published are numbers of the authors' models, and time and memory of their GPU.",
@@ -218,6 +252,4 @@ class _Reproduction:
 
     def _missing(self) -> dict[str, str]:
         reasons = self.evaluation.metrics.missing
-        titles = {metric.key: metric.title for metric in PROTOCOLS[self.definition.protocol]}
-        shown = [column.key for column in self.columns if column.key in reasons]
-        return {titles[key]: reasons[key] for key in shown}
+        return {c.title.split(" ")[0]: reasons[c.key] for c in self.columns if c.key in reasons}

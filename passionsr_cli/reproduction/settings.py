@@ -9,8 +9,8 @@ from pydantic import PositiveInt
 
 from passionsr_cli.config import Backend, Listed, Precision, Settings
 from passionsr_cli.evaluation.settings import EvaluationSettings
-from passionsr_cli.metrics.catalogue import Protocol
 from passionsr_cli.registry import EMBEDDED_MODEL
+from passionsr_cli.reproduction.definitions import TableDefinition
 
 
 class ReproductionSettings(Settings):
@@ -38,14 +38,14 @@ class ReproductionSettings(Settings):
     precision: Precision = "fp32"
     backend: Backend = "auto"
 
-    def evaluation(self, protocol: Protocol, output: Path) -> EvaluationSettings:
-        """Settings by which the rows' images are made and scored."""
+    def evaluation(self, table: TableDefinition, output: Path) -> EvaluationSettings:
+        """Settings by which the images of a table's rows are made and scored."""
         return EvaluationSettings(
             dataset=self.dataset,
             data_root=self.data_root,
-            metrics=self.metrics,
+            metrics=self.metrics or table.metrics,
             metric_weights=self.metric_weights,
-            protocol=protocol,
+            protocol=table.protocol,
             limit=self.limit,
             output=output,
             device=self.device or "auto",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
+from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.records import write_text
+from passionsr_cli.evaluation.report import COLOURS
 from passionsr_cli.pages.rendering import render
+from passionsr_cli.reproduction.definitions import SECONDS, SIZE, TO_FULL_PRECISION
 from passionsr_cli.reproduction.results import Line, Table
 from passionsr_cli.system.text import spreadsheet_cell
 
@@ -51,7 +55,9 @@ def _remarks(table: Table) -> list[str]:
 def markdown(table: Table) -> str:
     """The table as GitHub's Markdown."""
     rows = [headings(table), ["---", "---", "---", *("---:" for _ in table.columns)]]
-    rows += [[*head, *line.cells] for line, head in heads(table)]
+    for line, head in heads(table):
+        cells = [*head, *line.cells]
+        rows.append([f"*{cell}*" if cell and line.beaten else cell for cell in cells])
     lines = [f"# {table.title}", "", f"{table.about}.", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += ["", *(f"- {remark}" for remark in _remarks(table))]
@@ -75,9 +81,14 @@ def comma_separated(table: Table) -> str:
 def page(table: Table, report: str | None) -> str:
     """The table as a page that needs no network; `report` is the page with the pictures."""
     rows = [
-        {"state": line.state.split()[0], "head": head, "cells": line.cells}
+        {
+            "state": "beaten" if line.beaten else line.state.split()[0],
+            "head": head,
+            "cells": line.cells,
+        }
         for line, head in heads(table)
     ]
+    labels = list(dict.fromkeys(line.label for line in table.lines))
     return render(
         PAGE,
         title=table.title,
@@ -87,4 +98,30 @@ def page(table: Table, report: str | None) -> str:
         rows=rows,
         remarks=_remarks(table),
         report=report,
+        labels=labels,
+        colours=COLOURS,
+        plots=_plots(table, labels),
     )
+
+
+def _plots(table: Table, labels: Sequence[str]) -> list[str]:
+    """SVG of nearness to full precision against size and against time, as far as the table has
+    these."""
+    titles = {column.key: column.title for column in table.columns}
+    if TO_FULL_PRECISION not in titles:
+        return []
+    figures, name = [], titles[TO_FULL_PRECISION]
+    for key in (SIZE, SECONDS):
+        points = [
+            Point(
+                line.values[key],
+                line.values[TO_FULL_PRECISION],
+                labels.index(line.label) % COLOURS,
+                f"{line.row}: {line.values[TO_FULL_PRECISION]:.2f} dB",
+            )
+            for line in table.lines
+            if {key, TO_FULL_PRECISION} <= line.values.keys()
+        ]
+        if key in titles and points:
+            figures.append(plot(f"{name} against {titles[key]}", titles[key], name, points))
+    return figures

@@ -20,9 +20,9 @@ from passionsr_cli.reproduction.settings import ReproductionSettings
 METHODS = {"maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "passionsr", "svdquant", "qartsr"}
 
 
-def test_there_are_five_and_none_is_a_preset() -> None:
-    names = [*(f"passionsr-table{number}" for number in (2, 3, 4)), "qartsr-ablation"]
-    names.append("qartsr-table3")
+def test_there_are_six_and_none_is_a_preset() -> None:
+    names = ["methods", *(f"passionsr-table{number}" for number in (2, 3, 4))]
+    names += ["qartsr-ablation", "qartsr-table3"]
     assert table_names() == names
     assert not set(names) & set(preset_names())
 
@@ -98,6 +98,22 @@ def test_what_takes_qartsr_apart_has_equal_steps_and_one_thing_else() -> None:
         assert calibration.settings.model == ("mini" if label == "without TRQ" else "mini-t149")
 
 
+def test_the_table_of_methods_has_rows_of_bits_and_of_budgets_of_their_own_names() -> None:
+    table, settings = read_table("methods"), ReproductionSettings(table="methods")
+    assert table.metrics == ("psnr", "ssim", "niqe", "lite1")
+    names = [
+        calibration_of(row, settings, seed).name
+        for row in table.rows
+        if row.is_calibrated
+        for seed in table.seeds
+    ]
+    assert len(set(names)) == len(names) == 3 * (len(table.rows) - 1)
+    assert {"mini-6.6MB-20p-passionsr-seed2", "mini-w4a4-qartsr"} < set(names)
+    assert {calibration_of(row, settings, 2).settings.seed for row in table.rows[1:]} == {2}
+    bits = {row.name: row.named_bits for row in table.rows}
+    assert (bits["MaxMin W6A6"], bits["PassionSR 6.6MB,20%"]) == (6, None)
+
+
 def test_every_method_is_one_that_is_or_will_be_there() -> None:
     rows = [row for name in table_names() for row in read_table(name).rows]
     assert {row.method for row in rows} == METHODS | {None}
@@ -117,6 +133,11 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     assert [column.key for column in table.shown_columns(["psnr"])] == ["to_fp_db"]
     for change, message in (
         ({"columns": ["fid"]}, "no column 'fid'; there are psnr, "),
+        ({"best_below_mb": [8]}, "best_below_mb needs the columns mb and to_fp_db"),
+        (
+            {"rows": [{"label": "Ours", "bits": "w4a4", "budget": "7MB", "method": "maxmin"}]},
+            "row 'Ours 7MB' has bits and a budget; give one of them",
+        ),
         ({"rows": [{"label": "Ours", "bits": "w4a4"}]}, "row 'Ours W4A4' names no method"),
         ({"row": []}, "unknown key 'row'; did you mean 'rows'?"),
     ):

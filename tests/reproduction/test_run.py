@@ -163,7 +163,7 @@ def test_a_failed_row_says_why_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"table": "table9"}, "unknown table 'table9'; known are passionsr-table2, passionsr-"),
+        ({"table": "table9"}, "unknown table 'table9'; known are methods, passionsr-table2"),
         ({"dataset": "nowhere"}, "no data set 'nowhere'"),
         ({"model": "nobody"}, "unknown model 'nobody'"),
         ({"model": "passionsr-fp"}, "weights of 'passionsr-fp' are not on this machine"),
@@ -217,3 +217,38 @@ def test_a_row_at_another_timestep_is_of_a_retrained_model(
     shutil.rmtree(find_checkpoint("tiny-t99-w8a8-maxmin-quick").folder)
     (failed,) = reproduce(wanted, SILENT, making).failed
     assert "the model 'tiny-t99' that is there was not retrained from this" in failed.error
+
+
+def test_rows_of_several_seeds_are_ranked_by_size(
+    settings: ReproductionSettings, making: Making
+) -> None:
+    """Means and deviations by hand; a budget beside uniform bits; both plots."""
+    table = yaml.safe_load(Path(settings.table).read_text())
+    del table["published"]
+    rows = [{"label": "full precision"}, {"label": "MaxMin", "bits": "w6a6", "method": "maxmin"}]
+    rows.append({"label": "MaxMin", "budget": "4bit", "method": "maxmin"})
+    columns = ["to_fp_db", "psnr", "mb", "weight_bits", "named_share", "seconds", "minutes"]
+    table |= {"rows": rows, "columns": columns, "seeds": [0, 1], "best_below_mb": [1]}
+    Path(settings.table).write_text(yaml.safe_dump(table))
+    wanted = settings.model_copy(update={"only": ()})
+    done = reproduce(wanted, SILENT, making)
+    assert done.failed == []
+    budget = "tiny-4bit-maxmin-quick"
+    names = [W6A6, f"{W6A6}-seed1", budget, f"{budget}-seed1"]
+    assert [name for name, _ in making.asked] == names
+    assert [name for _, name, _ in plan(wanted)] == ["", *names]
+    lines = {line.row: line for line in done.lines}
+    sizes = [line.values["mb"] for line in done.lines]
+    assert sizes == sorted(sizes)
+    both = [_psnr(settings, name, "tiny") for name in names[:2]]
+    ours = lines["MaxMin W6A6"]
+    assert ours.values["to_fp_db"] == pytest.approx(sum(both) / 2, abs=1e-4)
+    assert ours.values["to_fp_deviation"] == pytest.approx(
+        abs(both[0] - both[1]) / 2**0.5, abs=1e-4
+    )
+    assert ours.cells[0] == f"{sum(both) / 2:.2f} ± {abs(both[0] - both[1]) / 2**0.5:.2f}"
+    assert ours.values["named_share"] > 50
+    assert lines["MaxMin 4bit"].values["named_share"] == 0
+    assert done.remarks[0].startswith("The nearest below 1 MB: MaxMin ")
+    page = (done.folder / "table.html").read_text()
+    assert page.count("<svg") == 2
