@@ -156,11 +156,8 @@ def show_table(table: Table) -> None:
 
     columns = [*words("bits", "method", ""), *numbers(*(each.title for each in table.columns))]
     lines = list(heads(table))
-    states = {"published": "dim", "failed": "red"}
-    styles = {
-        number: "dim" if line.beaten else states.get(line.state.split()[0], "")
-        for number, (line, _) in enumerate(lines)
-    }
+    states = {"published": "dim", "beaten": "dim", "failed": "red"}
+    styles = {number: states.get(line.look, "") for number, (line, _) in enumerate(lines)}
     print_table(columns, [(*head, *line.cells) for line, head in lines], table.title, styles)
     for text in (table.about, *table.remarks):
         output.print(text, soft_wrap=True, markup=False)

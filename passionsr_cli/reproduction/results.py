@@ -38,6 +38,11 @@ class Line:
     error: str = ""
     beaten: bool = False
 
+    @property
+    def look(self) -> str:
+        """The first word of its state, or beaten: what tables show it as."""
+        return "beaten" if self.beaten else self.state.split()[0]
+
 
 @dataclass(frozen=True)
 class Table:

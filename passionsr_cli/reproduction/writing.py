@@ -80,14 +80,7 @@ def comma_separated(table: Table) -> str:
 
 def page(table: Table, report: str | None) -> str:
     """The table as a page that needs no network; `report` is the page with the pictures."""
-    rows = [
-        {
-            "state": "beaten" if line.beaten else line.state.split()[0],
-            "head": head,
-            "cells": line.cells,
-        }
-        for line, head in heads(table)
-    ]
+    rows = [{"state": line.look, "head": head, "cells": line.cells} for line, head in heads(table)]
     labels = list(dict.fromkeys(line.label for line in table.lines))
     return render(
         PAGE,
