@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,12 @@ def write(
     layout: Layout,
     strips: Iterable[npt.NDArray[np.float32]],
     quality: int | None = None,
+    whole: Callable[[Path], None] = lambda temporary: None,
 ) -> None:
     """Write strips (C, h, W) in [0, 1], `STRIP_PX` high but for the last, as an image file.
 
-    `quality`, 1 to 100, is for formats that lose something; others ignore it.
+    `quality`, 1 to 100, is for formats that lose something; others ignore it. `whole` is called
+    with the path of the whole file before it gets its name.
 
     On any failure no half file remains. Raises `OutputError`.
     """
@@ -108,7 +110,7 @@ def write(
     depth = layout.depth if suffix in DEEP else 8
     rows = _quantized(strips, depth)
     try:
-        with replace_atomically(path) as temporary:
+        with replace_atomically(path, whole) as temporary:
             if suffix == ".png":
                 png.write(temporary, shape, depth, layout.metadata, rows)
             elif suffix in DEEP:

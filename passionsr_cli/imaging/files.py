@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 # Unlike those of `Path`, these take names that are too long.
@@ -132,17 +132,19 @@ def write_upscaled(
     size: tuple[int, int],
     depth: int | None = None,
     quality: int | None = None,
+    whole: Callable[[Path], None] = lambda temporary: None,
 ) -> None:
     """Write `picture` at `size` (width, height), its colours from `strips` (see `finished`).
 
-    `depth` is that of the picture unless given, `quality` (1 to 100) the format's default. On any
-    failure no half file remains.
+    `depth` is that of the picture unless given, `quality` (1 to 100) the format's default. `whole`
+    is called with the path of the whole file before it gets its name. On any failure no half file
+    remains.
     """
     if path.suffix.lower() in encoding.RESOLUTION_ALONE:
         kept = Metadata(resolution=picture.metadata.resolution)
         picture = replace(picture.stripped(), metadata=kept)
     layout = layout_of(picture, size, depth)
-    encoding.write(path, layout, finished(strips, strips_size, picture, size), quality)
+    encoding.write(path, layout, finished(strips, strips_size, picture, size), quality, whole)
 
 
 def is_image(path: Path) -> bool:

@@ -24,11 +24,14 @@ LONGEST_STEM_BYTES = 200
 
 
 @contextmanager
-def replace_atomically(path: Path) -> Iterator[Path]:
+def replace_atomically(
+    path: Path, whole: Callable[[Path], None] = lambda temporary: None
+) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place only if the block succeeds.
 
-    The suffix is kept, since libraries choose formats by it. Raises `OSError` as the file
-    system does; nothing half-written remains, whatever happens.
+    The suffix is kept, since libraries choose formats by it. `whole` is called with the temporary
+    path when all is written there. Raises `OSError` as the file system does; nothing half-written
+    remains, whatever happens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -37,6 +40,7 @@ def replace_atomically(path: Path) -> Iterator[Path]:
         # Renaming is only atomic for content that has reached the disk.
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
+        whole(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

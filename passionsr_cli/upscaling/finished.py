@@ -46,11 +46,12 @@ class Finished:
         return describes(self._lines, line_of(self.made_by, source, output, output))
 
     def note(self, lines: Iterable[Line]) -> None:
-        """Remember results, and forget those that have changed. Where the disk is full, nothing."""
+        """Remember results, and forget earlier ones that have changed. Where the disk is full,
+        nothing."""
         with contextlib.suppress(OSError):
-            # Another process may have noted more.
-            known = by_output([self._file]) | {line["output"]: line for line in lines}
-            kept = [line for line in known.values() if _is_there(line)]
+            # Another process may have noted more; results of now may not have got their names yet.
+            known = [line for line in by_output([self._file]).values() if _is_there(line)]
+            kept = ({line["output"]: line for line in [*known, *lines]}).values()
             with replace_atomically(self._file) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "ascii")
             forgotten = time.time() - REMEMBERED_DAYS * 86400

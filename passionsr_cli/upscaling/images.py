@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
@@ -31,6 +33,13 @@ from passionsr_cli.upscaling.sizing import TargetSize
 BYTES_PER_INPUT_PX = 128
 # Asks for full precision where a checkpoint is the default.
 NO_CHECKPOINT = "none"
+
+# Hears of the result of a job where it lies, whole, before it gets its name.
+Note = Callable[[Job, Path], None]
+
+
+def note_nothing(job: Job, result: Path) -> None:
+    """Forget a result: the default of those who need not know it again."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +155,14 @@ def upscale_file(
     reporter: Reporter = SILENT,
     journal: Journal | None = None,
     largest_px: int = LARGEST_PX,
+    note: Note = note_nothing,
 ) -> Done:
     """Upscale one image file; the result is written whole or not at all, and strip by strip while
     it is computed, where its format allows that.
 
     An input of more than `largest_px` pixels is refused before memory is taken for it. With a
-    journal the result stays in the journal's folder until it is noted there.
+    journal the result stays in the journal's folder until it is noted there. `note` hears of it
+    before it leaves the place where it is written.
     """
     started = time.perf_counter()
     picture = read_picture(job.source, min(largest_px, _largest_input_px()))
@@ -167,7 +178,8 @@ def upscale_file(
 
     def write() -> None:
         strips = upscaler.strips(picture.rgb, job.source, reporter)
-        write_upscaled(place, picture, strips, large, size, depth, settings.quality)
+        quality, whole = settings.quality, partial(note, job)
+        write_upscaled(place, picture, strips, large, size, depth, quality, whole)
 
     try:
         upscaler.within_memory(write)
@@ -192,10 +204,11 @@ def upscale_job(
     settings: UpscaleSettings,
     reporter: Reporter = SILENT,
     journal: Journal | None = None,
+    note: Note = note_nothing,
 ) -> Done | Failed:
     """`upscale_file`, with errors that a person can cause or meet told, not raised."""
     try:
-        return upscale_file(upscaler, job, settings, reporter, journal)
+        return upscale_file(upscaler, job, settings, reporter, journal, note=note)
     except PassionSRError as error:
         named = str(error) if job.source in str(error) else f"{job.source}: {error}"
         return Failed(job.source, named)

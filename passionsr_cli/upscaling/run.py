@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from passionsr_cli import __version__
@@ -24,8 +24,10 @@ from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.finished import Finished, line_of
 from passionsr_cli.upscaling.images import (
     Done,
+    Note,
     Outcome,
     artifact_for,
+    note_nothing,
     open_upscaler,
     upscale_job,
     without_work,
@@ -145,7 +147,8 @@ def upscale_planned(
     """Work through what `plan_work` returned, or through this process's part of it."""
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
-        return overlapped(upscaler, planned, settings, journal, reporter)
+        note = _noting(work.made_by) if journal is None else note_nothing
+        return overlapped(upscaler, planned, settings, journal, reporter, note)
 
     return _journaled(work, processes or Processes(), start, reporter)
 
@@ -155,7 +158,14 @@ def upscale_on_ray(work: Work, settings: UpscaleSettings, reporter: Reporter = S
     else on one of its own."""
     from passionsr_cli.upscaling import on_ray
 
-    return _journaled(work, Processes(), partial(on_ray.outcomes, settings), reporter)
+    def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
+        note = _noting(work.made_by)
+        for outcome in on_ray.outcomes(settings, planned, journal):
+            if journal is None and isinstance(outcome, Done):
+                note(Job(outcome.source, outcome.output), outcome.output)
+            yield outcome
+
+    return _journaled(work, Processes(), start, reporter)
 
 
 def _journaled(
@@ -176,8 +186,6 @@ def _journaled(
             stack.enter_context(journal.opened())
         processes.wait()
         for outcome in start(processes.share(work.planned), journal):
-            if journal is None and isinstance(outcome, Done):
-                _note_finished(outcome, work.made_by)
             reporter.done(outcome)
             yield outcome
         processes.wait()
@@ -185,9 +193,17 @@ def _journaled(
         journal.close()
 
 
-def _note_finished(done: Done, made_by: str) -> None:
-    line = line_of(made_by, done.source, done.output, done.output)
-    Finished(done.output.parent, made_by).note([line])
+def _noting(made_by: str) -> Note:
+    """Remembers results without a common folder in the cache, before they get their names: else the
+    result of a process that was killed in between would be a stranger's."""
+    turn = threading.Lock()
+
+    def note(job: Job, result: Path) -> None:
+        with turn:
+            line = line_of(made_by, job.source, job.output, result)
+            Finished(job.output.parent, made_by).note([line])
+
+    return note
 
 
 def overlapped(
@@ -196,6 +212,7 @@ def overlapped(
     settings: UpscaleSettings,
     journal: Journal | None = None,
     reporter: Reporter = SILENT,
+    note: Note = note_nothing,
 ) -> Outcomes:
     """Outcomes in the order of the plan; `reporter` is called from threads.
 
@@ -205,7 +222,7 @@ def overlapped(
 
     def outcome(item: Planned) -> Outcome:
         if isinstance(item, Job):
-            return upscale_job(upscaler, item, settings, heard, journal)
+            return upscale_job(upscaler, item, settings, heard, journal, note)
         return without_work(item)
 
     waiting: deque[Future[Outcome]] = deque()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from reporting import Kill
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.system.paths import cache_folder
@@ -41,6 +42,31 @@ def test_a_single_image_again_is_finished_already(
     assert isinstance(_upscaled(image, settings, output=result, overwrite=True), Done)
     # Nothing but the result is left beside it.
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_kill_beside_the_renaming_leaves_no_stranger(
+    image: Path,
+    settings: UpscaleSettings,
+    tmp_path: Path,
+    moment: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    result, replace = tmp_path / "b.png", os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target) == result and moment == "before":
+            raise Kill
+        replace(source, target)
+        if Path(target) == result:
+            raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr("passionsr_cli.system.files.os.replace", killed)
+        with pytest.raises(Kill):
+            _upscaled(image, settings, output=result)
+    outcome = _upscaled(image, settings, output=result)
+    assert isinstance(outcome, Skipped if moment == "after" else Done)
 
 
 @pytest.mark.parametrize("changed", ["source", "result", "settings", "forgotten"])

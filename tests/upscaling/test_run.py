@@ -54,8 +54,8 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     sources: list[str] = []
     whole = images.upscale_file
 
-    def counted(upscaler: Any, job: Any, *rest: Any) -> Done:
-        done = whole(upscaler, job, *rest)
+    def counted(upscaler: Any, job: Any, *rest: Any, **named: Any) -> Done:
+        done = whole(upscaler, job, *rest, **named)
         sources.append(job.source)
         return done
 
