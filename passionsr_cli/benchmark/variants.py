@@ -99,7 +99,7 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         return Variant(name, Kind.FLOATING, "fp32" if name == EAGER else name)
     if name == NNCF:
         if not has_nncf():
-            raise DeviceError("NNCF is not installed; `pip install nncf` adds it")
+            raise DeviceError("this needs NNCF: pip install 'passionsr[nncf]'")
         return Variant(name, Kind.NNCF, around)
     bits, method = _bits_and_method(name)
     if _is_bits(bits):

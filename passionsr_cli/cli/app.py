@@ -68,7 +68,7 @@ def start(
 
 def main() -> None:
     """Run the command line; `--debug` may stand anywhere in it."""
-    console.survive_streams()
+    console.survive_surroundings()
     arguments = sys.argv[1:]
     if DEBUG_FLAG in arguments:
         arguments = [DEBUG_FLAG, *(item for item in arguments if item != DEBUG_FLAG)]

@@ -48,12 +48,13 @@ class Known:
 
 _CROPS = Layout("test_LR/*", "test_HR/*", crops=True)
 _SRF_4 = Layout("image_SRF_4/*_SRF_4_LR", "image_SRF_4/*_SRF_4_HR")
-_STABLESR = "https://huggingface.co/datasets/Iceclear/StableSR-TestSets (the crops)"
+_STABLESR = "https://huggingface.co/datasets/Iceclear/StableSR-TestSets"
 _SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 KNOWN: dict[str, Known] = {
     "RealSR": Known(
+        # The second is that of the full size, https://github.com/csjcai/RealSR.
         (_CROPS, Layout("test/LR/X4/*_LR4", "test/HR/*_HR")),
-        f"{_STABLESR} or https://github.com/csjcai/RealSR (full size)",
+        _STABLESR,
     ),
     "DRealSR": Known((_CROPS,), _STABLESR),
     "DIV2K_val": Known(
@@ -133,10 +134,9 @@ def _roots(root: Path | None) -> list[Path]:
 
 
 def _how_to_get(name: str, roots: Sequence[Path]) -> str:
-    layouts = " or ".join(str(layout) for layout in KNOWN[name].layouts)
     return (
-        f"data set '{name}' is not in {', '.join(str(place) for place in roots)} (--data-root or "
-        f"PASSIONSR_DATA say where); a folder {name} holds {layouts}, from {KNOWN[name].source}"
+        f"data set '{name}' is not in {', '.join(str(place) for place in roots)}; "
+        f"name its folder with --data-root, or get it from {KNOWN[name].source}"
     )
 
 

@@ -170,9 +170,7 @@ def _open_onnx(artifact: Artifact, device: str, precision: str, reporter: Report
 def require_onnx() -> None:
     """Raise `DeviceError` where the packages that write and run ONNX files are not installed."""
     if not all(map(find_spec, ONNX_PACKAGES)):
-        raise DeviceError(
-            "the ONNX packages are not installed; `pip install 'passionsr[onnx]'` adds them"
-        )
+        raise DeviceError("this needs the ONNX packages: pip install 'passionsr[onnx]'")
 
 
 def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:
@@ -207,7 +205,7 @@ def nncf_folder(artifact: Artifact) -> Path:
     try:
         versions = [version("nncf"), version("openvino")]
     except PackageNotFoundError as error:
-        raise DeviceError(f"NNCF cannot be used: {error}; `pip install nncf` adds it") from error
+        raise DeviceError(f"this needs NNCF ({error}): pip install 'passionsr[nncf]'") from error
     return graphs_folder("nncf", artifact, [graph_code(), *versions, device_name("CPU")])
 
 

