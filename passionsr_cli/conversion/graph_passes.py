@@ -3,7 +3,7 @@ to the model; in float32 the result is the same.
 
 Measured on two cores with AVX512-VNNI, Stable Diffusion 2.1's architecture at W8A8, 512×512:
 group normalization by channels takes 5 % off the UNet and 10 % off encoder and decoder, strips
-another 5 % off the decoder.
+another 5 % off the decoder. What the others bring to `mini` is in tests/quality/README.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-STRIP_SUFFIX = "/strip"
+from passionsr_cli.conversion.linear_passes import compute_apart, merge_pointwise
+from passionsr_cli.conversion.stored_graphs import PART_SUFFIX
+
 # Where neither the weights fit a core's cache nor the input the shared one, a convolution reads
 # its input from memory again and again, and runs at half of its speed.
 LARGE_WEIGHT_BYTES, LARGE_INPUT_BYTES = 1 << 20, 1 << 24
@@ -26,6 +28,12 @@ Node = Any
 
 def fit_to_cpu(model: openvino.Model) -> None:
     """Rewrite a graph whose shapes are all known, in place."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "VariadicSplit":
+            compute_apart(node)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            merge_pointwise(node)
     for node in model.get_ordered_ops():
         if node.get_type_name() == "GroupNormalization":
             _normalize_by_channels(node)
@@ -65,6 +73,7 @@ def _normalize_by_channels(node: Node) -> None:
     OpenVINO's own kernel wants channel after channel and has everything moved there and back. The
     variance comes from differences to the mean: that of squares would lose too much in bf16. So
     would Broadcast, which rounds to bf16 where a product with ones is fused with what follows.
+    For a single group there is a kernel that follows that layout.
     """
     x, scale, bias = (node.input_value(number) for number in range(3))
     shape = _shape(x)
@@ -73,6 +82,11 @@ def _normalize_by_channels(node: Node) -> None:
     settings = node.get_attributes()
     batch, channels = shape[:2]
     groups = int(settings["num_groups"])
+    if groups == 1:
+        whole = ops.mvn(x, [1, 2, 3], True, settings["epsilon"], "inside_sqrt")
+        slope, offset = (ops.reshape(each, [1, channels, 1, 1], False) for each in (scale, bias))
+        _replace(node, ops.add(ops.multiply(whole, slope), offset))
+        return
     grouped = [batch, groups, channels // groups, 1]
     ones = np.ones((1, 1, channels // groups, 1), np.float32)
 
@@ -110,7 +124,7 @@ def _convolve_in_strips(node: Node) -> None:
         part = ops.slice(x, *(np.array([value]) for value in (start, stop, 1, 2)))
         pads = ([start - first, left], [last - stop, right])
         strip = ops.convolution(part, weight, [1, 1], *pads, [1, 1])
-        strip.set_friendly_name(f"{node.get_friendly_name()}{STRIP_SUFFIX}{number}")
+        strip.set_friendly_name(f"{node.get_friendly_name()}{PART_SUFFIX}{number}")
         strips.append(strip)
     _replace(node, ops.concat(strips, 2))
 

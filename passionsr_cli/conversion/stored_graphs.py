@@ -22,6 +22,8 @@ GRAPHS_FILE = "graphs.json"
 SUFFIXES = (".xml", ".onnx")
 # Behind a layer's name: the products of its branch.
 BRANCH_SUFFIX = "/branch"
+# And, with a number: the parts of a layer that is computed in several.
+PART_SUFFIX = "/part"
 
 
 @dataclass(frozen=True)

@@ -23,24 +23,27 @@ def bicubic(image: Array, size: tuple[int, int]) -> Array:
     a = −0.5, antialiased; the same to the last bit as torch's `interpolate` with `antialias`,
     which the models were trained with.
     """
-    rows = _resampled_last(image, size[1])
-    return np.ascontiguousarray(_resampled_last(rows.swapaxes(-1, -2), size[0]).swapaxes(-1, -2))
+    return _resampled(_resampled(image, size[1], -1), size[0], -2)
 
 
-def _resampled_last(image: Array, length: int) -> Array:
-    """The last axis resampled to another length; as it is where it has that already."""
-    if image.shape[-1] == length:
-        return image
-    first, count, weights = _bicubic_weights(image.shape[-1], length)
-    last = image.shape[-1] - 1
+def _resampled(image: Array, length: int, axis: int) -> Array:
+    """An axis, -1 or -2, resampled to another length; as it is where it has that already."""
+    if image.shape[axis] == length:
+        return np.ascontiguousarray(image)
+    first, count, weights = _bicubic_weights(image.shape[axis], length)
     # What torch adds in vectors of four taps is rounded twice, the remaining taps are fused.
     in_vectors = (count - 1) // 4 * 4
-    result: Array = image[..., first] * weights[0]
+    if axis == -2:
+        in_vectors, weights = in_vectors[:, None], weights[..., None]
+    result: Array = image.take(first, axis) * weights[0]
     for place in range(1, len(weights)):
-        values = image[..., np.minimum(first + place, last)]
-        twice = result + values * weights[place]
+        values = image.take(np.minimum(first + place, image.shape[axis] - 1), axis)
         fused = fused_add(result, values, weights[place])
-        result = np.where(place <= in_vectors, twice, fused)
+        # Where an image grows there are no more than four taps.
+        if place <= in_vectors.max():
+            twice = result + values * weights[place]
+            fused = np.where(place <= in_vectors, twice, fused)
+        result = fused
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -42,3 +43,12 @@ def spans(height: int, step: int = STRIP_PX) -> Iterator[tuple[int, int]]:
 def strips_of(image: Array) -> Iterator[Array]:
     """A whole image (C, H, W) in strips; views."""
     return (image[:, top:bottom] for top, bottom in spans(image.shape[-2]))
+
+
+def made_ahead(strips: Iterator[Array]) -> Iterator[Array]:
+    """The same strips, of which a thread makes the next while one is worked on."""
+    with ThreadPoolExecutor(1, "strip") as pool:
+        coming = pool.submit(next, strips, None)
+        while (strip := coming.result()) is not None:
+            coming = pool.submit(next, strips, None)
+            yield strip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.description import ModelDescription
@@ -34,4 +34,13 @@ class Executor(Protocol):
 
     def peak_memory_bytes(self) -> int:
         """The most memory in use at any time: the device's, or the process's on a CPU."""
+        ...
+
+
+@runtime_checkable
+class Shareable(Protocol):
+    """An executor that has another form, for several tiles at once."""
+
+    def shared(self, at_once: int) -> Executor:
+        """The same model for so many threads, each of which computes a tile on its own."""
         ...

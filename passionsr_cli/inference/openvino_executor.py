@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import mmap
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import openvino
 
-from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
+from passionsr_cli.conversion.graph_passes import begin_behind_moves, fit_to_cpu
 from passionsr_cli.conversion.kernels import KernelReport, is_integer_kernel
 from passionsr_cli.conversion.stored_graphs import (
     BRANCH_SUFFIX,
+    PART_SUFFIX,
     Graphs,
     StoredGraph,
     attention_products,
@@ -36,17 +39,27 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 @dataclass(frozen=True)
 class _Compiled:
-    """`blob` is the file an imported graph still points into."""
+    """`requests` are those that nobody uses now; `blob` is the file an imported graph still points
+    into."""
 
-    request: Any
+    requests: SimpleQueue[Any]
     kernels: KernelReport
     blob: Any = None
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Compiled graphs by name, which the forms of an executor share."""
+
+    by_name: dict[str, _Compiled] = field(default_factory=dict)
+    lock: Any = field(default_factory=threading.Lock)
 
 
 class OpenVINOExecutor:
     """Runs the graphs of one model; everything that is not quantized computes in `precision`.
 
-    `device` is what people call it, `plugin` what OpenVINO does.
+    `device` is what people call it, `plugin` what OpenVINO does. All cores compute one tile, or as
+    many tiles at once, in threads of the caller's, as it is `shared` for.
     """
 
     backend = "openvino"
@@ -61,9 +74,21 @@ class OpenVINOExecutor:
     ) -> None:
         self.description, self.precision = description, precision
         self.device, self._plugin = device, plugin
-        self._graphs = graphs
-        self._compiled: dict[str, _Compiled] = {}
+        self._graphs, self._loaded = graphs, _Loaded()
+        self._at_once, self._turns = 1, threading.Semaphore(1)
         self._rates = rates(description)
+
+    def shared(self, at_once: int) -> OpenVINOExecutor:
+        """The same model for so many threads at once, among which the cores are divided.
+
+        Where cores do not wait for each other at the end of every layer, two cores take 14 % less
+        time for a tile of `mini`.
+        """
+        given = (self.description, self._graphs, self.precision, self.device, self._plugin)
+        other = OpenVINOExecutor(*given)
+        other._loaded = self._loaded
+        other._at_once, other._turns = at_once, threading.Semaphore(at_once)
+        return other
 
     def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         batch, _, height, width = upscaled.shape
@@ -80,7 +105,7 @@ class OpenVINOExecutor:
 
     def kernels(self) -> KernelReport:
         """Kernels that really ran; a layer that fell back for any size counts as floating."""
-        parts = [compiled.kernels for compiled in self._compiled.values()]
+        parts = [compiled.kernels for compiled in self._loaded.by_name.values()]
         floating = dict(pair for part in parts for pair in part.floating)
         return KernelReport(
             _unique(name for part in parts for name in part.integer if name not in floating),
@@ -92,29 +117,29 @@ class OpenVINOExecutor:
     def peak_memory_bytes(self) -> int:
         return process_peak_bytes()
 
-    def _ready(self, component: str, shape: tuple[int, ...]) -> Any:
-        """The request of a component for inputs of this shape."""
+    def _ready(self, component: str, shape: tuple[int, ...]) -> SimpleQueue[Any]:
+        """The requests of a component for inputs of this shape."""
         name = "-".join([component, "x".join(str(side) for side in shape), self.precision])
-        if name not in self._compiled:
-            self._compiled[name] = self._compile(component, name, shape)
-        return self._compiled[name].request
+        if self._at_once > 1:
+            name += f"-{self._at_once}"
+        with self._loaded.lock:
+            if name not in self._loaded.by_name:
+                self._loaded.by_name[name] = self._compile(component, name, shape)
+            return self._loaded.by_name[name].requests
 
     def _run(self, component: str, x: Array) -> Array:
-        request = self._ready(component, tuple(x.shape))
+        requests = self._ready(component, tuple(x.shape))
         if component == ENCODER:
             x = _unshuffled(x, self.description.patch_size)
+        request = requests.get()
         try:
-            request.infer([np.ascontiguousarray(x)])
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
-        # The request's own memory is written again by its next run.
-        output: Array = request.get_output_tensor(0).data.copy()
-        if component != UNET:
-            # The autoencoder computes on the whole image: each half needs the other's memory.
-            request.get_compiled_model().release_memory()
-        return output
+            with self._turns:
+                # The autoencoder computes on the whole image: each half needs the other's memory.
+                # Of several tiles at once, which are small, others still use it.
+                keeps_memory = component == UNET or self._at_once > 1
+                return _infer(request, np.ascontiguousarray(x), keeps_memory)
+        finally:
+            requests.put(request)
 
     def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
         graph = self._graphs.graph(component)
@@ -124,10 +149,12 @@ class OpenVINOExecutor:
         }
         if self._plugin != DEVICE:
             return self._compile_elsewhere(component, graph, shape, settings)
+        if self._at_once > 1:
+            settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(self._at_once)}
         kept = self._graphs.compiled(name)
         if kept is not None:
             path, kernels = kept
-            return _import(path, settings, kernels)
+            return _import(path, settings, kernels, self._at_once)
         model = _shaped(graph, shape)
         fit_to_cpu(model)
         if component == ENCODER:
@@ -135,7 +162,7 @@ class OpenVINOExecutor:
         compiled = core().compile_model(model, DEVICE, settings)
         kernels = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, kernels)
-        return _Compiled(compiled.create_infer_request(), kernels)
+        return _Compiled(_requests(compiled, self._at_once), kernels)
 
     def _compile_elsewhere(
         self, component: str, graph: StoredGraph, shape: tuple[int, ...], settings: dict[str, str]
@@ -152,7 +179,28 @@ class OpenVINOExecutor:
             # Not every plugin tells.
             left = [layer for layer in graph.layers if layer not in graph.folded]
             kernels = KernelReport((), graph.folded, tuple((layer, UNSAID) for layer in left))
-        return _Compiled(compiled.create_infer_request(), kernels)
+        return _Compiled(_requests(compiled, self._at_once), kernels)
+
+
+def _infer(request: Any, x: Array, keeps_memory: bool) -> Array:
+    """A copy of what a request makes of its input: its own memory is written again by its next."""
+    try:
+        request.infer([x])
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TileMemoryError("out of memory on one tile; choose a smaller --tile") from error
+    output: Array = request.get_output_tensor(0).data.copy()
+    if not keeps_memory:
+        request.get_compiled_model().release_memory()
+    return output
+
+
+def _requests(compiled: Any, count: int) -> SimpleQueue[Any]:
+    requests: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(count):
+        requests.put(compiled.create_infer_request())
+    return requests
 
 
 def _shaped(graph: StoredGraph, shape: tuple[int, ...]) -> openvino.Model:
@@ -169,16 +217,16 @@ def _unshuffled(images: Array, factor: int) -> Array:
     return patches.reshape(batch, channels * factor**2, height // factor, width // factor)
 
 
-def _import(path: Path, settings: dict[str, str], kernels: KernelReport) -> _Compiled:
+def _import(path: Path, settings: dict[str, str], kernels: KernelReport, at_once: int) -> _Compiled:
     """A kept graph. Its file is mapped, not read: kernels make copies of the weights in a layout
     of their own, and the file's pages need not stay in memory beside them."""
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
-    request = core().import_model(blob, DEVICE, settings).create_infer_request()
+    requests = _requests(core().import_model(blob, DEVICE, settings), at_once)
     if hasattr(mapped, "madvise"):
         mapped.madvise(mmap.MADV_DONTNEED)
-    return _Compiled(request, kernels, blob)
+    return _Compiled(requests, kernels, blob)
 
 
 def what_ran(runtime_model: Any, graph: StoredGraph) -> KernelReport:
@@ -228,8 +276,8 @@ def _kernels(runtime_model: Any, graph: StoredGraph) -> dict[str, str]:
 
 
 def _layer_name(name: str) -> str:
-    """A layer may be known by what its scale became alone, or by one of its strips."""
-    return name.partition("/Dequantization")[0].partition(STRIP_SUFFIX)[0]
+    """A layer may be known by what its scale became alone, or by one of its parts."""
+    return name.partition("/Dequantization")[0].partition(PART_SUFFIX)[0]
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

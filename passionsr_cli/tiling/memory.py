@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import psutil
+
 from passionsr_cli.description import ModelDescription
 
 # What models are made for, and what an image may measure without being cut.
@@ -18,6 +20,8 @@ LIVE_MAPS = 8
 # What is free now may be wanted by others before the work is over.
 USABLE_SHARE = 0.5
 MOST_TILES_AT_ONCE = 8
+# Of tiles that are computed at the same time: one that takes more keeps its cores busy by itself.
+MOST_SHARED_BYTES = 1 << 29
 
 
 def tile_bytes(description: ModelDescription, tile_px: int) -> int:
@@ -59,3 +63,11 @@ def tiles_at_once(description: ModelDescription, device: str, free: int, tile_px
         return 1
     fitting = int(USABLE_SHARE * free) // tile_bytes(description, tile_px)
     return max(1, min(MOST_TILES_AT_ONCE, fitting))
+
+
+def tiles_in_parallel(description: ModelDescription, free: int, tile_px: int) -> int:
+    """Count of the tiles that threads compute at the same time where the executor is `Shareable`:
+    two, where there are as many cores and the memory for them is little."""
+    size = tile_bytes(description, tile_px)
+    fits = 2 * size <= min(MOST_SHARED_BYTES, USABLE_SHARE * free)
+    return 2 if fits and (psutil.cpu_count(logical=False) or 1) > 1 else 1

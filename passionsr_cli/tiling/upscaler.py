@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
@@ -17,8 +19,8 @@ from passionsr_cli.imaging import colour
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.replay import PutAside
 from passionsr_cli.imaging.resampling import bicubic, pad_mirroring, resampled_rows
-from passionsr_cli.imaging.strips import RowStream
-from passionsr_cli.inference.executor import Executor
+from passionsr_cli.imaging.strips import RowStream, made_ahead
+from passionsr_cli.inference.executor import Executor, Shareable
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.tiling import memory as tile_memory
@@ -82,6 +84,11 @@ class TiledUpscaler:
             executor.description, executor.device, free, self.tile_px or tile_memory.LARGEST_TILE_PX
         )
         self._turn = threading.Lock()
+        shared_tile_px = self.tile_px or tile_memory.LARGEST_TILE_PX
+        at_once = tile_memory.tiles_in_parallel(executor.description, free, shared_tile_px)
+        self._shared, self.at_once = None, 1
+        if executor.device == "cpu" and isinstance(executor, Shareable) and at_once > 1:
+            self._shared, self.at_once = executor.shared(at_once), at_once
 
     def _set_tile(self, tile_px: int, uncut_px: int) -> None:
         """Tiles of this size for images that are longer than `uncut_px`."""
@@ -172,32 +179,54 @@ class TiledUpscaler:
         height, width = (_length(axis) // factor for axis in (rows, columns))
         padded = pad_mirroring(rgb, height, width, self.margin_px // factor)
         repeats = self.executor.description.encoder == "unshuffle"
+        # An image that is a single tile gets all cores.
+        several = self._shared if len(rows.starts) * len(columns.starts) > 1 else None
+        executor = several or self.executor
 
         def run(half: Callable[[Array], Array], parts: Iterator[Array]) -> Iterator[Array]:
-            while batch := list(itertools.islice(parts, self.batch)):
-                with self._turn:
-                    results = half(np.stack(batch))
-                for result in results:
-                    on_tile()
-                    yield result
+            for result in self._results(half, parts, several is not None):
+                on_tile()
+                yield result
 
         def restore(tiles: list[Tile]) -> Iterator[Array]:
             places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
             enlarge = repeated_region if repeats else upscaled_region
             regions = (enlarge(padded, factor, *place) for place in places)
-            restored = partial(self.executor.restore_latent, realism=self.realism)
+            restored = partial(executor.restore_latent, realism=self.realism)
             return run(restored, regions)
 
         def decode(tiles: list[Tile]) -> Iterator[Array]:
             seen = _divided(tiles[0].rows, f)
             strip = latents.window(seen.start, seen.stop)
             parts = (strip[:, :, _divided(tile.columns, f)] for tile in tiles)
-            return run(self.executor.decode, parts)
+            return run(executor.decode, parts)
 
         channels = int(self.executor.description.vae["latent_channels"])
         small = [scaled(axis, self.overlap_px, f) for axis in (rows, columns)]
-        latents = RowStream(blended_strips(small[0], small[1], channels, restore))
+        strips = blended_strips(small[0], small[1], channels, restore)
+        # One row of tiles is decoded while the latents of the next are made.
+        latents = RowStream(strips if several is None else made_ahead(strips))
         return blended_strips(rows, columns, 3, decode)
+
+    def _results(
+        self, half: Callable[[Array], Array], parts: Iterator[Array], at_once: bool
+    ) -> Iterator[Array]:
+        """What half of the model makes of each tile, in order: of a batch in one turn, or of
+        several at once, the next of which is made ready meanwhile."""
+        if not at_once:
+            while batch := list(itertools.islice(parts, self.batch)):
+                with self._turn:
+                    results = half(np.stack(batch))
+                yield from results
+            return
+        with ThreadPoolExecutor(self.at_once, "tile") as pool:
+            waiting: deque[Future[Array]] = deque()
+            for part in parts:
+                waiting.append(pool.submit(half, part[None]))
+                if len(waiting) > self.at_once:
+                    yield waiting.popleft().result()[0]
+            while waiting:
+                yield waiting.popleft().result()[0]
 
     def _colours_fixed(self, strips: Iterator[Array], lr: Array) -> Iterator[Array]:
         if self.color_fix == "adain":

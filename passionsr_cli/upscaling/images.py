@@ -14,6 +14,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
+from passionsr_cli.imaging.strips import made_ahead
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models.catalogue import check_dial
@@ -177,7 +178,7 @@ def upscale_file(
     large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
 
     def write() -> None:
-        strips = upscaler.strips(picture.rgb, job.source, reporter)
+        strips = made_ahead(upscaler.strips(picture.rgb, job.source, reporter))
         quality, whole = settings.quality, partial(note, job)
         write_upscaled(place, picture, strips, large, size, depth, quality, whole)
 

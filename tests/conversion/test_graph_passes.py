@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from openvino import opset13 as ops
 
 from passionsr_cli.conversion import graph_passes
-from passionsr_cli.conversion.graph_passes import STRIP_SUFFIX, begin_behind_moves, fit_to_cpu
+from passionsr_cli.conversion.graph_passes import begin_behind_moves, fit_to_cpu
+from passionsr_cli.conversion.stored_graphs import PART_SUFFIX
 from passionsr_cli.inference.core import core
 
 
@@ -23,19 +24,20 @@ def _types(model: openvino.Model) -> list[str]:
     return [node.get_type_name() for node in model.get_ordered_ops()]
 
 
+@pytest.mark.parametrize("groups", [3, 1])
 @pytest.mark.parametrize("mean", [0.0, 50.0])
-def test_group_normalization_is_what_torch_computes(mean: float) -> None:
+def test_group_normalization_is_what_torch_computes(mean: float, groups: int) -> None:
     """Also where the mean is far larger than what is left without it."""
     torch.manual_seed(0)
     x = torch.randn(2, 12, 9, 8) * torch.rand(2, 12, 1, 1) + mean
     scale, bias = torch.randn(12), torch.randn(12)
     source = ops.parameter(list(x.shape), np.float32)
     constants = (ops.constant(scale.numpy()), ops.constant(bias.numpy()))
-    node = ops.group_normalization(source, *constants, 3, 1e-5)
+    node = ops.group_normalization(source, *constants, groups, 1e-5)
     model = openvino.Model([ops.relu(node)], [source])
     fit_to_cpu(model)
     assert "GroupNormalization" not in _types(model)
-    wanted = F.group_norm(x, 3, scale, bias, 1e-5).relu()
+    wanted = F.group_norm(x, groups, scale, bias, 1e-5).relu()
     assert torch.allclose(_run(model, x), wanted, atol=1e-5 * (1 + mean))
 
 
@@ -57,7 +59,7 @@ def test_strips_put_together_are_the_convolution(
     if padding:
         # Every strip carries the layer's name.
         assert len(names) > 1
-        assert all(name.startswith(f"layer{STRIP_SUFFIX}") for name in names)
+        assert all(name.startswith(f"layer{PART_SUFFIX}") for name in names)
     else:
         # Without a border the result is smaller; such a layer is left alone.
         assert names == ["layer"]

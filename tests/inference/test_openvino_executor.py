@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,33 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny_folder: Path, tmp_p
     executor = _executor(resolve(str(tiny_folder), MODEL), tmp_path / "file" / "graphs", notes)
     assert executor.restore_latent(_random(1, 3, 16, 16)).shape == (1, 4, 4, 4)
     assert "cannot cache under" in notes.texts[-1]
+
+
+def test_threads_share_the_cores_and_come_to_the_same(tiny_folder: Path, graphs: Path) -> None:
+    alone = _executor(resolve(str(tiny_folder), MODEL), graphs, Notes())
+    shared = alone.shared(2)
+    images = [_random(1, 3, 32, 32) for _ in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda image: shared.decode(shared.restore_latent(image)), images))
+    for image, result in zip(images, found, strict=True):
+        wanted = alone.decode(alone.restore_latent(image))
+        np.testing.assert_allclose(result, wanted, rtol=1e-3, atol=1e-4)
+    kept = {path.stem for path in (graphs / "compiled").glob("unet-*.blob")}
+    assert kept == {"unet-1x4x8x8-fp32", "unet-1x4x8x8-fp32-2"}
+    # From the cache they come in the same number.
+    again = _executor(resolve(str(tiny_folder), MODEL), graphs, Notes()).shared(2)
+    with ThreadPoolExecutor(2) as pool:
+        latents = list(pool.map(again.restore_latent, images[:2]))
+    for image, latent in zip(images, latents, strict=False):
+        assert np.array_equal(latent, shared.restore_latent(image))
+
+
+def test_both_forms_report_all_kernels(calibrate: Callable[..., str], tmp_path: Path) -> None:
+    alone = _executor(resolve(calibrate("w8a8"), CHECKPOINT), tmp_path / "graphs", Notes())
+    shared = alone.shared(2)
+    shared.restore_latent(_random(1, 3, 32, 32))
+    assert alone.kernels() == shared.kernels()
+    assert alone.kernels().integer
 
 
 _SEVERAL_EXECUTORS = """

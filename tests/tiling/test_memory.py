@@ -59,6 +59,16 @@ def test_only_gpus_get_several_tiles_at_once(tiny_description: ModelDescription)
     assert tile_memory.tiles_at_once(tiny_description, "cuda:0", 10**6, 512) == 1
 
 
+def test_small_tiles_are_computed_two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    mini, large = describe("mini"), describe("passionsr-fp")
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 4)
+    assert tile_memory.tiles_in_parallel(mini, 10**10, 416) == 2
+    assert tile_memory.tiles_in_parallel(mini, 10**8, 416) == 1
+    assert tile_memory.tiles_in_parallel(large, 10**12, 416) == 1
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 1)
+    assert tile_memory.tiles_in_parallel(mini, 10**10, 416) == 1
+
+
 def test_after_running_out_of_memory_tiles_are_smaller(tiny_model: OneStepModel) -> None:
     notes = Notes()
     executor = Small(tiny_model, accelerator("cpu", "fp32"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import threading
+import time
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.tiling import memory
 from passionsr_cli.tiling.upscaler import TiledUpscaler, upscaled_region
 
 
@@ -80,6 +83,40 @@ def test_a_model_says_that_plain_areas_stay(tiny_model: OneStepModel) -> None:
     assert np.abs(computed[:, :, 96:] - 0.25).max() > 1e-2
     np.testing.assert_allclose(kept[:, :, 96:], 0.25, atol=1e-6)
     assert np.array_equal(kept[:, :, :56], computed[:, :, :56])
+
+
+class Sharing(TorchExecutor):
+    """Counts the calls of both forms; the shared one lets later tiles overtake."""
+
+    def __init__(self, model: OneStepModel, several: bool = False) -> None:
+        super().__init__(model, accelerator("cpu", "fp32"))
+        self.model, self.several, self.calls = model, several, 0
+        self.lock = threading.Lock()
+
+    def shared(self, at_once: int) -> Sharing:
+        self.other = Sharing(self.model, several=True)
+        return self.other
+
+    def decode(self, latent: Array) -> Array:
+        with self.lock:
+            self.calls += 1
+            if self.several and self.calls % 2:
+                time.sleep(0.05)
+        return super().decode(latent)
+
+
+def test_tiles_computed_at_once_are_the_same_image(
+    executor: TorchExecutor, tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "tiles_in_parallel", lambda *_: 2)
+    lr, sharing = _image(52, 40), Sharing(tiny_model)
+    upscaler = TiledUpscaler(sharing, 64, 16)
+    found = upscaler.upscale(lr)
+    assert np.array_equal(found.rgb, TiledUpscaler(executor, 64, 16).upscale(lr).rgb)
+    assert (sharing.calls, sharing.other.calls) == (0, found.tiles)
+    # A single tile gets all cores.
+    upscaler.upscale(_image(12, 12))
+    assert (sharing.calls, sharing.other.calls) == (1, found.tiles)
 
 
 def test_a_model_says_its_margin(tiny_model: OneStepModel) -> None:
