@@ -14,6 +14,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from passionsr_cli.benchmark.measurements import Measurement, higher, measurement_of, roofline_share
+from passionsr_cli.benchmark.records import (
+    Comparison,
+    check_comparable,
+    compare,
+    read_record,
+)
+from passionsr_cli.benchmark.records import as_dict as comparison_dict
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
 from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
@@ -33,14 +40,19 @@ PREFIX, LOCK = "bench-", "lock"
 
 @dataclass(frozen=True)
 class Report:
-    """Report of a benchmark. `machine` is empty if it could not be measured."""
+    """Report of a benchmark. `machine` is empty if it could not be measured; `comparison` is there
+    if an earlier one was to be compared with."""
 
     machine: dict[str, Any]
     rows: list[Measurement]
+    comparison: Comparison | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON of `--json`."""
-        return {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
+        """The JSON of `--json`, which is also a record to compare with."""
+        values = {"machine": self.machine, "rows": [asdict(row) for row in self.rows]}
+        if self.comparison is not None:
+            values["comparison"] = comparison_dict(self.comparison)
+        return values
 
 
 def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT) -> Report:
@@ -54,10 +66,17 @@ def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT
     settings = settings or BenchmarkSettings()
     description = _description(settings)
     cases = plan(settings)
+    before = None if settings.against is None else read_record(settings.against)
     unit_px = description.unit_px
     size = -(-settings.size // unit_px) * unit_px
     if size != settings.size:
         reporter.note(f"size {settings.size} is no multiple of {unit_px}; measuring {size}")
+    if before is not None:
+        planned = (
+            (case.backend, case.variant.name, case.variant.precision, settings.model, size)
+            for case in cases
+        )
+        check_comparable(planned, before)
     with _temporary_folder() as folder:
         measuring = _Bench(settings, description, size, folder, reporter)
         machine, rows = measuring.measure_machine(), list[Measurement]()
@@ -65,12 +84,14 @@ def bench(settings: BenchmarkSettings | None = None, reporter: Reporter = SILENT
             rows.append(measuring.row(case, last=case is _last_of(case.variant, cases)))
             reporter.done(rows[-1])
         again = measuring.measure_machine()
+    comparison = None if before is None else compare(rows, before, settings.tolerance)
     if not machine or not again:
-        return Report({}, rows)
+        return Report({}, rows, comparison)
     roofline = higher(machine["roofline"], again["roofline"])
     return Report(
         {**machine, "roofline": roofline},
         [replace(row, roofline_share=roofline_share(row, roofline)) for row in rows],
+        comparison,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from passionsr_cli.config import Listed, Settings
 from passionsr_cli.registry import EMBEDDED_MODEL
@@ -15,7 +16,8 @@ class BenchmarkSettings(Settings):
 
     Without `variants` there are those of `variants.DEFAULT_VARIANTS` and, where it is installed,
     NNCF. `precision` is that around integers: auto is float32, as when upscaling. Without
-    `repeats` a row is run at least 5 times and for 2 s, 3 times if a run takes over 10 s.
+    `repeats` a row is run at least 5 times and for 2 s, 3 times if a run takes over 10 s. `against`
+    is a file with an earlier benchmark's JSON, `tolerance` the share by which a row may be slower.
     """
 
     model: str = EMBEDDED_MODEL
@@ -28,3 +30,5 @@ class BenchmarkSettings(Settings):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     repeats: PositiveInt | None = None
+    against: Path | None = None
+    tolerance: PositiveFloat = 0.1

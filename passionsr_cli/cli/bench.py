@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,6 +53,17 @@ def bench(
             help="Runs of each row. Default: 5 and at least 2 s, 3 if a run takes over 10 s.",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An earlier run's --json: compare with it, and exit with 1 if a row is slower.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="How much slower a row may be. Default: 0.1."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure how fast a model runs on this machine, in each form and on each backend.
@@ -79,6 +91,10 @@ def bench(
 
     GB: the most memory of the process that was timed (for OpenVINO the cached
     one), or of the GPU.
+
+    --against compares the seconds of each row, as multiples of those of one
+    reference row of the same run (torch fp32-nchw if it is there), so that
+    records of other machines serve as well.
     """
     from passionsr_cli.benchmark.settings import BenchmarkSettings
     from passionsr_cli.layering import settings_from
@@ -104,5 +120,8 @@ def bench(
     failed = [row for row in report.rows if row.error is not None]
     for row in failed:
         show_error(f"{row.backend} {row.variant}: {row.error}")
-    if failed:
+    slower = () if report.comparison is None else report.comparison.slower
+    for change in slower:
+        show_error(f"{change.backend} {change.variant}: slower by {change.change:.0%}")
+    if failed or slower:
         raise typer.Exit(EXIT_ERROR)

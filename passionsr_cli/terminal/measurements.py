@@ -9,6 +9,7 @@ from passionsr_cli.terminal.tables import numbers, print_table, words
 
 if TYPE_CHECKING:
     from passionsr_cli.benchmark.measurements import Measurement
+    from passionsr_cli.benchmark.records import Comparison
     from passionsr_cli.benchmark.run import Report
 
 
@@ -24,6 +25,27 @@ def show_report(report: Report) -> None:
     if any(row.simulated for row in report.rows):
         output.print("sim.: simulated, torch computes integers in floating point")
     output.print(_machine_line(report.machine), soft_wrap=True, markup=False)
+    if report.comparison is not None:
+        _show_comparison(report.comparison)
+
+
+def _show_comparison(comparison: Comparison) -> None:
+    columns = words("variant", "backend") + numbers("before", "now", "change")
+    rows = [
+        (
+            change.variant,
+            change.backend,
+            f"{change.before:.3f}",
+            f"{change.now:.3f}",
+            f"{change.change:+.0%}",
+        )
+        for change in comparison.changes
+    ]
+    title = f"seconds as multiples of {comparison.reference}; {comparison.tolerance:.0%} tolerated"
+    print_table(columns, rows, title)
+    if comparison.missing:
+        names = ", ".join(comparison.missing)
+        output.print(f"not measured now: {names}", soft_wrap=True, markup=False)
 
 
 def _cells(row: Measurement) -> list[str]:

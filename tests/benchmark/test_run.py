@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,4 +123,16 @@ def test_what_cannot_be_is_refused_before_any_work(in_process: Asked, tiny_folde
         bench(BenchmarkSettings(model="passionsr-fp"))
     with pytest.raises(ConfigError, match="unknown variant"):
         bench(_settings(tiny_folder, variants=("w8",)))
+    assert in_process == []
+
+
+def test_a_record_of_other_rows_is_refused_before_any_work(
+    in_process: Asked, tiny_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "before.json"
+    row = {"model": "mini", "backend": "torch", "variant": "fp32", "device": "cpu"}
+    path.write_text(json.dumps({"rows": [{**row, "size": 64, "precision": "fp32", "seconds": 1}]}))
+    settings = _settings(tiny_folder, variants=("fp32",), backend=("torch",), against=path)
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        bench(settings)
     assert in_process == []

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from passionsr_cli.benchmark import run
+from passionsr_cli.benchmark.measurements import Measurement
+from passionsr_cli.benchmark.records import compare
+from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.cli.app import app
 
 ROOFS = {"matmul_tops": 0.5, "convolution_tops": 1.0}
@@ -40,6 +44,31 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(run, "run_task", task)
     monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def test_what_slowed_since_a_record_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(seconds: float) -> list[Measurement]:
+        values = {"torch fp32-nchw": 4.0, "openvino w8a8": seconds, "openvino bf16": 2.0}
+        names = [(*name.split(), value) for name, value in values.items()]
+        return [
+            Measurement("mini", backend, variant, 512, "cpu", "fp32", 5, value, value, value)
+            for backend, variant, value in names
+        ]
+
+    def bench(settings: BenchmarkSettings, reporter: object) -> run.Report:
+        assert str(settings.against) == "before.json"
+        comparison = compare(rows(1.2), rows(1.0), settings.tolerance)
+        return run.Report({}, [replace(row, tops=1.0) for row in rows(1.2)], comparison)
+
+    monkeypatch.setattr("passionsr_cli.api.bench", bench)
+    done = _run("--against", "before.json")
+    assert done.exit_code == 1, done.output
+    assert "multiples of torch fp32-nchw; 10% tolerated" in done.stdout
+    assert "+20%" in done.stdout
+    assert "openvino w8a8: slower by 20%" in done.stderr
+    tolerant = _run("--against", "before.json", "--tolerance", 0.3, "--json")
+    assert tolerant.exit_code == 0, tolerant.output
+    assert json.loads(tolerant.stdout)["comparison"]["slower"] == []
 
 
 def test_json_says_what_was_measured(quick: Path, tiny_folder: Path) -> None:
