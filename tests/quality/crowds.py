@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kills import VERBS, finish, prepare, run_undisturbed, start, written
+from kills import VERBS, prepare, run_undisturbed, start, written
 
 HELD = re.compile(r"process \d+ on .*, \w+ since")
 
@@ -24,7 +24,7 @@ def try_together(verb: str, processes: int, inputs: Path, place: Path) -> tuple[
     """How many processes finished their work, and what went wrong."""
     whole = run_undisturbed(verb, inputs, place)
     running = [start(verb, inputs, place / "together") for _ in range(processes)]
-    said = [finish(process) for process in running]
+    said = [process.finish() for process in running]
     found = written(place / "together", inputs)
     wrong = [f"failed: {line}" for line in said if line and not HELD.search(line)]
     wrong += [f"differs: {x}" for x, digest in whole.alike.items() if found.get(x) != digest]

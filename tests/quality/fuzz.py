@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -39,6 +41,9 @@ OUTPUTS = (".png", ".jpg", ".tif", ".webp", ".avif")
 FINE = ("read", "refused")
 WRONG = ("traceback", "unexpected", "hang", "memory", "crash", "silent damage")
 COMMAND_LIMIT_S = 600
+# Of a row of pixels on average, as a share of white: what the model changes is far less, and what
+# is missing is black.
+MOST_WRONG = 0.15
 
 
 @dataclass(frozen=True)
@@ -122,8 +127,6 @@ def _shows(rgb: np.ndarray[tuple[int, ...], np.dtype[np.float32]], mutant: Mutan
 
 def _work(channel: Connection, folder: Path) -> None:
     """Process mutants that come through a channel, each with its own account of memory."""
-    import resource
-
     from passionsr_cli.system.memory import process_peak_bytes
 
     resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
@@ -180,8 +183,22 @@ def through_library(chosen: list[Mutant], folder: Path, processes: int) -> dict[
     return outcomes
 
 
+def _result_shows(result: Path, mutant: Mutant) -> bool:
+    """Whether a result, made small again, is what the whole file shows, in each row of pixels."""
+    assert mutant.whole is not None
+    shown = mutant.whole.shown
+    levels = imagecodecs.png_decode(result.read_bytes())
+    height, width = levels.shape[:2]
+    if (height, width) != (4 * shown.shape[0], 4 * shown.shape[1]):
+        return False
+    colours = levels.reshape(height, width, -1)[..., : 3 if levels.ndim == 3 else 1]
+    small = colours.reshape(height // 4, 4, width // 4, 4, -1).mean((1, 3))
+    wrong = np.abs(small / np.iinfo(levels.dtype).max - shown)
+    return bool(wrong.mean((1, 2)).max() < MOST_WRONG)
+
+
 def through_command(chosen: list[Mutant], folder: Path) -> Counter[str]:
-    """What the command says of a folder of mutants."""
+    """What the command says of a folder of mutants, and what it needs and makes of them."""
     source, target = folder / "in", folder / "out"
     source.mkdir()
     for mutant in chosen:
@@ -197,6 +214,14 @@ def through_command(chosen: list[Mutant], folder: Path) -> Counter[str]:
         return counts + Counter(hang=1)
     said = ran.stdout + ran.stderr
     counts["read"] = sum(1 for _ in target.glob("*.png"))
+    # In units of 1024 bytes.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    counts["memory"] = int(peak > LIMIT_BYTES)
+    for mutant in chosen:
+        stem, _, suffix = mutant.name.rpartition(".")
+        result = target / f"{stem}_{suffix}.png"
+        if mutant.whole is not None and result.exists() and mutant.name not in said:
+            counts["silent damage"] += not _result_shows(result, mutant)
     for note in (f"{mutant.name}: {LACKS_END}" for mutant in chosen):
         said = said.replace(note, "")
     counts["refused"] = sum(mutant.name in said for mutant in chosen)
@@ -215,16 +240,18 @@ def main() -> int:
     given = parser.parse_args()
     chosen = list(mutants(given.mutants, given.seed))
     with tempfile.TemporaryDirectory() as place:
-        outcomes = through_library(chosen, Path(place), given.processes)
         sample = chosen[:: max(1, len(chosen) // given.command)] if given.command else []
+        # First, while no other process has ended whose memory would count.
         command = through_command(sample, Path(place)) if sample else Counter()
+        outcomes = through_library(chosen, Path(place), given.processes)
     for mutant in chosen:
         if outcomes[mutant.name] in WRONG:
             given.keep.mkdir(exist_ok=True)
             (given.keep / mutant.name).write_bytes(mutant.content)
             print(f"{mutant.name}: {outcomes[mutant.name]}")
     _print_table(outcomes, command)
-    return int(any(outcome in WRONG for outcome in outcomes.values()))
+    wrong = any(outcome in WRONG for outcome in outcomes.values())
+    return int(wrong or any(command[outcome] for outcome in WRONG))
 
 
 def _print_table(outcomes: dict[str, str], command: Counter[str]) -> None:

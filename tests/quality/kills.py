@@ -15,10 +15,11 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import importlib
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -38,12 +39,35 @@ RETRAIN = {
         {"name": "only", "target": "latent", "steps": 12, "learning_rate": 1e-3, **CROP},
     ],
 }
+FIT = {"steps": 6, "learning_rate": 0.1}
+RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
+CALIBRATE = {
+    "crop_px": 32,
+    "crops": 2,
+    "save_every_seconds": 1,
+    "method_settings": {
+        "lsq": {"fit": FIT},
+        "qdm": {"fit": FIT},
+        "efficientdm": {"fit": FIT, "merged_ranks": RANKS},
+        "qdiffusion": {"weights": FIT},
+        "svdquant": {"ranks": RANKS},
+        "passionsr": {"component": FIT},
+        "qartsr": {
+            "module": {**FIT, "steps": 1},
+            "end_to_end": FIT,
+            "ranks": {"linear": 4},
+            "narrowest_branch": 0,
+            "merged_ranks": {"convolution": 2},
+        },
+    },
+}
+IMPORTED = ("api", "cli.app", "calibration.calibrate", "evaluation.run", "training.run")
 METHODS = ("maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "svdquant", "passionsr", "qartsr")
 HERE = "--precision fp32 --device cpu"
 VERBS = {
     "upscale": f"upscale in -o out --model tiny --backend torch {HERE}",
     "first conversion": f"upscale in/0.png in/1.png -o out --model tiny --backend openvino {HERE}",
-    "evaluate": "evaluate --dataset sample --limit 4 --metrics psnr,ssim --model tiny -o out "
+    "evaluate": "evaluate --dataset in,hr --limit 6 --metrics psnr,ssim --model tiny -o out "
     f"--backend torch {HERE}",
     "export": "export tiny --format openvino -o out --size 64",
     "train": f"train --from tiny --timestep 49 --name moved --config retrain.yaml {HERE}",
@@ -53,18 +77,12 @@ VERBS = {
         for method in METHODS
     },
 }
-# As `models pull` and metrics fetch their files; models that can be pulled are gigabytes.
-DOWNLOAD = """
-from pathlib import Path
-from passionsr_cli.system.downloads import download
-download("{address}", Path("weights.bin"), sha256="{sha256}")
-"""
 WEIGHTS = random.Random(0).randbytes(1 << 22)
 BLOCK_BYTES, SECONDS_PER_BLOCK = 1 << 16, 0.03
 # What is left for the next run is not debris: locks, and which folders are finished.
 LEFT = ("lock", ".lock")
 FINISHED = ("cache", "finished")
-LIMIT_S = 300
+LIMIT_S = 600
 
 
 @dataclass
@@ -108,12 +126,18 @@ def address_of_weights() -> str:
     return f"http://127.0.0.1:{server.server_port}/weights.bin"
 
 
-def command(verb: str) -> list[str]:
-    """The arguments of Python for a verb."""
-    if verb != "download":
-        return ["-m", "passionsr_cli", *VERBS[verb].split()]
-    digest = hashlib.sha256(WEIGHTS).hexdigest()
-    return ["-c", DOWNLOAD.format(address=address_of_weights(), sha256=digest)]
+def run(verb: str) -> None:
+    """Run a verb in this process; `download` as `models pull` and metrics fetch their files: models
+    that can be pulled are gigabytes."""
+    from passionsr_cli.cli.app import main
+    from passionsr_cli.system.downloads import download
+
+    if verb == "download":
+        digest = hashlib.sha256(WEIGHTS).hexdigest()
+        download(address_of_weights(), Path("weights.bin"), sha256=digest)
+    else:
+        sys.argv = ["passionsr", *VERBS[verb].split()]
+        main()
 
 
 def prepare(folder: Path) -> None:
@@ -135,43 +159,65 @@ def prepare(folder: Path) -> None:
     save(folder / "tiny", model, {})
     pixels = rounded_levels(samples.low_resolution("sample:coffee")).transpose(1, 2, 0)
     (folder / "in").mkdir()
+    (folder / "hr").mkdir()
     for index in range(12):
-        part = pixels[index : index + 40, index : index + 40]
-        Image.fromarray(part).save(folder / "in" / f"{index}.png")
+        part = Image.fromarray(pixels[index : index + 40, index : index + 40])
+        part.save(folder / "in" / f"{index}.png")
+        part.resize((160, 160), Image.Resampling.BICUBIC).save(folder / "hr" / f"{index}.png")
     (folder / "retrain.yaml").write_text(yaml.safe_dump(RETRAIN))
-    (folder / "calibrate.yaml").write_text(yaml.safe_dump({"crop_px": 64, "crops": 2}))
+    (folder / "calibrate.yaml").write_text(yaml.safe_dump(CALIBRATE))
 
 
-def start(verb: str, inputs: Path, place: Path) -> subprocess.Popen[bytes]:
+class Running:
+    """A command in a process that is forked from this one, which has imported what takes long."""
+
+    def __init__(self, verb: str, place: Path) -> None:
+        self.errors = place / "tmp" / "stderr"
+        self.errors.parent.mkdir(exist_ok=True)
+        self.process = multiprocessing.get_context("fork").Process(
+            target=self._run, args=(verb, place)
+        )
+        self.process.start()
+
+    def _run(self, verb: str, place: Path) -> None:
+        os.setsid()
+        os.chdir(place)
+        os.environ.update(
+            PASSIONSR_HOME=str(place / "home"),
+            PASSIONSR_CACHE=str(place / "cache"),
+            TMPDIR=str(place / "tmp"),
+            HF_HUB_OFFLINE="1",
+        )
+        tempfile.tempdir = None
+        os.dup2(os.open(self.errors, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        run(verb)
+
+    def ended(self) -> bool:
+        return not self.process.is_alive()
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid or 0, signal.SIGKILL)
+        self.process.join()
+
+    def finish(self) -> str:
+        """The last line of a command that failed, else nothing."""
+        self.process.join(LIMIT_S)
+        if self.process.exitcode is None:
+            self.kill()
+            return f"not finished within {LIMIT_S} s"
+        said = self.errors.read_text(errors="replace").splitlines()
+        self.errors.unlink()
+        return "" if self.process.exitcode == 0 else (said or ["?"])[-1]
+
+
+def start(verb: str, inputs: Path, place: Path) -> Running:
     """A command in a folder that holds links to its inputs."""
     place.mkdir(exist_ok=True)
     for path in inputs.iterdir():
         if not (place / path.name).exists():
             (place / path.name).symlink_to(path)
-    environment = {
-        **os.environ,
-        "PASSIONSR_HOME": str(place / "home"),
-        "PASSIONSR_CACHE": str(place / "cache"),
-        "TMPDIR": str(place / "tmp"),
-        "HF_HUB_OFFLINE": "1",
-    }
-    (place / "tmp").mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, *command(verb)],
-        cwd=place,
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def finish(process: subprocess.Popen[bytes]) -> str:
-    """The last line of a command that failed, else nothing."""
-    _, said = process.communicate(timeout=LIMIT_S)
-    return (
-        "" if process.returncode == 0 else (said.decode(errors="replace").splitlines() or ["?"])[-1]
-    )
+    return Running(verb, place)
 
 
 def written(place: Path, inputs: Path) -> dict[str, str]:
@@ -201,7 +247,7 @@ def run_undisturbed(verb: str, inputs: Path, place: Path) -> Undisturbed:
     runs, seconds = list[dict[str, str]](), 0.0
     for number in range(2):
         started = time.perf_counter()
-        failed = finish(start(verb, inputs, place / f"whole-{number}"))
+        failed = start(verb, inputs, place / f"whole-{number}").finish()
         seconds = time.perf_counter() - started
         if failed:
             raise SystemExit(f"{verb}: fails undisturbed: {failed}")
@@ -220,16 +266,15 @@ def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Ra
     tally, whole = Tally(), run_undisturbed(verb, inputs, place)
     for number in range(kills):
         folder = place / f"killed-{number}"
-        process = start(verb, inputs, folder)
+        running = start(verb, inputs, folder)
         moment = chance.uniform(0.1, 1) * whole.seconds
         time.sleep(moment)
-        tally.too_late += process.poll() is not None
-        tally.killed += process.poll() is None
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        tally.too_late += running.ended()
+        tally.killed += not running.ended()
+        if not running.ended():
+            running.kill()
         at = f"{verb} at {moment:.2f} of {whole.seconds:.2f} s"
-        failed = finish(start(verb, inputs, folder))
+        failed = start(verb, inputs, folder).finish()
         if failed:
             tally.failed.append(f"{at}: {failed}")
             continue
@@ -254,7 +299,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         inputs = Path(place) / "inputs"
         inputs.mkdir()
+        for name in IMPORTED:
+            importlib.import_module(f"passionsr_cli.{name}")
         prepare(inputs)
+        address_of_weights()
         for verb in verbs:
             own = Path(place) / verb.replace(" ", "-")
             own.mkdir()
