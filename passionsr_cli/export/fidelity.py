@@ -143,8 +143,10 @@ def lr_photograph(side: int) -> Array:
 
 
 def upscaled(executor: Executor, photograph: Array, realism: float | None = None) -> Array:
-    """The image of a whole photograph in one tile of its own size, without a colour fix."""
-    upscaler = TiledUpscaler(executor, 0, color_fix="none", realism=realism, margin_px=0)
+    """The network's image of a whole photograph in one tile of its own size."""
+    upscaler = TiledUpscaler(
+        executor, 0, color_fix="none", realism=realism, margin_px=0, plain_px=0
+    )
     return upscaler.upscale(photograph).rgb
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 
@@ -46,9 +47,13 @@ def strips_of(image: Array) -> Iterator[Array]:
 
 
 def made_ahead(strips: Iterator[Array]) -> Iterator[Array]:
-    """The same strips, of which a thread makes the next while one is worked on."""
+    """The same strips, of which a thread makes the next while one is worked on.
+
+    In the caller's context, by which a page knows whose progress it is told.
+    """
+
     with ThreadPoolExecutor(1, "strip") as pool:
-        coming = pool.submit(next, strips, None)
+        coming = pool.submit(copy_context().run, next, strips, None)
         while (strip := coming.result()) is not None:
-            coming = pool.submit(next, strips, None)
+            coming = pool.submit(copy_context().run, next, strips, None)
             yield strip

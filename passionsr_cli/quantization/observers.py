@@ -98,6 +98,8 @@ class SampleObserver:
     def __init__(self) -> None:
         self._values: Tensor | None = None
         self._batch: list[Tensor] = []
+        # One of this many values is kept: of new images as many as of those before.
+        self._every = 1
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
@@ -112,26 +114,30 @@ class SampleObserver:
         if self._batch:
             self._values, self._batch = self.values(), []
             while len(self._values) > LARGEST_SAMPLE:
-                self._values = self._values[::2]
+                # Odd, as the stride.
+                self._values = self._values[::3]
+                self._every *= 3
 
     def values(self) -> Tensor:
         """The sample (n,)."""
-        kept = [*([] if self._values is None else [self._values]), *self._batch]
+        earlier = [] if self._values is None else [self._values]
+        kept = [*earlier, *(values[:: self._every] for values in self._batch)]
         if not kept:
             raise FitError(NO_DATA)
         return torch.cat(kept)
 
     def forget(self) -> None:
         """Start anew."""
-        self._values, self._batch = None, []
+        self._values, self._batch, self._every = None, [], 1
 
     def state_dict(self) -> dict[str, Any]:
         """State as of the end of the last batch."""
-        return {"values": self._values}
+        return {"values": self._values, "every": self._every}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what was kept earlier."""
         self._values, self._batch = state_dict["values"], []
+        self._every = state_dict["every"]
 
 
 class DeviationObserver:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import resampled_rows
+from passionsr_cli.imaging.resampling import REACH_PX, resample_rows, resampled_rows, source_span
 
 # Differences up to one level of 8 bits are a smooth gradient's, from two on there may be texture.
 LEVEL = np.float32(1 / 255)
@@ -32,15 +32,19 @@ def with_plain_areas(
     strips: Iterator[Array], lr: Array, factor: int, reach_px: int
 ) -> Iterator[Array]:
     """An upscaled image in strips (3, rows, W), whose plain areas are those of `lr` (3, h, w)."""
-    height, width = (side * factor for side in lr.shape[-2:])
-    share = plainness(lr, reach_px)
-    above = 0
+    lr_height, lr_width = lr.shape[-2:]
+    size = (lr_height * factor, lr_width * factor)
+    below = 0
     for strip in strips:
-        rows = (above, above + strip.shape[1])
-        above = rows[1]
-        kept = resampled_rows(share, (height, width), rows, "bicubic").clip(0, 1)
+        rows = (below, below + strip.shape[1])
+        below = rows[1]
+        first, last = source_span(rows, size[0], lr_height, REACH_PX["bicubic"])
+        # With what its map depends on.
+        window = slice(max(0, first - reach_px - 1), last + reach_px + 1)
+        share = plainness(lr[:, window], reach_px)[:, first - window.start :][:, : last - first]
+        kept = resample_rows(share, first, lr_height, size, rows, "bicubic").clip(0, 1)
         if kept.any():
-            colours = resampled_rows(lr, (height, width), rows, "bicubic")
+            colours = resampled_rows(lr, size, rows, "bicubic")
             strip = strip + kept * (colours - strip)
         yield strip
 

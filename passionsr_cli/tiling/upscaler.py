@@ -47,8 +47,9 @@ class TiledUpscaler:
 
     `tile_px` and `overlap_px` count pixels of the result; `tile_px` 0 means no tiling, "auto" the
     fastest tile that fits in the memory that is free now (see `memory`).
-    `color_fix`, `realism` and `margin_px` None mean what the model's description says; `realism`
-    in [0, 1] is for models with a dial. Several threads may use one: they take turns at the model.
+    `color_fix`, `realism`, `margin_px` and `plain_px` None mean what the model's description says;
+    `realism` in [0, 1] is for models with a dial. Several threads may use one: they take turns at
+    the model.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TiledUpscaler:
         reporter: Reporter = SILENT,
         realism: float | None = None,
         margin_px: int | None = None,
+        plain_px: int | None = None,
     ) -> None:
         self.executor = executor
         self.realism = executor.description.realism if realism is None else realism
@@ -70,7 +72,7 @@ class TiledUpscaler:
         self.unit_px = executor.description.unit_px
         beyond = executor.description.margin_px if margin_px is None else margin_px
         self.margin_px = -(-beyond // self.unit_px) * self.unit_px
-        self.plain_px = executor.description.plain_px
+        self.plain_px = executor.description.plain_px if plain_px is None else plain_px
         self._wanted_overlap_px, self._reporter = overlap_px, reporter
         free = free_bytes(executor.device)
         if tile_px == "auto":

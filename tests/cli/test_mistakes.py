@@ -63,7 +63,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("upscale a.jpg --width", 2, "option '--width' requires an argument"),
     ("upscale a.jpg --scale 2 --width 9", 2, "scale and width or height: give one of them"),
     ("upscale a.jpg --realism=much", 2, "--realism: found 'much', expected a valid number"),
-    ("upscale a.jpg --device gpu", 2, "unknown device 'gpu'; use auto, cpu, cuda"),
+    ("upscale a.jpg --device gpus", 2, "unknown device 'gpus'; use auto, cpu, cuda"),
     ("upscale a.jpg --tile -5", 2, "--tile: '-5' is no size"),
     ("upscale a.jpg --colour-fix wavelet", 2, "no option --colour-fix; did you mean '--color-fix'"),
     ("upscale a.jpg --color-fix wavlet", 2, "--color-fix: found 'wavlet', expected 'none', 'ad"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import numpy as np
 import pytest
@@ -40,3 +41,17 @@ def test_what_goes_wrong_is_raised_where_strips_are_read() -> None:
     next(ahead)
     with pytest.raises(MemoryError, match="full"):
         next(ahead)
+
+
+def test_strips_are_made_in_the_context_of_who_reads_them() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen = []
+
+    def strips() -> Iterator[Array]:
+        for _ in range(2):
+            seen.append(who.get())
+            yield np.zeros((1, 1, 1), np.float32)
+
+    who.set("a visitor")
+    list(made_ahead(strips()))
+    assert seen == ["a visitor"] * 2

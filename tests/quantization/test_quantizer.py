@@ -69,10 +69,11 @@ def test_a_sample_is_spread_over_all_there_is() -> None:
         observer.observe(torch.arange(64.0 * 64).reshape(1, 64, 64) % 64 + 100 * number)
         observer.end_batch()
     values = observer.values()
-    assert LARGEST_SAMPLE // 2 <= len(values) <= LARGEST_SAMPLE
+    assert LARGEST_SAMPLE // 3 <= len(values) <= LARGEST_SAMPLE
     # Of every column and of every image.
     assert set((values % 100).tolist()) == set(range(64))
-    assert len(set((values // 100).tolist())) == 300
+    shares = torch.bincount((values // 100).long(), minlength=300)
+    assert shares.min() >= shares.max() - 2
     other = SampleObserver()
     other.load_state_dict(observer.state_dict())
     assert torch.equal(other.values(), values)
