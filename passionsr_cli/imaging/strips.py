@@ -52,8 +52,11 @@ def made_ahead(strips: Iterator[Array]) -> Iterator[Array]:
     In the caller's context, by which a page knows whose progress it is told.
     """
 
+    def following() -> Array | None:
+        return next(strips, None)
+
     with ThreadPoolExecutor(1, "strip") as pool:
-        coming = pool.submit(copy_context().run, next, strips, None)
+        coming = pool.submit(copy_context().run, following)
         while (strip := coming.result()) is not None:
-            coming = pool.submit(copy_context().run, next, strips, None)
+            coming = pool.submit(copy_context().run, following)
             yield strip
