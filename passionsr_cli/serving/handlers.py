@@ -154,7 +154,7 @@ class Handlers:
     ) -> Done:
         settings = self._workroom.settings(model, realism, scale, format)
         path, name = Path(photograph["path"]), photograph.get("orig_name")
-        session.uploads.add(path)
+        session.uploaded(path)
         with session.working():
             return self._workroom.upscale(path, name, session.new_folder(), settings, heard)
 

@@ -6,7 +6,7 @@ import itertools
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,10 +37,16 @@ class Session:
     folder: Path
     is_page: bool = False
     under_way: int = 0
-    uploads: set[Path] = field(default_factory=set)
+    # With their inodes: the same photograph uploaded anew takes the same place.
+    uploads: dict[Path, int] = field(default_factory=dict)
     done: dict[str, Done] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def uploaded(self, path: Path) -> None:
+        """Remember a file that goes when the session ends; it may be gone already."""
+        with suppress(OSError):
+            self.uploads[path] = path.stat().st_ino
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -98,9 +104,10 @@ class Sessions:
         del self._sessions[key or ""]
         session.stopped.set()
         remove(session.folder)
-        for upload in session.uploads:
+        for upload, inode in session.uploads.items():
+            there = upload.stat() if upload.exists() else None
             # The same file of another session is this one, linked into its folder.
-            if upload.exists() and upload.stat().st_nlink == 1:
+            if there and (there.st_ino, there.st_nlink) == (inode, 1):
                 remove(upload)
 
     def stop_all(self) -> None:
