@@ -252,6 +252,17 @@ def test_smooth_scenes_show_no_tiles(name: str) -> None:
     assert plane[border].mean() <= 1.2 * plane[~border].mean()
 
 
+def test_white_paper_stays_white_in_the_model_inside() -> None:
+    lr = np.ones((3, 24, 40), np.float32)
+    lr[:, :, 30:] = 0.2
+    model = load("mini")
+    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    kept, network = (TiledUpscaler(executor, plain_px=px).upscale(lr).rgb for px in (None, 0))
+    # Away from the edge; the network alone is off there.
+    assert kept[:, :, :96].min() > 1 - 1e-5
+    assert network[:, :, :96].min() < 1 - 0.2 / 255
+
+
 def test_the_dial_stands_at_its_default_or_where_it_was_set(dial_model: OneStepModel) -> None:
     executor = TorchExecutor(dial_model, accelerator("cpu", "fp32"))
     lr = _image(16, 24)
