@@ -62,18 +62,21 @@ def holder(folder: Path) -> str | None:
 def make_own_folder(folder: Path, ours: Callable[[str], bool] = lambda name: True) -> None:
     """Make a working folder, or take up an earlier run's; its files have names that are `ours`.
 
-    Raises `OutputError` where it would not be ours: what a link leads to, or files of others.
+    Raises `OutputError` where it would not be ours: what a link leads to, itself or one within
+    (what is written there would go where it leads), or files of others.
     """
     if folder.is_symlink():
         raise OutputError(f"{folder} is a link; it must be a folder of its own: remove the link")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(path.name for path in folder.iterdir() if not ours(path.name))
+        present = sorted(folder.iterdir())
     except FileExistsError:
         raise OutputError(f"{folder} must be a folder; move the file of that name") from None
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from None
-    if foreign:
+    if links := [path for path in present if path.is_symlink()]:
+        raise OutputError(f"{links[0]} is a link, which passionsr did not make: remove the link")
+    if foreign := [path.name for path in present if not ours(path.name)]:
         raise OutputError(
             f"{folder} holds what passionsr did not write ({foreign[0]}); move it elsewhere"
         )

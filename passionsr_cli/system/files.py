@@ -49,7 +49,7 @@ def replace_atomically(
 def temporary_beside(path: Path) -> Path:
     """A hidden path in the folder of `path`, which must exist, that no other process uses.
 
-    What processes that have ended left under such a name is removed.
+    What processes that have ended left under such a name is removed, and a link that stands there.
     """
     stem = path.stem
     if len(os.fsencode(stem)) > LONGEST_STEM_BYTES:
@@ -58,7 +58,7 @@ def temporary_beside(path: Path) -> Path:
     owned = re.compile(rf"\.{re.escape(stem)}\.(\d+){re.escape(path.suffix)}")
     for left in path.parent.glob(f".*{glob.escape(path.suffix)}"):
         found = owned.fullmatch(left.name)
-        if found and not psutil.pid_exists(int(found.group(1))):
+        if found and (left.is_symlink() or not psutil.pid_exists(int(found.group(1)))):
             remove(left)
     return path.with_name(f".{stem}.{os.getpid()}{path.suffix}")
 

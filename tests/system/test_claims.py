@@ -55,6 +55,18 @@ def test_an_error_of_the_work_itself_passes(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
 
 
+@pytest.mark.parametrize("name", ["holder.json", "0.jsonl", "state"])
+def test_a_link_within_is_not_followed(tmp_path: Path, name: str) -> None:
+    letter = tmp_path / "letter"
+    letter.write_text("keep me")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(letter)
+    refused = pytest.raises(OutputError, match=f"{name} is a link, which passionsr did not make")
+    with refused, claim(tmp_path / "run", "upscaling"):
+        (tmp_path / "run" / name).write_text("spoilt")
+    assert letter.read_text() == "keep me"
+
+
 def test_a_file_in_the_folder_s_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(OutputError, match="must be a folder"):

@@ -60,6 +60,17 @@ def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
     assert (tmp_path / "other" / "letter").exists()
 
 
+def test_a_link_in_a_temporary_s_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("keep me")
+    for process in (os.getpid(), os.getppid()):
+        (tmp_path / f".out.{process}.png").symlink_to(tmp_path / "letter")
+    with replace_atomically(tmp_path / "out.png") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "letter").read_text() == "keep me"
+    assert {path.name for path in tmp_path.iterdir()} == {"letter", "out.png"}
+    assert not (tmp_path / "out.png").is_symlink()
+
+
 @pytest.mark.parametrize("name", ["n" * 251 + ".png", "é" * 125 + ".png"])
 def test_the_longest_names_are_written(tmp_path: Path, name: str) -> None:
     with replace_atomically(tmp_path / name) as temporary:
