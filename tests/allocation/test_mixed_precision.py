@@ -51,8 +51,9 @@ def _widths(record: LayerRecord) -> list[int]:
 
 @pytest.mark.parametrize("method", ["maxmin", "svdquant"])
 def test_a_checkpoint_keeps_within_its_size(
-    tiny_folder: Path, finished: Finished, method: str
+    tiny_folder: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
+    monkeypatch.setattr(mixed_precision, "RANK_SHARES", (1,))
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
     sizes = {}
     for bits in ("w3a3", "w6a6"):
@@ -169,7 +170,11 @@ def test_what_was_decided_stays_when_a_run_is_taken_up(
     assert decided[0].items() <= {n: bits_of(r) for n, r in _records("mixed").items()}.items()
 
 
-def test_ranks_are_chosen_with_the_bits_and_are_part_of_the_plan(tiny_folder: Path) -> None:
+def test_ranks_are_chosen_with_the_bits_and_are_part_of_the_plan(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each takes a search of every grid.
+    monkeypatch.setattr(mixed_precision, "RANK_SHARES", (0, 0.5, 1))
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
     settings = _settings(tiny_folder, method="svdquant", budget="300kB", **ranks)
     first = api.calibrate(settings, "mixed")
@@ -189,6 +194,7 @@ def test_ranks_are_chosen_with_the_bits_and_are_part_of_the_plan(tiny_folder: Pa
 def test_ranks_to_choose_predict_no_more_error_than_those_of_the_method(
     tiny_folder: Path, tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(mixed_precision, "RANK_SHARES", (0, 1))
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
     settings = _settings(tiny_folder, method="svdquant", budget="300kB", **ranks)
     method = methods.build(settings)
