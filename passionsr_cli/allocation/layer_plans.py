@@ -21,6 +21,8 @@ from passionsr_cli.quantization.schemes import (
     EXCEPTION,
     FLOATING,
     AttentionPlan,
+    GridFitting,
+    LayerFitting,
     LayerPlan,
     LayerRecord,
     Plan,
@@ -132,10 +134,12 @@ def plan_of(
         split=boundaries.get(name) if transformation.split else None,
         rank=rank,
         merged_rank=0 if exceptional else _rank(merged.ranks, name, layer),
-        merged_start=merged.start,
-        rounding=design.rounding,
-        bounds_start=design.grids.bounds_start,
-        scaled_gradient=design.grids.scaled_gradient,
+        fitting=LayerFitting(
+            bounds_start=design.grids.bounds_start,
+            scaled_gradient=design.grids.scaled_gradient,
+            rounding=design.rounding,
+            merged_start=merged.start,
+        ),
     )
 
 
@@ -160,8 +164,7 @@ def _attention(activation: Scheme, design: LayerDesign) -> AttentionPlan:
         activation,
         channel_scale=design.transformation.channel_scale or own is not None,
         scale_start=own or "extremes",
-        bounds_start=design.grids.bounds_start,
-        scaled_gradient=design.grids.scaled_gradient,
+        fitting=GridFitting(design.grids.bounds_start, design.grids.scaled_gradient),
     )
 
 

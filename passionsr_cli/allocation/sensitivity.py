@@ -182,7 +182,7 @@ def _layer_results(
     layer: nn.Module,
     x: Tensor,
 ) -> Iterator[tuple[Rounded, Tensor]]:
-    plan = replace(plan, rounding="nearest")
+    plan = replace(plan, fitting=replace(plan.fitting, rounding="nearest"))
     observed = build_layer(layer, plan)
     assert isinstance(observed, LearningLayer)
     _observe(observed, starts, lambda: observed(x))

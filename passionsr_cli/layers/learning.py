@@ -33,10 +33,10 @@ class LearningLayer(LearningWeight):
         transforms = plan.channel_scale or plan.channel_shift
         self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
         self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
-        self.input_quantizer = quantizer_on(plan.activation, 0, plan.scaled_gradient)
+        self.input_quantizer = quantizer_on(plan.activation, 0, plan.fitting.scaled_gradient)
         self.tensor_observer = MinMaxObserver()
         self.channel_observer = MinMaxObserver(self.product.channel_axis)
-        sampled = plan.activation is not None and plan.bounds_start != "extremes"
+        sampled = plan.activation is not None and plan.fitting.bounds_start != "extremes"
         self.samples = [SampleObserver() for _ in self._slices(channels)] if sampled else []
 
     def observers(self) -> dict[str, Observer]:
@@ -152,7 +152,7 @@ class LearningLayer(LearningWeight):
         parts = [self.tensor_observer.bounds()] if whole else self._parts(*self._own_transform())
         if quantizer is not None and self.samples:
             parts = [
-                start_from_sample(quantizer, sample.values(), part, self.plan.bounds_start)
+                start_from_sample(quantizer, sample.values(), part, self.plan.fitting.bounds_start)
                 for sample, part in zip(self.samples, parts, strict=True)
             ]
         bounds = parts[0] if self.split is None else self.split.start(*parts)

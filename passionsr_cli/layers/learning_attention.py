@@ -34,13 +34,13 @@ class LearningAttention(QuantizedAttention):
         self.transform = ChannelTransform(channels, False) if plan.channel_scale else None
         schemes = plan.operands.values()
         self.query, self.key, self.probability, self.value = (
-            Quantizer(scheme, scaled_gradient=plan.scaled_gradient) for scheme in schemes
+            Quantizer(scheme, scaled_gradient=plan.fitting.scaled_gradient) for scheme in schemes
         )
         self.tensor_observers = {name: MinMaxObserver() for name in self._quantizers()}
         self.channel_observers = {name: MinMaxObserver(-1) for name in ("query", "key")}
         deviating = ("query", "key") if plan.scale_start == "deviations" else ()
         self.deviations = {name: DeviationObserver() for name in deviating}
-        sampled = self._quantizers() if plan.bounds_start != "extremes" else ()
+        sampled = self._quantizers() if plan.fitting.bounds_start != "extremes" else ()
         self.samples = {name: SampleObserver() for name in sampled}
 
     def observers(self) -> dict[str, Observer]:
@@ -127,7 +127,7 @@ class LearningAttention(QuantizedAttention):
             bounds = self.tensor_observers[name].bounds()
             if name in self.samples:
                 values = self.samples[name].values()
-                start_from_sample(quantizer, values, bounds, self.plan.bounds_start)
+                start_from_sample(quantizer, values, bounds, self.plan.fitting.bounds_start)
             else:
                 quantizer.start(*bounds)
 

@@ -30,7 +30,9 @@ class LearningWeight(QuantizedLayer):
         self.state = State.FLOAT
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        self.weight_quantizer = quantizer_on(plan.weight, weight.shape[0], plan.scaled_gradient)
+        self.weight_quantizer = quantizer_on(
+            plan.weight, weight.shape[0], plan.fitting.scaled_gradient
+        )
         self.branch = LowRank(weight.shape, plan.rank) if plan.rank else None
         self.merged = LowRank(weight.shape, plan.merged_rank) if plan.merged_rank else None
         self.rounding = _rounding(weight, plan)
@@ -90,7 +92,7 @@ class LearningWeight(QuantizedLayer):
         if self.merged is not None:
             self.merged.start_at_zero(self.weight.float())
         self._start_weight_bounds(scale)
-        if self.merged is not None and self.plan.merged_start == "residual":
+        if self.merged is not None and self.plan.fitting.merged_start == "residual":
             weight = self.scaled_weight(scale)
             residual = weight - self.weight_quantizer(weight)
             if scale is not None:
@@ -105,7 +107,7 @@ class LearningWeight(QuantizedLayer):
         weight, scheme = self.scaled_weight(scale), self.weight_quantizer.scheme
         values = weight.flatten() if scheme.channel_axis is None else weight.flatten(1)
         extremes = weight_bounds(weight, scheme)
-        start_between(self.weight_quantizer, values, extremes, self.plan.bounds_start)
+        start_between(self.weight_quantizer, values, extremes, self.plan.fitting.bounds_start)
 
     def _rounded_weight(self, scale: Tensor | None) -> Tensor:
         """The integers of the weight, or s ⊙ W where it has no grid."""
@@ -119,9 +121,11 @@ class LearningWeight(QuantizedLayer):
 
 
 def _rounding(weight: Tensor, plan: LayerPlan) -> AdaptiveRounding | DecidedRounding | None:
-    if plan.weight is None or plan.rounding == "nearest":
+    if plan.weight is None or plan.fitting.rounding == "nearest":
         return None
-    return (AdaptiveRounding if plan.rounding == "adaptive" else DecidedRounding)(weight.shape)
+    return (AdaptiveRounding if plan.fitting.rounding == "adaptive" else DecidedRounding)(
+        weight.shape
+    )
 
 
 def weight_bounds(weight: Tensor, scheme: Scheme) -> Bounds:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from passionsr_cli.config import FEWEST_BITS, MOST_BITS
 from passionsr_cli.errors import ConfigError
@@ -98,13 +98,49 @@ class Learnable(Enum):
 
 
 @dataclass(frozen=True)
-class LayerPlan:
+class GridFitting:
+    """Search for a layer's grids; nothing of it is left in a finished layer.
+
+    `bounds_start` says where bounds start from, `scaled_gradient` that LSQ's factor is on their
+    gradient.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    bounds_start: BoundsStart = "extremes"
+    scaled_gradient: bool = False
+
+
+@dataclass(frozen=True)
+class LayerFitting(GridFitting):
+    """Search for a layer's grids and integers; `merged_start` is zero, or what the rounding of the
+    weight took away."""
+
+    rounding: Rounding = "nearest"
+    merged_start: MergedStart = "zero"
+
+
+class _Fitted:
+    """Reading of a plan from a manifest."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_before_fitting(cls, given: Any) -> Any:
+        """Until 0.5 what is in `fitting` stood beside the rest."""
+        if not isinstance(given, dict) or "fitting" in given:
+            return given
+        names = [field.name for field in fields(LayerFitting)]
+        fitting = {name: given[name] for name in names if name in given}
+        rest = {name: value for name, value in given.items() if name not in fitting}
+        return {**rest, "fitting": fitting} if fitting else given
+
+
+@dataclass(frozen=True)
+class LayerPlan(_Fitted):
     """Plan of one layer's quantization; a scheme that is None leaves its side in floating point.
 
     `split` is the channel at which a concatenated input's second part begins. `rank` is that of
     the branch beside the layer, `merged_rank` that of the one merged into its weight; 0: none.
-    `merged_start` is zero, or what the rounding of the weight took away. `bounds_start` says where
-    bounds start from, `scaled_gradient` that LSQ's factor is on their gradient.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -116,14 +152,11 @@ class LayerPlan:
     split: int | None = None
     rank: int = 0
     merged_rank: int = 0
-    merged_start: MergedStart = "zero"
-    rounding: Rounding = "nearest"
-    bounds_start: BoundsStart = "extremes"
-    scaled_gradient: bool = False
+    fitting: LayerFitting = LayerFitting()
 
 
 @dataclass(frozen=True)
-class AttentionPlan:
+class AttentionPlan(_Fitted):
     """Plan of the quantization of one attention's products.
 
     q and k are symmetric: integer kernels need that of a product of two activations.
@@ -135,8 +168,7 @@ class AttentionPlan:
     activation: Scheme
     channel_scale: bool = False
     scale_start: ScaleStart = "extremes"
-    bounds_start: BoundsStart = "extremes"
-    scaled_gradient: bool = False
+    fitting: GridFitting = GridFitting()
 
     @property
     def operands(self) -> dict[str, Scheme]:

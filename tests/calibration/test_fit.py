@@ -8,7 +8,7 @@ from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.config import FitSettings
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import LBQ, LET, Learnables
-from passionsr_cli.quantization.schemes import LayerPlan, Scheme
+from passionsr_cli.quantization.schemes import LayerFitting, LayerPlan, Scheme
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_gradients_scale_reaches_sgd_alone(optimizer: str) -> None:
     """LSQ's factor on the gradient of a step: Adam divides it out again."""
     moved = []
     for scaled in (False, True):
-        plan = LayerPlan(None, Scheme(4), scaled_gradient=scaled)
+        plan = LayerPlan(None, Scheme(4), fitting=LayerFitting(scaled_gradient=scaled))
         quantizer = LearningLayer(nn.Linear(50, 2), plan).input_quantizer
         assert quantizer is not None
         assert quantizer.upper is not None

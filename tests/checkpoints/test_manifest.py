@@ -65,6 +65,18 @@ def test_the_first_format_is_read(path: Path) -> None:
     assert find_checkpoint(path.parent.name).manifest == now.manifest
 
 
+def test_plans_of_one_level_are_read(path: Path) -> None:
+    now = find_checkpoint(path.parent.name).manifest
+
+    def flatten(manifest: dict[str, Any]) -> None:
+        plans = [layer["plan"] for layer in manifest["layers"] if layer["plan"]]
+        assert {len(plan["fitting"]) for plan in plans} == {2, 4}
+        for plan in plans:
+            plan.update(plan.pop("fitting"))
+
+    assert find_checkpoint(_rewritten(path, flatten)).manifest == now
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

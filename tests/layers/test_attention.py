@@ -6,7 +6,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from passionsr_cli.layers.learning_attention import LearningAttention
-from passionsr_cli.quantization.schemes import AttentionPlan, Scheme, State
+from passionsr_cli.quantization.schemes import AttentionPlan, GridFitting, Scheme, State
 
 
 def _attention(kind: str) -> tuple[Attention, Tensor, Tensor | None]:
@@ -100,7 +100,7 @@ def test_without_rounding_head_scales_change_nothing() -> None:
 @torch.no_grad()
 def test_scales_from_deviations_make_q_and_k_deviate_alike() -> None:
     attention, x, context = _attention("cross")
-    plan = AttentionPlan(Scheme(8), True, scale_start="deviations", bounds_start="mse")
+    plan = AttentionPlan(Scheme(8), True, scale_start="deviations", fitting=GridFitting("mse"))
     processor = LearningAttention(8, 2, plan)
     expected = attention(x, context)
     attention.set_processor(processor)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.quantization.affine import quantize
-from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
+from passionsr_cli.quantization.schemes import LayerFitting, LayerPlan, Scheme, State
 
 CONVOLUTIONS = [
     {"kernel_size": 3, "padding": 1},
@@ -272,7 +272,7 @@ def test_parts_of_a_concatenation_start_where_each_rounds_best() -> None:
     """An outlier in the second part widens neither part's steps."""
     errors = {}
     for start in ("extremes", "mse"):
-        plan = LayerPlan(Scheme(8, True, 0), Scheme(4), split=2, bounds_start=start)  # type: ignore[arg-type]
+        plan = LayerPlan(Scheme(8, True, 0), Scheme(4), split=2, fitting=LayerFitting(start))  # type: ignore[arg-type]
         _, quantized, x = _pair("convolution", {"kernel_size": 1}, plan)
         x[:, 2:] *= 20
         x[0, 4, 0, 0] = 900.0
@@ -295,7 +295,9 @@ def test_a_merged_branch_leaves_nothing_behind(
     kind: str, options: dict[str, object], start: str
 ) -> None:
     """After freezing the integers are those of W + F₁F₂, in float64, and the result is the same."""
-    plan = LayerPlan(Scheme(4, False, 0), Scheme(8), merged_rank=2, merged_start=start)  # type: ignore[arg-type]
+    plan = LayerPlan(
+        Scheme(4, False, 0), Scheme(8), merged_rank=2, fitting=LayerFitting(merged_start=start)
+    )  # type: ignore[arg-type]
     layer, quantized, x = _pair(kind, options, plan)
     quantized.state = State.OBSERVING
     quantized(x)

@@ -10,7 +10,7 @@ from passionsr_cli.layers.rows import decide_rounding, input_rows
 from passionsr_cli.quantization import gptq as module
 from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
 from passionsr_cli.quantization.gptq import gptq
-from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
+from passionsr_cli.quantization.schemes import LayerFitting, LayerPlan, Scheme, State
 
 
 def _weight(columns: int) -> tuple[Tensor, Grid]:
@@ -120,7 +120,9 @@ def test_rows_times_the_weight_are_the_convolution(options: dict[str, int], shif
 def test_a_layer_is_rounded_for_its_own_inputs() -> None:
     torch.manual_seed(0)
     convolution = nn.Conv2d(4, 5, 3, padding=1)
-    layer = LearningLayer(convolution, LayerPlan(Scheme(3, False, 0), None, rounding="gptq"))
+    layer = LearningLayer(
+        convolution, LayerPlan(Scheme(3, False, 0), None, fitting=LayerFitting(rounding="gptq"))
+    )
     layer.requires_grad_(False)
     # Neighbours are alike, as in photographs.
     x = nn.functional.avg_pool2d(torch.randn(1, 4, 40, 40), 5, stride=1)

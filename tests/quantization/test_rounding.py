@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.quantization.affine import Grid, dequantize, grid_between, quantize
 from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRounding
-from passionsr_cli.quantization.schemes import LayerPlan, Rounding, Scheme, State
+from passionsr_cli.quantization.schemes import LayerFitting, LayerPlan, Rounding, Scheme, State
 
 
 def _weight() -> Tensor:
@@ -84,7 +84,9 @@ def test_gradients_push_towards_the_lower_error() -> None:
 @pytest.mark.parametrize("rounding", ["adaptive", "gptq"])
 def test_a_frozen_layer_computes_what_it_did(rounding: Rounding) -> None:
     torch.manual_seed(0)
-    plan = LayerPlan(Scheme(3, False, 0), Scheme(4), channel_scale=True, rounding=rounding)
+    plan = LayerPlan(
+        Scheme(3, False, 0), Scheme(4), channel_scale=True, fitting=LayerFitting(rounding=rounding)
+    )
     layer, x = LearningLayer(nn.Linear(6, 5), plan), torch.randn(20, 6)
     layer.requires_grad_(False)
     layer.state = State.OBSERVING
