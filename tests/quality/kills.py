@@ -39,6 +39,16 @@ RETRAIN = {
         {"name": "only", "target": "latent", "steps": 12, "learning_rate": 1e-3, **CROP},
     ],
 }
+DISTIL = {
+    "crop_px": 32,
+    "batch_size": 1,
+    "steps": 12,
+    "learning_rate": 1e-3,
+    "perceptual": 0.0,
+    "validation_crops": 1,
+    "validation_every_steps": 4,
+    "save_every_seconds": 1,
+}
 FIT = {"steps": 6, "learning_rate": 0.1}
 RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
 CALIBRATE = {
@@ -71,6 +81,7 @@ VERBS = {
     f"--backend torch {HERE}",
     "export": "export tiny --format openvino -o out --size 64",
     "train": f"train --from tiny --timestep 49 --name moved --config retrain.yaml {HERE}",
+    "distil": f"train --distil-decoder tiny --name light --config distil.yaml {HERE}",
     **{
         f"calibrate {method}": f"calibrate --model tiny --bits w4a4 --method {method} --name c "
         f"--config calibrate.yaml {HERE}"
@@ -165,6 +176,7 @@ def prepare(folder: Path) -> None:
         part.save(folder / "in" / f"{index}.png")
         part.resize((160, 160), Image.Resampling.BICUBIC).save(folder / "hr" / f"{index}.png")
     (folder / "retrain.yaml").write_text(yaml.safe_dump(RETRAIN))
+    (folder / "distil.yaml").write_text(yaml.safe_dump(DISTIL))
     (folder / "calibrate.yaml").write_text(yaml.safe_dump(CALIBRATE))
 
 
@@ -244,11 +256,12 @@ class Undisturbed:
 
 def run_undisturbed(verb: str, inputs: Path, place: Path) -> Undisturbed:
     """Run a command twice, in two new folders."""
-    runs, seconds = list[dict[str, str]](), 0.0
+    runs, seconds = list[dict[str, str]](), float("inf")
     for number in range(2):
         started = time.perf_counter()
         failed = start(verb, inputs, place / f"whole-{number}").finish()
-        seconds = time.perf_counter() - started
+        # The shorter one: a busy machine makes kills early, not too late.
+        seconds = min(seconds, time.perf_counter() - started)
         if failed:
             raise SystemExit(f"{verb}: fails undisturbed: {failed}")
         runs.append(written(place / f"whole-{number}", inputs))
@@ -262,10 +275,10 @@ def run_undisturbed(verb: str, inputs: Path, place: Path) -> Undisturbed:
 
 
 def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Random) -> Tally:
-    """Kill one command so many times, each time in a new folder."""
+    """Kill one command so many times, each time in a new folder; at most as many come too late."""
     tally, whole = Tally(), run_undisturbed(verb, inputs, place)
-    for number in range(kills):
-        folder = place / f"killed-{number}"
+    while tally.killed < kills and tally.too_late < kills:
+        folder = place / f"killed-{tally.killed + tally.too_late}"
         running = start(verb, inputs, folder)
         moment = chance.uniform(0.1, 1) * whole.seconds
         time.sleep(moment)
