@@ -29,7 +29,14 @@ MOST_INFLATION = 1032
 BLOCK_BYTES = 1 << 20
 JPEG_BLOCK_PX = 8
 JPEG_END, JPEG_SCAN = b"\xff\xd9", 0xDA
+# Headers of frames (ITU-T T.81, table B.1): tables and a marker without meaning lie among them.
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 UNCOMPRESSED = 1
+JPEGS_IN_TIFF, JPEG_XR_IN_TIFF = (7, 33007, 34892), (22610, 34934)
+# ITU-T T.832, A.7: where the pixels of a JPEG XR begin, and their bytes.
+JPEG_XR_PLACE, JPEG_XR_BYTES = 0xBCC0, 0xBCC1
+# Equal tiles may be written once; a few bytes that are a million tiles are an attack.
+MOST_SHARING = 16
 
 
 def png_is_whole(path: Path) -> bool:
@@ -106,16 +113,80 @@ def tiff_is_whole(page: Any, file_bytes: int) -> bool:
         offset > 0 and count > 0 and offset + count <= file_bytes
         for offset, count in zip(offsets, counts, strict=False)
     )
-    if page.is_tiled:
-        across = -(-page.imagewidth // page.tilewidth)
-        parts = across * -(-page.imagelength // page.tilelength)
-    else:
-        parts = -(-page.imagelength // min(page.rowsperstrip, page.imagelength))
-    if page.planarconfig == 2:
-        parts *= page.samplesperpixel
+    across, down = _size_of_a_part(page)
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    parts = -(-page.imagewidth // across) * -(-page.imagelength // down) * planes
     expected = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
-    enough = page.compression != UNCOMPRESSED or sum(counts) >= expected
-    return inside and enough and len(offsets) >= parts and len(counts) >= parts
+    if page.compression == UNCOMPRESSED:
+        enough = sum(counts) >= expected
+    else:
+        enough = sum(counts) <= file_bytes * MOST_SHARING
+    if not (inside and enough and len(offsets) >= parts and len(counts) >= parts):
+        return False
+    if page.compression not in (*JPEGS_IN_TIFF, *JPEG_XR_IN_TIFF):
+        return True
+    return all(_part_is_whole(page, number, (across, down)) for number in range(parts))
+
+
+def _size_of_a_part(page: Any) -> tuple[int, int]:
+    """Columns and rows of a strip or tile."""
+    if page.is_tiled:
+        return int(page.tilewidth), int(page.tilelength)
+    return int(page.imagewidth), min(int(page.rowsperstrip), int(page.imagelength))
+
+
+def _part_is_whole(page: Any, number: int, size: tuple[int, int]) -> bool:
+    """False for a strip or tile of JPEG or JPEG XR that ends early or is smaller than what it has
+    to show: their decoders say nothing of it."""
+    file = page.parent.filehandle
+    file.seek(page.dataoffsets[number])
+    content: bytes = file.read(page.databytecounts[number])
+    if page.compression in JPEG_XR_IN_TIFF:
+        return _jpeg_xr_is_whole(content)
+    if page.planarconfig == 2 and page.photometric == 6:
+        # Planes of colours may be smaller than that of brightness.
+        return _jpeg_shows(content, 0, 0, 1)
+    in_a_row = -(-page.imagewidth // size[0])
+    top = number // in_a_row % -(-page.imagelength // size[1]) * size[1]
+    width = min(size[0], page.imagewidth - number % in_a_row * size[0])
+    height = min(size[1], page.imagelength - top)
+    return _jpeg_shows(
+        content, width, height, 1 if page.planarconfig == 2 else page.samplesperpixel
+    )
+
+
+def _jpeg_shows(content: bytes, width: int, height: int, samples: int) -> bool:
+    """Tell whether a JPEG's frame is so large, and an end follows its first scan."""
+    place, large = 2, False
+    while place + 10 <= len(content) and content[place] == JPEG_END[0]:
+        marker, length = struct.unpack_from(">BH", content, place + 1)
+        if marker == JPEG_SCAN:
+            return large and content.find(JPEG_END, place) >= 0
+        if marker in JPEG_FRAMES:
+            down, across, channels = struct.unpack_from(">HHB", content, place + 5)
+            # Lossless ones may take two neighbours for channels of one pixel.
+            large = down >= height and across * channels >= width * samples
+        place += 1 if marker == JPEG_END[0] else 2 + length
+    return False
+
+
+def _jpeg_xr_is_whole(content: bytes) -> bool:
+    """Tell whether the pixels that a JPEG XR's directory names lie within it."""
+    if len(content) < 10:
+        return False
+    directory = struct.unpack_from("<I", content, 4)[0]
+    head = content[directory : directory + 2]
+    if len(head) < 2:
+        return False
+    named = dict[int, int]()
+    for entry in range(struct.unpack("<H", head)[0]):
+        field = content[directory + 2 + 12 * entry :][:12]
+        if len(field) < 12:
+            return False
+        tag, _, _, value = struct.unpack("<HHII", field)
+        named[tag] = value
+    ends = named.get(JPEG_XR_PLACE, 0) + named.get(JPEG_XR_BYTES, 0)
+    return 0 < ends <= len(content)
 
 
 def tiff_ends(path: Path) -> bool:

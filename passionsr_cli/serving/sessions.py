@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from passionsr_cli.errors import OutputError
 from passionsr_cli.system.files import remove, temporary_beside
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.upscaling.images import Done
@@ -18,11 +19,17 @@ from passionsr_cli.upscaling.images import Done
 @contextmanager
 def temporary_place() -> Iterator[Path]:
     """A folder for all that is uploaded and made, readable by its owner alone, removed at the
-    end; what servers that were killed left is removed now."""
+    end; what servers that were killed left is removed now. Raises `OutputError`."""
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    place = temporary_beside(folder / "serve")
-    place.mkdir(mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = temporary_beside(folder / "serve")
+        place.mkdir(mode=0o700)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write under {folder}: {error.strerror}; set PASSIONSR_CACHE to a folder that "
+            "can be written"
+        ) from None
     try:
         yield place
     finally:

@@ -115,6 +115,66 @@ def test_tiffs(tmp_path: Path, kind: str, dtype: type[np.unsignedinteger[Any]]) 
         read_picture(path)
 
 
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "strips": {"rowsperstrip": 16},
+    "tiles": {"tile": (32, 32)},
+    "one strip": {},
+    "planes": {"planarconfig": "separate", "rowsperstrip": 16},
+}
+SMOOTH = np.repeat(np.add.outer(np.arange(96), np.arange(64))[..., None], 3, 2)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "jpegxr", "webp", "jpegxl", "lerc", "zstd", "lzw"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_part_of_a_tiff_that_ends_early(
+    tmp_path: Path, layout: str, dtype: type[np.unsignedinteger[Any]], compression: str
+) -> None:
+    pixels, path = SMOOTH.astype(dtype), tmp_path / "a.tif"
+    written = pixels.transpose(2, 0, 1) if layout == "planes" else pixels
+    try:
+        options = LAYOUTS[layout]
+        tifffile.imwrite(path, written, photometric="rgb", compression=compression, **options)
+    except ValueError:
+        pytest.skip("no such file can be written")
+    if (layout, compression) != ("planes", "webp"):
+        assert read_picture(path).size == (64, 96)
+    tag = "TileByteCounts" if layout == "tiles" else "StripByteCounts"
+    with tifffile.TiffFile(path, mode="r+") as file:
+        counts = list(file.pages[0].databytecounts)  # type: ignore[union-attr]
+        counts[-2:] = [count // 2 for count in counts[-2:]]
+        file.pages[0].tags[tag].overwrite(tuple(counts))  # type: ignore[union-attr]
+    with pytest.raises(ImageError, match="damaged"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("height", [100, 6000])
+@pytest.mark.parametrize("compression", ["jpeg", "jpegxl", "webp", "lerc", "lzw"])
+def test_a_header_larger_than_what_a_strip_shows(
+    tmp_path: Path, compression: str, height: int
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, SMOOTH.astype(np.uint8), photometric="rgb", compression=compression)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for tag in ("ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[tag].overwrite(height)  # type: ignore[union-attr]
+    with pytest.raises(ImageError, match="damaged"):
+        read_picture(path)
+
+
+def test_many_parts_of_the_same_bytes_take_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    pixels = RNG.integers(0, 256, (2000, 8, 3), dtype=np.uint8)
+    tifffile.imwrite(path, pixels, photometric="rgb", compression="zlib", rowsperstrip=1)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page: Any = file.pages[0]
+        everything = min(path.stat().st_size - page.dataoffsets[0], 65535)
+        page.tags["StripOffsets"].overwrite((page.dataoffsets[0],) * 2000)
+        page.tags["StripByteCounts"].overwrite((everything,) * 2000)
+    with pytest.raises(ImageError, match="damaged"):
+        read_picture(path)
+
+
 def test_inks_with_alpha(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     pixels = RNG.integers(0, 256, (33, 21, 5), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Which files go when a page or a client goes."""
+"""Which files go when a page or a client goes, and where they lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.serving.sessions import Sessions
+from passionsr_cli.errors import OutputError
+from passionsr_cli.serving.sessions import Sessions, temporary_place
 
 
 @pytest.fixture
@@ -48,3 +49,12 @@ def test_the_same_photograph_uploaded_anew_stays(tmp_path: Path, upload: Path) -
     sessions.of("two").uploaded(upload)
     sessions.end("two")
     assert not upload.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(OutputError, match="set PASSIONSR_CACHE"), temporary_place():
+        pass
