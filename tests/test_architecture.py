@@ -164,8 +164,7 @@ def _openings(path: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             name = getattr(node, "name", path.stem)
-            text = ast.get_docstring(node)
-            if text and (isinstance(node, ast.Module) or not name.startswith("_")):
+            if text := ast.get_docstring(node):
                 yield name, text.splitlines()[0]
 
 

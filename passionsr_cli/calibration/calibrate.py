@@ -144,7 +144,7 @@ def _recorded(settings: CalibrationSettings) -> dict[str, JsonValue]:
 
 
 def _begun(store: Store, folder: Path, name: str, settings: CalibrationSettings) -> bool:
-    """Whether an earlier call began a checkpoint of this name, with these settings."""
+    """True if an earlier call began a checkpoint of this name with these settings."""
     if name == EMBEDDED_CHECKPOINT:
         raise StoreError(f"'{name}' is the name of the embedded checkpoint; choose another --name")
     if store.exists(name):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Run:
-    """What a run has come to, however it ends."""
+    """State of a run when it ends, however it ends."""
 
     upscaler: TiledUpscaler | None = None
     outcomes: list[Outcome] = field(default_factory=list)

@@ -166,7 +166,7 @@ def _in_folder(name: str, folder: Path, layouts: Sequence[Layout]) -> Dataset:
 
 
 def _other_side(folder: Path) -> str:
-    """How to name both sides of a data set of which one was given."""
+    """Advice on naming both sides of a data set of which one was given."""
     name, above = folder.resolve().name, folder.resolve().parent
     for one, other in (("HR", "LR"), ("hr", "lr")):
         for here, there in ((one, other), (other, one)):

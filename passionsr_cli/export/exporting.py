@@ -236,7 +236,7 @@ def _describe(
 
 
 def _identity(name: str, artifact: Artifact, form: Format, size_px: int | None) -> dict[str, Any]:
-    """What makes an export another one."""
+    """Facts that make an export another one."""
     return {
         "format_version": FORMAT_VERSION,
         "version": __version__,

@@ -32,7 +32,7 @@ ZLIB_LEVEL = 4
 
 @dataclass(frozen=True)
 class Photograph:
-    """Which directory of a TIFF is the photograph, where it begins, and its pixels.
+    """The directory of a TIFF that holds the photograph, its place and its pixels.
 
     `deep` is None where Pillow reads them as they are.
     """

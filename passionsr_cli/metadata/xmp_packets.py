@@ -74,7 +74,7 @@ def of_result(xmp: bytes, source: Size, size: Size) -> bytes:
 
 
 def _edits(text: str, source: Size, size: Size) -> Iterator[Edit]:
-    """What to replace by what, in order."""
+    """Replacements in order, each with its start and end in the text."""
     spaces: dict[str, str] = dict(_PREFIX.findall(text))
 
     def full(name: str) -> str:

@@ -27,7 +27,7 @@ def ranked(lines: Sequence[Line]) -> tuple[Line, ...]:
 
 
 def _beats(one: Line, other: Line) -> bool:
-    """Whether a line is nearer to full precision by more than a tie, no larger and no slower."""
+    """True if a line is nearer to full precision by more than a tie, no larger and no slower."""
     if TO_FULL_PRECISION not in one.values or TO_FULL_PRECISION not in other.values:
         return False
     if one.values[TO_FULL_PRECISION] < other.values[TO_FULL_PRECISION] + TIE_DB:

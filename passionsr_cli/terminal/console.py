@@ -144,7 +144,7 @@ def _exit_code(error: Exception | KeyboardInterrupt) -> int:
 
 
 def _told(error: Exception | KeyboardInterrupt) -> str:
-    """What a person is told of an error; an interruption's text says how to go on."""
+    """Message of an error for a person; an interruption's says how to go on."""
     if isinstance(error, KeyboardInterrupt):
         return "; ".join(["interrupted", *map(str, error.args)])
     if isinstance(error, PassionSRError):

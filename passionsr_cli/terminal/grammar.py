@@ -99,7 +99,7 @@ class Commands(TyperGroup):
         return f"no command '{typed}'{suggestion(typed, self.commands)}"
 
     def _told(self, error: Any, typed: list[str]) -> str:
-        """What is wrong with a command line, and what to type instead."""
+        """Mistake of a command line, and the text to type instead."""
         context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
         if context is None:
             return _sentence(error)

@@ -213,7 +213,7 @@ class TiledUpscaler:
     def _results(
         self, half: Callable[[Array], Array], parts: Iterator[Array], at_once: bool
     ) -> Iterator[Array]:
-        """What half of the model makes of each tile, in order: of a batch in one turn, or of
+        """Output of half of the model for each tile, in order: of a batch in one turn, or of
         several at once, the next of which is made ready meanwhile."""
         if not at_once:
             while batch := list(itertools.islice(parts, self.batch)):

@@ -81,7 +81,7 @@ class Losses:
     def _natural(
         self, weights: NaturalLosses, image: Tensor, faithful: Tensor, batch: Batch
     ) -> Tensor:
-        """What the natural end learns from; what weighs nothing is not computed."""
+        """Losses of the natural end; those that weigh nothing are not computed."""
         hr = batch["crisp"]
         loss = weights.pixels * F.l1_loss(image, hr)
         if weights.teacher:

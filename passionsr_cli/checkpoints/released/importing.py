@@ -105,7 +105,7 @@ def import_checkpoint(
 
 
 def _about(manifest: CheckpointManifest) -> tuple[object, ...]:
-    """What an import was made of."""
+    """Origin of an import."""
     files = _digests(manifest.files)
     return manifest.model.sha256, manifest.numerics, manifest.settings, files
 
