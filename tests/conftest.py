@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before anything imports Triton: its kernels run on CPUs in its interpreter alone.
-os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
 import torch
@@ -40,7 +40,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("this machine has no NVIDIA GPU")
+    _set_imported_aside()
+
+
+def _set_imported_aside() -> None:
     """Set aside what imports made: it stays, and looking for garbage in it takes a seventh of the
     time of all tests."""
     if len(sys.modules) > _set_aside[-1] + 100:

@@ -21,7 +21,7 @@ LEVELS = (
     ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),
     ("layers",),
-    ("data", "models"),
+    ("data", "models", "triton_kernels"),
     ("published",),
     ("methods", "checkpoints"),
     ("allocation",),

@@ -23,7 +23,7 @@ from passionsr_cli.benchmark.records import (
 from passionsr_cli.benchmark.records import as_dict as comparison_dict
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.benchmark.timing import Run
-from passionsr_cli.benchmark.variants import EAGER, Case, Kind, Variant, plan
+from passionsr_cli.benchmark.variants import COMPILED, EAGER, Case, Kind, Variant, plan
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
 from passionsr_cli.models import catalogue
@@ -234,6 +234,7 @@ class _Bench:
             device=case.device,
             precision=variant.precision,
             nchw=variant.name == EAGER,
+            compiled=variant.name == COMPILED,
             size=self.size,
         )
 

@@ -30,7 +30,7 @@ class Run:
     """One thing to time: the model or checkpoint of a name or folder, how, and for which tile.
 
     `graphs` is a folder of converted graphs to use instead of the cache. `nchw` is torch's
-    default layout, contiguous (N, C, H, W).
+    default layout, contiguous (N, C, H, W), `compiled` says that torch compiles.
     """
 
     artifact: str
@@ -39,6 +39,7 @@ class Run:
     device: str
     precision: str
     nchw: bool
+    compiled: bool
     size: int
 
 
@@ -116,13 +117,15 @@ def _open(run: Run, artifact: Artifact, reporter: Reporter) -> Executor:
 
         cache = GraphCache(Path(run.graphs), artifact.load, reporter)
         return OpenVINOExecutor(artifact.description, cache, run.precision)
-    if run.nchw:
+    if run.nchw or run.compiled:
         import torch
 
-        from passionsr_cli.inference.torch_executor import TorchExecutor
+        from passionsr_cli.inference.torch_executor import CompiledExecutor, TorchExecutor
         from passionsr_cli.system.devices import accelerator
 
         used = accelerator(run.device, run.precision)
+        if run.compiled:
+            return CompiledExecutor(artifact.load(), used)
         return TorchExecutor(artifact.load(), used, torch.contiguous_format)
     return open_executor(artifact, run.backend, run.device, run.precision, reporter)
 
@@ -133,7 +136,7 @@ def _import_libraries(backend: str, loads: bool) -> None:
     if backend == "openvino":
         names = ["passionsr_cli.inference.openvino_executor"]
     if backend == "triton":
-        names = ["passionsr_cli.inference.triton.executor"]
+        names = ["passionsr_cli.inference.triton_executor"]
     if loads:
         models = ("autoencoders.autoencoder_kl", "unets.unet_2d_condition")
         names += [f"diffusers.models.{name}" for name in models]

@@ -15,7 +15,7 @@ from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.layering import preset_names
 from passionsr_cli.system.devices import choose_device, choose_precision
 
-EAGER, NNCF = "fp32-nchw", "nncf"
+EAGER, COMPILED, NNCF = "fp32-nchw", "bf16-compiled", "nncf"
 BACKENDS = ("torch", "openvino", "triton")
 DEFAULT_VARIANTS = (EAGER, "fp32", "bf16", "w8a8", "w6a6", "w4a4")
 
@@ -75,7 +75,8 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
     if not cases:
         raise ConfigError(
             f"no row is left: {', '.join(names)} cannot run on {', '.join(settings.backend)} "
-            f"with --device {settings.device}; {EAGER} and fp16 need torch, {NNCF} needs openvino"
+            f"with --device {settings.device}; {EAGER}, {COMPILED} and fp16 need torch, "
+            f"{NNCF} needs openvino"
         )
     return cases
 
@@ -95,8 +96,8 @@ def _on_backends(name: str, settings: BenchmarkSettings) -> tuple[Variant, tuple
 
 def _variant(name: str, settings: BenchmarkSettings) -> Variant:
     around = "fp32" if settings.precision == "auto" else settings.precision
-    if name in (EAGER, "fp32", "bf16", "fp16"):
-        return Variant(name, Kind.FLOATING, "fp32" if name == EAGER else name)
+    if name in (EAGER, COMPILED, "fp32", "bf16", "fp16"):
+        return Variant(name, Kind.FLOATING, name.partition("-")[0])
     if name == NNCF:
         if not has_nncf():
             raise DeviceError("this needs NNCF: pip install 'passionsr[nncf]'")
@@ -111,8 +112,8 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
     except StoreError:
         raise ConfigError(
             f"unknown variant '{name}'; use {', '.join(DEFAULT_VARIANTS)}, other bits such as "
-            f"w4a8, with a method's layers such as w4a4-qartsr, fp16, {NNCF}, or the name of a "
-            "checkpoint"
+            f"w4a8, with a method's layers such as w4a4-qartsr, fp16, {COMPILED}, {NNCF}, or the "
+            "name of a checkpoint"
         ) from None
     if settings.random_weights:
         raise ConfigError(
@@ -144,7 +145,7 @@ def _exists(variant: Variant, backend: str, device: str, wanted_device: str) -> 
         return variant.kind is not Kind.NNCF and (variant.precision != "fp16" or device != "cpu")
     if backend == "triton":
         return device.startswith("cuda") and variant.kind in (Kind.BITS, Kind.CHECKPOINT)
-    if variant.name in (EAGER, "fp16") or wanted_device not in ("auto", "cpu"):
+    if variant.name in (EAGER, COMPILED, "fp16") or wanted_device not in ("auto", "cpu"):
         return False
     # Without such instructions OpenVINO would compute in float32 and not say so.
     return variant.precision != "bf16" or _cpu_precision() == "bf16"

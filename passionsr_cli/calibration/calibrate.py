@@ -39,7 +39,7 @@ from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
-from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
+from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 from passionsr_cli.system.paths import home
 
 # What may differ when a run is taken up again: where it runs, and rates that made it diverge.
@@ -210,7 +210,7 @@ def _manifest(
         stages=tuple(run.results),
         image_psnr=run.results[-1].image_psnr,
         seconds=run.curve.seconds(),
-        peak_memory_bytes=process_peak_bytes(),
+        peak_memory_bytes=peak_bytes(str(run.accelerator.device)),
         layers=tuple(run.records),
         bounds={name: layer.nudged_bounds() for name, layer in run.frozen.items()},
         versions={

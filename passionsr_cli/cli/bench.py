@@ -25,10 +25,11 @@ def bench(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help="fp32-nchw (eager PyTorch, default layout), fp32, bf16, fp16, any bits as of "
-            "calibrate, w4a4-qartsr (with a method's layers), nncf (NNCF's own int8), names of "
-            "checkpoints; torch:NAME, openvino:NAME or triton:NAME for one backend alone. "
-            "Default: fp32-nchw,fp32,bf16,w8a8,w6a6,w4a4, and nncf if it is installed.",
+            help="fp32-nchw (eager PyTorch, default layout), fp32, bf16, bf16-compiled "
+            "(by torch), fp16, any bits as of calibrate, w4a4-qartsr (with a method's layers), "
+            "nncf (NNCF's own int8), names of checkpoints; torch:NAME, openvino:NAME or "
+            "triton:NAME for one backend alone. Default: "
+            "fp32-nchw,fp32,bf16,w8a8,w6a6,w4a4, and nncf if it is installed.",
         ),
     ] = None,
     backend: Annotated[

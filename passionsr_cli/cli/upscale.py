@@ -75,8 +75,8 @@ def upscale(
         str | None,
         typer.Option(
             metavar="auto|torch|openvino|onnxruntime|triton",
-            help="What computes. Default: openvino on a CPU, torch on a GPU; triton runs "
-            "checkpoints on the integer units of NVIDIA GPUs.",
+            help="What computes. Default: openvino on a CPU, torch on a GPU, or for a "
+            "checkpoint triton, integers on NVIDIA GPUs, where they win a race at first use.",
             rich_help_panel=MODEL,
         ),
     ] = None,

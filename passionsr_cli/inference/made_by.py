@@ -15,7 +15,7 @@ GRAPH_PLACES = (
         "published",
         "quantization",
     ),
-    *("layers", "conversion", "inference"),
+    *("layers", "conversion", "triton_kernels", "inference"),
 )
 # From a file to the pixels of its result.
 IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "imaging", "tiling")

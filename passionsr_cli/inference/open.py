@@ -40,9 +40,8 @@ def open_executor(
     artifact: Artifact, backend: str, device: str, precision: str, reporter: Reporter
 ) -> Executor:
     """An executor of this backend; auto takes OpenVINO on a CPU, and on Intel's GPUs and NPUs if
-    they are asked for, and torch elsewhere.
-
-    Triton's kernels were not timed on a GPU yet, so that auto does not take them.
+    they are asked for, Triton for checkpoints on NVIDIA GPUs where it wins a race (see `race`), and
+    torch elsewhere.
 
     Everything around quantized layers is float32 unless another precision is asked for: rounding
     their inputs to bf16 first would change many of the integers.
@@ -74,8 +73,12 @@ def open_executor(
         if device != "auto":
             raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")
         chosen = choose_device("cpu")
+    if backend == "auto" and artifact.quantized and chosen.startswith("cuda"):
+        from passionsr_cli.inference.race import integers_win
+
+        backend = "triton" if integers_win(artifact, chosen, precision, reporter) else "torch"
     if backend == "triton":
-        return _open_triton(artifact, chosen, precision)
+        return _open_triton(artifact, chosen, precision, reporter)
     if chosen == "cpu" and backend != "torch":
         try:
             return _open_openvino(artifact, chosen, choose_precision(precision, chosen), reporter)
@@ -95,16 +98,16 @@ def _no_openvino(error: ImportError) -> DeviceError:
     )
 
 
-def _open_triton(artifact: Artifact, device: str, precision: str) -> Executor:
+def _open_triton(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> Executor:
     try:
-        from passionsr_cli.inference.triton.executor import TritonExecutor, check_device
+        from passionsr_cli.inference.triton_executor import TritonExecutor, check_device
     except ImportError as error:
         raise DeviceError(
             f"Triton cannot be used: {error}; it comes with torch for CUDA, on Linux; "
             "use --backend auto"
         ) from error
     check_device(device)
-    return TritonExecutor(artifact.load(), accelerator(device, precision))
+    return TritonExecutor(artifact.load(), accelerator(device, precision), reporter)
 
 
 def _open_openvino(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> Executor:

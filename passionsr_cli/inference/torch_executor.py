@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import AutocastKwargs
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import KernelReport
@@ -17,7 +19,7 @@ from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.devices import precision_name
-from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
+from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,15 +47,26 @@ class TorchExecutor:
         self._model = model.eval().to(accelerator.device)
 
     def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
-        with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
-            latent = self._model.encode(self._tensor(upscaled))
-            restored = self._model.to_x0(latent, self._model.predict(latent, realism))
-        return _array(restored)
+        return self._computed(self._restored, upscaled, realism)
 
     def decode(self, latent: Array) -> Array:
-        with torch.inference_mode(), self._accelerator.autocast(), _memory_advice():
-            image = self._model.decode(self._tensor(latent))
-        return _array(image)
+        return self._computed(self._decoded, latent)
+
+    def _restored(self, upscaled: Tensor, realism: float | None) -> Tensor:
+        latent = self._model.encode(upscaled)
+        return self._model.to_x0(latent, self._model.predict(latent, realism))
+
+    def _decoded(self, latent: Tensor) -> Tensor:
+        return self._model.decode(latent)
+
+    def _computed(self, function: Callable[..., Tensor], values: Array, *constants: Any) -> Array:
+        # What autocast keeps goes at its end, and a CUDA graph would read it later.
+        autocast = self._accelerator.autocast(AutocastKwargs(cache_enabled=False))
+        with torch.inference_mode(), autocast, _memory_advice():
+            return _array(self._call(function, self._tensor(values), *constants))
+
+    def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
+        return function(x, *constants)
 
     def _tensor(self, values: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._accelerator.device)
@@ -69,9 +82,21 @@ class TorchExecutor:
         )
 
     def peak_memory_bytes(self) -> int:
-        if self._accelerator.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._accelerator.device))
-        return process_peak_bytes()
+        return peak_bytes(self.device)
+
+
+class CompiledExecutor(TorchExecutor):
+    """The same compiled by `torch.compile`, anew for every shape of tiles: seconds to minutes."""
+
+    def __init__(self, model: OneStepModel, accelerator: Accelerator) -> None:
+        super().__init__(model, accelerator)
+        self._compiled: dict[str, Callable[..., Tensor]] = {}
+
+    def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
+        name = function.__name__
+        if name not in self._compiled:
+            self._compiled[name] = torch.compile(function, dynamic=False)
+        return self._compiled[name](x, *constants)
 
 
 def _array(values: Tensor) -> Array:

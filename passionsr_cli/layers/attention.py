@@ -41,16 +41,18 @@ class QuantizedAttention(nn.Module):
             tokens = hidden_states.flatten(2).transpose(1, 2)
         if attn.group_norm is not None:
             tokens = attn.group_norm(tokens.transpose(1, 2)).transpose(1, 2)
-        source = tokens if context is None else context
-        mixed = self.products(
-            attn.to_q(tokens), attn.to_k(source), attn.to_v(source), float(attn.scale)
-        )
-        mixed = attn.to_out[0](mixed)
+        mixed = self.attend(attn, tokens, tokens if context is None else context)
         if hidden_states.dim() == 4:
             mixed = mixed.transpose(1, 2).reshape(hidden_states.shape)
         if attn.residual_connection:
             mixed = mixed + hidden_states
         result: Tensor = mixed / attn.rescale_output_factor
+        return result
+
+    def attend(self, attn: Any, tokens: Tensor, source: Tensor) -> Tensor:
+        """Attention of tokens (B, N, C) over a source (B, M, C'), projections and products."""
+        query, key, value = attn.to_q(tokens), attn.to_k(source), attn.to_v(source)
+        result: Tensor = attn.to_out[0](self.products(query, key, value, float(attn.scale)))
         return result
 
     def products(self, query: Tensor, key: Tensor, value: Tensor, factor: float) -> Tensor:

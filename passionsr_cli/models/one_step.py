@@ -103,7 +103,9 @@ class OneStepModel(nn.Module):
 
     def _run(self, unet: nn.Module, latent: Tensor) -> Tensor:
         context = self.context.expand(latent.shape[0], -1, -1)
-        sample: Tensor = unet(latent, self.description.timestep, context).sample
+        # Made where it is used: a number would be copied to a GPU, which waits for that.
+        timestep = torch.full((1,), self.description.timestep, device=latent.device)
+        sample: Tensor = unet(latent, timestep, context).sample
         return sample
 
     def predict(self, latent: Tensor, realism: float | None = None) -> Tensor:

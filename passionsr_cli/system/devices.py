@@ -105,6 +105,14 @@ def has_gpu_driver() -> bool:
     return False
 
 
+def cuda_driver_version() -> int:
+    """The version of CUDA that the driver has, 13000 for 13.0; 0 without one."""
+    found = ctypes.c_int(0)
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(found))
+    return found.value
+
+
 def choose_precision(wanted: str, device: str) -> str:
     """fp32, bf16 or fp16 on a device of `choose_device`, as `accelerator` describes it."""
     if wanted not in ("auto", *_ACCELERATE_NAMES):

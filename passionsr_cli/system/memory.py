@@ -33,6 +33,15 @@ def process_peak_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def peak_bytes(device: str) -> int:
+    """The most memory in use at any time: torch's on a GPU, else the process's."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    return process_peak_bytes()
+
+
 def free_bytes(device: str) -> int:
     """Memory that this process can still get: a GPU's, else the machine's or its container's."""
     import psutil

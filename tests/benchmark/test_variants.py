@@ -55,6 +55,10 @@ def test_triton_runs_checkpoints_on_gpus(monkeypatch: pytest.MonkeyPatch) -> Non
     assert _plan(**asked, device="cuda") == [rows[0], ("w8a8", "triton", "bf16"), rows[1]]
 
 
+def test_torch_alone_compiles() -> None:
+    assert _plan(variants=["bf16-compiled"]) == [("bf16-compiled", "torch", "bf16")]
+
+
 def test_openvino_has_no_bf16_without_its_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "_cpu_precision", lambda: "fp32")
     assert _plan(variants=["bf16"]) == [("bf16", "torch", "bf16")]

@@ -59,6 +59,17 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     assert not (home() / "training" / "broken").exists()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_move_goes_on_with_another_device(first: str, then: str, values: dict[str, Any]) -> None:
+    settings = _settings(values)
+    with killed_at("second", 2) as reporter:
+        api.retrain(settings, None, "broken", first, "fp32", reporter=reporter)
+    entry = api.retrain(settings, None, "broken", then, "fp32")
+    assert len(entry.manifest["curve"]) == 5
+    assert all(tensor.isfinite().all() for tensor in entry.tensors().values())
+
+
 def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     values: dict[str, Any], tiny_folder: Path
 ) -> None:

@@ -21,6 +21,12 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert memory.free_bytes("cpu") > 10**7
 
 
+def test_the_peak_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", {"cuda:1": 123}.__getitem__)
+    assert memory.peak_bytes("cuda:1") == 123
+    assert memory.peak_bytes("cpu") == memory.process_peak_bytes()
+
+
 @pytest.mark.parametrize(
     ("error", "is_one"),
     [

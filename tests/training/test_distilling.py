@@ -27,9 +27,9 @@ SETTINGS = DistillationSettings(
 )
 
 
-def _distil(name: str, reporter: object = SILENT, **changes: object) -> Entry:
+def _distil(name: str, reporter: object = SILENT, device: str = "cpu", **changes: object) -> Entry:
     settings = SETTINGS.model_copy(update=changes)
-    return api.distil(settings, None, name, "cpu", "fp32", reporter)
+    return api.distil(settings, None, name, device, "fp32", reporter)
 
 
 def test_it_comes_nearer_to_the_models_own_decoder() -> None:
@@ -55,6 +55,15 @@ def test_it_comes_nearer_to_the_models_own_decoder() -> None:
     (folder / "training.pt").write_bytes(b"a finished run")
     assert _distil("light").tensors_file == entry.tensors_file
     assert not folder.exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_it_goes_on_with_another_device(first: str, then: str) -> None:
+    with killed_at("decoder", 3) as reporter:
+        _distil("light", reporter, first)
+    curve = _distil("light", device=then).manifest["curve"]
+    assert curve[-1]["psnr"] > curve[0]["psnr"] + 3
 
 
 def test_a_kill_loses_nothing() -> None:

@@ -84,6 +84,32 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_trains_in_every_precision(
+    precision: str, settings: TrainingSettings, photos: Path
+) -> None:
+    torch.cuda.reset_peak_memory_stats()
+    entry = api.train(settings, photos, "mine", "cuda", precision)
+    assert len(entry.manifest["curve"]) == 6
+    assert torch.cuda.max_memory_allocated() > 10**6
+    assert loading.load("mine")(torch.rand(1, 3, 64, 64)).isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_training_goes_on_with_another_device(
+    first: str, then: str, settings: TrainingSettings, photos: Path
+) -> None:
+    for stage, step in (("pixels", 3), ("critics", 2), ("teacher", 2)):
+        with killed_at(stage, step) as reporter:
+            api.train(settings, photos, "broken", first, "fp32", reporter=reporter)
+        first, then = then, first
+    entry = api.train(settings, photos, "broken", first, "fp32")
+    assert len(entry.manifest["curve"]) == 6
+    assert all(tensor.isfinite().all() for tensor in entry.tensors().values())
+
+
 def test_a_training_gives_a_model_that_can_be_used(
     settings: TrainingSettings, photos: Path
 ) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from passionsr_cli.inference.triton.launching import Normalization, moments
-from passionsr_cli.inference.triton.layers import IntegerLayer
+from passionsr_cli.triton_kernels.launching import Normalization, moments
+from passionsr_cli.triton_kernels.layers import IntegerLayer
 
 
 class IntegerResnet(nn.Module):

@@ -15,8 +15,8 @@ from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 
 pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
 
-from passionsr_cli.inference.triton.launching import quantize
-from passionsr_cli.inference.triton.layers import IntegerLayer, obstacle
+from passionsr_cli.triton_kernels.launching import quantize
+from passionsr_cli.triton_kernels.layers import IntegerLayer, obstacle
 
 
 def _convolution(bits: int, symmetric: bool, shifts: bool = True) -> FrozenLayer:
@@ -87,7 +87,7 @@ def test_results_have_the_type_of_autocast() -> None:
     layer = _convolution(8, False)
     x = input_on_every_level(layer, (2, 5, 9, 8))
     integer = IntegerLayer(layer)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         found = integer(x)
     assert found.dtype == torch.bfloat16
     exact = integer(x)
@@ -126,8 +126,11 @@ def test_branches_are_added() -> None:
         (LayerPlan(Scheme(8, True, 0), Scheme(8)), nn.Linear(70_000, 1), "exceed 32 bits"),
     ],
 )
-def test_other_layers_have_a_reason(plan: LayerPlan, layer: nn.Module, reason: str) -> None:
+def test_other_layers_have_a_reason(
+    plan: LayerPlan, layer: nn.Module, reason: str, device: torch.device
+) -> None:
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    layer = layer.to(device)
     with torch.no_grad():
         # Of one sign, so that zero is at an end of an asymmetric grid.
         layer.weight.abs_()

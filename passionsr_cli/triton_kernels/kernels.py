@@ -17,6 +17,15 @@ ROUNDING = tl.constexpr(1.5 * 2**23)
 
 
 @triton.jit
+def code_of(
+    steps: tl.tensor, lowest: tl.tensor, highest: tl.tensor, zero_point: tl.tensor
+) -> tl.tensor:
+    """Codes (int8) of values in steps of a grid, limited to codes less the zero point."""
+    steps = tl.minimum(tl.maximum(steps, lowest), highest)
+    return ((steps + ROUNDING) - ROUNDING + zero_point).to(tl.int8)
+
+
+@triton.jit
 def quantize_kernel(
     x: tl.tensor,
     norm_scale: tl.tensor,
@@ -66,13 +75,11 @@ def quantize_kernel(
         values = values * tl.sigmoid(values)
     factors = tl.load(factor + channel, mask=known, other=0.0)
     offsets = tl.load(offset + channel, mask=known, other=0.0)
-    values = values * factors[None, :] + offsets[None, :]
-    values = tl.minimum(tl.maximum(values, lowest), highest)
-    rounded = (values + ROUNDING) - ROUNDING + zero_point
+    steps = values * factors[None, :] + offsets[None, :]
     target = pixel.to(tl.int64) * filled_channels
     tl.store(
         codes + target[:, None] + channel[None, :],
-        rounded.to(tl.int8),
+        code_of(steps, lowest, highest, zero_point),
         mask=(pixel < pixels)[:, None] & (channel < filled_channels)[None, :],
     )
 
@@ -106,24 +113,7 @@ def moments_kernel(
     tl.store(deviations + target, tl.sum(away * away, 0), mask=channel < channels)
 
 
-def _configurations() -> list[triton.Config]:
-    """Sizes of a block of products; one alone for Triton's interpreter, which has no clock."""
-    sizes = [(64, 128, 128, 4, 3)]
-    if not triton.knobs.runtime.interpret:
-        sizes += [(128, 128, 64, 8, 3), (128, 128, 128, 8, 3), (128, 64, 64, 4, 4)]
-        sizes += [(64, 64, 64, 4, 4), (32, 64, 128, 4, 3)]
-    return [
-        triton.Config(
-            {"block_rows": rows, "block_outputs": outputs, "block_channels": channels},
-            num_warps=warps,
-            num_stages=stages,
-        )
-        for rows, outputs, channels, warps, stages in sizes
-    ]
-
-
-@triton.autotune(_configurations(), ["outputs", "channels", "taps_x", "size"], cache_results=True)
-@triton.jit(do_not_specialize=["size"])
+@triton.jit
 def multiply_kernel(
     codes: tl.tensor,
     weight: tl.tensor,
@@ -132,6 +122,8 @@ def multiply_kernel(
     scale: tl.tensor,
     bias: tl.tensor,
     added: tl.tensor,
+    factor: tl.tensor,
+    offset: tl.tensor,
     result: tl.tensor,
     rows: tl.tensor,
     out_height: tl.tensor,
@@ -141,13 +133,18 @@ def multiply_kernel(
     outputs: tl.tensor,
     channels: tl.tensor,
     weight_bytes: tl.tensor,
-    size: tl.tensor,
+    row_stride: tl.tensor,
+    output_stride: tl.tensor,
+    lowest: tl.tensor,
+    highest: tl.tensor,
+    zero_point: tl.tensor,
     taps_y: tl.constexpr,
     taps_x: tl.constexpr,
     stride_y: tl.constexpr,
     stride_x: tl.constexpr,
     packed: tl.constexpr,
     adds: tl.constexpr,
+    rounds: tl.constexpr,
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
     block_channels: tl.constexpr,
@@ -157,9 +154,10 @@ def multiply_kernel(
     `codes` (B, height, width, channels) int8 with its border; `weight` (outputs, taps_y, taps_x,
     weight_bytes) int8, or uint8 of two codes each if `packed`, which stand for `weight_zero`
     (outputs,) int8 less. `correction` (outputs,) int32 takes the input's zero point
-    off; `scale` and `bias` (outputs,) float32. `added`, if it `adds`, and `result` are (rows,
-    outputs) of any floating type, rows those of (B, out_height, out_width). `size` stands for all
-    numbers of rows that one configuration suits.
+    off; `scale` and `bias` (outputs,) float32. `added`, if it `adds`, is (rows, outputs) of any
+    floating type, rows those of (B, out_height, out_width); `result`, of any floating type, has
+    strides of its own. If it `rounds`, the result is the codes int8 of the layer behind, as in
+    `quantize_kernel`, with (outputs,) float32 of `factor` and `offset`.
     """
     blocks_of_outputs = tl.cdiv(outputs, block_outputs)
     # Neighbours in time read the same rows.
@@ -195,8 +193,14 @@ def multiply_kernel(
     total += tl.load(correction + source_output)[None, :]
     values = total.to(tl.float32) * tl.load(scale + source_output)[None, :]
     values += tl.load(bias + source_output)[None, :]
-    target = row.to(tl.int64)[:, None] * outputs + output[None, :]
     known = (row < rows)[:, None] & (output < outputs)[None, :]
     if adds:
-        values += tl.load(added + target, mask=known, other=0.0).to(tl.float32)
-    tl.store(result + target, values.to(result.dtype.element_ty), mask=known)
+        place = row.to(tl.int64)[:, None] * outputs + output[None, :]
+        values += tl.load(added + place, mask=known, other=0.0).to(tl.float32)
+    target = row.to(tl.int64)[:, None] * row_stride + output.to(tl.int64)[None, :] * output_stride
+    if rounds:
+        values = values * tl.load(factor + source_output)[None, :]
+        values += tl.load(offset + source_output)[None, :]
+        tl.store(result + target, code_of(values, lowest, highest, zero_point), mask=known)
+    else:
+        tl.store(result + target, values.to(result.dtype.element_ty), mask=known)

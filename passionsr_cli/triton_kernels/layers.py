@@ -5,18 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.inference.triton.kernels import CHANNEL_MULTIPLE
-from passionsr_cli.inference.triton.launching import (
+from passionsr_cli.layers.frozen import FrozenLayer
+from passionsr_cli.layers.products import Convolution
+from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.triton_kernels.kernels import CHANNEL_MULTIPLE
+from passionsr_cli.triton_kernels.launching import (
     InputGrid,
     Normalization,
     Weight,
     multiply,
+    multiply_to_codes,
     quantize,
 )
-from passionsr_cli.inference.triton.packing import integer_weight, pack_weight
-from passionsr_cli.layers.frozen import FrozenLayer
-from passionsr_cli.layers.products import Convolution
-from passionsr_cli.quantization.affine import Grid
+from passionsr_cli.triton_kernels.packing import integer_weight, pack_weight
 
 LARGEST_WEIGHT = 127
 # How far a code may be from its zero point.
@@ -63,7 +64,7 @@ class IntegerLayer(nn.Module):
         assert weight_grid is not None
         outputs, channels = layer.weight.shape[:2]
         self.product = layer.product
-        self.limits = _signed_limits(grid)
+        self.limits = signed_limits(grid)
         self.border, self.stride, self.taps = _geometry(layer)
         weight, zero = pack_weight(layer, CHANNEL_MULTIPLE)
         sums = integer_weight(layer).flatten(1).sum(1)
@@ -88,13 +89,24 @@ class IntegerLayer(nn.Module):
         self.register_buffer("branch_up", layer.branch_up)
 
     def forward(self, x: Tensor) -> Tensor:
-        added = None
-        if self.branch_down is not None and self.branch_up is not None:
-            added = self._as_image(self.product.branch(x, self.branch_down, self.branch_up))
-        result = self.product_of(self._as_image(x), added)
+        result = self.product_of(self._as_image(x), self._branch(x))
         if isinstance(self.product, Convolution):
             return result.permute(0, 3, 1, 2)
         return result.reshape(*x.shape[:-1], -1)
+
+    def codes_of(self, x: Tensor, grid: InputGrid, transposed: bool = False) -> Tensor:
+        """A linear layer's result for (…, C) as codes (N, O) of the next grid, or (O, N)."""
+        codes = quantize(self._as_image(x), self.grid, self.border)
+        return multiply_to_codes(codes, self._weight(), grid, self._branch(x), transposed)
+
+    def product_of_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        """A linear layer's result (N, O) for codes (N, C') on its grid, without the branch."""
+        return multiply(codes[None, None], self._weight(), self.stride, dtype)[0, 0]
+
+    def _branch(self, x: Tensor) -> Tensor | None:
+        if self.branch_down is None or self.branch_up is None:
+            return None
+        return self._as_image(self.product.branch(x, self.branch_down, self.branch_up))
 
     def product_of(
         self, image: Tensor, added: Tensor | None, normalization: Normalization | None = None
@@ -102,7 +114,7 @@ class IntegerLayer(nn.Module):
         """The result (B, H', W', O) for an image (B, H, W, C), or for what a normalization makes
         of it, with something of the result's shape added; without the branch."""
         codes = quantize(image, self.grid, self.border, normalization)
-        return multiply(codes, self._weight(), self.stride, _result_type(image), added)
+        return multiply(codes, self._weight(), self.stride, result_type(image), added)
 
     def _as_image(self, x: Tensor) -> Tensor:
         """(B, C, H, W) as (B, H, W, C), and (…, C) as an image one row high."""
@@ -129,7 +141,7 @@ def _geometry(layer: FrozenLayer) -> tuple[tuple[int, int], tuple[int, int], tup
     return layer.product.padding, layer.product.stride, (vertical, horizontal)
 
 
-def _signed_limits(grid: Grid) -> tuple[int, int, int]:
+def signed_limits(grid: Grid) -> tuple[int, int, int]:
     """(zero point, smallest, largest) of a grid's codes, moved down into a signed byte."""
     moved = 0 if grid.scheme.symmetric else 1 << (grid.scheme.num_bits - 1)
     limits = (int(grid.zero_point), grid.scheme.quant_min, grid.scheme.quant_max)
@@ -137,6 +149,7 @@ def _signed_limits(grid: Grid) -> tuple[int, int, int]:
     return zero_point, lowest, highest
 
 
-def _result_type(x: Tensor) -> torch.dtype:
+def result_type(x: Tensor) -> torch.dtype:
+    """The type that autocast says for a layer's result on the device of `x`, else float32."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32

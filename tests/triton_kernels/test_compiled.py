@@ -20,21 +20,27 @@ import json, re, sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from passionsr_cli.inference.triton import kernels
+from passionsr_cli.triton_kernels import attention_kernels, kernels, tuning
 
 POINTERS = {
     "x": "*bf16", "norm_scale": "*fp32", "norm_shift": "*fp32", "factor": "*fp32",
     "offset": "*fp32", "codes": "*i8", "means": "*fp32", "deviations": "*fp32",
     "weight_zero": "*i8",
-    "correction": "*i32", "scale": "*fp32", "bias": "*fp32", "added": "*bf16", "result": "*bf16",
+    "correction": "*i32", "scale": "*fp32", "bias": "*fp32", "added": "*bf16",
+    "query": "*i8", "key": "*i8", "value": "*i8", "sums": "*fp32", "factor_out": "*fp32",
+    "offset_out": "*fp32",
 }
-FLOATS = ("lowest", "highest", "zero_point")
-MULTIPLES = ("channels", "filled_channels", "weight_bytes", *POINTERS, "weight")
+FLOATS = ("lowest", "highest", "zero_point", "logit_factor", "steps", "lowest_out", "highest_out",
+    "zero_out", "result_scale")
+MULTIPLES = ("channels", "filled_channels", "weight_bytes", "row_stride", "query_stride",
+    "key_stride", "value_stride", "result_stride", "width", "keys", "tokens", *POINTERS, "weight",
+    "result")
 
 
 def compiled(kernel, capability, constants, **options):
     types = {**POINTERS, **dict.fromkeys(FLOATS, "fp32")}
     types["weight"] = "*u8" if constants.get("packed") else "*i8"
+    types["result"] = "*i8" if constants.get("rounds") else "*bf16"
     types.update(dict.fromkeys(constants, "constexpr"))
     signature = {name: types.get(name, "i32") for name in kernel.arg_names}
     multiples = {
@@ -46,14 +52,25 @@ def compiled(kernel, capability, constants, **options):
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def products(capability, configuration, packed):
-    constants = dict(taps_y=3, taps_x=3, stride_y=1, stride_x=1, adds=True, packed=packed)
-    options = dict(num_warps=configuration.num_warps, num_stages=configuration.num_stages)
-    found = compiled(
-        kernels.multiply_kernel.fn, capability, {**constants, **configuration.kwargs}, **options
-    )
+def products(kernel, capability, blocks, constants):
+    options = dict(num_warps=blocks.warps, num_stages=blocks.stages)
+    found = compiled(kernel, capability, constants, **options)
     instructions = re.findall(r"(?:wgmma.mma_async|mma.sync)[.\\w]*", found.asm["ptx"])
     return len(found.asm["cubin"]), found.metadata.shared, instructions
+
+
+def multiply(capability, blocks, packed, rounds):
+    sizes = dict(block_rows=blocks.rows, block_outputs=blocks.columns, block_channels=blocks.depth)
+    taps = dict(taps_y=3, taps_x=3, stride_y=1, stride_x=1, output_stride=1)
+    constants = {**sizes, **taps, "adds": True, "packed": packed, "rounds": rounds}
+    return products(kernels.multiply_kernel, capability, blocks, constants)
+
+
+def attention(capability, blocks, width, rounds):
+    sizes = dict(block_rows=blocks.rows, block_keys=blocks.depth, block_depth=width)
+    sums = products(attention_kernels.softmax_sums_kernel, capability, blocks, sizes)
+    constants = {**sizes, "block_values": min(width, blocks.columns), "rounds": rounds}
+    return sums, products(attention_kernels.attention_kernel, capability, blocks, constants)
 
 
 capability, all_sizes = int(sys.argv[1]), sys.argv[2] == "all"
@@ -61,8 +78,15 @@ blocks = dict(block_pixels=32, block_channels=128)
 assert compiled(kernels.moments_kernel, capability, blocks).asm["cubin"]
 blocks.update(border_y=1, border_x=1, normalizes=True)
 assert compiled(kernels.quantize_kernel, capability, blocks).asm["cubin"]
-sizes = kernels.multiply_kernel.configs if all_sizes else kernels.multiply_kernel.configs[:1]
-print(json.dumps([products(capability, size, packed) for size in sizes for packed in (0, 1)]))
+found = []
+for blocks in tuning.PRODUCTS if all_sizes else tuning.PRODUCTS[:1]:
+    found += [multiply(capability, blocks, packed, rounds) for packed, rounds in ((0, 1), (1, 0))]
+for blocks in tuning.ATTENTIONS if all_sizes else tuning.ATTENTIONS[:1]:
+    # Heads of Stable Diffusion's UNet and of its VAE.
+    found += attention(capability, blocks, 64, 1)
+    if blocks.depth < 64:
+        found += attention(capability, blocks, 512, 0)
+print(json.dumps(found))
 """
 
 

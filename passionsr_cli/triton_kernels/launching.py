@@ -8,12 +8,13 @@ import torch
 import triton
 from torch import Tensor
 
-from passionsr_cli.inference.triton.kernels import (
+from passionsr_cli.triton_kernels.kernels import (
     CHANNEL_MULTIPLE,
     moments_kernel,
     multiply_kernel,
     quantize_kernel,
 )
+from passionsr_cli.triton_kernels.tuning import PRODUCTS, Blocks, launch_fastest
 
 # Values that one program of the quantizer holds.
 BLOCK, BLOCK_CHANNELS = 4096, 128
@@ -31,6 +32,16 @@ class InputGrid:
     zero_point: int
     quant_min: int
     quant_max: int
+
+    @property
+    def limits(self) -> tuple[float, float, float]:
+        """See `limits_of_steps`."""
+        return limits_of_steps(self.zero_point, self.quant_min, self.quant_max)
+
+
+def limits_of_steps(zero_point: int, quant_min: int, quant_max: int) -> tuple[float, float, float]:
+    """(smallest, largest) code less the zero point, and that, as the kernels take them."""
+    return float(quant_min - zero_point), float(quant_max - zero_point), float(zero_point)
 
 
 @dataclass(frozen=True)
@@ -87,9 +98,7 @@ def quantize(
         pixels,
         height,
         width,
-        float(grid.quant_min - grid.zero_point),
-        float(grid.quant_max - grid.zero_point),
-        float(grid.zero_point),
+        *grid.limits,
         channels,
         filled,
         *border,
@@ -134,44 +143,84 @@ def multiply(
     added: Tensor | None = None,
 ) -> Tensor:
     """The convolution (B, H', W', O) of codes with their border, and what is added to it."""
-    batch, height, width, channels = codes.shape
-    out_height, out_width = (
+    shape = _output_shape(codes, weight, stride)
+    result = torch.empty(shape, dtype=dtype, device=codes.device)
+    _multiply(codes, weight, stride, result, (shape[3], 1), added)
+    return result
+
+
+def multiply_to_codes(
+    codes: Tensor, weight: Weight, grid: InputGrid, added: Tensor | None, transposed: bool
+) -> Tensor:
+    """The linear layer of codes (1, 1, N, C) as codes (N, O) on the grid of what is behind it, or
+    (O, N) if `transposed`."""
+    rows, outputs = codes.shape[2], len(weight.scale)
+    shape, strides = ((outputs, rows), (1, rows)) if transposed else ((rows, outputs), (outputs, 1))
+    result = torch.empty(shape, dtype=torch.int8, device=codes.device)
+    _multiply(codes, weight, (1, 1), result, strides, added, grid)
+    return result
+
+
+def _output_shape(codes: Tensor, weight: Weight, stride: tuple[int, int]) -> tuple[int, ...]:
+    batch, height, width, _ = codes.shape
+    sides = (
         (side - taps) // step + 1
         for side, taps, step in zip((height, width), weight.taps, stride, strict=True)
     )
-    outputs = len(weight.scale)
-    rows = batch * out_height * out_width
-    shape = (batch, out_height, out_width, outputs)
-    result = torch.empty(shape, dtype=dtype, device=codes.device)
+    return (batch, *sides, len(weight.scale))
 
-    def grid(block: dict[str, int]) -> tuple[int]:
-        return (
-            triton.cdiv(rows, block["block_rows"]) * triton.cdiv(outputs, block["block_outputs"]),
+
+def _multiply(
+    codes: Tensor,
+    weight: Weight,
+    stride: tuple[int, int],
+    result: Tensor,
+    strides: tuple[int, int],
+    added: Tensor | None,
+    grid: InputGrid | None = None,
+) -> None:
+    """Fill a result with these strides of rows and outputs, with codes if there is a grid."""
+    _, height, width, channels = codes.shape
+    batch, out_height, out_width, outputs = _output_shape(codes, weight, stride)
+    rows = batch * out_height * out_width
+
+    def launch(blocks: Blocks) -> None:
+        programs = triton.cdiv(rows, blocks.rows) * triton.cdiv(outputs, blocks.columns)
+        multiply_kernel[(programs,)](
+            codes,
+            weight.codes,
+            weight.zero,
+            weight.correction,
+            weight.scale,
+            weight.bias,
+            result if added is None else added.contiguous(),
+            weight.scale if grid is None else grid.factor,
+            weight.bias if grid is None else grid.offset,
+            result,
+            rows,
+            out_height,
+            out_width,
+            height,
+            width,
+            outputs,
+            channels,
+            channels // 2 if weight.packed else channels,
+            *strides,
+            *((0.0, 0.0, 0.0) if grid is None else grid.limits),
+            taps_y=weight.taps[0],
+            taps_x=weight.taps[1],
+            stride_y=stride[0],
+            stride_x=stride[1],
+            packed=weight.packed,
+            adds=added is not None,
+            rounds=grid is not None,
+            block_rows=blocks.rows,
+            block_outputs=blocks.columns,
+            block_channels=blocks.depth,
+            num_warps=blocks.warps,
+            num_stages=blocks.stages,
         )
 
-    multiply_kernel[grid](
-        codes,
-        weight.codes,
-        weight.zero,
-        weight.correction,
-        weight.scale,
-        weight.bias,
-        result if added is None else added.contiguous(),
-        result,
-        rows,
-        out_height,
-        out_width,
-        height,
-        width,
-        outputs,
-        channels,
-        channels // 2 if weight.packed else channels,
-        size=rows.bit_length(),
-        taps_y=weight.taps[0],
-        taps_x=weight.taps[1],
-        stride_y=stride[0],
-        stride_x=stride[1],
-        packed=weight.packed,
-        adds=added is not None,
-    )
-    return result
+    # One choice suits about so many rows.
+    case = (outputs, channels, *weight.taps, weight.packed, rows.bit_length())
+    launch_fastest("multiply", case, PRODUCTS, codes.device, launch)

@@ -12,9 +12,9 @@ from passionsr_cli.quantization.schemes import LayerPlan, Scheme
 
 pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
 
-from passionsr_cli.inference.triton.launching import Normalization, quantize
-from passionsr_cli.inference.triton.layers import IntegerLayer
-from passionsr_cli.inference.triton.resnets import IntegerResnet, fuse_resnets, normalization
+from passionsr_cli.triton_kernels.launching import Normalization, quantize
+from passionsr_cli.triton_kernels.layers import IntegerLayer
+from passionsr_cli.triton_kernels.resnets import IntegerResnet, fuse_resnets, normalization
 
 
 def _norm(groups: int, channels: int) -> nn.GroupNorm:

@@ -19,7 +19,7 @@ pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux
 
 import triton
 
-from passionsr_cli.inference.triton import executor as executors
+from passionsr_cli.inference import triton_executor as executors
 
 
 def test_the_embedded_checkpoint_is_as_near_to_the_definition_as_openvino_is() -> None:
@@ -34,7 +34,7 @@ def test_the_embedded_checkpoint_is_as_near_to_the_definition_as_openvino_is() -
     assert (executor.backend, executor.precision) == ("triton", "fp32")
     assert ran.on_integers
     assert len(ran.integer) > 100
-    assert {how for _, how in ran.attentions} == {"simulated in fp32"}
+    assert {how for _, how in ran.attentions} == {"triton_i8"}
     openvino, found = (psnr(images[name], images["torch"]) for name in ("openvino", "triton"))
     assert openvino is not None
     assert found is not None
@@ -44,7 +44,7 @@ def test_the_embedded_checkpoint_is_as_near_to_the_definition_as_openvino_is() -
 def test_other_layers_are_simulated_and_why_is_said(
     calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four bits, two codes a byte, and a layer without a kernel."""
+    """Four bits, two codes a byte, and layers and attentions without a kernel."""
     source = resolve(calibrate("w4a4"), CHECKPOINT)
     obstacle, image = executors.obstacle, torch.rand(1, 3, 16, 16).numpy()
 
@@ -52,6 +52,9 @@ def test_other_layers_are_simulated_and_why_is_said(
         return "it strides" if getattr(layer.product, "stride", None) == (2, 2) else obstacle(layer)
 
     monkeypatch.setattr(executors, "obstacle", no_strides)
+    monkeypatch.setattr(
+        executors, "attention_obstacle", lambda layer: "it has 2 heads" * (layer.heads == 2)
+    )
     executor = open_executor(source, "triton", "cpu", "fp32", SILENT)
     definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     wanted = definition.decode(definition.restore_latent(image))
@@ -62,7 +65,11 @@ def test_other_layers_are_simulated_and_why_is_said(
     assert {how for _, how in ran.floating} == {"it strides, simulated in fp32"}
     layers = [name for name, _ in simulated.floating]
     assert sorted([*ran.integer, *dict(ran.floating)]) == sorted(layers)
-    assert ran.attentions == simulated.attentions
+    assert dict(ran.attentions).keys() == dict(simulated.attentions).keys()
+    assert {how for _, how in ran.attentions} == {
+        "triton_i8",
+        "it has 2 heads, simulated in fp32",
+    }
 
 
 @pytest.mark.parametrize(

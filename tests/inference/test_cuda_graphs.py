@@ -1,0 +1,88 @@
+"""What is recorded and when; the recording itself needs a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from passionsr_cli.inference import cuda_graphs
+from passionsr_cli.inference.cuda_graphs import Recordings, record
+from passionsr_cli.progress import SILENT, Notes
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes that were recorded."""
+    shapes: list[tuple[int, ...]] = []
+
+    def fake(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor], Tensor]:
+        shapes.append(tuple(x.shape))
+        return lambda x: function(x) + 100
+
+    monkeypatch.setattr(cuda_graphs, "record", fake)
+    return shapes
+
+
+def _moved(x: Tensor, by: float) -> Tensor:
+    return x + by
+
+
+def test_what_comes_again_is_recorded(recorded: list[tuple[int, ...]]) -> None:
+    recordings, x = Recordings(SILENT), torch.zeros(2)
+    # Once as it is, then from a recording, which holds the constants.
+    found = [float(recordings(_moved, x, by)[0]) for by in (1.0, 1.0, 2.0, 1.0, 2.0)]
+    assert found == [1, 101, 2, 101, 102]
+    assert recorded == [(2,), (2,)]
+    recordings(_moved, torch.zeros(3), 1.0)
+    assert len(recorded) == 2
+
+
+def test_the_least_used_recordings_go(recorded: list[tuple[int, ...]]) -> None:
+    recordings = Recordings(SILENT)
+    sizes = range(1, cuda_graphs.MOST_GRAPHS + 2)
+    for size in (*sizes, *sizes):
+        recordings(_moved, torch.zeros(size), 0.0)
+    assert len(recorded) == len(sizes)
+    recordings(_moved, torch.zeros(2), 0.0)
+    assert len(recorded) == len(sizes)
+    recordings(_moved, torch.zeros(1), 0.0)
+    assert recorded[len(sizes) :] == [(1,)]
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: object, x: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(cuda_graphs, "record", fail)
+    notes = Notes()
+    recordings = Recordings(notes)
+    found = [float(recordings(_moved, torch.zeros(1), 1.0)) for _ in range(3)]
+    assert found == [1, 1, 1]
+    assert notes.texts == ["without CUDA graphs: operation not permitted when stream is capturing"]
+
+
+def test_a_tile_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: object, x: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cuda_graphs, "record", fail)
+    recordings = Recordings(SILENT)
+    recordings(_moved, torch.zeros(1), 1.0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        recordings(_moved, torch.zeros(1), 1.0)
+
+
+@pytest.mark.gpu
+def test_a_recording_computes_what_the_function_does() -> None:
+    weight = torch.randn(64, 64, device="cuda")
+    replay = record(lambda x: torch.relu(x @ weight), torch.zeros(8, 64, device="cuda"))
+    for _ in range(3):
+        x = torch.randn(8, 64, device="cuda")
+        first = replay(x)
+        torch.testing.assert_close(first, torch.relu(x @ weight))
+        replay(torch.zeros_like(x))
+        # A result is the caller's: a later replay leaves it as it is.
+        torch.testing.assert_close(first, torch.relu(x @ weight))

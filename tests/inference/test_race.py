@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
+from passionsr_cli.errors import DeviceError
+from passionsr_cli.inference import race as races
+from passionsr_cli.inference.open import open_executor
+from passionsr_cli.inference.torch_executor import TorchExecutor
+from passionsr_cli.progress import SILENT, Notes
+from passionsr_cli.store import CHECKPOINT
+
+pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
+
+
+@pytest.fixture
+def checkpoint(
+    calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Artifact:
+    """A checkpoint, on what looks like a machine with a GPU."""
+    monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"card of {device}")
+    return resolve(calibrate("w8a8"), CHECKPOINT)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of races, which all come out as the last of these says."""
+    asked: list[dict[str, Any]] = []
+
+    def hold(function: str, arguments: dict[str, Any]) -> dict[str, float]:
+        assert function == "passionsr_cli.inference.race:race"
+        asked.append(arguments)
+        return {"integers": 0.02, "floating": 0.03, "psnr_db": 58.0}
+
+    monkeypatch.setattr(races, "run_child", hold)
+    return asked
+
+
+def test_a_race_is_held_once_for_a_gpu_a_checkpoint_and_a_precision(
+    checkpoint: Artifact, held: list[dict[str, Any]]
+) -> None:
+    notes = Notes()
+    for _ in range(2):
+        assert races.integers_win(checkpoint, "cuda", "fp32", notes)
+    assert held == [{"folder": str(checkpoint.entry.folder), "device": "cuda", "precision": "fp32"}]
+    came = "on integers: 0.0200 s a tile, compiled bf16 0.0300 s"
+    assert [text for text in notes.texts if "race" not in text] == [came, came]
+    assert "first use of w8a8 on this GPU" in notes.texts[0]
+    # Another card, another precision.
+    races.integers_win(checkpoint, "cuda:1", "fp32", SILENT)
+    races.integers_win(checkpoint, "cuda", "bf16", SILENT)
+    assert len(held) == 3
+
+
+@pytest.mark.parametrize(
+    ("measured", "wins", "reason"),
+    [
+        ((0.02, 0.03, 58.0), True, "0.0200 s a tile, compiled bf16 0.0300 s"),
+        ((0.03, 0.02, 58.0), False, "integers take 0.0300 s a tile, compiled bf16 0.0200 s; --ba"),
+        ((0.02, 0.02, 58.0), False, "integers take 0.0200 s"),
+        ((0.02, 0.03, 39.9), False, "39.9 dB from the definition on this GPU, which is a fault"),
+        ((0.02, 0.03, float("nan")), False, "nan dB from the definition"),
+    ],
+)
+def test_faster_and_right_integers_win(
+    measured: tuple[float, float, float], wins: bool, reason: str
+) -> None:
+    verdict = races.judge(*measured)
+    assert verdict.on_integers is wins
+    assert reason in verdict.reason
+
+
+def test_a_race_that_fails_decides_for_simulation(
+    checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(function: str, arguments: dict[str, Any]) -> None:
+        raise DeviceError("its process was killed")
+
+    notes = Notes()
+    monkeypatch.setattr(races, "run_child", fail)
+    assert not races.integers_win(checkpoint, "cuda", "fp32", notes)
+    assert notes.texts[-1] == (
+        "simulated in floating point: the race failed (its process was killed)"
+    )
+
+
+def test_what_is_no_verdict_is_held_anew(
+    checkpoint: Artifact, held: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    races.integers_win(checkpoint, "cuda", "fp32", SILENT)
+    (file,) = (tmp_path / "cache" / "triton").glob("race-*.json")
+    file.write_text('{"on_integers": "perhaps"}')
+    races.integers_win(checkpoint, "cuda", "fp32", SILENT)
+    assert len(held) == 2
+
+
+def test_without_a_race_the_reason_is_said(
+    checkpoint: Artifact, held: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import triton
+
+    notes = Notes()
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+    assert not races.integers_win(checkpoint, "cuda", "fp32", notes)
+    assert notes.texts == [
+        "simulated in floating point: Triton's kernels need a GPU of compute capability 8.0, "
+        "'cuda' has 7.5"
+    ]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not races.integers_win(checkpoint, "cuda", "fp32", notes)
+    assert "Triton is not installed" in notes.texts[-1]
+    assert held == []
+
+
+def test_a_race_times_both_and_compares_with_the_definition(
+    checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, whose interpreter loses any race."""
+    monkeypatch.setattr(races, "WARM_UPS", 0)
+    monkeypatch.setattr(races, "RUNS", 1)
+    monkeypatch.setattr("passionsr_cli.inference.torch_executor.CompiledExecutor", TorchExecutor)
+    measured = races.race(str(checkpoint.entry.folder), "cpu", "fp32", tile_px=16)
+    assert 0 < measured["floating"] < measured["integers"]
+    assert measured["psnr_db"] > 40
+
+
+@pytest.mark.parametrize(("wins", "backend"), [(True, "triton"), (False, "torch")])
+def test_auto_takes_what_a_race_says(
+    wins: bool, backend: str, checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda device: "cuda")
+    cpu = races.accelerator("cpu", "fp32")
+    monkeypatch.setattr("passionsr_cli.inference.open.accelerator", lambda device, precision: cpu)
+    asked = []
+
+    def integers_win(artifact: Artifact, device: str, precision: str, reporter: object) -> bool:
+        asked.append((device, precision))
+        return wins
+
+    monkeypatch.setattr(races, "integers_win", integers_win)
+    assert open_executor(checkpoint, "auto", "auto", "auto", SILENT).backend == backend
+    assert asked == [("cuda", "fp32")]
+    assert open_executor(checkpoint, "torch", "auto", "auto", SILENT).backend == "torch"
+    assert len(asked) == 1
