@@ -160,7 +160,7 @@ def test_lines_of_a_page_are_found() -> None:
 
 
 def _openings(path: Path) -> Iterator[tuple[str, str]]:
-    """(name, first line) of the docstrings of a file and of what is public in it."""
+    """(name, first line) of the docstrings of a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             name = getattr(node, "name", path.stem)

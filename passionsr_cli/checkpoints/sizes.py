@@ -13,12 +13,16 @@ HEADER_BYTES = 75
 
 
 def layer_bytes(record: LayerRecord, channels: int = 0) -> int:
-    """Bytes of a quantized layer's tensors with their places in the file's header.
+    """Bytes of a quantized layer's tensors with their places in the file's header."""
+    tensors = layer_tensors(record, channels)
+    return sum(tensors.values()) + sum(len(name) + HEADER_BYTES for name in tensors)
+
+
+def layer_tensors(record: LayerRecord, channels: int = 0) -> dict[str, int]:
+    """Bytes of each of a quantized layer's tensors, by their names in a checkpoint.
 
     Seldom a little more than it takes: floating-point numbers that half precision holds are counted
-    as float32.
-
-    `channels` are those of an attention, whose record does not know them.
+    as float32. `channels` are those of an attention, whose record does not know them.
     """
     plan, tensors = record.plan, dict[str, int]()
     if isinstance(plan, AttentionPlan):
@@ -29,8 +33,7 @@ def layer_bytes(record: LayerRecord, channels: int = 0) -> int:
     else:
         assert plan is not None
         tensors = _weighted(record, plan)
-    names = sum(len(f"{record.name}.{key}") + HEADER_BYTES for key in tensors)
-    return sum(tensors.values()) + names
+    return {f"{record.name}.{key}": count for key, count in tensors.items()}
 
 
 def _weighted(record: LayerRecord, plan: LayerPlan) -> dict[str, int]:

@@ -39,7 +39,7 @@ def reproduce(
         typer.Argument(
             metavar="TABLE",
             help="passionsr-table2, passionsr-table3, passionsr-table4, qartsr-table3, "
-            "qartsr-ablation, methods, or a YAML file.",
+            "qartsr-ablation, methods, methods-full-size, or a YAML file.",
         ),
     ],
     model: ModelOption = None,
@@ -89,7 +89,8 @@ def reproduce(
     table.html, beside the images and the report of `evaluate`. A run that was
     stopped goes on with the same command: nothing is done twice.
 
-    passionsr-table3 is about size and work: it needs neither data nor weights.
+    passionsr-table3 and methods-full-size are about size and work: they need neither
+    data nor weights.
 
     --config is a file for all calibrations, on top of each row's own.
 

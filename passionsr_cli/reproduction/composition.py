@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
 
 import torch
 
+from passionsr_cli.allocation.layer_plans import quantize_model
 from passionsr_cli.checkpoints.catalogue import Checkpoint
-from passionsr_cli.config import FLOAT_BITS
+from passionsr_cli.checkpoints.sizes import FLOAT_BYTES, layer_tensors
+from passionsr_cli.config import FLOAT_BITS, CalibrationSettings
+from passionsr_cli.description import ModelDescription
+from passionsr_cli.layers.convert import attention_shape, find_layers
+from passionsr_cli.methods.stages import LayerDesign
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord
+from passionsr_cli.quantization.schemes import ATTENTION, LayerPlan, LayerRecord
 
 
 def composition(checkpoint: Checkpoint, named_bits: int | None) -> dict[str, float]:
@@ -21,24 +27,67 @@ def composition(checkpoint: Checkpoint, named_bits: int | None) -> dict[str, flo
     its operands; `named_share` is of those of at most `named_bits`, `eight_share` of wider
     integers, `bf16_share` of branches, and `float_share` of layers that are not quantized.
     """
-    return {**_bits(checkpoint), **_shares(checkpoint, named_bits)}
+    manifest = checkpoint.manifest
+    sizes = {name: tensor.nbytes for name, tensor in checkpoint.entry.tensors().items()}
+    with torch.device("meta"):
+        model = OneStepModel(manifest.model.description)
+    return {
+        **_bits(sizes, manifest.layers, manifest.model.parameters),
+        **_shares(model, manifest.layers, named_bits),
+    }
 
 
-def _bits(checkpoint: Checkpoint) -> dict[str, float]:
-    records = checkpoint.manifest.layers
+def planned_composition(
+    description: ModelDescription,
+    settings: CalibrationSettings,
+    design: LayerDesign,
+    named_bits: int | None,
+) -> dict[str, float]:
+    """`composition` of a checkpoint that is only planned, and its size (`mb`, 10⁶ bytes).
+
+    From the architecture alone: what is not quantized counts as float32.
+    """
+    with torch.device("meta"):
+        model, whole = OneStepModel(description), OneStepModel(description)
+    channels = {
+        name: attention_shape(layer)[0]
+        for name, kind, layer in find_layers(whole)
+        if kind == ATTENTION
+    }
+    records = quantize_model(model, settings, design)
+    planned = [record for record in records if record.plan is not None]
+    inside = tuple(f"{record.name}." for record in planned if record.weight_shape)
+    sizes = {
+        name: FLOAT_BYTES * tensor.numel()
+        for name, tensor in whole.state_dict().items()
+        if not name.startswith(inside)
+    }
+    for record in planned:
+        sizes |= layer_tensors(record, channels.get(record.name, 0))
+    parameters = sum(parameter.numel() for parameter in whole.parameters())
+    return {
+        "mb": sum(sizes.values()) / 1e6,
+        **_bits(sizes, records, parameters),
+        **_shares(whole, records, named_bits),
+    }
+
+
+def _bits(
+    sizes: Mapping[str, int], records: Sequence[LayerRecord], parameters: int
+) -> dict[str, float]:
     weights = {f"{record.name}.weight" for record in records if record.weight is not None}
     found = {"weight_bits": 0.0, "branch_bits": 0.0, "rest_bits": 0.0}
-    for name, tensor in checkpoint.entry.tensors().items():
+    for name, size in sizes.items():
         branch = name.endswith((".branch_down", ".branch_up"))
         key = "branch_bits" if branch else "weight_bits" if name in weights else "rest_bits"
-        found[key] += 8 * tensor.nbytes / checkpoint.manifest.model.parameters
+        found[key] += 8 * size / parameters
     return found
 
 
-def _shares(checkpoint: Checkpoint, named_bits: int | None) -> dict[str, float]:
-    with torch.device("meta"):
-        model = OneStepModel(checkpoint.manifest.model.description)
-    records = {record.name: record for record in checkpoint.manifest.layers}
+def _shares(
+    model: OneStepModel, layers: Sequence[LayerRecord], named_bits: int | None
+) -> dict[str, float]:
+    records = {record.name: record for record in layers}
     found = {"named_share": 0.0, "eight_share": 0.0, "bf16_share": 0.0, "float_share": 0.0}
     for costs in layer_costs(model):
         record = records[costs.name]

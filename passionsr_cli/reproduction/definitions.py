@@ -22,6 +22,10 @@ FULL_PRECISION = "fp"
 TO_FULL_PRECISION, DEVIATION = "to_fp_db", "to_fp_deviation"
 SIZE, SECONDS = "mb", "seconds"
 SIZES = ("parameters_m", "operations_g")
+COMPOSITION = (
+    *("weight_bits", "branch_bits", "rest_bits"),
+    *("named_share", "eight_share", "bf16_share", "float_share"),
+)
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,6 @@ class TableDefinition(Settings):
 
     @model_validator(mode="after")
     def _is_whole(self) -> TableDefinition:
-        if self.of_sizes and self.published is None:
-            raise ValueError("a table of sizes names what it is published beside")
         known = [*known_metrics(self.protocol), *(column.key for column in _OWN_COLUMNS)]
         if self.best_below_mb and not {SIZE, TO_FULL_PRECISION} <= {*self.columns}:
             raise ValueError(f"best_below_mb needs the columns {SIZE} and {TO_FULL_PRECISION}")
@@ -127,7 +129,8 @@ class TableDefinition(Settings):
                 raise ValueError(f"no column '{column}'; there are {', '.join(known)}")
         for row in self.rows:
             calibrated = row.is_calibrated and not row.published_only
-            if calibrated and not self.of_sizes and row.method is None:
+            planned = self.of_plans or not self.of_sizes
+            if calibrated and planned and row.method is None:
                 raise ValueError(f"row '{row.name}' names no method")
             if row.budget is not None and row.bits != FULL_PRECISION:
                 raise ValueError(f"row '{row.name}' has bits and a budget; give one of them")
@@ -138,7 +141,12 @@ class TableDefinition(Settings):
     @property
     def of_sizes(self) -> bool:
         """True if it is about size and work alone: nothing is calibrated or evaluated."""
-        return set(self.columns) <= set(SIZES)
+        return {*self.columns} <= {*SIZES, *COMPOSITION, SIZE}
+
+    @property
+    def of_plans(self) -> bool:
+        """True if a table of sizes asks for what plans of layers decide."""
+        return self.of_sizes and not {*self.columns} <= {*SIZES}
 
     @property
     def metrics(self) -> tuple[str, ...] | None:

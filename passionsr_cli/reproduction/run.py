@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from passionsr_cli import methods
 from passionsr_cli.checkpoints.catalogue import Checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.pairs import find_dataset
@@ -24,7 +25,7 @@ from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import measure
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.reproduction.calibrations import Calibration, calibrate_apart, calibration_of
-from passionsr_cli.reproduction.composition import composition
+from passionsr_cli.reproduction.composition import composition, planned_composition
 from passionsr_cli.reproduction.definitions import (
     DEVIATION,
     SECONDS,
@@ -92,21 +93,30 @@ def reproduce(
 def _sizes(
     settings: ReproductionSettings, definition: TableDefinition, rows: tuple[RowDefinition, ...]
 ) -> Table:
-    costs = measure(catalogue.find(settings.model).description)
-    assert definition.published is not None
-    published, columns = published_table(definition.published), definition.shown_columns(None)
+    description = catalogue.find(settings.model).description
+    costs = measure(description)
+    named = definition.published
+    published = None if named is None else published_table(named)
+    columns = definition.shown_columns(None)
     whose, lines = Path(settings.model).name, list[Line]()
     for row in rows:
         if not row.published_only:
-            lines.append(our_line(row, whose, columns, sizes(row, costs)))
+            values = sizes(row, costs)
+            if definition.of_plans and row.is_calibrated:
+                chosen = calibration_of(row, settings).settings
+                design = methods.build(chosen).design
+                values |= planned_composition(description, chosen, design, row.named_bits)
+            lines.append(our_line(row, whose, columns, values))
         lines += [
             published_line(row, columns, published.printed(line))
-            for line in published.rows
-            if line.name == row.name
+            for line in (published.rows if published else ())
+            if published is not None and line.name == row.name
         ]
-    about = f"{whose} beside {published.source}"
+    about, remarks = f"{whose}, from its architecture alone", tuple[str, ...]()
+    if published is not None:
+        about = f"{whose} beside {published.source}"
+        remarks = (f"Published: {published.note}",)
     folder = _output_folder(settings, whose)
-    remarks = (f"Published: {published.note}",)
     table = Table(folder, definition.title, about, columns, tuple(lines), remarks, {})
     write_table(table)
     return table

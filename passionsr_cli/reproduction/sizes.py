@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import FLOAT_BITS
 from passionsr_cli.models.costs import FULL_BITS, ComponentCosts, compressed
-from passionsr_cli.reproduction.definitions import FULL_PRECISION, RowDefinition
+from passionsr_cli.reproduction.definitions import FULL_PRECISION, SIZE, RowDefinition
 
 
 def sizes(row: RowDefinition, costs: Sequence[ComponentCosts]) -> dict[str, float]:
-    """Parameters (10⁶, as 32-bit equivalents) and operations (10⁹) at the bits of a row."""
+    """Parameters (10⁶, as 32-bit equivalents) and operations (10⁹) at the bits of a row, and of
+    the model itself the size (10⁶ bytes)."""
     bits: dict[str, tuple[int, int]] = {}
     if row.bits != FULL_PRECISION:
         settings = settings_for(row.bits, row.configs, {})
         for component, own in (("unet", settings.unet), ("vae", settings.vae)):
             bits[component] = (_stored(own.weight), _stored(own.activation))
     parameters, operations = compressed(costs, bits)
-    return {"parameters_m": parameters / 1e6, "operations_g": operations / 1e9}
+    found = {"parameters_m": parameters / 1e6, "operations_g": operations / 1e9}
+    return found if row.is_calibrated else {**found, SIZE: FULL_BITS / 8 * parameters / 1e6}
 
 
 def _stored(bits: int) -> int:

@@ -45,7 +45,7 @@ def test_a_dry_run_makes_nothing(tmp_path: Path, tiny_folder: Path, home: Path) 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["table9"], 2, "unknown table 'table9'; known are methods, passionsr-table2"),
+        (["table9"], 2, "unknown table 'table9'; known are methods, methods-full-size"),
         (["qartsr-table3", "--dataset", "nowhere"], 1, "no data set 'nowhere'"),
         (["qartsr-table3", "--dataset", "sample", "--model", "nope"], 1, "unknown model 'nope'"),
         (["passionsr-table3", "--model", "nope"], 1, "unknown model 'nope'"),

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from calibrating import Finished
 
+from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import ATTENTION, LayerPlan
-from passionsr_cli.reproduction.composition import composition
+from passionsr_cli.reproduction.composition import composition, planned_composition
 
 
 def test_bits_and_operations_add_up(
@@ -56,3 +57,11 @@ def test_bits_and_operations_add_up(
     )
     assert found["named_share"] * scale > attention
     assert composition(checkpoint, None)["named_share"] == 0
+
+    settings = settings_for("w4a4", None, values)
+    design = methods.build(settings).design
+    planned = planned_composition(tiny_model.description, settings, design, 4)
+    # Biases and norms of nothing but 0 and 1, as new layers have them, are stored in 16 bits.
+    assert size < 1e6 * planned.pop("mb") < 1.1 * size
+    assert found.pop("rest_bits") < planned.pop("rest_bits")
+    assert planned == pytest.approx(found)

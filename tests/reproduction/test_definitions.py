@@ -20,8 +20,8 @@ from passionsr_cli.reproduction.settings import ReproductionSettings
 METHODS = {"maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "passionsr", "svdquant", "qartsr"}
 
 
-def test_there_are_six_and_none_is_a_preset() -> None:
-    names = ["methods", *(f"passionsr-table{number}" for number in (2, 3, 4))]
+def test_there_are_seven_and_none_is_a_preset() -> None:
+    names = ["methods", "methods-full-size", *(f"passionsr-table{number}" for number in (2, 3, 4))]
     names += ["qartsr-ablation", "qartsr-table3"]
     assert table_names() == names
     assert not set(names) & set(preset_names())

@@ -163,7 +163,7 @@ def test_a_failed_row_says_why_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"table": "table9"}, "unknown table 'table9'; known are methods, passionsr-table2"),
+        ({"table": "table9"}, "unknown table 'table9'; known are methods, methods-full-size"),
         ({"dataset": "nowhere"}, "no data set 'nowhere'"),
         ({"model": "nobody"}, "unknown model 'nobody'"),
         ({"model": "passionsr-fp"}, "weights of 'passionsr-fp' are not on this machine"),

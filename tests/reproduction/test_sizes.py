@@ -31,6 +31,22 @@ def test_passionsr_fp_has_the_published_size_and_work(tmp_path: Path) -> None:
     assert "|  | DiffBIR (50 steps) | published only | 1618 | 49056 |" in text.replace("FP", "")
 
 
+def test_plans_say_what_names_of_widths_stand_for(tmp_path: Path) -> None:
+    settings = ReproductionSettings(
+        table="methods-full-size",
+        model="passionsr-fp",
+        only=("full precision", "qartsr w2a2"),
+        output=tmp_path / "out",
+    )
+    full, qartsr = (line.values for line in reproduce(settings, SILENT).lines)
+    # 949.6 M parameters in 32 bits; branches of rank 32 make 2 bits to 2.7.
+    assert full["mb"] == pytest.approx(3798, abs=1)
+    assert qartsr["weight_bits"] == pytest.approx(2, abs=0.01)
+    bits = sum(qartsr[f"{part}_bits"] for part in ("weight", "branch", "rest"))
+    assert bits == pytest.approx(2.73, abs=0.01)
+    assert qartsr["mb"] == pytest.approx(full["mb"] * bits / 32, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("configs", "parameters", "operations"),
     [
