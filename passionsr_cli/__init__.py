@@ -9,9 +9,13 @@ for done in upscale(["photo.jpg"], UpscaleSettings(tile=256)):
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from passionsr_cli._version import __version__
+
+# If OpenVINO finds this package, it tells Google Analytics of every import and writes into ~/intel.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from passionsr_cli.api import (

@@ -31,6 +31,8 @@ MODEL, CHECKPOINT = "model", "checkpoint"
 FORMAT_VERSION = 2
 # The first one has no checksum of the manifest.
 READABLE_VERSIONS = (1, FORMAT_VERSION)
+# Folders and files are called after entries, with more behind it; file systems have 255 bytes.
+LONGEST_NAME = 128
 ENVELOPE = ("format_version", "kind", "tensors", "checksum")
 
 
@@ -203,6 +205,11 @@ class Store:
 
     def folder(self, name: str) -> Path:
         """Folder of the entry of this name, whether it is there or not."""
+        if len(name) > LONGEST_NAME:
+            raise StoreError(
+                f"'{name[:20]}…' is too long for a {self.kind} name; use at most "
+                f"{LONGEST_NAME} letters"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise StoreError(
                 f"'{name}' is no {self.kind} name; use letters, digits, '.', '_' and '-'"

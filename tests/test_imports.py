@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from passionsr_cli import Done, UpscaleSettings, upscale
 
@@ -71,3 +73,43 @@ def test_upscaling_from_the_cache(
     options = ("--checkpoint", checkpoint, "--output", tmp_path / "b.png")
     assert _imported("upscale", "sample:coffee", *options) == ""
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+# What tells of sockets, also in processes that are forked from this one.
+_WATCHED = """
+import os, sys
+
+def watch(event, values):
+    if event in ("socket.getaddrinfo", "socket.connect", "socket.sendto"):
+        os.write(2, f"called: {event} {values} ".encode())
+
+sys.addaudithook(watch)
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import passionsr_cli, openvino",
+        "import passionsr_cli.system.child, openvino.tools.ovc",
+        "import sys; from passionsr_cli.cli.app import main; sys.argv[1:] = {upscale}; main()",
+    ],
+)
+def test_openvino_calls_nobody_and_leaves_nothing(
+    tmp_path: Path, tiny_folder: Path, program: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (16, 16), "teal").save(photo)
+    upscale = ["upscale", str(photo), "--model", str(tiny_folder), "--backend", "openvino"]
+    done = subprocess.run(
+        [sys.executable, "-c", _WATCHED + program.format(upscale=upscale)],
+        env={**os.environ, "HOME": str(home), "PASSIONSR_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "called:" not in done.stderr
+    # Where it has no network, or none answers, it still counts what it would have told.
+    assert list(home.iterdir()) == []

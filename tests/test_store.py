@@ -140,5 +140,8 @@ def test_unknown_and_impossible_names_are_refused() -> None:
     store = Store("model")
     with pytest.raises(StoreError, match="no model named 'x'; known are none"):
         store.read("x")
+    for name in ("n" * 5000, "n" * 129):
+        with pytest.raises(StoreError, match="is too long for a model name"):
+            store.read(name)
     with pytest.raises(StoreError, match="is no model name"):
         store.write("../x", {}, TENSORS)

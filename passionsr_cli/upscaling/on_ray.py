@@ -59,6 +59,8 @@ def outcomes(
     if not jobs:
         return
     if not ray.is_initialized():
+        # It would report to its makers what it runs on.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
