@@ -16,16 +16,19 @@ from passionsr_cli.methods import METHODS
 
 pytestmark = pytest.mark.gpu
 
+RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
+SMALL = {"steps": 2, "ranks": RANKS, "merged_ranks": RANKS}
 
-def _short(values: Any) -> Any:
-    """Settings of a method with two steps in every fit."""
+
+def _small(values: Any) -> Any:
+    """Settings of a method for a tiny model: two steps in every fit, ranks of two."""
     if not isinstance(values, dict):
         return values
-    return {key: 2 if key == "steps" else _short(value) for key, value in values.items()}
+    return {key: SMALL[key] if key in SMALL else _small(value) for key, value in values.items()}
 
 
 def _settings(model: Path, method: str, device: str, precision: str) -> CalibrationSettings:
-    own = _short(METHODS[method].settings().model_dump(mode="json"))
+    own = _small(METHODS[method].settings().model_dump(mode="json"))
     values = {"model": str(model), "unet": "w4a4", "vae": "w4a4", "crops": 4, "crop_px": 32}
     values |= {"method": method, "method_settings": {method: own}}
     return CalibrationSettings.model_validate(values | {"device": device, "precision": precision})
@@ -47,12 +50,14 @@ def test_every_method_and_every_precision(method: str, precision: str, tiny_fold
 
 
 @pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
-@pytest.mark.parametrize("place", [("steps", 1), ("unet: observing", 4)])
+@pytest.mark.parametrize(
+    ("method", "place"), [("lsq", ("steps", 1)), ("qdm", ("unet: observing", 4))]
+)
 def test_a_calibration_goes_on_with_another_device(
-    place: tuple[str, int], first: str, then: str, tiny_folder: Path
+    method: str, place: tuple[str, int], first: str, then: str, tiny_folder: Path
 ) -> None:
-    whole = api.calibrate(_settings(tiny_folder, "lsq", then, "fp32"), "whole")
+    whole = api.calibrate(_settings(tiny_folder, method, then, "fp32"), "whole")
     with killed_at(*place) as reporter:
-        api.calibrate(_settings(tiny_folder, "lsq", first, "fp32"), "broken", reporter=reporter)
-    broken = api.calibrate(_settings(tiny_folder, "lsq", then, "fp32"), "broken")
+        api.calibrate(_settings(tiny_folder, method, first, "fp32"), "broken", reporter=reporter)
+    broken = api.calibrate(_settings(tiny_folder, method, then, "fp32"), "broken")
     assert broken.manifest.image_psnr == pytest.approx(whole.manifest.image_psnr, abs=3)
