@@ -15,7 +15,11 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from passionsr_cli.conversion.linear_passes import compute_apart, merge_pointwise
+from passionsr_cli.conversion.linear_passes import (
+    compute_apart,
+    leave_out_rims,
+    merge_pointwise,
+)
 from passionsr_cli.conversion.stored_graphs import PART_SUFFIX
 
 # Where neither the weights fit a core's cache nor the input the shared one, a convolution reads
@@ -34,6 +38,9 @@ def fit_to_cpu(model: openvino.Model) -> None:
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Convolution":
             merge_pointwise(node)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            leave_out_rims(node)
     for node in model.get_ordered_ops():
         if node.get_type_name() == "GroupNormalization":
             _normalize_by_channels(node)

@@ -1,7 +1,9 @@
-"""Rewriting products with constants: what nobody reads is left out, two in a row become one."""
+"""Rewriting products with constants: what is zero or read by nobody is left out, two in a row
+become one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,35 @@ def merge_pointwise(second: Node) -> None:
         target.replace_source_output(result.output(0))
 
 
+def leave_out_rims(node: Node) -> None:
+    """A convolution of floats whose kernels, or more than half of them from the first on, are zero
+    but for their middle: these become one of 1×1."""
+    weight = _constant(node.input_value(1))
+    if weight is None or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
+        return
+    rim = weight.shape[2] // 2
+    rows = next((row for row, kernels in enumerate(weight) if _has_rim(kernels)), len(weight))
+    steps = node.get_attributes()
+    reach = [rim * step for step in steps["dilations"]]
+    is_padded = all(list(steps[side]) == reach for side in ("pads_begin", "pads_end"))
+    if not (rim and is_padded and 2 * rows > len(weight)):
+        return
+    middle = weight[:rows, :, rim : rim + 1, rim : rim + 1].astype(np.float32)
+    unpadded = {**steps, "pads_begin": [0, 0], "pads_end": [0, 0]}
+    result = _convolution(node.input_value(0), ops.constant(middle), unpadded)
+    if rows < len(weight):
+        others = ops.constant(weight[rows:].astype(np.float32))
+        result = ops.concat([result, _convolution(node.input_value(0), others, steps)], 1)
+    for target in list(node.output(0).get_target_inputs()):
+        target.replace_source_output(result.output(0))
+
+
+def _has_rim(kernels: Any) -> bool:
+    """Tell whether kernels (C, k, k) have anything around their middle."""
+    middle = kernels.shape[-1] // 2
+    return bool(np.count_nonzero(kernels) > np.count_nonzero(kernels[:, middle, middle]))
+
+
 def _with_bias(value: Node) -> tuple[Node, Any]:
     """The product that a value is, and the constant added to it; None for what is not there."""
     node, bias = value.get_node(), None
@@ -119,5 +150,9 @@ def _product(like: Node, weight: Node) -> Node:
     x, settings = like.input_value(0), like.get_attributes()
     if like.get_type_name() == "MatMul":
         return ops.matmul(x, weight, settings["transpose_a"], True)
+    return _convolution(x, weight, settings)
+
+
+def _convolution(x: Node, weight: Node, settings: Mapping[str, Any]) -> Node:
     steps = (settings[name] for name in ("strides", "pads_begin", "pads_end", "dilations"))
     return ops.convolution(x, weight, *(list(each) for each in steps))

@@ -13,6 +13,8 @@ from passionsr_cli.imaging.arrays import Array, fused_add
 
 Kernel = Literal["bicubic", "lanczos"]
 REACH_PX: dict[Kernel, float] = {"bicubic": 2, "lanczos": 3}
+# As many rows at a time as a core's cache holds with their intermediates.
+CACHED_ROWS = 32
 
 Indices = npt.NDArray[np.int64]
 
@@ -31,10 +33,19 @@ def _resampled(image: Array, length: int, axis: int) -> Array:
     if image.shape[axis] == length:
         return np.ascontiguousarray(image)
     first, count, weights = _bicubic_weights(image.shape[axis], length)
+    if axis == -1:
+        return _combined(image, first, count, weights, axis)
+    parts = (slice(top, top + CACHED_ROWS) for top in range(0, length, CACHED_ROWS))
+    strips = [_combined(image, first[p], count[p], weights[:, p, None], axis) for p in parts]
+    return np.concatenate(strips, -2)
+
+
+def _combined(image: Array, first: Indices, count: Indices, weights: Array, axis: int) -> Array:
+    """Weighted sums of the `count` values from each `first` on along an axis."""
     # What torch adds in vectors of four taps is rounded twice, the remaining taps are fused.
     in_vectors = (count - 1) // 4 * 4
     if axis == -2:
-        in_vectors, weights = in_vectors[:, None], weights[..., None]
+        in_vectors = in_vectors[:, None]
     result: Array = image.take(first, axis) * weights[0]
     for place in range(1, len(weights)):
         values = image.take(np.minimum(first + place, image.shape[axis] - 1), axis)

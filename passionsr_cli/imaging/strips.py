@@ -32,8 +32,11 @@ class RowStream:
             self._last += strip.shape[-2]
         while self._first + self._kept[0].shape[-2] <= first:
             self._first += self._kept.pop(0).shape[-2]
-        joined = self._kept[0] if len(self._kept) == 1 else np.concatenate(self._kept, axis=-2)
-        return joined[:, first - self._first : last - self._first]
+        parts, top = [], self._first
+        for strip in self._kept:
+            parts.append(strip[:, max(0, first - top) : max(0, last - top)])
+            top += strip.shape[-2]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
 
 def spans(height: int, step: int = STRIP_PX) -> Iterator[tuple[int, int]]:

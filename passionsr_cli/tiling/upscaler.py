@@ -158,7 +158,7 @@ class TiledUpscaler:
 
     def _axis(self, side_px: int) -> Axis:
         length = -(-(side_px + 2 * self.margin_px) // self.unit_px) * self.unit_px
-        cut = 0 < self._uncut_px < length
+        cut = 0 < self._uncut_px < length - 2 * self.margin_px
         return plan_axis(length, self.tile_px if cut else length, self.overlap_px, self.unit_px)
 
     def _cropped(

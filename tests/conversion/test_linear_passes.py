@@ -77,6 +77,30 @@ def test_two_readers_keep_what_they_read() -> None:
     assert len(_products(model)) == 2
 
 
+@pytest.mark.parametrize(("plain", "kernels"), [(12, [1]), (9, [1, 3]), (5, [3])])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_kernels_that_are_zero_around_their_middle_become_small(
+    plain: int, kernels: list[int], dilation: int
+) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 8, 7, 6), torch.randn(12, 8, 3, 3)
+    weight[:plain] *= F.pad(torch.ones(1, 1), (1, 1, 1, 1))
+
+    def graph() -> openvino.Model:
+        source: Any = ops.parameter(list(x.shape), np.float32)
+        pads = [dilation] * 2
+        product = ops.convolution(source, ops.constant(weight.numpy()), [1, 1], pads, pads, pads)
+        return openvino.Model([ops.relu(product)], [source])
+
+    model = graph()
+    fit_to_cpu(model)
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    assert sorted(node.input_value(1).get_shape()[-1] for node in nodes) == kernels
+    (found,) = _run(model, x)
+    wanted = F.conv2d(x, weight, padding=dilation, dilation=dilation).relu()
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
 def test_the_halves_of_a_gate_are_products_of_their_own_on_integers() -> None:
     torch.manual_seed(0)
     x, codes = torch.randn(1, 5, 16), torch.randint(-127, 128, (64, 16), dtype=torch.int8)

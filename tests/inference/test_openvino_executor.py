@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from integers import on_integers_as_far_as_exact
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.inference import openvino_executor
 from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
@@ -226,6 +228,28 @@ def test_threads_share_the_cores_and_come_to_the_same(tiny_folder: Path, graphs:
         latents = list(pool.map(again.restore_latent, images[:2]))
     for image, latent in zip(images, latents, strict=False):
         assert np.array_equal(latent, shared.restore_latent(image))
+
+
+def test_memory_of_large_activations_is_given_back(
+    tiny_folder: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = _executor(resolve(str(tiny_folder), MODEL), graphs, Notes())
+    kept: list[bool] = []
+
+    def note(request: Any, x: Array, keeps_memory: bool) -> Array:
+        kept.append(keeps_memory)
+        return infer(request, x, keeps_memory)
+
+    infer = openvino_executor._infer
+    monkeypatch.setattr(openvino_executor, "_infer", note)
+    image = _random(1, 3, 32, 32)
+    executor.decode(executor.restore_latent(image))
+    side = 32 // executor.description.patch_size
+    largest = 4 * max(executor.description.vae["block_out_channels"]) * side**2
+    for small in (largest, largest - 1):
+        monkeypatch.setattr(openvino_executor, "SMALL_BYTES", small)
+        executor.decode(executor.restore_latent(image))
+    assert kept == [True] * 6 + [False, True, False]
 
 
 def test_both_forms_report_all_kernels(calibrate: Callable[..., str], tmp_path: Path) -> None:

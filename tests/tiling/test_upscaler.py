@@ -162,6 +162,10 @@ def test_only_images_longer_than_a_model_was_made_for_are_cut(executor: TorchExe
     upscaler = TiledUpscaler(executor)
     assert upscaler.count_tiles(np.empty((3, 128, 128), np.float32)) == 1
     assert upscaler.count_tiles(np.empty((3, 129, 128), np.float32)) == 2
+    # A margin makes no image longer than it is.
+    with_margin = TiledUpscaler(executor, margin_px=32)
+    assert with_margin.count_tiles(np.empty((3, 128, 128), np.float32)) == 1
+    assert with_margin.count_tiles(np.empty((3, 129, 128), np.float32)) == 2
 
 
 def test_too_small_an_image_is_refused(executor: TorchExecutor) -> None:
