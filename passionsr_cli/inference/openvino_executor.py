@@ -150,7 +150,8 @@ class OpenVINOExecutor:
         all of its pages cleared for the next tile costs `mini` up to a tenth of a tile's time."""
         channels: list[int] = self.description.vae["block_out_channels"]
         halvings = len(channels) - 1 if component == DECODER else 0
-        return 4 * max(channels) * x.shape[-2] * x.shape[-1] << 2 * halvings <= SMALL_BYTES
+        pixels = int(x.shape[-2] * x.shape[-1]) << 2 * halvings
+        return 4 * max(channels) * pixels <= SMALL_BYTES
 
     def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
         graph = self._graphs.graph(component)
