@@ -12,7 +12,7 @@ import math
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib.metadata import version
 from io import StringIO
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics.catalogue import Metric
@@ -91,13 +91,20 @@ def _definition(metric: Metric) -> tuple[str | int | None, str]:
     return version("pyiqa"), metric.pyiqa_name
 
 
+def _lite1(weights: Path) -> nn.Module:
+    from passionsr_cli.metrics.lite1 import Lite1
+
+    return Lite1(weights)
+
+
+# Metrics of our own by their keys, made of their files of weights.
+OURS: dict[str, Callable[..., nn.Module]] = {"lite1": _lite1}
+
+
 def built(metric: Metric, files: Files, device: torch.device) -> Any:
     """The network or function of a metric, by pyiqa or our own."""
     if metric.pyiqa_name is None:
-        from passionsr_cli.metrics.lite1 import Lite1
-
-        (weights,) = files.values()
-        return Lite1(weights).to(device)
+        return OURS[metric.key](*files.values()).to(device)
     with tempfile.TemporaryDirectory(prefix="passionsr-") as folder:
         for file, path in files.items():
             place = Path(folder) / file.folder

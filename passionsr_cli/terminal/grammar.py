@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from os.path import exists
 from pathlib import Path
@@ -120,8 +120,18 @@ class Commands(TyperGroup):
         if context.parent is None and place is not None:
             moved = [typed[place], *typed[:place], *typed[place + 1 :]]
             return f"{option} stands after the command; type: {PROGRAM} {shlex.join(moved)}"
-        known = [name for each in context.command.params for name in each.opts]
-        return f"{_path(context)} has no option {option}{suggestion(option, known)}"
+        known = [name for each in context.command.params for name in each.opts if name[0] == "-"]
+        setting, meant = option.lstrip("-").replace("-", "_"), suggestion(option, known)
+        if setting in _settings(context.command.name):
+            meant = f"; write `{setting}: …` into a YAML file and give that as --config"
+        return f"{_path(context)} has no option {option}{meant}"
+
+
+def _settings(command: str) -> Collection[str]:
+    """Settings of a command that its `--config` may hold, those that are no option among them."""
+    from passionsr_cli.config import CalibrationSettings
+
+    return CalibrationSettings.model_fields if command == "calibrate" else ()
 
 
 def _sentence(error: typer.TyperException) -> str:

@@ -75,6 +75,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("calibrate --bits 8 --method lqs", 2, "unknown method 'lqs'; did you mean 'lsq'?"),
     ("calibrate --bits W6A6 --method passionSR", 2, "did you mean 'passionsr'?"),
     ("calibrate --bits w6a6-unt", 2, "--bits: 'w6a6-unt' is no bit width"),
+    ("calibrate --crop-px 64", 2, "no option --crop-px; write `crop_px: …` into a YAML file and"),
     ("calibrate --method gptq", 2, "unknown method 'gptq'; known are maxmin, passionsr"),
     (
         "calibrate mini",
