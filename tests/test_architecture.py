@@ -25,6 +25,7 @@ LEVELS = (
     ("published",),
     ("methods", "checkpoints"),
     ("allocation",),
+    ("forecast",),
     ("calibration", "conversion"),
     ("inference",),
     ("tiling",),

@@ -16,7 +16,7 @@ from passionsr_cli import __version__, methods
 from passionsr_cli.allocation import plan_files
 from passionsr_cli.allocation.layer_plans import check_design, check_names
 from passionsr_cli.allocation.mixed_precision import within_budget
-from passionsr_cli.calibration import curves, preflight
+from passionsr_cli.calibration import curves
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.checkpoints.catalogue import Checkpoint, bits_of, find_checkpoint
 from passionsr_cli.checkpoints.curve_file import write_curve
@@ -32,6 +32,7 @@ from passionsr_cli.checkpoints.unfinished import SETTINGS_FILE, run_folder, save
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data import calibration_images
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
+from passionsr_cli.forecast import capacity
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT
@@ -83,8 +84,12 @@ def _calibrate(
     chosen = calibration_images.gather(settings, known.description)
     if chosen.hr is None and any(stage.target == "hr" for stage in method.stages):
         raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")
-    preflight.check_disk(home(), known.description, settings)
-    preflight.check_memory(known.description, settings, method, str(used.device))
+    disk = capacity.check_disk(home(), known.description, settings)
+    memory = capacity.check_memory(known.description, settings, method, str(used.device))
+    if not begun:
+        reporter.note(
+            f"takes about {memory / 1e9:.1f} GB of memory and {disk / 1e9:.2f} GB of disk"
+        )
     model = loading.load(settings.model)
     with _clear_errors():
         if used.is_main_process and not begun:
@@ -236,4 +241,4 @@ def _clear_errors() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise DeviceError(f"out of memory: {preflight.ADVICE}; then start it again") from error
+        raise DeviceError(f"out of memory: {capacity.ADVICE}; then start it again") from error

@@ -22,11 +22,12 @@ from passionsr_cli.calibration.module_schedule import schedule_modules
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
 from passionsr_cli.calibration.starts import Head, start
-from passionsr_cli.calibration.whole import PASSES_OF_A_STEP, StageWork, Whole
+from passionsr_cli.calibration.whole import Whole
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.fitting.loop import Batch, write_state
+from passionsr_cli.forecast.minutes import COMPARED_IMAGES, Forecast, forecast, measure_pace
 from passionsr_cli.layers.convert import Frozen, freeze, learning_layers, set_state
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import Method, Stage
@@ -38,8 +39,6 @@ from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.schemes import LayerRecord, State
 
 STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
-# What a stage does is measured on so many images.
-COMPARED_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Calibration:
         self.model, self.settings, self.method = model, settings, method
         self.images, self.folder = images, folder
         self.accelerator = accelerator
-        self.reporter = reporter = Whole(reporter, len(images) * len(COMPONENTS))
+        self.reporter = reporter = Whole(reporter)
         self.curve, self.results = Curve(), list[StageResult]()
         self.records: list[LayerRecord] = []
         self.frozen: dict[str, Frozen] = {}
@@ -81,6 +80,7 @@ class Calibration:
 
     def run(self) -> None:
         """Calibrate the model in place and freeze it."""
+        foreseen = self._forecast()
         self.inputs.teach()
         self.records = quantize_model(self.model, self.settings, self.method.design)
         # Nothing learns but in a fit.
@@ -92,7 +92,8 @@ class Calibration:
         self.layers = self.inputs.layers = learning_layers(self.model)
         # Components that stay in floating point have nothing to learn.
         self.stages = [s for s in self.method.stages if self._layers_of(s.components)]
-        self.reporter.plan([self._work(stage) for stage in self.stages])
+        works = [foreseen.stages[stage.name] for stage in self.stages]
+        self.reporter.plan(foreseen.full_precision, works)
         first = self._take_up()
         for number, stage in enumerate(self.stages[first:], first):
             self.reporter.enter(number)
@@ -101,6 +102,14 @@ class Calibration:
         self.layers.clear()
         self.frozen = freeze(self.model)
 
+    def _forecast(self) -> Forecast:
+        """Tell how long all of it will take, unless a part of it is done."""
+        pace = measure_pace(self.model, self.inputs.upscaled([0]))
+        found = forecast(self.model, self.settings, self.method, len(self.images), pace)
+        if not (self.folder / STATE_FILE).exists():
+            self.reporter.note(str(found))
+        return found
+
     def _perceptual(self) -> Distance | None:
         """Distance of the method's perceptual losses, if it has any."""
         if not any(stage.losses.perceptual for stage in self.method.stages):
@@ -108,16 +117,6 @@ class Calibration:
         device, strict = self.accelerator.device, self.settings.strict
         self.perceptual_name, distance = perceptual_distance(self.model, device, strict)
         return distance
-
-    def _work(self, stage: Stage) -> StageWork:
-        observing = len(self.images) * len(stage.components) * len(stage.starts)
-        if stage.fit is None:
-            return StageWork(stage.name, observing, 0)
-        steps = stage.fit.steps
-        if stage.modules is not None:
-            steps *= len(schedule_modules(self.model, self.layers, stage).modules)
-        passes = PASSES_OF_A_STEP * self.settings.batch_size * len(stage.chain)
-        return StageWork(stage.name, observing, steps * passes)
 
     def _take_up(self) -> int:
         """Load the state an earlier run left; the number of the stage to go on with."""

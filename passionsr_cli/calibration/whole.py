@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from passionsr_cli.forecast.minutes import StageWork
 from passionsr_cli.progress import NO_DETAILS, Reporter
 
 TASK, PERCENT = "calibrating", 100
-# A step forwards and backwards takes about as long as three passes forwards.
-PASSES_OF_A_STEP = 3
-
-
-@dataclass(frozen=True)
-class StageWork:
-    """Expected work of a stage, in passes of one image through one component."""
-
-    name: str
-    observing: float
-    learning: float
 
 
 class Whole(Reporter):
     """Passes on what a calibration reports, and reports all of it as one task, in percent.
 
-    `before` is the work ahead of the first stage. A stage that an earlier run has finished counts
-    as done when the next one is entered.
+    A stage that an earlier run has finished counts as done when the next one is entered.
     """
 
-    def __init__(self, reporter: Reporter, before: float) -> None:
-        self.reporter, self.before = reporter, before
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter, self.before = reporter, 0.0
         self.stages: Sequence[StageWork] = ()
-        self.number, self.passes = 0, 0.0
+        self.number, self.reached = 0, 0.0
         self.totals: dict[str, float] = {}
 
-    def plan(self, stages: Sequence[StageWork]) -> None:
-        """The stages are known from now on."""
-        self.stages = stages
+    def plan(self, before: float, stages: Sequence[StageWork]) -> None:
+        """The stages are known from now on, and the seconds of the work ahead of the first one."""
+        self.before, self.stages = before, stages
         self.reporter.started(TASK, PERCENT)
 
     def enter(self, number: int) -> None:
         """A stage begins: that of this number, from 0."""
         self.number = number
-        finished = sum(work.observing + work.learning for work in self.stages[:number])
+        finished = sum(work.seconds for work in self.stages[:number])
         self._reach(self.before + finished)
 
     def started(self, task: str, total: float | None = None) -> None:
@@ -55,7 +43,7 @@ class Whole(Reporter):
         if not self.stages or task not in self.totals:
             return
         work, share = self.stages[self.number], done / self.totals[task]
-        finished = sum(work.observing + work.learning for work in self.stages[: self.number])
+        finished = sum(work.seconds for work in self.stages[: self.number])
         if task == work.name:
             self._reach(self.before + finished + work.observing + work.learning * share)
         else:
@@ -67,9 +55,9 @@ class Whole(Reporter):
     def done(self, result: object) -> None:
         self.reporter.done(result)
 
-    def _reach(self, passes: float) -> None:
+    def _reach(self, seconds: float) -> None:
         # Several passes of one stage observe; none takes back what is done.
-        self.passes = max(self.passes, passes)
-        whole = self.before + sum(work.observing + work.learning for work in self.stages)
+        self.reached = max(self.reached, seconds)
+        whole = self.before + sum(work.seconds for work in self.stages)
         place = {"stage": self.number + 1, "of": len(self.stages)}
-        self.reporter.step(TASK, PERCENT * self.passes / max(whole, 1), place)
+        self.reporter.step(TASK, PERCENT * self.reached / whole, place)

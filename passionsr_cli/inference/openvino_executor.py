@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.inference.mapped_graphs import import_mapped
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
@@ -230,15 +230,8 @@ def _unshuffled(images: Array, factor: int) -> Array:
 
 
 def _import(path: Path, settings: dict[str, str], kernels: KernelReport, at_once: int) -> _Compiled:
-    """A kept graph. Its file is mapped, not read: kernels make copies of the weights in a layout
-    of their own, and the file's pages need not stay in memory beside them."""
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
-    requests = _requests(core().import_model(blob, DEVICE, settings), at_once)
-    if hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
-    return _Compiled(requests, kernels, blob)
+    compiled, blob = import_mapped(path, settings)
+    return _Compiled(_requests(compiled, at_once), kernels, blob)
 
 
 def what_ran(runtime_model: Any, graph: StoredGraph) -> KernelReport:

@@ -8,8 +8,9 @@ import pytest
 from reporting import Heard, killed_at
 
 from passionsr_cli import api
-from passionsr_cli.calibration.whole import TASK, StageWork, Whole
+from passionsr_cli.calibration.whole import TASK, Whole
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.forecast.minutes import StageWork
 
 
 def _places(heard: Heard) -> list[tuple[float, float]]:
@@ -17,12 +18,12 @@ def _places(heard: Heard) -> list[tuple[float, float]]:
     return [(done, details["stage"]) for task, done, details in heard.steps if task == TASK]
 
 
-def test_work_counts_by_its_passes() -> None:
+def test_work_counts_by_its_seconds() -> None:
     heard = Heard()
-    whole = Whole(heard, before=20)
+    whole = Whole(heard)
     whole.started("full precision", 4)
     whole.step("full precision", 4)
-    whole.plan([StageWork("unet", 10, 30), StageWork("decoder", 10, 30)])
+    whole.plan(20, [StageWork("unet", 10, 30), StageWork("decoder", 10, 30)])
     whole.enter(0)
     for task, done in (("unet: observing", 5), ("unet: observing", 10), ("unet", 1), ("unet", 2)):
         whole.started(task, 10 if "observing" in task else 2)

@@ -1,95 +1,252 @@
-"""One complete PassionSR calibration of Stable Diffusion 2.1's architecture, random weights.
+"""Real use at full size: Stable Diffusion 2.1's architecture as somebody with its weights has it.
 
-    python tests/quality/full_size.py [BITS]
+    python tests/quality/full_size.py FOLDER [STEP ...]
 
-Says what every stage takes for a step, and the peak memory: two 512×512 images, two steps a
-stage. Then the checkpoint is exported, each time in a process of its own, whose seconds and peak
-memory are said too. All of it (10 GB) lies in a temporary folder that is removed at the end.
+Random weights are written into FOLDER in the published format (a diffusers folder, OSEDiff's
+pickle). Then each step is a command in a process of its own, which is killed once on the way and
+started again: `models add`, `calibrate`, `upscale` of 1000×750 to 4000×3000, `export`, `train
+--distil-decoder`. Seconds, peak memory and what was told beforehand become the table that is
+printed, and stay in FOLDER, so that the same command goes on after a stop and measures nothing
+twice. Of the calibration, each stage is measured over two images and two steps; the steps and
+images of the preset make minutes of that. It takes about half an hour of two quiet cores and 25 GB.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+PRESET, NAME, BITS = "full-size-cpu", "full-size", "w8a8"
+STEPS, IMAGES = 2, 2
+RECORD = "record.json"
+PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
-def main(bits: str) -> None:
-    from passionsr_cli import api
-    from passionsr_cli.checkpoints.catalogue import describe
-    from passionsr_cli.checkpoints.manifest import StageResult
-    from passionsr_cli.config import CalibrationSettings
-    from passionsr_cli.layering import settings_from
-    from passionsr_cli.models.loading import save
-    from passionsr_cli.models.one_step import OneStepModel
-    from passionsr_cli.progress import NO_DETAILS, Silent
-    from passionsr_cli.registry import describe as describe_model
+@dataclass(frozen=True)
+class Taken:
+    """What a command took: seconds until it was killed, then those of the same command to its end,
+    and the peak memory of both in bytes; `told` is what it said beforehand."""
 
-    class Printer(Silent):
-        def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
-            print(f"{task} {done}", flush=True)
-
-        def done(self, result: object) -> None:
-            assert isinstance(result, StageResult)
-            seconds = result.fit_seconds / result.steps
-            print(f"{result.name}: {seconds:.1f} s a step, {result.seconds:.0f} s", flush=True)
-
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["PASSIONSR_HOME"] = folder
-        torch.manual_seed(0)
-        model = OneStepModel(describe_model("passionsr-fp"))
-        parameters = sum(p.numel() for p in model.parameters())
-        save(Path(folder) / "random", model, {})
-        del model
-        options = {
-            "model": f"{folder}/random",
-            "unet": bits,
-            "vae": bits,
-            "method_settings": {"passionsr": {"component": {"steps": 2, "learning_rate": 1.0}}},
-        }
-        settings = settings_from("low-memory-calibration", CalibrationSettings, options)
-        shown = describe(api.calibrate(settings, "full-size", reporter=Printer()))
-        _report(bits, parameters, shown)
-        for form in ("safetensors", "openvino", "onnx"):
-            _export(form, folder)
+    killed_after: float
+    seconds: float
+    peak: int
+    told: tuple[str, ...]
+    found: dict[str, Any]
 
 
-def _report(bits: str, parameters: int, shown: dict[str, Any]) -> None:
-    print(
-        f"{bits}: {parameters / 1e6:.1f} M parameters, {shown['seconds']:.0f} s, peak "
-        f"{shown['peak_memory_bytes'] / 1e9:.1f} GB, {shown['bytes'] / 1e6:.0f} MB on disk, "
-        f"{shown['share_of_32_bits']:.4f} of 32 bits",
-        flush=True,
-    )
+@dataclass(frozen=True)
+class Step:
+    """A command, when it is killed, and what its JSON or its log tells."""
+
+    arguments: Callable[[Path], list[str]]
+    kill_at: str | float
+    result: Callable[[str, str], dict[str, Any]] = lambda output, log: {}
 
 
-def _export(form: str, folder: str) -> None:
-    output = f"{folder}/{form}"
-    command = [sys.executable, "-m", "passionsr_cli", "export", "full-size"]
-    done = subprocess.run(
-        [*command, "--format", form, "--size", "512", "--output", output, "--json"],
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    report = json.loads(done.stdout)
-    layers = report["layers"]
-    print(
-        f"{form}: {report['seconds']:.0f} s, peak {report['peak_memory_bytes'] / 1e9:.1f} GB, "
-        f"{report['bytes'] / 1e6:.0f} MB, {report['psnr']} dB to the definition "
-        f"({report['required_psnr']:.1f} required), {layers['integer']} layers on integers, "
-        f"{layers['folded']} folded, in floating point: {layers['floating']}",
-        flush=True,
-    )
-    shutil.rmtree(output)
+def _running(
+    arguments: list[str], folder: Path, kill_at: str | float | None
+) -> tuple[float, int, str, str]:
+    """Seconds, peak memory, output and log of a command, killed after so many seconds or where its
+    log says this."""
+    output, log = folder / "output.txt", folder / "log.txt"
+    environment = {
+        **os.environ,
+        "PASSIONSR_HOME": str(folder),
+        "PASSIONSR_CACHE": str(folder / "cache"),
+    }
+    command = [sys.executable, "-m", "passionsr_cli", *arguments]
+    started, peak = time.monotonic(), 0
+    with output.open("w") as out, log.open("w") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment, cwd=folder)
+        while process.poll() is None:
+            seconds = time.monotonic() - started
+            found = PEAK.search(Path(f"/proc/{process.pid}/status").read_text())
+            peak = int(found[1]) * 1024 if found else peak
+            late = isinstance(kill_at, float) and seconds > kill_at
+            if late or (isinstance(kill_at, str) and re.search(kill_at, log.read_text())):
+                process.kill()
+            time.sleep(0.1)
+    if kill_at is None and process.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {log.read_text()[-2000:]}")
+    return time.monotonic() - started, peak, output.read_text(), log.read_text()
+
+
+def measure(step: Step, folder: Path) -> Taken:
+    """Kill a command once, then run it to its end."""
+    arguments = step.arguments(folder)
+    killed_after, first, _, told = _running(arguments, folder, step.kill_at)
+    seconds, second, output, log = _running(arguments, folder, None)
+    said = tuple(line for line in told.splitlines() if line.startswith("takes about"))
+    return Taken(killed_after, seconds, max(first, second), said, step.result(output, log))
+
+
+def write_base(folder: Path) -> None:
+    """A random model of this shape in the published format, in a process that ends with it."""
+    if not (folder / "osediff.pkl").exists():
+        here = Path(__file__).parent
+        program = "import sys; from pathlib import Path; from test_published import write_published"
+        program += "; write_published(Path(sys.argv[1]), 'folder')"
+        paths = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-c", program, str(folder)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
+
+
+def _photograph(folder: Path) -> str:
+    from PIL import Image
+
+    from passionsr_cli.imaging.samples import low_resolution
+
+    path = folder / "photo.png"
+    pixels = (low_resolution("sample:coffee").transpose(1, 2, 0) * 255).round().astype("uint8")
+    Image.fromarray(pixels).resize((1000, 750), Image.Resampling.BICUBIC).save(path)
+    return str(path)
+
+
+def _config(folder: Path, name: str, values: dict[str, Any]) -> str:
+    path = folder / f"{name}.yaml"
+    # JSON is YAML.
+    path.write_text(json.dumps(values))
+    return str(path)
+
+
+def _short(folder: Path) -> list[str]:
+    """The preset over two images and two steps a stage."""
+    from passionsr_cli.layering import presets, read_yaml
+
+    own = {"passionsr": {"component": {"steps": STEPS, "learning_rate": 1.0}}}
+    values = {**read_yaml(presets()[PRESET]), "crops": IMAGES, "method_settings": own}
+    config = _config(folder, "short", values)
+    return [
+        "calibrate",
+        "--model",
+        "mine",
+        "--bits",
+        BITS,
+        "--config",
+        config,
+        "--name",
+        NAME,
+        "--json",
+    ]
+
+
+def _stages(output: str, log: str) -> dict[str, Any]:
+    return {"stages": json.loads(output)["stages"]}
+
+
+def _pace(output: str, log: str) -> dict[str, Any]:
+    return {"steps a second": float(re.findall(r"steps/s ([\d.e+-]+)", log)[-1])}
+
+
+def _distilled(folder: Path) -> list[str]:
+    values = {"steps": 6, "validation_crops": 1, "learning_rate": 5.0e-4}
+    config = _config(folder, "few-steps", values)
+    return ["train", "--distil-decoder", "mine", "--name", "light", "--config", config, "--json"]
+
+
+STEP_OF = {
+    "models add": Step(
+        lambda folder: [
+            *("models", "add", "mine", "--base", str(folder / "base")),
+            *("--lora", str(folder / "osediff.pkl"), "--recipe", "passionsr-fp"),
+        ],
+        "merging",
+    ),
+    f"calibrate --config {PRESET}, {STEPS} steps": Step(_short, "unet", _stages),
+    "upscale": Step(
+        lambda folder: [
+            *("upscale", _photograph(folder), "--checkpoint", NAME, "--overwrite"),
+            *("--precision", "bf16", "-o", str(folder / "large.png")),
+        ],
+        30.0,
+    ),
+    "export --format openvino": Step(
+        lambda folder: ["export", NAME, "--output", str(folder / "exported"), "--json"], 30.0
+    ),
+    "train --distil-decoder, 6 steps": Step(_distilled, "decoder: [1-5]/", _pace),
+}
+
+
+def tell(folder: Path) -> Taken:
+    """What the preset itself says before it begins, after which it is killed."""
+    arguments = [
+        "calibrate",
+        "--model",
+        "mine",
+        "--bits",
+        BITS,
+        "--config",
+        PRESET,
+        "--name",
+        "night",
+    ]
+    seconds, peak, _, log = _running(arguments, folder, "minutes:")
+    shutil.rmtree(folder / "calibration" / "night", ignore_errors=True)
+    told = tuple(line for line in log.splitlines() if line.startswith("takes about"))
+    return Taken(seconds, 0.0, peak, told, {})
+
+
+def table(taken: dict[str, Taken]) -> str:
+    """The table of the page of measurements, and what it says of the preset."""
+    lines = ["| command | killed after, s | then, s | peak GB |", "|---|---|---|---|"]
+    for name, each in taken.items():
+        cells = f"{each.killed_after:.0f} | {each.seconds:.0f} | {each.peak / 1e9:.1f}"
+        lines.append(f"| `{name}` | {cells} |")
+    for name, each in taken.items():
+        lines += [f"{name}: {line}" for line in each.told]
+        lines += [f"{name}: {each.found}" if each.found else ""]
+    stages = next((each.found["stages"] for each in taken.values() if "stages" in each.found), ())
+    if stages:
+        from passionsr_cli import methods
+        from passionsr_cli.calibration.bits import settings_for
+
+        settings = settings_for(BITS, PRESET, {})
+        fits = {stage.name: stage.fit for stage in methods.build(settings).stages}
+        for stage in stages:
+            fit = fits[stage["name"]]
+            learning = stage["fit_seconds"] / stage["steps"]
+            looking = (stage["seconds"] - stage["fit_seconds"]) * settings.crops / IMAGES
+            minutes = (learning * fit.steps + looking) / 60
+            lines.append(
+                f"{stage['name']}: {learning:.1f} s a step, {minutes:.0f} minutes of the preset"
+            )
+    return "\n".join(line for line in lines if line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("step", nargs="*", help="the beginnings of their names; default: all")
+    given = parser.parse_args()
+    folder = given.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / RECORD
+    taken = {}
+    if record.exists():
+        taken = {name: Taken(**values) for name, values in json.loads(record.read_text()).items()}
+    write_base(folder)
+    todo: dict[str, Callable[[], Taken]] = {
+        name: lambda step=step: measure(step, folder) for name, step in STEP_OF.items()
+    }
+    todo[f"calibrate --config {PRESET}"] = lambda: tell(folder)
+    for name, run in todo.items():
+        wanted = not given.step or any(name.startswith(each) for each in given.step)
+        if wanted and name not in taken:
+            taken[name] = run()
+            record.write_text(json.dumps({key: asdict(each) for key, each in taken.items()}))
+            print(f"{name}: {taken[name]}", flush=True)
+    print(table(taken))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "w8a8")
+    main()

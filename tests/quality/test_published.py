@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def _write(folder: Path, layout: str) -> None:
+def write_published(folder: Path, layout: str) -> None:
     """The same random model in one layout; the adapters beside it."""
     description = describe("passionsr-fp")
     torch.manual_seed(0)
@@ -106,6 +106,6 @@ sys.path.insert(0, str(Path(sys.argv[1]).parents[1]))
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
 import os
 os.environ["PASSIONSR_FULL_SIZE"] = "1"
-from test_published import _write
-_write(Path(sys.argv[2]), sys.argv[3])
+from test_published import write_published
+write_published(Path(sys.argv[2]), sys.argv[3])
 """

@@ -20,7 +20,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.system.memory import free_bytes
 
-ADVICE = "lower crop_px, set gradient_checkpointing: true, or close other programs"
+ADVICE = "lower crop_px, use --config full-size-cpu or full-size-gpu, or close other programs"
 # Measured on `mini` and on Stable Diffusion's architecture, float32: what the interpreter and
 # its libraries take, and what backpropagation keeps of each weight, input and attention score.
 BASE_BYTES = 1_200_000_000
@@ -90,8 +90,8 @@ def needed_bytes(
 
 def check_memory(
     description: ModelDescription, settings: CalibrationSettings, method: Method, device: str
-) -> None:
-    """Refuse a calibration that would be killed for its memory."""
+) -> int:
+    """Bytes of memory that a calibration needs; one that would be killed for them is refused."""
     chains = [stage.chain for stage in method.stages if stage.fit]
     needed = needed_bytes(component_sizes(description, settings.crop_px), chains, settings)
     free = free_bytes(device)
@@ -100,15 +100,17 @@ def check_memory(
             f"calibrating needs about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are "
             f"free; {ADVICE}"
         )
+    return needed
 
 
-def check_disk(folder: Path, description: ModelDescription, settings: CalibrationSettings) -> None:
-    """Refuse a calibration whose teacher targets would not fit on the disk."""
+def check_disk(folder: Path, description: ModelDescription, settings: CalibrationSettings) -> int:
+    """Bytes of disk that teacher targets need; a calibration for which they are not there is
+    refused."""
     latent = settings.crop_px // description.latent_factor
     channels = description.unet["in_channels"] + description.vae["latent_channels"]
     # The image, and both latents as targets and as inputs.
     each = 4 * (3 * settings.crop_px**2 + 2 * channels * latent**2)
-    needed = settings.crops * each
+    needed = int(settings.crops * each)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -116,3 +118,4 @@ def check_disk(folder: Path, description: ModelDescription, settings: Calibratio
             f"calibrating needs about {needed / 1e9:.2f} GB under {folder}, {free / 1e9:.2f} GB "
             "are free; make room, lower crops, or set PASSIONSR_HOME to another disk"
         )
+    return needed

@@ -1,0 +1,1 @@
+"""Forecast of a calibration: memory, disk, minutes."""
