@@ -154,19 +154,21 @@ class OpenVINOExecutor:
         return 4 * max(channels) * pixels <= SMALL_BYTES
 
     def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
-        graph = self._graphs.graph(component)
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
         if self._plugin != DEVICE:
+            graph = self._graphs.graph(component)
             return self._compile_elsewhere(component, graph, shape, settings)
         if self._at_once > 1:
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(self._at_once)}
+        # Where this is there, graphs are neither read nor verified, which takes as long again.
         kept = self._graphs.compiled(name)
         if kept is not None:
             path, kernels = kept
             return _import(path, settings, kernels, self._at_once)
+        graph = self._graphs.graph(component)
         model = _shaped(graph, shape)
         fit_to_cpu(model)
         if component == ENCODER:
