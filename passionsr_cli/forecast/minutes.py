@@ -56,8 +56,11 @@ class Forecast:
         """'takes about 134 minutes: full precision 8.0, encoder 24, unet 46, decoder 56'."""
         parts = {"full precision": self.full_precision}
         parts |= {name: work.seconds for name, work in self.stages.items()}
+        whole = sum(parts.values())
+        if whole < 60:
+            return "takes less than a minute"
         shown = ", ".join(f"{name} {_minutes(seconds)}" for name, seconds in parts.items())
-        return f"takes about {_minutes(sum(parts.values()))} minutes: {shown}"
+        return f"takes about {_minutes(whole)} minutes: {shown}"
 
 
 def forecast(

@@ -82,12 +82,8 @@ def test_a_calibration_tells_what_it_takes_before_it_begins(tiny_folder: Path) -
         api.calibrate(settings, "told", killed)
     first, second = killed.texts[:2]
     assert re.fullmatch(r"takes about 1\.\d GB of memory and 0\.0\d GB of disk", first)
-    assert re.fullmatch(
-        r"takes about [\d.]+ minutes: full precision [\d.]+, encoder [\d.]+, unet [\d.]+, "
-        r"decoder [\d.]+",
-        second,
-    )
+    assert second == "takes less than a minute"
     # Of what is left of it, the progress tells.
     again = Heard()
     api.calibrate(settings, "told", again)
-    assert not [text for text in again.texts if "takes about" in text]
+    assert not [text for text in again.texts if text.startswith("takes")]
