@@ -144,6 +144,7 @@ def evaluate(
 
 def show_results(results: Results) -> None:
     """The table, below it why something is missing or cannot be compared."""
+    from passionsr_cli.system.text import counted
     from passionsr_cli.terminal.tables import numbers, print_table, words
 
     titles = [f"{title} {'↓' if lower else '↑'}" for _, title, lower in results.shown_columns]
@@ -162,7 +163,7 @@ def show_results(results: Results) -> None:
     print_table(
         columns,
         rows,
-        f"{results.dataset}, {results.n} images, protocol {results.protocol}",
+        f"{results.dataset}, {counted(results.n, 'image')}, protocol {results.protocol}",
         styles,
     )
     for text, mark in marks.items():

@@ -12,6 +12,7 @@ from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.records import write_text
 from passionsr_cli.evaluation.results import Results, RowResult
 from passionsr_cli.pages.rendering import render
+from passionsr_cli.system.text import counted
 
 PAGE = Path(__file__).parent / "report.html"
 # As many as the page has classes s0, s1, …
@@ -28,7 +29,7 @@ def write_report(
         PAGE,
         title=f"{results.dataset}: {', '.join(row.name for row in results.rows)}",
         heading=results.dataset,
-        about=f"{results.n} images, protocol {results.protocol}; {versions}",
+        about=f"{counted(results.n, 'image')}, protocol {results.protocol}; {versions}",
         head=["", *titles, "seconds", "MB"],
         rows=[{"name": row.name, "cells": _cells(results, row)} for row in results.rows],
         published=_published(results),

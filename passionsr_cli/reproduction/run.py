@@ -48,6 +48,7 @@ from passionsr_cli.reproduction.retraining import ensure_model
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
 from passionsr_cli.reproduction.writing import write_table
+from passionsr_cli.system.text import counted
 
 Calibrate = Callable[[Calibration, Reporter], Checkpoint]
 
@@ -226,7 +227,7 @@ class _Reproduction:
         table = Table(
             self.folder,
             self.definition.title,
-            f"{self.whose} on {len(self.evaluation.pairs)} images of "
+            f"{self.whose} on {counted(len(self.evaluation.pairs), 'image')} of "
             f"{self.evaluation.dataset.name}, protocol {self.definition.protocol}{beside}",
             self.columns,
             lines,

@@ -29,6 +29,11 @@ def spreadsheet_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: '1 image', '2 images'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str:
     """The end of a message about a mistyped name: '; did you mean 'coffee'?', or the names (of
     many the first `most`) that are known."""

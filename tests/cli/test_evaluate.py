@@ -61,7 +61,7 @@ def test_the_table_shows_every_number_however_narrow_the_terminal(
     done = _run(*options)
     assert done.exit_code == 0, done.output
     title, head = done.stdout.splitlines()[:2]
-    assert "sample, 1 images, protocol osediff" in title
+    assert "sample, 1 image, protocol osediff" in title
     assert "PSNR ↑" in head
     assert "CLIP-IQA" not in head
     missing = "LPIPS, DISTS, NIQE, MUSIQ, MANIQA, CLIP-IQA, FID"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from passionsr_cli.system.text import one_line, printable, spreadsheet_cell
+from passionsr_cli.system.text import counted, one_line, printable, spreadsheet_cell
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,7 @@ def test_a_name_stays_on_its_line() -> None:
 def test_a_spreadsheet_computes_no_name(text: str) -> None:
     assert spreadsheet_cell(text) == f"'{text}"
     assert spreadsheet_cell(f"a{text}") == f"a{text}"
+
+
+def test_one_thing_is_not_several() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
