@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,18 @@ def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -
     with pytest.raises(OutputError, match="exists already"):
         api.export(str(tiny_folder), "openvino", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_photograph")
+def test_who_may_read_it_is_what_the_umask_says(tiny_folder: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    before = os.umask(0o027)
+    try:
+        api.export(str(tiny_folder), "safetensors", tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o750
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o640}
 
 
 @pytest.mark.usefixtures("small_photograph")
