@@ -44,11 +44,16 @@ _RECORD = TypeAdapter(Record)
 
 
 class RowFolder:
-    """The results and records of one row."""
+    """The results and records of one row. Raises `OutputError` where links lead out of `output`."""
 
     def __init__(self, output: Path, row: str) -> None:
         self.images = output / "images" / row
         self.records = output / "records" / row
+        for folder in (self.images.parent, self.images, self.records.parent, self.records):
+            if folder.is_symlink():
+                raise OutputError(
+                    f"{folder} is a link, which passionsr did not make: remove the link"
+                )
 
     def image(self, name: str) -> Path:
         return self.images / f"{name}.png"
@@ -64,9 +69,10 @@ class RowFolder:
         write_text(self.records / f"{name}.json", json.dumps(asdict(record)))
 
     def keep_only(self, made_by: str) -> None:
-        """Remove the images that another model, or other settings, left under this name."""
+        """Remove the images that another model, or other settings, left under this name; what is
+        no record is somebody else's."""
         for path in self.records.glob("*.json"):
-            if path.stem != OF_ALL and self.read(path.stem).made_by != made_by:
+            if path.stem != OF_ALL and self.read(path.stem).made_by not in ("", made_by):
                 self.image(path.stem).unlink(missing_ok=True)
                 path.unlink()
 

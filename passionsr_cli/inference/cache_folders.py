@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from passionsr_cli.system.paths import cache_folder
 
 # Days without use, after which graphs go: those that newer ones replace, and any.
 REPLACED_AFTER, UNUSED_AFTER = 1, 30
+# MODEL-FINGERPRINT-KEY; anything else there is somebody's.
+_NAME = re.compile(r".+-[0-9a-f]{12}-[0-9a-f]{24}")
 
 
 def graphs_folder(kind: str, artifact: Artifact, made_by: Sequence[object]) -> Path:
@@ -34,8 +37,11 @@ def use(folder: Path) -> None:
         if folder.exists():
             os.utime(folder)
             return
+        if folder.parent.is_symlink():
+            return
         for other in folder.parent.iterdir():
-            if other.is_dir() and not other.is_symlink() and _is_old(other, folder):
+            ours = _NAME.fullmatch(other.name) and other.is_dir() and not other.is_symlink()
+            if ours and _is_old(other, folder):
                 away = temporary_beside(other)
                 os.replace(other, away)
                 remove(away)

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,8 @@ from passionsr_cli.system.paths import cache_folder
 FOLDER = "finished"
 # Folders into which nobody upscaled for so long are forgotten.
 REMEMBERED_DAYS = 90
+
+_NAME = re.compile(r"[0-9a-f]{24}\.jsonl")
 
 Line = dict[str, Any]
 Lines = dict[str, Line]
@@ -56,7 +59,7 @@ class Finished:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "ascii")
             forgotten = time.time() - REMEMBERED_DAYS * 86400
             for other in self._file.parent.glob("*.jsonl"):
-                if other.stat().st_mtime < forgotten:
+                if _NAME.fullmatch(other.name) and other.stat().st_mtime < forgotten:
                     other.unlink()
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from passionsr_cli.inference.cache_folders import REPLACED_AFTER, UNUSED_AFTER, use
 
-NEW = "tiny-0123456789ab-new"
-REPLACED, OTHER = "tiny-0123456789ab-old", "tiny-ba9876543210-old"
+NEW = f"tiny-0123456789ab-{'0' * 24}"
+REPLACED, OTHER = f"tiny-0123456789ab-{'1' * 24}", f"tiny-ba9876543210-{'1' * 24}"
 
 
 def _made(folder: Path, days: float) -> Path:
@@ -61,6 +61,16 @@ def test_links_and_files_beside_them_stay(tmp_path: Path) -> None:
     use(cache / NEW)
     assert {path.name for path in cache.iterdir()} == {REPLACED, "lock"}
     assert (elsewhere / "unet.bin").exists()
+
+
+def test_folders_of_others_stay(tmp_path: Path) -> None:
+    photographs = _made(tmp_path / "cache" / "holiday-2019", 2 * UNUSED_AFTER)
+    use(tmp_path / "cache" / NEW)
+    assert photographs.exists()
+    old = _made(tmp_path / "cache" / OTHER, 2 * UNUSED_AFTER)
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    use(tmp_path / "link" / NEW)
+    assert old.exists()
 
 
 def test_a_cache_that_is_not_there_yet_is_no_obstacle(tmp_path: Path) -> None:
