@@ -184,7 +184,8 @@ class Running:
     """A command in a process that is forked from this one, which has imported what takes long."""
 
     def __init__(self, verb: str, place: Path) -> None:
-        self.errors = place / "tmp" / "stderr"
+        # Several may run in one place.
+        self.errors = place / "tmp" / f"stderr-{id(self)}"
         self.errors.parent.mkdir(exist_ok=True)
         self.process = multiprocessing.get_context("fork").Process(
             target=self._run, args=(verb, place)
@@ -211,6 +212,7 @@ class Running:
     def kill(self) -> None:
         os.killpg(self.process.pid or 0, signal.SIGKILL)
         self.process.join()
+        self.errors.unlink(missing_ok=True)
 
     def finish(self) -> str:
         """The last line of a command that failed, else nothing."""
