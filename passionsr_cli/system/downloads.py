@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from passionsr_cli.errors import DamagedDownloadError, DownloadError
 from passionsr_cli.progress import SILENT, Reporter
@@ -27,10 +31,44 @@ def download(
     answer with the whole file, `DamagedDownloadError` for another file than was expected, of which
     nothing stays.
     """
-    if target.is_file() and sha256 and sha256_of(target).startswith(sha256):
+    if _is_whole(target, sha256):
         return
     partial = target.with_name(f"{target.name}.part")
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(partial, reporter):
+        # Another process may have fetched it meanwhile.
+        if not _is_whole(target, sha256):
+            _fetch(address, partial, target, reporter, sha256, size)
+
+
+def _is_whole(target: Path, sha256: str) -> bool:
+    return bool(sha256) and target.is_file() and sha256_of(target).startswith(sha256)
+
+
+@contextmanager
+def _alone(partial: Path, reporter: Reporter) -> Iterator[None]:
+    """While no other process fetches the same file. Raises `DownloadError`."""
+    lock = FileLock(f"{partial}.lock")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.note(f"another process fetches {partial.stem}; waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise DownloadError(f"cannot be fetched: {error}") from error
+    try:
+        yield
+    finally:
+        # Whoever waits for it has nothing half to share with one who makes it anew.
+        if not partial.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _fetch(
+    address: str, partial: Path, target: Path, reporter: Reporter, sha256: str, size: int | None
+) -> None:
     expected = _receive(address, partial, reporter)
     found = partial.stat().st_size
     if found < expected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import foreign
 import pytest
 import torch
+from filelock import FileLock
 from huggingface_hub import constants
 
 from passionsr_cli import registry
@@ -22,6 +24,7 @@ from passionsr_cli.progress import Notes
 from passionsr_cli.published import pulling
 from passionsr_cli.published.downloads import Downloader
 from passionsr_cli.store import Store
+from passionsr_cli.system.downloads import download
 
 COMMIT = "c" * 40
 
@@ -246,3 +249,21 @@ def test_what_cannot_be_pulled(tmp_path: Path) -> None:
         match=r"pisa-sr' cannot be had \(there is no address.*csslc/PiSA-SR \(adapters \(pisa_sr",
     ):
         pulling.pull_model("pisa-sr", "x", None, None, None, False, Notes())
+
+
+def test_of_several_at_once_one_fetches(server: Server, tmp_path: Path) -> None:
+    content, target, notes = b"weights", tmp_path / "weights.bin", Notes()
+    digest = hashlib.sha256(content).hexdigest()
+    with FileLock(tmp_path / "weights.bin.part.lock"):
+        thread = threading.Thread(
+            target=download, args=(f"{server.address}/none", target, notes, digest)
+        )
+        thread.start()
+        while not notes.texts:
+            time.sleep(0.01)
+        assert notes.texts == ["another process fetches weights.bin; waiting for it"]
+        target.write_bytes(content)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.bin"]
+    assert server.ranges == []
