@@ -19,6 +19,8 @@ from passionsr_cli.layering import (
     settings_from,
     validate,
 )
+from passionsr_cli.layers.convert import find_layers
+from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.system.paths import configs_folder
 from passionsr_cli.training.settings import DistillationSettings, TrainingSettings
@@ -66,6 +68,17 @@ def test_calibration_presets_are_valid(preset: str) -> None:
         assert str(settings.vae) == ("fp" if part == "unet" else bits)
         # Exceptions are those a free combination gets too.
         assert settings.eight_bit_layers == CalibrationSettings().eight_bit_layers
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w6a6", "w4a8", "w4a4", "w3a3", "w2a2"])
+def test_presets_leave_in_floating_point_what_carries_the_image(
+    bits: str, tiny_model: OneStepModel
+) -> None:
+    left = settings_for(bits, None, {}).float_layers
+    # All of the autoencoder that is outside of its blocks.
+    names = [f"vae.{name}" for name, kind, _ in find_layers(tiny_model.vae) if "block" not in name]
+    assert sorted(left) == sorted(names)
+    assert settings_for(bits, "published-exceptions", {}).float_layers == ()
 
 
 def test_released_checkpoints_have_fewer_exceptions() -> None:

@@ -108,11 +108,12 @@ def _sizes(
                 design = methods.build(chosen).design
                 values |= planned_composition(description, chosen, design, row.named_bits)
             lines.append(our_line(row, whose, columns, values))
-        lines += [
-            published_line(row, columns, published.printed(line))
-            for line in (published.rows if published else ())
-            if published is not None and line.name == row.name
-        ]
+        if published is not None:
+            lines += [
+                published_line(row, columns, published.printed(line))
+                for line in published.rows
+                if line.name == row.name
+            ]
     about, remarks = f"{whose}, from its architecture alone", tuple[str, ...]()
     if published is not None:
         about = f"{whose} beside {published.source}"

@@ -125,19 +125,12 @@ def _short(folder: Path) -> list[str]:
 
     own = {"passionsr": {"component": {"steps": STEPS, "learning_rate": 1.0}}}
     values = {**read_yaml(presets()[PRESET]), "crops": IMAGES, "method_settings": own}
-    config = _config(folder, "short", values)
-    return [
-        "calibrate",
-        "--model",
-        "mine",
-        "--bits",
-        BITS,
-        "--config",
-        config,
-        "--name",
-        NAME,
-        "--json",
-    ]
+    return [*_calibrating(_config(folder, "short", values), NAME), "--json"]
+
+
+def _calibrating(config: str, name: str) -> list[str]:
+    options = {"model": "mine", "bits": BITS, "config": config, "name": name}
+    return ["calibrate", *(f"--{key}={value}" for key, value in options.items())]
 
 
 def _stages(output: str, log: str) -> dict[str, Any]:
@@ -179,18 +172,7 @@ STEP_OF = {
 
 def tell(folder: Path) -> Taken:
     """What the preset itself says before it begins, after which it is killed."""
-    arguments = [
-        "calibrate",
-        "--model",
-        "mine",
-        "--bits",
-        BITS,
-        "--config",
-        PRESET,
-        "--name",
-        "night",
-    ]
-    seconds, peak, _, log = _running(arguments, folder, "minutes:")
+    seconds, peak, _, log = _running(_calibrating(PRESET, "night"), folder, "minutes:")
     shutil.rmtree(folder / "calibration" / "night", ignore_errors=True)
     told = tuple(line for line in log.splitlines() if line.startswith("takes about"))
     return Taken(seconds, 0.0, peak, told, {})
