@@ -15,8 +15,8 @@ PACKAGE = Path(passionsr_cli.__file__).parent
 NAME = PACKAGE.name
 LEVELS = (
     ("errors", "_version", "progress"),
-    ("system", "pages"),
-    ("description", "budget"),
+    ("system",),
+    ("description", "budget", "pages"),
     ("registry",),
     ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),

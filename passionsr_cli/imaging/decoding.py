@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import zlib
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import heif, netpbm, profiles, soundness, tiff, tiff_colours
 from passionsr_cli.imaging.arrays import turn_upright
-from passionsr_cli.metadata import colour_tags, exif_blocks, tiff_tags
+from passionsr_cli.metadata import colour_tags, exif_blocks, jpeg_segments, tiff_tags
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
 from passionsr_cli.metadata.iptc_records import IPTC
 from passionsr_cli.metadata.kinds import Metadata
@@ -33,7 +34,7 @@ JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
 # Formats that say the resolution themselves, apart from EXIF.
 SAYING_RESOLUTION = ("PNG", "BMP")
 LACKS_END = "lacks its end, though no pixel; read as it is"
-JPEG_FILLING = b"\x55" * 64
+JPEGS = ("JPEG", "MPO")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         start = file.read(32)
     number, metadata = 0, Metadata()
     if start.startswith(tiff.MAGIC):
-        if not soundness.tiff_ends(path):
+        if not tiff_tags.come_to_an_end(path):
             raise ImageError(f"{path}: damaged: its directories lead back to themselves")
         photograph = tiff.find_photograph(path, largest_px)
         metadata = tiff_tags.read(path, photograph.number, photograph.place)
@@ -93,26 +94,33 @@ def _can_be_whole(path: Path, image: Image.Image) -> bool:
     """Tell whether the file holds what its header says, as far as that shows without decoding."""
     if image.format == "PNG":
         return soundness.png_is_whole(path)
-    if image.format in ("JPEG", "MPO"):
+    if image.format in JPEGS:
         return soundness.jpeg_can_hold(path, *image.size)
+    if image.format == "GIF":
+        return soundness.gif_can_hold(path, *image.size)
+    if image.format == "AVIF":
+        return soundness.avif_is_so_large(path)
     return True
 
 
 def _loaded(path: Path, image: Image.Image) -> tuple[Image.Image, str | None]:
     """An image with its pixels, and a note on a JPEG that lacks its end but no pixel."""
-    if image.format != "JPEG" or soundness.jpeg_ends(path):
+    if image.format not in JPEGS:
         image.load()
         return image, None
-    # Whatever followed would be decoded for missing pixels: if two fillings come to the same
-    # picture, none is missing.
+    # Decoders make something up for missing pixels, from whatever follows: if two fillings come
+    # to the same picture, none is missing.
     content = path.read_bytes()
-    ended, filled = (
-        Image.open(BytesIO(content + filling + soundness.JPEG_END), formats=["JPEG"])
-        for filling in (b"", JPEG_FILLING)
-    )
-    if ended.tobytes() != filled.tobytes():
+    closed = jpeg_segments.closed(content)
+    filled = zlib.crc32(_jpeg(soundness.jpeg_filled(closed)).tobytes())
+    image = _jpeg(closed)
+    if zlib.crc32(image.tobytes()) != filled:
         raise ImageError(f"{path}: damaged: it ends before its last row")
-    return ended, LACKS_END
+    return image, None if closed is content else LACKS_END
+
+
+def _jpeg(content: bytes) -> Image.Image:
+    return Image.open(BytesIO(content), formats=["JPEG"])
 
 
 def _formats(path: Path, start: bytes) -> list[str]:

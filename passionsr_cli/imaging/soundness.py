@@ -5,13 +5,16 @@ Decoders fill with black or grey what is missing; a file that ends too early is 
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from passionsr_cli.metadata import png_chunks
+import numpy as np
+
+from passionsr_cli.metadata import av1_sizes, jpeg_segments, png_chunks
 
 # Rows and columns at which each of Adam7's passes begins, and their steps (ISO/IEC 15948, 8.2).
 ADAM7 = (
@@ -26,9 +29,14 @@ ADAM7 = (
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Deflate makes at most 1032 bytes of one (zlib's manual).
 MOST_INFLATION = 1032
+# Codes of GIF have at most 12 bits, of which each value stands for fewer pixels than there are.
+MOST_IN_GIF = 4096 * 8 // 12
 BLOCK_BYTES = 1 << 20
 JPEG_BLOCK_PX = 8
-JPEG_END, JPEG_SCAN = b"\xff\xd9", 0xDA
+# Of ten thousand of them a second is spent on each megapixel.
+MOST_JPEG_SCANS = 100
+JPEG_FILLING = b"\x55" * 32
+JPEG_ARITHMETIC = frozenset(range(0xC9, 0xD0)) - {0xCC}
 # Headers of frames (ITU-T T.81, table B.1): tables and a marker without meaning lie among them.
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 UNCOMPRESSED = 1
@@ -88,21 +96,49 @@ def _png_bytes(header: bytes) -> int:
 
 
 def jpeg_can_hold(path: Path, width: int, height: int) -> bool:
-    """Tell whether a JPEG has a bit for each of its blocks; no code is shorter."""
+    """Tell whether a JPEG has a bit for each of its blocks, no code is shorter; and not more
+    scans than anybody writes, since each is a walk over all blocks."""
     blocks = -(-width // JPEG_BLOCK_PX) * -(-height // JPEG_BLOCK_PX)
-    return blocks // 8 <= path.stat().st_size
+    content = path.read_bytes()
+    scans = sum(marker == jpeg_segments.SCAN for marker, *_ in jpeg_segments.segments(content))
+    return blocks // 8 <= len(content) and scans <= MOST_JPEG_SCANS
 
 
-def jpeg_ends(path: Path) -> bool:
-    """Tell whether an end follows the first scan of a JPEG; True where its segments are damaged."""
-    content, place = path.read_bytes(), 2
-    while place + 4 <= len(content) and content[place] == JPEG_END[0]:
-        marker, length = struct.unpack_from(">BH", content, place + 1)
-        if marker == JPEG_SCAN:
-            return content.find(JPEG_END, place) >= 0
-        # Markers may be padded with more of their first byte.
-        place += 1 if marker == JPEG_END[0] else 2 + length
-    return True
+def gif_can_hold(path: Path, width: int, height: int) -> bool:
+    """Tell whether a GIF has a code for all pixels of its screen."""
+    return width * height <= path.stat().st_size * MOST_IN_GIF
+
+
+def avif_is_so_large(path: Path) -> bool:
+    """Tell whether the streams of an AVIF are as large as its boxes say; decoders enlarge them."""
+    return all(
+        width <= coded[0] and height <= coded[1]
+        for (width, height), coded in av1_sizes.said_and_coded(path.read_bytes())
+    )
+
+
+def jpeg_filled(content: bytes) -> bytes:
+    """A JPEG with something else behind what each of its scans, and parts of scans, holds.
+
+    Decoders take it for missing pixels, and pass it over where none is missing.
+    """
+    found = list(jpeg_segments.segments(content))
+    if not JPEG_ARITHMETIC.isdisjoint(marker for marker, *_ in found):
+        # Encoders of these may leave zeros at the end to be guessed.
+        return content
+    parts, done = list[bytes](), 0
+    for start, end in (span for marker, *span in found if marker == jpeg_segments.SCAN):
+        parts += content[done:start], jpeg_segments.RESTART.sub(_after_filling, content[start:end])
+        # Missing parts, too: they end at markers that count from 0 to 7, and to 0 again.
+        last = max(content.rfind(bytes((0xFF, 0xD0 + n)), start, end) for n in range(8))
+        following = content[last + 1] + 1 if last >= 0 else 0
+        parts += (JPEG_FILLING + bytes((0xFF, 0xD0 + (following + n) % 8)) for n in range(8))
+        done = end
+    return b"".join((*parts, content[done:]))
+
+
+def _after_filling(restart: re.Match[bytes]) -> bytes:
+    return JPEG_FILLING + restart[0]
 
 
 def tiff_is_whole(page: Any, file_bytes: int) -> bool:
@@ -143,6 +179,10 @@ def _part_is_whole(page: Any, number: int, size: tuple[int, int]) -> bool:
     content: bytes = file.read(page.databytecounts[number])
     if page.compression in JPEG_XR_IN_TIFF:
         return _jpeg_xr_is_whole(content)
+    filled = jpeg_filled(content)
+    shown = [page.decode(x, number, jpegtables=page.jpegtables)[0] for x in (content, filled)]
+    if not np.array_equal(*shown):
+        return False
     if page.planarconfig == 2 and page.photometric == 6:
         # Planes of colours may be smaller than that of brightness.
         return _jpeg_shows(content, 0, 0, 1)
@@ -156,18 +196,14 @@ def _part_is_whole(page: Any, number: int, size: tuple[int, int]) -> bool:
 
 
 def _jpeg_shows(content: bytes, width: int, height: int, samples: int) -> bool:
-    """Tell whether a JPEG's frame is so large, and an end follows its first scan."""
-    place, large = 2, False
-    while place + 10 <= len(content) and content[place] == JPEG_END[0]:
-        marker, length = struct.unpack_from(">BH", content, place + 1)
-        if marker == JPEG_SCAN:
-            return large and content.find(JPEG_END, place) >= 0
-        if marker in JPEG_FRAMES:
-            down, across, channels = struct.unpack_from(">HHB", content, place + 5)
+    """Tell whether a JPEG's frame is so large, and an end follows its scans."""
+    large, marker = False, 0
+    for marker, start, _ in jpeg_segments.segments(content):
+        if marker in JPEG_FRAMES and start + 6 <= len(content):
+            down, across, channels = struct.unpack_from(">HHB", content, start + 1)
             # Lossless ones may take two neighbours for channels of one pixel.
             large = down >= height and across * channels >= width * samples
-        place += 1 if marker == JPEG_END[0] else 2 + length
-    return False
+    return large and marker == jpeg_segments.END
 
 
 def _jpeg_xr_is_whole(content: bytes) -> bool:
@@ -187,28 +223,3 @@ def _jpeg_xr_is_whole(content: bytes) -> bool:
         named[tag] = value
     ends = named.get(JPEG_XR_PLACE, 0) + named.get(JPEG_XR_BYTES, 0)
     return 0 < ends <= len(content)
-
-
-def tiff_ends(path: Path) -> bool:
-    """Tell whether the chain of a TIFF's directories comes to an end instead of to itself."""
-    with path.open("rb") as file:
-        start = file.read(16)
-        order = "<" if start[:2] == b"II" else ">"
-        big = struct.unpack(f"{order}H", start[2:4])[0] == 43
-        number, entry, offset_code = ("Q", 20, "Q") if big else ("H", 12, "I")
-        where = struct.unpack_from(f"{order}{offset_code}", start, 8 if big else 4)[0]
-        seen = set()
-        while where:
-            if where in seen:
-                return False
-            seen.add(where)
-            file.seek(where)
-            head = file.read(struct.calcsize(number))
-            if len(head) < struct.calcsize(number):
-                return True
-            file.seek(struct.unpack(f"{order}{number}", head)[0] * entry, 1)
-            following = file.read(struct.calcsize(offset_code))
-            if len(following) < struct.calcsize(offset_code):
-                return True
-            where = struct.unpack(f"{order}{offset_code}", following)[0]
-    return True

@@ -17,6 +17,7 @@ PREFIX = b"Exif\x00\x00"
 ORDERS = (b"II", b"MM")
 EMPTY = b"II*\0" + struct.pack("<IHI", 8, 0, 0)
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
+RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 EXIF_IFD, INTEROP_IFD = 0x8769, 0xA005
 # Width and height, by the directory that has them: the image's, the picture's, the related one's.
 SIZES = {None: (0x0100, 0x0101), EXIF_IFD: (0xA002, 0xA003), INTEROP_IFD: (0x1001, 0x1002)}
@@ -141,8 +142,8 @@ def of_result(exif: bytes, size: tuple[int, int]) -> bytes:
 
 
 def with_resolution(exif: bytes, per_inch: tuple[float, float]) -> bytes:
-    """A block that says its resolution: its own if it has one, else `per_inch`."""
-    return _edited(exif, partial(_add_resolution, per_inch=per_inch))
+    """A block that says the resolution that its container said, whatever it said itself."""
+    return _edited(exif, partial(_set_resolution, per_inch=per_inch))
 
 
 def _edited(exif: bytes, *edits: Callable[[_Block], None]) -> bytes:
@@ -201,12 +202,13 @@ def _drop_thumbnail(block: _Block) -> None:
         block.content[start : start + length] = bytes(length)
 
 
-def _add_resolution(block: _Block, per_inch: tuple[float, float]) -> None:
+def _set_resolution(block: _Block, per_inch: tuple[float, float]) -> None:
     """In a copy of the first directory at the end: all offsets stay what they were."""
-    first = block.first
-    entries = [(entry.tag, entry.raw) for entry in block.entries(first)]
-    if {X_RESOLUTION, Y_RESOLUTION} & {tag for tag, _ in entries}:
+    if resolution(bytes(block.content)) == per_inch:
         return
+    first = block.first
+    kept = [entry for entry in block.entries(first) if entry.tag not in RESOLUTION]
+    entries = [(entry.tag, entry.raw) for entry in kept]
     link = block.read("I", block.end(first))
     block.content += bytes(len(block.content) % 2)
     values = len(block.content)
@@ -214,7 +216,6 @@ def _add_resolution(block: _Block, per_inch: tuple[float, float]) -> None:
         fraction = Fraction(value).limit_denominator(1000)
         block.content += struct.pack(f"{block.order}II", fraction.numerator, fraction.denominator)
     pack = struct.Struct(f"{block.order}HHII").pack
-    entries = [(tag, entry) for tag, entry in entries if tag != RESOLUTION_UNIT]
     entries += [
         (X_RESOLUTION, pack(X_RESOLUTION, RATIONAL, 1, values)),
         (Y_RESOLUTION, pack(Y_RESOLUTION, RATIONAL, 1, values + 8)),

@@ -39,6 +39,31 @@ READ_APART = (ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, XMP, IPT
 Tag = tuple[int, int, int, Any, bool]
 
 
+def come_to_an_end(path: Path) -> bool:
+    """Tell whether the chain of a TIFF's directories comes to an end instead of to itself."""
+    with path.open("rb") as file:
+        start = file.read(16)
+        order = "<" if start[:2] == b"II" else ">"
+        big = struct.unpack(f"{order}H", start[2:4])[0] == 43
+        number, entry, offset_code = ("Q", 20, "Q") if big else ("H", 12, "I")
+        where = struct.unpack_from(f"{order}{offset_code}", start, 8 if big else 4)[0]
+        seen = set()
+        while where:
+            if where in seen:
+                return False
+            seen.add(where)
+            file.seek(where)
+            head = file.read(struct.calcsize(number))
+            if len(head) < struct.calcsize(number):
+                return True
+            file.seek(struct.unpack(f"{order}{number}", head)[0] * entry, 1)
+            following = file.read(struct.calcsize(offset_code))
+            if len(following) < struct.calcsize(offset_code):
+                return True
+            where = struct.unpack(f"{order}{offset_code}", following)[0]
+    return True
+
+
 def read(path: Path, number: int, place: int) -> Metadata:
     """Read the metadata in a TIFF's directory of this number, which begins at `place`.
 

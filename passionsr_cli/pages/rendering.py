@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from passionsr_cli.system.text import printable
+
 
 def render(template: Path, **values: object) -> str:
     """The page of a template that extends `base.html`, which lies here.
 
-    Every value is escaped, unless the template calls it safe; one that is missing is an error.
+    Every value is escaped, unless the template calls it safe, and control characters always; a
+    value that is missing is an error.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -19,4 +22,4 @@ def render(template: Path, **values: object) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(values)
+    return printable(environment.get_template(template.name).render(values))

@@ -25,8 +25,10 @@ def one_line(text: str) -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Text that a spreadsheet shows and does not compute: an apostrophe goes before a sign."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """Text that a spreadsheet shows and does not compute, and a terminal does not obey: an
+    apostrophe goes before a sign."""
+    shown = printable(text)
+    return f"'{shown}" if text.startswith(_FORMULA) else shown
 
 
 def counted(number: int, noun: str) -> str:

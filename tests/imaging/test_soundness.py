@@ -84,6 +84,104 @@ def test_a_jpeg_too_small_for_its_size_is_refused_at_once(tmp_path: Path) -> Non
         read_picture(path)
 
 
+KINDS_OF_JPEG: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "full colours": {"subsampling": 0},
+    "parts": {"restart_marker_blocks": 1},
+    "rows": {"restart_marker_rows": 1},
+    "progressive rows": {"progressive": True, "restart_marker_rows": 1},
+}
+
+
+def _claiming(content: bytes, width: int, height: int) -> bytes:
+    """A JPEG whose frame says another size."""
+    place = max(content.find(b"\xff\xc0\0\x11"), content.find(b"\xff\xc2\0\x11")) + 5
+    return content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_JPEG)
+def test_jpegs_that_show_less_than_they_say(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path, **KINDS_OF_JPEG[kind])
+    content = path.read_bytes()
+    with Image.open(path) as image:
+        shown = np.asarray(image).transpose(2, 0, 1) / 255
+    assert np.abs(read_picture(path).rgb - shown).max() < 1e-6
+    for size in ((21, 49), (37, 33), (21, 129), (200, 200)):
+        for end in (b"", b"\xff\xd9" * 3, bytes(50), b"\xff"):
+            path.write_bytes(_claiming(content, *size)[: None if end == b"" else -2] + end)
+            with pytest.raises(ImageError, match="damaged: it ends before its last row"):
+                read_picture(path)
+
+
+def test_a_part_that_a_jpeg_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path, restart_marker_blocks=1)
+    content = path.read_bytes()
+    # Six blocks of 16×16 pixels: one is cut short, or missing.
+    markers = [content.rindex(bytes((0xFF, 0xD0 + number))) for number in range(5)]
+    for start, end in ((markers[1] + 20, markers[2]), (markers[4], len(content) - 2)):
+        path.write_bytes(content[:start] + content[end:])
+        with pytest.raises(ImageError, match="damaged: it ends before its last row"):
+            read_picture(path)
+
+
+def test_a_thousand_scans_are_no_jpeg(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(PIXELS).save(path, progressive=True)
+    content = path.read_bytes()
+    last = content.rindex(b"\xff\xda")
+    path.write_bytes(content[:-2] + content[last:-2] * 1000 + b"\xff\xd9")
+    with pytest.raises(ImageError, match="damaged"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("tile", [None, (32, 32)])
+def test_jpegs_in_a_tiff_that_show_less_than_they_say(
+    tmp_path: Path, tile: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PIXELS[:32], photometric="rgb", compression="jpeg", tile=tile)
+    assert read_picture(path).size == (21, 32)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].dataoffsets[0]  # type: ignore[union-attr]
+    content = path.read_bytes()
+    head = content.index(b"\xff\xc0", place) + 5
+    # The frame stays as large as the strip has to be, and its content does not.
+    scan = content.index(b"\xff\xda", head)
+    for start in (scan + 20, scan + 100):
+        end = content.index(b"\xff\xd9", start)
+        short = content[:start] + b"\xff\xd9" + bytes(end - start) + content[end + 2 :]
+        path.write_bytes(short)
+        with pytest.raises(ImageError, match="damaged"):
+            read_picture(path)
+
+
+def test_an_avif_whose_box_says_more_than_its_stream(tmp_path: Path) -> None:
+    path = tmp_path / "a.avif"
+    for options in ({}, {"exif": b"II*\0\x08\0\0\0\0\0\0\0\0\0"}, {"subsampling": "4:4:4"}):
+        Image.fromarray(PIXELS).save(path, **options)
+        content = path.read_bytes()
+        place = content.index(b"ispe") + 8
+        assert read_picture(path).size == struct.unpack_from(">II", content, place)
+        for size in ((6000, 6000), (21, 34), (22, 33)):
+            path.write_bytes(content[:place] + struct.pack(">II", *size) + content[place + 8 :])
+            with pytest.raises(ImageError, match="damaged: it ends before its last row"):
+                read_picture(path)
+
+
+def test_gifs_whose_screen_is_larger_than_any_code(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    Image.new("P", (1500, 1500), 3).save(path)
+    content = path.read_bytes()
+    assert len(content) < 4000
+    assert read_picture(path).size == (1500, 1500)
+    path.write_bytes(content[:6] + struct.pack("<HH", 9000, 9000) + content[10:])
+    with pytest.raises(ImageError, match="damaged: it ends before its last row"):
+        read_picture(path)
+
+
 TIFFS: dict[str, dict[str, Any]] = {
     "strips": {"rowsperstrip": 8},
     "one strip": {},

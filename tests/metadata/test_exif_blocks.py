@@ -131,7 +131,19 @@ def test_resolution_is_added_where_there_is_none() -> None:
             assert (found[0x010F], found[0x0131]) == ("maker", "program")
             assert found.get_ifd(0x8769)[0x927C] == b"a note"
     camera, _ = _of_a_camera("<", False)
-    assert exif_blocks.with_resolution(camera, (72, 72)) == camera
+    assert exif_blocks.with_resolution(camera, (300, 600)) == camera
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_containers_resolution_counts(order: str) -> None:
+    camera, note = _of_a_camera(order, False)
+    found = exif_blocks.with_resolution(camera, (150.5, 72))
+    assert exif_blocks.resolution(found) == (150.5, 72)
+    assert found.index(note) == camera.index(note)
+    before, after = _read(camera), _read(found)
+    others = before.keys() - {0x11A, 0x11B, 0x128}
+    assert {tag: after[tag] for tag in others} == {tag: before[tag] for tag in others}
+    assert after.keys() == before.keys() | {0x128}
 
 
 @pytest.mark.parametrize("unit", [1, 2, 3])

@@ -122,6 +122,26 @@ def test_captions_in_photoshops_resources_of_a_tiff(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.tif").metadata.iptc == CAPTION
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".avif", ".heic"])
+def test_resolution_goes_through_files_that_say_it_in_exif_alone(
+    tmp_path: Path, suffix: str
+) -> None:
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    # As a camera says it, where a program has put another into the file since.
+    exif[0x11A], exif[0x11B], exif[0x128] = 72.0, 72.0, 2
+    for block in (b"", exif.tobytes()):
+        Image.new("RGB", (48, 32)).save(tmp_path / "a.jpg", dpi=(300, 150), exif=block)
+        write_picture(tmp_path / f"b{suffix}", read_picture(tmp_path / "a.jpg"))
+        between = read_picture(tmp_path / f"b{suffix}")
+        for last in (".jpg", ".png", ".tif", ".bmp"):
+            write_picture(tmp_path / f"c{last}", between)
+            with Image.open(tmp_path / f"c{last}") as image:
+                said = tuple(map(float, image.info["dpi"]))
+            assert said == pytest.approx((300, 150), abs=0.02)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_without_a_resolution_none_is_invented(tmp_path: Path, suffix: str) -> None:
     if suffix == ".heic":

@@ -30,6 +30,16 @@ def test_what_is_shown_is_escaped(template: Path) -> None:
     assert page.startswith("<!doctype html>")
 
 
+def test_no_control_character_reaches_whoever_prints_the_page(template: Path) -> None:
+    name = "a\x1b]0;title\x07\u202e.png"
+    page = render(template, title=name, heading=name, about="", remarks=[name], data=[name])
+    assert page.count("a\\x1b]0;title\\x07\\u202e.png") == 3
+    assert not {"\x1b", "\x07", "\u202e"} & set(page)
+    found = re.search(r'json">(.*?)</script>', page)
+    assert found
+    assert json.loads(found[1]) == [name]
+
+
 def test_data_for_a_script_stays_inside_it_and_comes_out_as_it_was(template: Path) -> None:
     page = render(template, title="", heading="", about="", remarks=[], data=[HOSTILE])
     assert page.count("</script>") == 1

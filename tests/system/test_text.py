@@ -28,8 +28,8 @@ def test_a_name_stays_on_its_line() -> None:
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_a_spreadsheet_computes_no_name(text: str) -> None:
-    assert spreadsheet_cell(text) == f"'{text}"
-    assert spreadsheet_cell(f"a{text}") == f"a{text}"
+    assert spreadsheet_cell(text) == f"'{printable(text)}"
+    assert spreadsheet_cell(f"a{text}\x1b[2J") == f"a{printable(text)}\\x1b[2J"
 
 
 def test_one_thing_is_not_several() -> None:
