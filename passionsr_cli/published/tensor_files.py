@@ -7,9 +7,10 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -56,12 +57,15 @@ def _read(path: Path) -> Any:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The texts a safetensors file has beside its tensors; none in a pickle."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     if path.suffix != SAFETENSORS:
         return {}
-    with safe_open(path, "pt") as file:
-        return dict(file.metadata() or {})
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
 
 
 def _read_safetensors(path: Path) -> Tensors:
@@ -103,7 +107,8 @@ def _read_pickle(path: Path, placeholders: Sequence[tuple[type[_Placeholder], st
             f"{path} holds a Python object ({found[1]}), and such a file can run any program when "
             "it is opened; expected nothing but tensors: take the .safetensors version of it"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:
+        # Unpickling what is damaged fails in more ways than its documentation names.
         raise _damaged(path, error) from error
 
 
@@ -112,22 +117,29 @@ def _is_endless(path: Path) -> bool:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                (listing,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-                with archive.open(listing) as file:
-                    head = file.read(MOST_PICKLE_BYTES)
-        else:
-            with path.open("rb") as file:
-                head = file.read(MOST_PICKLE_BYTES)
-        stream, left = BytesIO(head), MOST_OPERATIONS
+                # There is one; of several any may be the one that is read.
+                listings = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                return any(_runs_on(_head(archive.open(name))) for name in listings)
+        return _runs_on(_head(path.open("rb")))
+    except Exception:
+        # What is wrong with it shows when it is loaded.
+        return False
+
+
+def _head(opened: IO[bytes]) -> BytesIO:
+    with opened as file:
+        return BytesIO(file.read(MOST_PICKLE_BYTES))
+
+
+def _runs_on(stream: BytesIO) -> bool:
+    left = MOST_OPERATIONS
+    with suppress(ValueError):
         for _ in range(PICKLES):
             for _ in pickletools.genops(stream):
                 left -= 1
                 if left < 0:
-                    return True
-    except (OSError, ValueError, zipfile.BadZipFile):
-        # What is wrong with it shows when it is loaded.
-        return False
-    return False
+                    break
+    return left < 0
 
 
 def _load(path: Path, mapped: bool) -> Any:

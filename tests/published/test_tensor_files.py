@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.published.tensor_files import read_file
+from passionsr_cli.published.tensor_files import read_file, read_metadata
 
 ENDLESS = b"\x80\x02" + b"(" * 3_000_000
 
@@ -39,6 +39,51 @@ def test_operations_are_bounded(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ModelError, match="more operations than any model has"):
         read_file(path)
     assert time.perf_counter() - started < 10
+
+
+def test_of_several_listings_none_may_be_endless(tmp_path: Path) -> None:
+    for first, second in ((ENDLESS, b"\x80\x02}."), (b"nothing", ENDLESS)):
+        with zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a/data.pkl", first)
+            archive.writestr("b/data.pkl", second)
+        with pytest.raises(ModelError, match="more operations than any model has"):
+            read_file(tmp_path / "a.pt")
+
+
+HOSTILE = {
+    "a wrong number of arguments": b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
+    "arguments that are none": b"ccollections\nOrderedDict\nK\x01R.",
+    "a storage that is a number": b"K\x01Q.",
+    "an empty stack": b"](]].e",
+    "no mark": b"K\x01u.",
+    "a memory that holds nothing": b"h\x05.",
+    "more bytes than there are": b"\x96" + (1 << 40).to_bytes(8, "little") + b".",
+    "lists in lists": b"]" * 100_000 + b"a" * 99_999 + b".",
+    "a program": b"cos\nsystem\n(S'exit'\ntR.",
+}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_whatever_a_pickle_says_is_refused_in_a_line(
+    tmp_path: Path, kind: str, plain: bool
+) -> None:
+    path, content = tmp_path / "a.pt", b"\x80\x02" + HOSTILE[kind]
+    if plain:
+        path.write_bytes(content)
+    else:
+        _archive(path, content)
+    with pytest.raises(ModelError) as refused:
+        read_file(path)
+    assert str(refused.value).startswith(str(path))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_damaged_head_has_no_texts(tmp_path: Path) -> None:
+    for content in (b"", b"\x05\0\0\0\0\0\0\0[[[[[", b"\xff" * 20):
+        (tmp_path / "a.safetensors").write_bytes(content)
+        with pytest.raises(ModelError, match="cannot be read"):
+            read_metadata(tmp_path / "a.safetensors")
 
 
 def test_compressed_tensors_are_refused(tmp_path: Path) -> None:

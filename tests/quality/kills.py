@@ -284,10 +284,11 @@ def try_verb(verb: str, kills: int, inputs: Path, place: Path, chance: random.Ra
         running = start(verb, inputs, folder)
         moment = chance.uniform(0.1, 1) * whole.seconds
         time.sleep(moment)
-        tally.too_late += running.ended()
-        tally.killed += not running.ended()
-        if not running.ended():
-            running.kill()
+        too_late = running.ended()
+        tally.too_late += too_late
+        tally.killed += not too_late
+        # Either removes what the process said, which is no debris of the command's.
+        (running.finish if too_late else running.kill)()
         at = f"{verb} at {moment:.2f} of {whole.seconds:.2f} s"
         failed = start(verb, inputs, folder).finish()
         if failed:
