@@ -6,11 +6,13 @@ reference row of the same run, now and then.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from passionsr_cli.benchmark.measurements import Measurement
 from passionsr_cli.errors import ConfigError, StoreError
@@ -18,6 +20,8 @@ from passionsr_cli.system.files import read_json
 
 # What nobody here can make slower comes first.
 REFERENCES = (("torch", "fp32-nchw"), ("torch", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
+
+_ROWS = TypeAdapter(list[Measurement])
 
 # Backend, variant, precision around integers, model and size.
 Key = tuple[str, str, str, str, int]
@@ -61,19 +65,19 @@ def read_record(path: Path) -> list[Measurement]:
 
     Raises `StoreError` if it is something else.
     """
-    known = {field.name for field in fields(Measurement)}
     try:
-        rows = [
-            Measurement(**{key: value for key, value in row.items() if key in known})
-            for row in read_json(path)["rows"]
-        ]
-        if not all(row.seconds is None or row.seconds > 0 for row in rows):
+        rows = _ROWS.validate_python(read_json(path)["rows"])
+        if not all(row.seconds is None or 0 < row.seconds < math.inf for row in rows):
             raise ValueError("seconds that are none")
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise StoreError(
-            f"{path} is no record of a benchmark ({error}); `bench --json > FILE` writes one"
+            f"{path} is no record of a benchmark ({reason}); `bench --json > FILE` writes one"
         ) from None
     return rows
 

@@ -48,7 +48,7 @@ MOST_SHARING = 16
 
 
 def png_is_whole(path: Path) -> bool:
-    """Tell whether the stream of a PNG holds all its rows."""
+    """Tell whether a PNG's stream holds all its rows. Raises `ValueError` if it was changed."""
     with path.open("rb") as file:
         expected, found, content = 0, 0, zlib.decompressobj()
         for kind, length in png_chunks.heads(file):
@@ -57,8 +57,12 @@ def png_is_whole(path: Path) -> bool:
                 if expected > path.stat().st_size * MOST_INFLATION:
                     return False
             elif kind == b"IDAT":
+                check = zlib.crc32(kind)
                 for block in _blocks(file, length):
+                    check = zlib.crc32(block, check)
                     found += _inflated(content, block, expected - found)
+                if file.read(4) not in (check.to_bytes(4, "big"), b""):
+                    raise ValueError("its pixels are not those of their checksum")
             if kind == b"IEND" or (expected and found >= expected):
                 break
     return found >= expected > 0

@@ -64,13 +64,32 @@ def test_a_record_is_what_json_shows(tmp_path: Path) -> None:
     assert read_record(path) == BEFORE
 
 
+ROW = {**asdict(BEFORE[0]), "seconds": 1.0}
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"rows": [3]}', '{"rows": [{"model": "mini"}]}', '{"rows": null}']
+    "text",
+    [
+        *("", "[]", "{}", '{"rows": [3]}', '{"rows": [{"model": "mini"}]}', '{"rows": null}'),
+        *(
+            json.dumps({"rows": [{**ROW, **wrong}]})
+            for wrong in (
+                {"model": ["mini"]},
+                {"size": {}},
+                {"backend": None},
+                {"seconds": float("nan")},
+                {"seconds": float("inf")},
+                {"seconds": 0},
+                {"seconds": "soon"},
+            )
+        ),
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "before.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=r"before\.json is no record"):
+    with pytest.raises(StoreError, match=r"before\.json is no record") as refused:
         read_record(path)
+    assert len(str(refused.value).splitlines()) == 1
     with pytest.raises(StoreError, match="cannot read"):
         read_record(tmp_path / "missing.json")

@@ -60,6 +60,22 @@ def test_png_streams(tmp_path: Path, depth: int, colour: int, interlaced: bool) 
             read_picture(_png(tmp_path / "short.png", rows, depth, colour, interlaced))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1"])
+def test_pngs_whose_pixels_were_changed(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.repeat(PIXELS[:, :1], 21, 1)).convert(mode).save(path)
+    content = path.read_bytes()
+    place, end = content.index(b"IDAT") + 4, content.index(b"IEND") - 8
+    for start in range(place + 2, end - 4, 5):
+        for tail in (bytes(end - start), bytes((content[start] ^ 1,)) + content[start + 1 : end]):
+            path.write_bytes(content[:start] + tail + content[end:])
+            with pytest.raises(ImageError, match="damaged"):
+                read_picture(path)
+    # All viewers show these.
+    path.write_bytes(content[: end + 4])
+    assert read_picture(path).size == (21, 33)
+
+
 def test_a_jpeg_that_lacks_its_end_alone_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     for options in ({}, {"progressive": True}, {"subsampling": 0}):
