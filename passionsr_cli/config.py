@@ -249,8 +249,9 @@ class CalibrationSettings(Settings):
     activations: Literal["symmetric", "asymmetric"] = "asymmetric"
     images: Path | None = None
     image_kind: Literal["auto", "hr", "lr"] = "auto"
-    crops: PositiveInt = 32
-    crop_px: PositiveInt = 512
+    # More are a slip of the finger, and would fill all memory before anything is said.
+    crops: Annotated[PositiveInt, Field(le=100_000)] = 32
+    crop_px: Annotated[PositiveInt, Field(le=16_384)] = 512
     degradation: DegradationSettings = DegradationSettings()
     batch_size: PositiveInt = 1
     observing_batch_size: PositiveInt = 4

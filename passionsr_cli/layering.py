@@ -73,10 +73,19 @@ def _config_path(config: str) -> Path:
     return path
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses escapes such as "\\ud800": halves of characters, which nothing could write."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        value = super().construct_scalar(node)
+        value.encode()
+        return value
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file of `key: value` lines. Raises `ConfigError`."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
     except yaml.MarkedYAMLError as error:

@@ -141,6 +141,7 @@ def test_options_stand_above_the_file(tmp_path: Path) -> None:
         ("tile: 2020-99-99", "is not YAML: month must be in 1..12"),
         ("tile: " + "9" * 5000, "is not YAML: Exceeds the limit"),
         ("tile: " + "[" * 2000, "nested too deeply"),
+        ('output: "\\ud800"', "is not YAML: .*surrogates not allowed"),
     ],
 )
 def test_wrong_files_are_explained(tmp_path: Path, text: str, message: str) -> None:

@@ -6,8 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-from passionsr_cli.errors import OutputError
-
 # As Debian calls the home of users who have none.
 NO_HOME = "/nonexistent"
 
@@ -22,18 +20,20 @@ def cache_folder() -> Path:
     return _own_folder("PASSIONSR_CACHE", "user_cache_path")
 
 
-def survive_without_home() -> None:
+def survive_without_home() -> bool:
     """Give users without a home, such as those of containers that are only a number, one that does
-    not exist: OpenVINO cannot be imported without any."""
+    not exist: OpenVINO cannot be imported without any. True if our folders would be there, so that
+    nothing can be kept."""
     try:
         Path.home()
     except RuntimeError:
         os.environ["HOME"] = NO_HOME
+    return any(folder().is_relative_to(NO_HOME) for folder in (home, cache_folder))
 
 
 def _own_folder(variable: str, directory: str) -> Path:
-    """The folder that a variable names, else one of platformdirs'. Raises `OutputError` where it
-    would be in the home of a user without one."""
+    """The folder that a variable names, else one of platformdirs'; of users without a home one
+    that does not exist: nothing is found there, and nothing can be written."""
     given = os.environ.get(variable)
     with contextlib.suppress(RuntimeError):
         if given:
@@ -43,12 +43,9 @@ def _own_folder(variable: str, directory: str) -> Path:
 
             folder = getattr(platformdirs, directory)("passionsr", appauthor=False)
         # Older releases of platformdirs leave what they cannot expand as it is.
-        if not folder.is_relative_to(NO_HOME) and (given or folder.is_absolute()):
+        if given or folder.is_absolute():
             return folder
-    raise OutputError(
-        "this user has no home directory; set HOME, or PASSIONSR_HOME and PASSIONSR_CACHE, "
-        "to folders that can be written"
-    )
+    return Path(NO_HOME) / "passionsr"
 
 
 def configs_folder() -> Path:

@@ -47,6 +47,13 @@ class _Console(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            self.on_broken_pipe()
+            _tell_unwritten(error)
+
     def on_broken_pipe(self) -> None:
         self.quiet = True
         _write_nowhere(self.file)
@@ -59,6 +66,13 @@ def _write_nowhere(stream: IO[str]) -> None:
     os.close(nowhere)
 
 
+def _tell_unwritten(error: OSError) -> None:
+    """The run goes on, but does not end as if all had been told: a full disk is no closed pipe."""
+    global unwritten
+    unwritten = True
+    show_error(f"what it tells cannot be written ({error.strerror or error})")
+
+
 output = _Console(highlight=False, emoji=False)
 messages = _Console(stderr=True, highlight=False, emoji=False)
 # Of several processes only the first tells of its progress; errors come from all.
@@ -66,6 +80,7 @@ is_first_process = os.environ.get("RANK", "0") == "0"
 progress_console = _Console(stderr=True, highlight=False, emoji=False, quiet=not is_first_process)
 output.quiet = not is_first_process
 debugging = False
+unwritten = False
 
 
 def console_for(console: Console) -> Console:
@@ -103,13 +118,18 @@ def _silence_third_parties() -> None:
 def survive_surroundings() -> None:
     """Neither printing nor a missing home ends a run: closed streams take everything, unknown
     characters are escaped."""
-    survive_without_home()
+    homeless = survive_without_home()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if homeless:
+        show_note(
+            "this user has no home directory, so that nothing is cached or kept; set HOME, or "
+            "PASSIONSR_HOME and PASSIONSR_CACHE, to folders that can be written"
+        )
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -122,7 +142,10 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            if unwritten:
+                raise typer.Exit(EXIT_ERROR)
+            return result
         except (typer.Exit, typer.Abort):
             raise
         except (Exception, KeyboardInterrupt) as error:
@@ -154,6 +177,8 @@ def _told(error: Exception | KeyboardInterrupt) -> str:
             f"this needs {error.name}, which the small installation leaves out; "
             "`pip install .` in passionsr's folder adds it"
         )
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})"
     missing = (isinstance(error, ModuleNotFoundError) and error.name) or ""
     if extra := EXTRAS.get(missing.partition(".")[0]):
         return f"this needs {missing}: pip install 'passionsr[{extra}]'"
@@ -186,6 +211,9 @@ def print_json(value: object) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _write_nowhere(sys.stdout)
+    except OSError as error:
+        _write_nowhere(sys.stdout)
+        _tell_unwritten(error)
 
 
 def decibels(psnr: float | None) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pwd
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from passionsr_cli.errors import OutputError
-from passionsr_cli.system.paths import cache_folder, home, survive_without_home
+from passionsr_cli.system.paths import NO_HOME, cache_folder, home, survive_without_home
 
 FOLDERS = [(home, "PASSIONSR_HOME"), (cache_folder, "PASSIONSR_CACHE")]
 
@@ -30,26 +30,35 @@ def only_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("folder", "variable"), FOLDERS)
 @pytest.mark.parametrize("given", [None, "~/passionsr"])
 @pytest.mark.parametrize("survived", [False, True])
-def test_who_has_no_home_is_told_what_to_set(
-    folder: object,
+def test_who_has_no_home_finds_nothing_and_can_go_on(
+    folder: Callable[[], Path],
     variable: str,
     given: str | None,
     survived: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if survived:
-        survive_without_home()
-        assert not Path.home().exists()
     if given is not None:
         monkeypatch.setenv(variable, given)
-    with pytest.raises(OutputError, match="no home directory; set HOME, or PASSIONSR_HOME and"):
-        folder()  # type: ignore[operator]
+    if survived:
+        assert survive_without_home()
+        assert not Path.home().exists()
+    assert not folder().exists()
+    assert folder().is_relative_to(NO_HOME)
+
+
+@pytest.mark.usefixtures("only_a_number")
+def test_who_has_named_both_folders_lacks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _, variable in FOLDERS:
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert not survive_without_home()
 
 
 @pytest.mark.usefixtures("only_a_number")
 @pytest.mark.parametrize(("folder", "variable"), FOLDERS)
 def test_a_folder_that_is_named_needs_no_home(
-    folder: object, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Callable[[], Path], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path))
-    assert folder() == tmp_path  # type: ignore[operator]
+    assert folder() == tmp_path

@@ -124,6 +124,19 @@ def test_a_reader_that_goes_ends_no_run(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*_x4.png"))) == 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_behind_the_output_ends_no_run(tmp_path: Path, options: list[str]) -> None:
+    for name in "ab":
+        Image.new("RGB", (8, 8), "teal").save(tmp_path / f"{name}.png")
+    command = [sys.executable, "-m", "passionsr_cli", "upscale", str(tmp_path), *options]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "error: what it tells cannot be written (No space left on device)\n"
+    assert len(list(tmp_path.rglob("*_x4.png"))) == 2
+
+
 def test_no_streams_at_all_end_no_run(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "teal").save(tmp_path / "a.png")
     command = f"{sys.executable} -m passionsr_cli upscale {tmp_path}/a.png >&- 2>&- <&-"
