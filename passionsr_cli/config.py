@@ -32,17 +32,18 @@ PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "
 
 KERNEL_KINDS = {"isotropic": 0.45, "anisotropic": 0.25, "generalized": 0.12}
 KERNEL_KINDS |= {"plateau": 0.06, "disk": 0.08, "motion": 0.04}
-# Those of PassionSR, and what reads the image and the latents, the only way into the network.
-EIGHT_BIT_LAYERS = (
-    *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
+# What carries the image itself into the latent and out of it again, a tenth of `mini`'s operations
+# and a thousandth of Stable Diffusion's: at 8 bits it costs more than all other layers together.
+IMAGE_LAYERS = (
     *("vae.quant_conv", "vae.post_quant_conv"),
     *("vae.encoder.conv_in", "vae.encoder.conv_out"),
     *("vae.decoder.conv_in", "vae.decoder.conv_out"),
 )
+# Those of PassionSR, and what reads the image and the latents, the only way into the network.
+EIGHT_BIT_LAYERS = ("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out", *IMAGE_LAYERS)
 # PassionSR's own, which the preset `published-exceptions` names.
 PUBLISHED_EIGHT_BIT_LAYERS = tuple(name for name in EIGHT_BIT_LAYERS if "conv_in" not in name)
-FEWEST_BITS, MOST_BITS = 2, 8
-FLOAT_BITS = 16
+FEWEST_BITS, MOST_BITS, FLOAT_BITS = 2, 8, 16
 
 
 @dataclass(frozen=True)
@@ -224,10 +225,10 @@ class CalibrationSettings(Settings):
 
     `eight_bit_layers` keep at least 8 bits wherever their component is quantized at all: those of
     PassionSR, and what reads the image and the latents.
-    `float_layers` are not quantized. With a `budget` the bits of each layer are chosen by what
-    they cost in quality, but for sides that `unet` or `vae` leave at 16 bits. `layer_bits`, as
-    w4a8 by a layer's name, w4a8r16 where it has a branch, and a8 by an attention's, come before all
-    of these.
+    `float_layers` are not quantized: by default, at all widths, those that carry the image. With a
+    `budget` the bits of each layer are chosen by what they cost in quality, but for sides that
+    `unet` or `vae` leave at 16 bits. `layer_bits`, as w4a8 by a layer's name, w4a8r16 where it has
+    a branch, and a8 by an attention's, come before all of these.
     Bounds start from the extremes of `observing_batch_size` images at a time, averaged.
     `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
     `strict` refuses a substitute for a loss whose weights are not on this machine.
@@ -241,7 +242,7 @@ class CalibrationSettings(Settings):
     unet: Bits = EIGHT_BITS
     vae: Bits = EIGHT_BITS
     eight_bit_layers: tuple[str, ...] = EIGHT_BIT_LAYERS
-    float_layers: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = IMAGE_LAYERS
     budget: BudgetText | None = None
     layer_bits: dict[str, Bits] = {}
     weights: Literal["auto", "symmetric", "asymmetric"] = "auto"

@@ -7,6 +7,7 @@ import pytest
 from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import (
+    IMAGE_LAYERS,
     PUBLISHED_EIGHT_BIT_LAYERS,
     Bits,
     CalibrationSettings,
@@ -19,8 +20,6 @@ from passionsr_cli.layering import (
     settings_from,
     validate,
 )
-from passionsr_cli.layers.convert import find_layers
-from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.system.paths import configs_folder
 from passionsr_cli.training.settings import DistillationSettings, TrainingSettings
@@ -70,15 +69,12 @@ def test_calibration_presets_are_valid(preset: str) -> None:
         assert settings.eight_bit_layers == CalibrationSettings().eight_bit_layers
 
 
-@pytest.mark.parametrize("bits", ["w8a8", "w6a6", "w4a8", "w4a4", "w3a3", "w2a2"])
-def test_presets_leave_in_floating_point_what_carries_the_image(
-    bits: str, tiny_model: OneStepModel
-) -> None:
-    left = settings_for(bits, None, {}).float_layers
-    # All of the autoencoder that is outside of its blocks.
-    names = [f"vae.{name}" for name, kind, _ in find_layers(tiny_model.vae) if "block" not in name]
-    assert sorted(left) == sorted(names)
+@pytest.mark.parametrize("bits", ["w8a8", "8", "w6a6", "w5a5", "w4a8", "w4a6", "w4a4", "w2a2"])
+def test_what_carries_the_image_stays_in_floating_point_unless_it_is_said(bits: str) -> None:
+    assert settings_for(bits, None, {}).float_layers == IMAGE_LAYERS
     assert settings_for(bits, "published-exceptions", {}).float_layers == ()
+    # A budget decides that, too.
+    assert settings_for(None, None, {"budget": "7MB"}).float_layers == ()
 
 
 def test_released_checkpoints_have_fewer_exceptions() -> None:

@@ -33,13 +33,23 @@ def _rows(model: OneStepModel, **settings: object) -> dict[str, LayerRecord]:
 
 
 def test_exceptions_keep_eight_bits_and_say_so(tiny_model: OneStepModel) -> None:
-    rows = _rows(tiny_model, unet="w4a6", vae="w2a2")
+    rows = _rows(tiny_model, unet="w4a6", vae="w2a2", float_layers=())
     lifted = [name for name, row in rows.items() if row.reason == EXCEPTION]
     assert sorted(lifted) == sorted(CalibrationSettings().eight_bit_layers)
     assert {bits_of(rows[name]) for name in lifted} == {"w8a8"}
     assert bits_of(rows["unet.down_blocks.0.resnets.0.conv1"]) == "w4a6"
     assert bits_of(rows["vae.decoder.mid_block.resnets.0.conv1"]) == "w2a2"
     assert bits_of(rows["unet.mid_block.attentions.0.transformer_blocks.0.attn1"]) == "a6"
+
+
+def test_what_carries_the_image_is_left_alone_at_any_bits(tiny_model: OneStepModel) -> None:
+    rows = _rows(tiny_model, unet="w4a6", vae="w5a3")
+    left = {name for name, row in rows.items() if row.plan is None}
+    # All of the autoencoder that is outside of its blocks.
+    assert left == {name for name in rows if name.startswith("vae.") and "block" not in name}
+    assert len(left) == 6
+    lifted = [name for name, row in rows.items() if row.reason == EXCEPTION]
+    assert sorted(lifted) == ["unet.conv_in", "unet.conv_out", "unet.time_embedding.linear_1"]
 
 
 def test_eight_bit_weights_are_symmetric_and_fewer_are_not(tiny_model: OneStepModel) -> None:
