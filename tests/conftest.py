@@ -217,7 +217,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture
 def calibrate(tiny_folder: Path, finished: Finished) -> Callable[..., str]:
-    """Makes a checkpoint of the tiny model, named after its bits, and gives its name."""
+    """Makes a checkpoint of the tiny model, named after its bits, with every layer on integers, and
+    gives its name."""
     from passionsr_cli.config import CalibrationSettings
 
     def run(bits: str, **settings: Any) -> str:
@@ -225,6 +226,7 @@ def calibrate(tiny_folder: Path, finished: Finished) -> Callable[..., str]:
             "model": str(tiny_folder),
             "unet": bits,
             "vae": bits,
+            "float_layers": (),
             "method": "maxmin",
             "crops": 2,
             "crop_px": 32,

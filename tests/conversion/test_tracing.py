@@ -54,16 +54,16 @@ def test_a_trace_sees_shapes_and_leaves_the_model_as_it_was(frozen: OneStepModel
     traced = component_of_model(frozen, DECODER)
     with torch.no_grad():
         before = traced.part(traced.example)
-    layer = frozen.vae.decoder.conv_in
+    layer = frozen.vae.decoder.mid_block.resnets[0].conv1
 
     def stop_inside() -> None:
         with traced_as_operations(traced) as part:
-            assert frozen.vae.decoder.conv_in is not layer
+            assert frozen.vae.decoder.mid_block.resnets[0].conv1 is not layer
             assert part(traced.example).shape == before.shape
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stop_inside()
-    assert frozen.vae.decoder.conv_in is layer
+    assert frozen.vae.decoder.mid_block.resnets[0].conv1 is layer
     with torch.no_grad():
         assert torch.equal(traced.part(traced.example), before)

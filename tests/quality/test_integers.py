@@ -3,7 +3,7 @@
     PASSIONSR_REALSR=DIR PASSIONSR_INTEGER_CHECKPOINTS=FOLDER,FOLDER \
         pytest -s tests/quality/test_integers.py
 
-Upscales 20 photographs with each checkpoint (folders), by torch, which defines the
+Upscales five photographs with each checkpoint (folders), by torch, which defines the
 result, and by OpenVINO. Where a value lies midway between two integers, the last bit of a float
 decides, and each flipped code moves values of the next layer across such middles: so the
 definition's distance to itself, with its input multiplied by 1 + 1e-6, is measured beside.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ CHECKPOINTS = [
     name for name in os.environ.get("PASSIONSR_INTEGER_CHECKPOINTS", "").split(",") if name
 ]
 pytestmark = pytest.mark.skipif(not DATA, reason="PASSIONSR_REALSR is not set")
-IMAGES = 20
+IMAGES = 5
 # The error of a float32 sum of some hundred products is about as large.
 NUDGE = 1 + 1e-6
 
@@ -75,12 +76,17 @@ def _upscale(
     return results, sorted(seconds)[len(seconds) // 2]
 
 
-@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
-def test_integers_compute_the_definition(checkpoint: str) -> None:
+@cache
+def _full_precision() -> tuple[list[Path], Images]:
     files = sorted(Path(str(DATA)).glob("test_LR/*.png"))
     files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
+    return files, _upscale(files, None, "torch", "fp32")[0]
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS)
+def test_integers_compute_the_definition(checkpoint: str) -> None:
+    files, full = _full_precision()
     photographs = [_read(Path(str(DATA)) / "test_HR" / file.name) for file in files]
-    full, _ = _upscale(files, None, "torch", "fp32")
     definition, torch_seconds = _upscale(files, checkpoint, "torch", "fp32")
     nudged, _ = _upscale(files, checkpoint, "torch", "fp32", NUDGE)
     to_itself = _psnr(nudged, definition)
