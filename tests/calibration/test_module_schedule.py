@@ -19,7 +19,7 @@ def _stage(order: ModuleOrder, weights_only: bool = False) -> Stage:
 
 
 def _turns(model: OneStepModel, stage: Stage) -> ModuleSchedule:
-    quantize_model(model, CalibrationSettings(), PLAIN)
+    quantize_model(model, CalibrationSettings(float_layers=()), PLAIN)
     return schedule_modules(model, learning_layers(model), stage)
 
 
