@@ -35,6 +35,9 @@ def claim(folder: Path, work: str) -> Iterator[None]:
         raise OutputError(f"{folder}: {_holder(folder)} holds it; wait for it, or end it") from None
     except OSError as error:
         lock.release()
+        for place in (folder / LOCK_FILE, folder / HOLDER_FILE):
+            if place.is_dir():
+                raise OutputError(f"{place}: a folder in a file's place; remove it") from None
         raise OutputError(f"{folder}: cannot be held ({error.strerror})") from None
     try:
         yield

@@ -152,10 +152,17 @@ def test_a_damaged_journal_holds_nothing(job: Job, content: str) -> None:
     assert _journal(job).holds(job.source, job.output)
 
 
-@pytest.mark.parametrize("name", ["lock", "0.jsonl"])
-def test_a_folder_in_a_file_s_place_is_told(job: Job, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lock", r"\.passionsr/lock: a folder in a file's place; remove it"),
+        ("holder.json", r"\.passionsr/holder\.json: a folder in a file's place; remove it"),
+        ("0.jsonl", r"\.passionsr: cannot be read \(Is a directory"),
+    ],
+)
+def test_a_folder_in_a_file_s_place_is_told(job: Job, name: str, message: str) -> None:
     (_journal(job).folder / name).mkdir(parents=True)
-    with pytest.raises(OutputError, match=r"\.passionsr"):
+    with pytest.raises(OutputError, match=message):
         _finish(_journal(job), job)
 
 
