@@ -76,7 +76,7 @@ def _config_path(config: str) -> Path:
 class _Loader(yaml.SafeLoader):
     """Refuses escapes such as "\\ud800": halves of characters, which nothing could write."""
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         value = super().construct_scalar(node)
         value.encode()
         return value

@@ -65,24 +65,22 @@ def test_a_record_is_what_json_shows(tmp_path: Path) -> None:
 
 
 ROW = {**asdict(BEFORE[0]), "seconds": 1.0}
+WRONG: list[dict[str, object]] = [
+    {"model": ["mini"]},
+    {"size": {}},
+    {"backend": None},
+    {"seconds": float("nan")},
+    {"seconds": float("inf")},
+    {"seconds": 0},
+    {"seconds": "soon"},
+]
 
 
 @pytest.mark.parametrize(
     "text",
     [
         *("", "[]", "{}", '{"rows": [3]}', '{"rows": [{"model": "mini"}]}', '{"rows": null}'),
-        *(
-            json.dumps({"rows": [{**ROW, **wrong}]})
-            for wrong in (
-                {"model": ["mini"]},
-                {"size": {}},
-                {"backend": None},
-                {"seconds": float("nan")},
-                {"seconds": float("inf")},
-                {"seconds": 0},
-                {"seconds": "soon"},
-            )
-        ),
+        *(json.dumps({"rows": [{**ROW, **wrong}]}) for wrong in WRONG),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
