@@ -19,6 +19,7 @@ from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.triton_kernels.attention import IntegerAttention, attention_obstacle
+from passionsr_cli.triton_kernels.feed_forwards import fuse_feed_forwards
 from passionsr_cli.triton_kernels.layers import IntegerLayer, obstacle
 from passionsr_cli.triton_kernels.resnets import fuse_resnets
 
@@ -57,6 +58,7 @@ class TritonExecutor(TorchExecutor):
                 attention.set_processor(IntegerAttention(layer, attention.inner_dim))
                 self._integer_attentions.append(name)
         fuse_resnets(model)
+        fuse_feed_forwards(model)
         super().__init__(model, accelerator)
         # What is simulated asks the GPU for its grids, which no graph may do.
         recorded = accelerator.device.type == "cuda" and not any(self._obstacles.values())

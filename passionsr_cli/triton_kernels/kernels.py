@@ -12,6 +12,7 @@ import triton.language as tl
 
 # Sixteen bytes of the narrowest weights, which hold two codes each: the widest load there is.
 CHANNEL_MULTIPLE = 32
+SQRT_HALF = tl.constexpr(0.5**0.5)
 # Added to and taken from a small float32, it leaves the nearest integer, ties to even.
 ROUNDING = tl.constexpr(1.5 * 2**23)
 
@@ -144,6 +145,7 @@ def multiply_kernel(
     stride_x: tl.constexpr,
     packed: tl.constexpr,
     adds: tl.constexpr,
+    gates: tl.constexpr,
     rounds: tl.constexpr,
     block_rows: tl.constexpr,
     block_outputs: tl.constexpr,
@@ -156,8 +158,9 @@ def multiply_kernel(
     (outputs,) int8 less. `correction` (outputs,) int32 takes the input's zero point
     off; `scale` and `bias` (outputs,) float32. `added`, if it `adds`, is (rows, outputs) of any
     floating type, rows those of (B, out_height, out_width); `result`, of any floating type, has
-    strides of its own. If it `rounds`, the result is the codes int8 of the layer behind, as in
-    `quantize_kernel`, with (outputs,) float32 of `factor` and `offset`.
+    strides of its own. If it `gates`, outputs are values and their gates in turn, and half as many
+    columns v · GELU(g) the result. If it `rounds`, the result is the codes int8 of the layer
+    behind, as in `quantize_kernel`, with a float32 of `factor` and `offset` for each column.
     """
     blocks_of_outputs = tl.cdiv(outputs, block_outputs)
     # Neighbours in time read the same rows.
@@ -197,10 +200,18 @@ def multiply_kernel(
     if adds:
         place = row.to(tl.int64)[:, None] * outputs + output[None, :]
         values += tl.load(added + place, mask=known, other=0.0).to(tl.float32)
+    if gates:
+        values, gate = tl.split(tl.reshape(values, (block_rows, block_outputs // 2, 2)))
+        values *= 0.5 * gate * (1 + tl.erf(gate * SQRT_HALF))
+        outputs = outputs // 2
+        first_output = tl.program_id(0) % blocks_of_outputs * (block_outputs // 2)
+        output = first_output + tl.arange(0, block_outputs // 2)
+        known = (row < rows)[:, None] & (output < outputs)[None, :]
     target = row.to(tl.int64)[:, None] * row_stride + output.to(tl.int64)[None, :] * output_stride
     if rounds:
-        values = values * tl.load(factor + source_output)[None, :]
-        values += tl.load(offset + source_output)[None, :]
+        known_output = output < outputs
+        values = values * tl.load(factor + output, mask=known_output, other=0.0)[None, :]
+        values += tl.load(offset + output, mask=known_output, other=0.0)[None, :]
         tl.store(result + target, code_of(values, lowest, highest, zero_point), mask=known)
     else:
         tl.store(result + target, values.to(result.dtype.element_ty), mask=known)

@@ -46,7 +46,10 @@ def limits_of_steps(zero_point: int, quant_min: int, quant_max: int) -> tuple[fl
 
 @dataclass(frozen=True)
 class Weight:
-    """A layer's weight and what is done to its sums of products, as `multiply_kernel` says."""
+    """A layer's weight and what is done to its sums of products, as `multiply_kernel` says.
+
+    If `gated`, its rows are those of values and of their gates in turn.
+    """
 
     codes: Tensor
     zero: Tensor
@@ -54,6 +57,12 @@ class Weight:
     scale: Tensor
     bias: Tensor
     taps: tuple[int, int]
+    gated: bool = False
+
+    @property
+    def columns(self) -> int:
+        """Number of channels that come out."""
+        return len(self.scale) // (2 if self.gated else 1)
 
     @property
     def packed(self) -> bool:
@@ -152,10 +161,14 @@ def multiply(
 def multiply_to_codes(
     codes: Tensor, weight: Weight, grid: InputGrid, added: Tensor | None, transposed: bool
 ) -> Tensor:
-    """The linear layer of codes (1, 1, N, C) as codes (N, O) on the grid of what is behind it, or
-    (O, N) if `transposed`."""
-    rows, outputs = codes.shape[2], len(weight.scale)
-    shape, strides = ((outputs, rows), (1, rows)) if transposed else ((rows, outputs), (outputs, 1))
+    """The linear layer of codes (1, 1, N, C) as codes (N, O') on the grid of what is behind it, or
+    (O, N) if `transposed`.
+
+    O' is O filled up to the multiple that the products need, by whatever was in memory.
+    """
+    rows, outputs = codes.shape[2], weight.columns
+    filled = outputs + -outputs % CHANNEL_MULTIPLE
+    shape, strides = ((outputs, rows), (1, rows)) if transposed else ((rows, filled), (filled, 1))
     result = torch.empty(shape, dtype=torch.int8, device=codes.device)
     _multiply(codes, weight, (1, 1), result, strides, added, grid)
     return result
@@ -167,7 +180,7 @@ def _output_shape(codes: Tensor, weight: Weight, stride: tuple[int, int]) -> tup
         (side - taps) // step + 1
         for side, taps, step in zip((height, width), weight.taps, stride, strict=True)
     )
-    return (batch, *sides, len(weight.scale))
+    return (batch, *sides, weight.columns)
 
 
 def _multiply(
@@ -181,8 +194,8 @@ def _multiply(
 ) -> None:
     """Fill a result with these strides of rows and outputs, with codes if there is a grid."""
     _, height, width, channels = codes.shape
-    batch, out_height, out_width, outputs = _output_shape(codes, weight, stride)
-    rows = batch * out_height * out_width
+    batch, out_height, out_width, _ = _output_shape(codes, weight, stride)
+    rows, outputs = batch * out_height * out_width, len(weight.scale)
 
     def launch(blocks: Blocks) -> None:
         programs = triton.cdiv(rows, blocks.rows) * triton.cdiv(outputs, blocks.columns)
@@ -213,6 +226,7 @@ def _multiply(
             stride_x=stride[1],
             packed=weight.packed,
             adds=added is not None,
+            gates=weight.gated,
             rounds=grid is not None,
             block_rows=blocks.rows,
             block_outputs=blocks.columns,

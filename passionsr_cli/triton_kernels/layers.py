@@ -23,6 +23,8 @@ LARGEST_WEIGHT = 127
 # How far a code may be from its zero point.
 LARGEST_INPUT = 255
 LARGEST_SUM = 2**31 - 1
+# Tensors of an `IntegerLayer` with a row for each of its outputs.
+PER_OUTPUT = ("weight", "weight_zero", "correction", "scale", "bias", "branch_up")
 
 
 def obstacle(layer: FrozenLayer) -> str:
@@ -64,6 +66,7 @@ class IntegerLayer(nn.Module):
         assert weight_grid is not None
         outputs, channels = layer.weight.shape[:2]
         self.product = layer.product
+        self.gated = False
         self.limits = signed_limits(grid)
         self.border, self.stride, self.taps = _geometry(layer)
         weight, zero = pack_weight(layer, CHANNEL_MULTIPLE)
@@ -87,6 +90,15 @@ class IntegerLayer(nn.Module):
             self.register_buffer(name, tensor.contiguous())
         self.register_buffer("branch_down", layer.branch_down)
         self.register_buffer("branch_up", layer.branch_up)
+
+    def gate(self) -> None:
+        """Make v · GELU(g) its result, where (v, g) are the halves of a linear layer's result."""
+        # Both of a channel are in one block if they are neighbours.
+        order = torch.arange(len(self.scale), device=self.scale.device).reshape(2, -1).t().flatten()
+        for name in PER_OUTPUT:
+            tensor = getattr(self, name)
+            setattr(self, name, None if tensor is None else tensor[order])
+        self.gated = True
 
     def forward(self, x: Tensor) -> Tensor:
         result = self.product_of(self._as_image(x), self._branch(x))
@@ -128,9 +140,8 @@ class IntegerLayer(nn.Module):
         return InputGrid(self.factor, self.offset, *self.limits)
 
     def _weight(self) -> Weight:
-        return Weight(
-            self.weight, self.weight_zero, self.correction, self.scale, self.bias, self.taps
-        )
+        tensors = (self.weight, self.weight_zero, self.correction, self.scale, self.bias)
+        return Weight(*tensors, self.taps, self.gated)
 
 
 def _geometry(layer: FrozenLayer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:

@@ -59,10 +59,12 @@ def products(kernel, capability, blocks, constants):
     return len(found.asm["cubin"]), found.metadata.shared, instructions
 
 
-def multiply(capability, blocks, packed, rounds):
+def multiply(capability, blocks, packed, rounds, gates=False):
     sizes = dict(block_rows=blocks.rows, block_outputs=blocks.columns, block_channels=blocks.depth)
-    taps = dict(taps_y=3, taps_x=3, stride_y=1, stride_x=1, output_stride=1)
-    constants = {**sizes, **taps, "adds": True, "packed": packed, "rounds": rounds}
+    sides = 1 if gates else 3
+    taps = dict(taps_y=sides, taps_x=sides, stride_y=1, stride_x=1, output_stride=1)
+    kinds = dict(adds=not gates, packed=packed, gates=gates, rounds=rounds)
+    constants = {**sizes, **taps, **kinds}
     return products(kernels.multiply_kernel, capability, blocks, constants)
 
 
@@ -81,6 +83,7 @@ assert compiled(kernels.quantize_kernel, capability, blocks).asm["cubin"]
 found = []
 for blocks in tuning.PRODUCTS if all_sizes else tuning.PRODUCTS[:1]:
     found += [multiply(capability, blocks, packed, rounds) for packed, rounds in ((0, 1), (1, 0))]
+    found.append(multiply(capability, blocks, packed=True, rounds=True, gates=True))
 for blocks in tuning.ATTENTIONS if all_sizes else tuning.ATTENTIONS[:1]:
     # Heads of Stable Diffusion's UNet and of its VAE.
     found += attention(capability, blocks, 64, 1)
