@@ -21,6 +21,7 @@ from passionsr_cli.system.devices import (
     choose_device,
     choose_precision,
     is_intel,
+    precision_name,
 )
 from passionsr_cli.system.text import suggestion
 
@@ -41,7 +42,7 @@ def open_executor(
 ) -> Executor:
     """An executor of this backend; auto takes OpenVINO on a CPU, and on Intel's GPUs and NPUs if
     they are asked for, Triton for checkpoints on NVIDIA GPUs where it wins a race (see `race`), and
-    torch elsewhere.
+    torch elsewhere, compiled on GPUs where that pays (see `compiling`).
 
     Everything around quantized layers is float32 unless another precision is asked for: rounding
     their inputs to bf16 first would change many of the integers.
@@ -86,9 +87,16 @@ def open_executor(
             if backend == "openvino":
                 raise _no_openvino(error) from error
             reporter.note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
+    used = accelerator(chosen, precision)
+    if backend == "auto" and chosen.startswith("cuda") and find_spec("triton"):
+        from passionsr_cli.inference.compiling import CompilingExecutor
+        from passionsr_cli.inference.race import verdict_file
+
+        file = verdict_file("compiling", artifact, chosen, precision_name(used))
+        return CompilingExecutor(artifact.load(), used, file, reporter)
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
-    return TorchExecutor(artifact.load(), accelerator(chosen, precision))
+    return TorchExecutor(artifact.load(), used)
 
 
 def _no_openvino(error: ImportError) -> DeviceError:

@@ -77,12 +77,17 @@ def _place(artifact: Artifact, device: str, precision: str) -> Path:
     """The file of a verdict. Raises `DeviceError` where there can be no race."""
     if importlib.util.find_spec("triton") is None:
         raise DeviceError("Triton is not installed; it comes with torch for CUDA, on Linux")
-    import torch
-    import triton
-
     from passionsr_cli.inference.triton_executor import check_device
 
     check_device(device)
+    return verdict_file("race", artifact, device, precision)
+
+
+def verdict_file(kind: str, artifact: Artifact, device: str, precision: str) -> Path:
+    """The file of what was measured of a model or checkpoint on a GPU with Triton."""
+    import torch
+    import triton
+
     made_by = [
         artifact.fingerprint,
         precision,
@@ -93,7 +98,7 @@ def _place(artifact: Artifact, device: str, precision: str) -> Path:
         graph_code(),
     ]
     key = hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]
-    return cache_folder() / "triton" / f"race-{key}.json"
+    return cache_folder() / "triton" / f"{kind}-{key}.json"
 
 
 def _read(path: Path) -> Verdict | None:
