@@ -1,96 +1,254 @@
-"""All that only an NVIDIA GPU can tell, with one command: its tables, then its tests.
+"""All that only an NVIDIA GPU can tell, with one command, in a time that is given.
 
-    python tests/quality/gpu.py [FOLDER]
+    python tests/quality/gpu.py [--minutes 9] [--folder gpu] [--dry] [kernels] [tables] [tests]
 
-Meant to take about ten minutes on an H100. For `mini` and for Stable Diffusion 2.1's architecture
-(random weights, 950 M parameters) it says seconds, memory and the share of integers of bf16, of
-compiled bf16, and of W8A8 and W4A4 on Triton's kernels, each table one run; and whether W8A8 is 1.3
-times as fast as compiled bf16 at full size. Then come the kernels' own tests, compiled instead of
-interpreted, and all that are marked `gpu`. JSON of the tables lies in FOLDER (default: gpu).
+Everything is a process of its own with a time of its own: what crashes the GPU's context, hangs or
+takes too long is one line of the summary at the end, and the rest goes on. In this order:
+
+- kernels: each test function of the kernels, compiled instead of interpreted.
+- tables: for `mini` and for Stable Diffusion 2.1's architecture (random weights, 950 M parameters)
+  seconds, memory and the share of integers of bf16, of compiled bf16, and of W8A8 and W4A4 on
+  Triton's kernels; the bar is W8A8 1.3 times as fast as compiled bf16 at full size.
+- tests: each test that is marked `gpu`.
+
+Nothing is downloaded. What was said lies in FOLDER, a file for each line of the summary. `--dry`
+tries the script itself without a GPU: the first case of each function, in Triton's interpreter, and
+tables of tiny images on the CPU. Exit status 0: everything passed, and the bar is met.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 WANTED_RATIO = 1.3
-VARIANTS = "torch:bf16,torch:bf16-compiled,triton:w8a8,triton:w4a4"
-# The last one's ratio is the bar.
-TABLES = {
+ROWS = ("torch:bf16", "torch:bf16-compiled", "triton:w8a8", "triton:w4a4")
+MODELS = {
     "mini": ("--model", "mini"),
     "full-size": ("--model", "passionsr-fp", "--random-weights"),
 }
 ROOT = Path(__file__).parents[2]
-# All of the kernels' own tests, which run on whatever they are given, and those marked.
-TESTS = (
-    ("tests/triton_kernels", "--ignore", "tests/triton_kernels/test_compiled.py"),
-    ("tests", "-m", "gpu"),
-)
+KERNELS = ("tests/triton_kernels", "--ignore", "tests/triton_kernels/test_compiled.py")
+MARKED = ("tests", "-m", "gpu", "--ignore", "tests/triton_kernels", "--ignore", "tests/quality")
+# Seconds of one process at most; compiling for a GPU keeps a core busy.
+TEST_SECONDS, ROW_SECONDS, AT_ONCE = 150.0, 150.0, 4
+PARTS = ("kernels", "tables", "tests")
 
 
-def main(folder: Path) -> int:
-    """Run all of it; 0 if every test passes and the bar is met."""
-    if not torch.cuda.is_available():
-        print("this machine has no NVIDIA GPU", file=sys.stderr)
-        return 1
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    ratio = 0.0
-    for name, options in TABLES.items():
-        rows = _bench(options, folder / f"{name}.json", environment)
-        print(f"\n{name}, 512×512", *map(_line, rows), sep="\n", flush=True)
-        ratio = _ratio(rows)
-        print(f"W8A8 is {ratio:.2f} times as fast as compiled bf16", flush=True)
-    print(f"(bar at full size: {WANTED_RATIO})", flush=True)
-    codes = [
-        subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *tests], cwd=ROOT, env=environment
-        ).returncode
-        for tests in TESTS
+@dataclass(frozen=True)
+class Job:
+    """A command, and the seconds after which it is given up."""
+
+    name: str
+    command: Sequence[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job: passed, FAILED, GAVE UP or NOT RUN; `file` has what it said."""
+
+    name: str
+    verdict: str
+    seconds: float
+    file: Path
+
+
+class Session:
+    """Runs jobs until a time is over; each outcome is printed when it is there."""
+
+    def __init__(self, folder: Path, seconds: float, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        self.end = time.monotonic() + seconds
+        self.outcomes: list[Outcome] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, jobs: Iterable[Job], at_once: int = 1) -> None:
+        """Run jobs, so many at once."""
+        with ThreadPoolExecutor(at_once) as pool:
+            for outcome in pool.map(self._outcome, jobs):
+                self.outcomes.append(outcome)
+                print(_line(outcome), flush=True)
+
+    def _outcome(self, job: Job) -> Outcome:
+        started = time.monotonic()
+        file = self.folder / f"{job.name.replace('/', '.').replace(':', '.')}.txt"
+        seconds = min(job.seconds, self.end - started)
+        if seconds <= 0:
+            return Outcome(job.name, "NOT RUN", 0.0, file)
+        with file.open("w", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                job.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+            try:
+                verdict = "FAILED" if process.wait(seconds) else "passed"
+            except subprocess.TimeoutExpired:
+                verdict = "GAVE UP"
+            finally:
+                # With whatever it has started.
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+        return Outcome(job.name, verdict, time.monotonic() - started, file)
+
+    def summary(self) -> bool:
+        """Print what did not pass, with the last it said; True if all passed."""
+        bad = [outcome for outcome in self.outcomes if outcome.verdict != "passed"]
+        print(f"\n{len(self.outcomes) - len(bad)} of {len(self.outcomes)} passed", flush=True)
+        for outcome in bad:
+            said = ""
+            if outcome.file.exists():
+                said = outcome.file.read_text(encoding="utf-8", errors="replace")
+            print(
+                _line(outcome), *(f"    {text[:160]}" for text in said.splitlines()[-4:]), sep="\n"
+            )
+        return not bad
+
+
+def _line(outcome: Outcome) -> str:
+    return f"{outcome.verdict:8} {outcome.seconds:6.1f} s  {outcome.name}"
+
+
+def collected(session: Session, name: str, where: Sequence[str]) -> list[str]:
+    """Names of tests, asked of pytest."""
+    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", *where)
+    session.run([Job(f"collecting {name}", command, TEST_SECONDS)])
+    lines = session.outcomes[-1].file.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("tests/") and "::" in line]
+
+
+def test_jobs(tests: Sequence[str], apart: bool, dry: bool) -> list[Job]:
+    """A job for each test, or for each function with all its cases; dry the first case alone."""
+    first = {test.partition("[")[0]: test for test in reversed(tests)}
+    asked = list(tests) if apart else list(reversed(first))
+    if dry:
+        asked = list(reversed(first.values()))
+    options = ("-q", "--maxfail=3", "--tb=short", "-rs")
+    return [
+        Job(
+            test.removeprefix("tests/"),
+            (sys.executable, "-m", "pytest", *options, test),
+            TEST_SECONDS,
+        )
+        for test in asked
     ]
-    return 0 if not any(codes) and ratio >= WANTED_RATIO else 1
 
 
-def _bench(
-    options: tuple[str, ...], file: Path, environment: dict[str, str]
-) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "passionsr_cli", "bench", *options, "--variants", VARIANTS]
-    command += ["--device", "cuda", "--precision", "bf16", "--json"]
-    with file.open("w", encoding="utf-8") as output:
-        subprocess.run(command, stdout=output, env=environment, cwd=ROOT)
-    try:
-        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
-    except ValueError:
-        # What it said of the reason stands above.
-        return []
+def table_jobs(dry: bool) -> dict[str, list[Job]]:
+    """Jobs of each table's rows, which print JSON."""
+    rows: Sequence[str] = ("torch:fp32", "torch:w8a8") if dry else ROWS
+    where = ("--device", "cpu", "--size", "64", "--repeats", "1") if dry else ("--device", "cuda")
+    bench = (sys.executable, "-m", "passionsr_cli", "bench", "--json")
+    around = () if dry else ("--precision", "bf16")
+    models = {"mini": MODELS["mini"]} if dry else MODELS
+    return {
+        name: [
+            Job(
+                f"{name} {row}",
+                (*bench, *options, *where, *around, "--variants", row),
+                ROW_SECONDS,
+            )
+            for row in rows
+        ]
+        for name, options in models.items()
+    }
+
+
+def rows_of(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+    """What the processes of a table have measured."""
+    rows: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        said = outcome.file.read_text(encoding="utf-8") if outcome.file.exists() else ""
+        # Warnings may stand before it.
+        start = said.find("{\n") if "{\n" in said else said.find("{")
+        try:
+            rows += json.JSONDecoder().raw_decode(said[start:])[0]["rows"] if start >= 0 else []
+        except (ValueError, KeyError):
+            continue
     return rows
 
 
-def _line(row: dict[str, Any]) -> str:
-    name = f"{row['backend']} {row['variant']}"
-    if row["seconds"] is None:
-        return f"{name:24} failed: {row['error']}"
-    return (
-        f"{name:24} {row['seconds'] * 1000:8.2f} ms  {row['peak_memory_bytes'] / 1e9:6.2f} GB  "
-        f"{row['integer_flop_share']:6.1%} on integers  {row['tops']:6.1f} TOPS"
-    )
+def table(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Lines of a table."""
+    lines = []
+    for row in rows:
+        name = f"{row['backend']} {row['variant']}"
+        if row["seconds"] is None:
+            lines.append(f"{name:24} failed: {row['error']}")
+            continue
+        lines.append(
+            f"{name:24} {row['seconds'] * 1000:8.2f} ms  {row['peak_memory_bytes'] / 1e9:6.2f} GB  "
+            f"{row['integer_flop_share']:6.1%} on integers  {row['tops']:6.1f} TOPS"
+        )
+    return lines
 
 
-def _ratio(rows: list[dict[str, Any]]) -> float:
+def ratio(rows: Iterable[dict[str, Any]]) -> float:
     """How many times as fast W8A8 is as compiled bf16; 0 where one of them failed."""
     seconds = {row["variant"]: row["seconds"] for row in rows}
     integers, floating = seconds.get("w8a8"), seconds.get("bf16-compiled")
     return floating / integers if integers and floating else 0.0
 
 
+def main(parts: Sequence[str], folder: Path, minutes: float, dry: bool) -> int:
+    """Run the parts; 0 if everything passes and the bar is met where it is measured."""
+    import torch
+
+    if not dry:
+        if not torch.cuda.is_available():
+            print("this machine has no NVIDIA GPU; --dry tries the script", file=sys.stderr)
+            return 1
+        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONPATH": path}
+    interpreted = {"TRITON_INTERPRET": "1" if dry else "0"}
+    session = Session(folder, 60 * minutes, {**os.environ, **offline, **interpreted})
+    last: list[str] = []
+    met = True
+    if "kernels" in parts:
+        tests = collected(session, "kernels", KERNELS)
+        session.run(test_jobs(tests, apart=False, dry=dry), AT_ONCE)
+    if "tables" in parts:
+        for name, jobs in table_jobs(dry).items():
+            session.run(jobs)
+            rows = rows_of(session.outcomes[-len(jobs) :])
+            found = ratio(rows)
+            met = dry or found >= WANTED_RATIO
+            (folder / f"{name}.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
+            last += ["", f"{name}, 512×512", *table(rows)]
+            last.append(f"W8A8 is {found:.2f} times as fast as compiled bf16")
+        last.append(f"(bar at full size: {WANTED_RATIO})")
+    if "tests" in parts:
+        tests = collected(session, "tests", MARKED)
+        session.run(test_jobs(tests, apart=True, dry=dry), AT_ONCE)
+    passed = session.summary()
+    print(*last, sep="\n", flush=True)
+    return 0 if passed and met else 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "gpu")))
+    parser = argparse.ArgumentParser(description="All that only an NVIDIA GPU can tell.")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--minutes", type=float, default=9, help="when it ends, done or not")
+    parser.add_argument("--folder", type=Path, default=Path("gpu"), help="where what is said goes")
+    parser.add_argument("--dry", action="store_true", help="try the script, without a GPU")
+    asked = parser.parse_args()
+    if not set(asked.parts) <= set(PARTS):
+        parser.error(f"parts are {', '.join(PARTS)}")
+    sys.exit(main(asked.parts or PARTS, asked.folder, asked.minutes, asked.dry))
