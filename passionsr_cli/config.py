@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from passionsr_cli.budget import BudgetText
-from passionsr_cli.description import ColorFix, Realism
+from passionsr_cli.description import IMAGE_LAYERS, ColorFix, Realism
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Backend = Literal["auto", "torch", "openvino", "onnxruntime", "triton"]
@@ -32,15 +32,13 @@ PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "
 
 KERNEL_KINDS = {"isotropic": 0.45, "anisotropic": 0.25, "generalized": 0.12}
 KERNEL_KINDS |= {"plateau": 0.06, "disk": 0.08, "motion": 0.04}
-# What carries the image itself into the latent and out of it again, a tenth of `mini`'s operations
-# and a thousandth of Stable Diffusion's: at 8 bits it costs more than all other layers together.
-IMAGE_LAYERS = (
+# Those of PassionSR, and what reads the image and the latents, the only way into the network.
+EIGHT_BIT_LAYERS = (
+    *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
     *("vae.quant_conv", "vae.post_quant_conv"),
     *("vae.encoder.conv_in", "vae.encoder.conv_out"),
     *("vae.decoder.conv_in", "vae.decoder.conv_out"),
 )
-# Those of PassionSR, and what reads the image and the latents, the only way into the network.
-EIGHT_BIT_LAYERS = ("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out", *IMAGE_LAYERS)
 # PassionSR's own, which the preset `published-exceptions` names.
 PUBLISHED_EIGHT_BIT_LAYERS = tuple(name for name in EIGHT_BIT_LAYERS if "conv_in" not in name)
 FEWEST_BITS, MOST_BITS, FLOAT_BITS = 2, 8, 16

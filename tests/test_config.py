@@ -7,12 +7,12 @@ import pytest
 from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.config import (
-    IMAGE_LAYERS,
     PUBLISHED_EIGHT_BIT_LAYERS,
     Bits,
     CalibrationSettings,
     UpscaleSettings,
 )
+from passionsr_cli.description import IMAGE_LAYERS
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import (
     preset_names,
