@@ -21,6 +21,7 @@ from pydantic import (
 
 ColorFix = Literal["none", "adain", "wavelet"]
 Realism = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(ge=0, le=2)]
 # Names become those of folders.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 # More of anything is no model that anybody has, but hours of work.
@@ -83,7 +84,8 @@ class ModelDescription(BaseModel):
 
     `realism` is the default setting of a model with a dial, in [0, 1]: its UNet has twice the
     latent's channels, first those of the faithful ε, then those of the natural ε (see
-    `schedule.mix_heads`). None: no dial, and one ε. With `unets` 2 each ε is of a UNet of its own.
+    `schedule.mix_heads`). None: no dial, and one ε. With `unets` 2 each ε is of a UNet of its own,
+    and `pixel_strength` is λ_pix of PiSA-SR, by which it counts that of the faithful one.
     `decoder_channels` are those of the decoder's blocks where they are others than the VAE's, the
     block at the image first.
     `margin_px` pixels of the result beyond each border are computed too, of the mirrored image, and
@@ -108,6 +110,7 @@ class ModelDescription(BaseModel):
     unet_kind: Literal["conditional", "unconditional"] = "conditional"
     realism: Realism | None = None
     unets: Literal[1, 2] = 1
+    pixel_strength: Strength = 1.0
     decoder_channels: tuple[Channels, ...] = ()
     left_out: tuple[str, ...] = ()
     margin_px: int = Field(0, ge=0, le=MOST_MARGIN_PX)
@@ -164,6 +167,9 @@ class ModelDescription(BaseModel):
         found = self.unet.get("out_channels", 4)
         if self.unets > self.heads:
             raise ValueError("unets must be 1 without a dial (realism), found 2")
+        if self.unets == 1 and self.pixel_strength != 1:
+            found = f"{self.pixel_strength:g}"
+            raise ValueError(f"pixel_strength must be 1 without two UNets, found {found}")
         expected = self.heads // self.unets * self.vae.get("latent_channels", 4)
         if found != expected:
             dial = "without a dial" if self.realism is None else "with a dial (realism)"
@@ -177,14 +183,19 @@ class ModelDescription(BaseModel):
     def _without_what_few_have(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Models that are older than these fields keep their manifests and fingerprints."""
         values: dict[str, Any] = dump(self)
-        rare = ("unets", "decoder_channels", "margin_px", "plain_px", "encoder", "unet_kind")
-        absent = {key for key in rare if getattr(self, key) == type(self).model_fields[key].default}
+        rare = ("unets", "pixel_strength", "decoder_channels", "margin_px", "plain_px")
+        absent = {
+            key
+            for key in (*rare, "encoder", "unet_kind")
+            if getattr(self, key) == type(self).model_fields[key].default
+        }
         return {key: value for key, value in values.items() if key not in absent}
 
     @property
     def base(self) -> ModelDescription:
         """The base model it is made of: one UNet, no dial, and a decoder as wide as the encoder."""
-        changes: dict[str, Any] = {"unets": 1, "realism": None} if self.unets == 2 else {}
+        one = {"unets": 1, "realism": None, "pixel_strength": 1.0}
+        changes: dict[str, Any] = one if self.unets == 2 else {}
         if self.decoder_channels:
             changes |= {"decoder_channels": (), "left_out": ()}
         return self.model_copy(update=changes)

@@ -13,7 +13,14 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from passionsr_cli.description import Channels, ColorFix, DownloadSource, ModelDescription, Realism
+from passionsr_cli.description import (
+    Channels,
+    ColorFix,
+    DownloadSource,
+    ModelDescription,
+    Realism,
+    Strength,
+)
 from passionsr_cli.errors import ModelError
 from passionsr_cli.system.files import read_json
 from passionsr_cli.system.paths import configs_folder
@@ -46,6 +53,7 @@ class Recipe(BaseModel):
     prediction: Literal["noise", "residual"] | None = None
     realism: Realism | None = None
     unets: Literal[1, 2] | None = None
+    pixel_strength: Strength | None = None
     decoder_channels: tuple[Channels, ...] | None = None
     left_out: tuple[str, ...] | None = None
     color_fix: ColorFix | None = None

@@ -34,6 +34,7 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
             {
                 "name": m.name,
                 "title": m.description.title,
+                "licence": m.description.licence,
                 "realism": m.description.realism,
                 "present": m.folder is not None,
             }

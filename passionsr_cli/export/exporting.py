@@ -279,7 +279,7 @@ def _dial(description: ModelDescription) -> dict[str, Any] | None:
         return None
     return {
         "heads": ["faithful", "natural"],
-        "noise": "(1 - realism) * faithful + realism * natural",
+        "noise": f"({description.pixel_strength:g} - realism) * faithful + realism * natural",
         "default": description.realism,
     }
 

@@ -111,10 +111,13 @@ class OneStepModel(nn.Module):
     def predict(self, latent: Tensor, realism: float | None = None) -> Tensor:
         """The noise ε the UNet sees in z_L, mixed by `mix_heads` if the model has a dial.
 
-        Of two UNets only one runs where `realism` is one of the ends.
+        Of two UNets only one runs where the mix is of one alone.
         """
-        if self.description.unets == 2 and realism in (0, 1):
-            return self._run([*self.unets.values()][int(realism)], latent).float()
+        strength = self.description.pixel_strength
+        if self.description.unets == 2 and realism in (0, strength):
+            faithful, natural = self.unets.values()
+            alone = self._run(faithful if realism == 0 else natural, latent)
+            return strength * alone.float()
         heads = self.predict_heads(latent)
         if self.description.realism is not None:
             heads = heads.float()

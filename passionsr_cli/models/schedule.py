@@ -59,12 +59,13 @@ def rates(description: ModelDescription) -> Rates | None:
 
 
 def mix_heads(heads: Latent, description: ModelDescription, realism: float | None = None) -> Latent:
-    """Mix a UNet's two float32 heads: ε = (1 − r)·ε_faithful + r·ε_natural.
+    """Mix a UNet's two float32 heads: ε = (λ − r)·ε_faithful + r·ε_natural.
 
     `heads` (B, 2·C, H, W) holds ε_faithful in its first C channels and ε_natural in the others;
-    `realism` r is in [0, 1], None the model's default. The heads (B, C, H, W) of a model without
-    a dial are its ε. z_H is linear in ε, so this mixes the two restored latents, not weights or
-    images.
+    `realism` r is in [0, 1], None the model's default; λ is its `pixel_strength`, 1 but for
+    PiSA-SR's λ_pix·P + λ_sem·(S − P), of which r is λ_sem (arXiv 2412.03017). The heads
+    (B, C, H, W) of a model without a dial are its ε. z_H is linear in ε, so this mixes the two
+    restored latents, not weights or images.
     """
     if description.realism is None:
         assert realism is None, f"'{description.name}' has no dial"
@@ -72,7 +73,7 @@ def mix_heads(heads: Latent, description: ModelDescription, realism: float | Non
     r = description.realism if realism is None else realism
     half = heads.shape[1] // 2
     faithful, natural = heads[:, :half], heads[:, half:]
-    return (1 - r) * faithful + r * natural
+    return (description.pixel_strength - r) * faithful + r * natural
 
 
 def predict_x0(latent: Latent, noise: Latent, rates: Rates | None) -> Latent:

@@ -22,6 +22,8 @@ from passionsr_cli.system import files
 
 LDM_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
 TEXT_PREFIX = "cond_stage_model."
+# What SD-Turbo's checkpoint has in its place.
+_TURBO_TEXT_PREFIX = "conditioner.embedders.0."
 WEIGHT_FILES = tuple(
     f"{name}{variant}{suffix}"
     for name in ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -154,7 +156,12 @@ def _read_ldm(path: Path, description: ModelDescription) -> Base:
         for part in LDM_PREFIXES
         for name, tensor in from_ldm(part, state, description).items()
     }
-    text = {name: tensor for name, tensor in state.items() if name.startswith(TEXT_PREFIX)}
+    text = {
+        f"{TEXT_PREFIX}{name.removeprefix(prefix)}": tensor
+        for prefix in (TEXT_PREFIX, _TURBO_TEXT_PREFIX)
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
     return Base(tensors, (path,), text_tensors=text or None)
 
 

@@ -26,6 +26,13 @@ def test_all_registered_models_are_listed() -> None:
     assert "not here" in table
 
 
+def test_a_licence_that_forbids_commerce_is_seen_before_its_model_is_used() -> None:
+    shown = [["models"], ["models", "--json"], ["models", "show", "hypir-sd2"]]
+    for command in shown:
+        output = CliRunner().invoke(app, command).output
+        assert "non-commercial" in output, command
+
+
 def test_a_dial_is_shown_with_its_default(dial_model: OneStepModel) -> None:
     loading.save(Store("model").folder("mine"), dial_model, {})
     rows = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)["models"]

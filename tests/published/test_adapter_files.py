@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -17,7 +20,8 @@ from passionsr_cli.errors import ModelError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.published.adding import ModelFiles, put_together
-from passionsr_cli.published.lora import read_adapters
+from passionsr_cli.published.lora import merge, read_adapters
+from passionsr_cli.registry import describe
 from passionsr_cli.store import Store
 
 peft = pytest.importorskip("peft")
@@ -82,6 +86,68 @@ def _write_folders(model: OneStepModel, folder: Path) -> tuple[Any, Any]:
     encoder.save_pretrained(folder / "vae_encoder_lora_adapter")
     unet.save_pretrained(folder / "unet_lora_adapter")
     return unet, encoder
+
+
+def _of_the_real_shape(folder: Path, peft_folders: bool) -> tuple[Path, int]:
+    """HYPIR's file or OMGSR's folders, of zeros that take no room, and their count of layers."""
+    with torch.device("meta"):
+        model = OneStepModel(describe("osediff"))
+        parts = {"unet": model.unet, "vae": model.vae.encoder} if peft_folders else {"": model.unet}
+        config = peft.LoraConfig(r=256, lora_alpha=256, target_modules=list(TARGETS))
+        adapted = {part: peft.get_peft_model(module, config) for part, module in parts.items()}
+    count = 0
+    for part, module in adapted.items():
+        state = {
+            name.removeprefix("base_model.model."): torch.zeros(1).expand(tensor.shape)
+            for name, tensor in module.state_dict().items()
+            if "lora_" in name
+        }
+        count += len(state) // 2
+        if not peft_folders:
+            torch.save(state, folder / "HYPIR_sd2.pth")
+            return folder / "HYPIR_sd2.pth", count
+        own = folder / "adapter" / part
+        own.mkdir(parents=True)
+        settings = {"peft_type": "LORA", "r": 256, "lora_alpha": 256}
+        (own / "adapter_config.json").write_text(json.dumps(settings))
+        named = {f"base_model.model.{k.replace('.default', '')}": half for k, half in state.items()}
+        torch.save(named, own / "adapter_model.bin")
+    return folder / "adapter", count
+
+
+@pytest.mark.parametrize("peft_folders", [False, True], ids=["hypir", "omgsr"])
+def test_of_adapters_of_the_real_shape_every_tensor_is_taken(
+    peft_folders: bool, tmp_path: Path
+) -> None:
+    path, count = _of_the_real_shape(tmp_path, peft_folders)
+    with torch.device("meta"):
+        tensors = OneStepModel(describe("osediff")).state_dict()
+    found = read_adapters(path, tensors)
+    assert (len(found.pairs), found.replaced, found.unused) == (count, {}, 0)
+    assert all(pair.factor == 1 for (pair,) in found.pairs.values())
+    for layer, (pair,) in found.pairs.items():
+        shape = tensors[f"{layer}.weight"].shape
+        assert (pair.up.shape[0], pair.down.shape[1:]) == (shape[0], shape[1:])
+
+
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_rank_256_is_merged_at_the_real_width(kind: str, tmp_path: Path) -> None:
+    layer = nn.Linear(1280, 1280) if kind == "linear" else nn.Conv2d(1280, 1280, 3, padding=1)
+    module = nn.Sequential(OrderedDict(proj_in=layer)).requires_grad_(False)
+    adapted = _adapted(module, r=256, lora_alpha=256)
+    state = {
+        name.replace("base_model.model.", "unet."): tensor
+        for name, tensor in adapted.state_dict().items()
+        if "lora_" in name
+    }
+    torch.save(state, tmp_path / "wide.pth")
+    tensors = {"unet.proj_in.weight": layer.weight, "unet.proj_in.bias": layer.bias}
+    adapters = read_adapters(tmp_path / "wide.pth", tensors)
+    x = torch.randn(8, 1280) if kind == "linear" else torch.randn(1, 1280, 8, 8)
+    merged = merge(tensors, adapters, tmp_path)["unet.proj_in.weight"]
+    computes = F.linear if kind == "linear" else partial(F.conv2d, padding=1)
+    found = computes(x, merged, layer.bias)
+    assert _error(found, adapted(x)) < 1e-5
 
 
 def test_folders_of_peft_have_their_own_ranks_and_alphas(

@@ -183,6 +183,11 @@ def test_the_context_is_the_text_encoders_of_the_empty_prompt(
 ) -> None:
     """Against a transformer block written out: start, end, '!' through all blocks but the last."""
     found = put_together("x", tiny_model.description, ModelFiles(ldm)).tensors()["context"][0]
+    held = torch.load(ldm, weights_only=True)["state_dict"]
+    turbo = {key.replace("cond_stage_model", "conditioner.embedders.0"): held[key] for key in held}
+    torch.save({"state_dict": turbo}, ldm)
+    again = put_together("turbo", tiny_model.description, ModelFiles(ldm)).tensors()["context"][0]
+    assert torch.equal(again, found)
     state = {key.removeprefix("cond_stage_model.model."): value for key, value in text.items()}
     x = state["token_embedding.weight"][[VOCABULARY - 2, VOCABULARY - 1, 0]]
     x = x + state["positional_embedding"]

@@ -22,7 +22,7 @@ from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
-from passionsr_cli.published.adding import ModelFiles, put_together
+from passionsr_cli.published.adding import ModelFiles, add_model, put_together
 from passionsr_cli.store import MODEL
 
 LAYERS = ("conv_in", "mid_block.attentions.0.proj_in", "up_blocks.1.resnets.0.conv1", "conv_out")
@@ -82,20 +82,45 @@ def test_realism_is_the_semantic_strength_at_full_strength_of_pixels(
     assert model.predict_heads(_latent()).shape[1] == 8
 
 
-def test_at_its_ends_one_unet_runs(
-    base: Path, adapters: Path, description: ModelDescription
+def test_a_recipe_says_the_strength_of_pixels(
+    base: Path, adapters: Path, description: ModelDescription, tiny_recipes: Path, tmp_path: Path
 ) -> None:
+    """λ_pix·P + λ_sem·(S − P), by the definition and by graphs."""
+    pixels, both = _predictions(base, adapters, tmp_path, description)
+    recipe = (tiny_recipes / "pisa-sr-dial.yaml").read_text() + "pixel_strength: 0.6\n"
+    same_timestep = recipe.replace("timestep: 1\n", f"timestep: {description.timestep}\n")
+    (tmp_path / "mine.yaml").write_text(same_timestep)
+    add_model("dial", base, adapters, recipe=str(tmp_path / "mine.yaml"))
+    model, image = loading.load("dial"), torch.rand(1, 3, 64, 64)
+    executor = open_executor(resolve("dial", MODEL), "openvino", "cpu", "fp32", SILENT)
+    for semantic in (0.0, 0.4, 0.6, 1.0):
+        expected = 0.6 * pixels + semantic * (both - pixels)
+        torch.testing.assert_close(model.predict(_latent(), semantic), expected)
+        latent = model.encode(image)
+        restored = model.to_x0(latent, model.predict(latent, semantic)).numpy()
+        found = executor.restore_latent(image.numpy(), semantic)
+        np.testing.assert_allclose(found, restored, rtol=1e-4, atol=1e-4 * np.abs(restored).max())
+    values = description.model_dump()
+    with pytest.raises(ValueError, match=r"pixel_strength must be 1 without two UNets, found 0\.6"):
+        ModelDescription.model_validate({**values, "unets": 1, "pixel_strength": 0.6})
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_where_the_mix_is_of_one_unet_one_runs(
+    base: Path, adapters: Path, description: ModelDescription, strength: float
+) -> None:
+    description = description.model_copy(update={"pixel_strength": strength})
     put_together("dial", description, ModelFiles(base, adapters))
     model = loading.load("dial")
     ran: list[str] = []
     for name, unet in model.unets.items():
         unet.register_forward_pre_hook(lambda module, inputs, name=name: ran.append(name))
     runs = {}
-    for setting in (0.0, 0.5, 1.0):
+    for setting in (0.0, 0.5, strength):
         model.predict(_latent(), setting)
         runs[setting], ran[:] = list(ran), []
     both = ["unet.faithful", "unet.natural"]
-    assert runs == {0.0: both[:1], 0.5: both, 1.0: both[1:]}
+    assert runs == {0.0: both[:1], 0.5: both, strength: both[1:]}
 
 
 def test_every_backend_and_export_has_the_dial(

@@ -1,4 +1,4 @@
-"""Files of other models, or half of them, given to each recipe by the command."""
+"""Files of each recipe, of other models, or half of them, given to it by the command."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import foreign
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import Decoder
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.published.recipes import recipe_names
 from passionsr_cli.store import Store
@@ -74,9 +76,12 @@ def _whole(name: str, **changes: int) -> dict[str, Halves]:
     return {part: _halves(part, name, **changes) for part in parts}
 
 
-def _add(name: str, base: Path, folder: Path, adapters: Path | None = None) -> tuple[int, str]:
+def _add(
+    name: str, base: Path, folder: Path, adapters: Path | None = None, decoder: Path | None = None
+) -> tuple[int, str]:
     """Exit code and last line of `models add`."""
     options = ["--lora", str(adapters)] if adapters else []
+    options += ["--decoder", str(decoder)] if decoder else []
     recipe = folder / "recipes" / f"{name}.yaml"
     command = ["models", "add", "x", "--base", str(base), "--recipe", str(recipe)]
     done = CliRunner().invoke(app, [*command, *options])
@@ -104,6 +109,34 @@ def test_what_is_whole_is_taken(name: str, base: Path, tmp_path: Path) -> None:
         return
     code, line = _add(name, base, tmp_path, adapters)
     assert code == 0, line
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_light_decoder_is_taken_with_it(name: str, base: Path, tmp_path: Path) -> None:
+    decoder = Decoder(
+        in_channels=4,
+        out_channels=12,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    torch.save({"model_state_dict": decoder.state_dict()}, tmp_path / "sd21_lwdecoder.pth")
+    adapters = _write(tmp_path, name, **_whole(name))
+    code, line = _add(name, base, tmp_path, adapters, tmp_path / "sd21_lwdecoder.pth")
+    assert code == 0, line
+    model = loading.load("x")
+    assert model.description.decoder_channels == (4, 8)
+    assert torch.isfinite(model(torch.rand(1, 3, 32, 32))).all()
+
+
+def test_a_licence_that_forbids_commerce_is_said(base: Path, tmp_path: Path) -> None:
+    adapters = _write(tmp_path, "hypir-sd2", **_whole("hypir-sd2"))
+    recipe = tmp_path / "recipes" / "hypir-sd2.yaml"
+    command = ["models", "add", "x", "--base", str(base), "--recipe", str(recipe)]
+    done = CliRunner().invoke(app, [*command, "--lora", str(adapters)])
+    assert "licence: CreativeML Open RAIL++-M" in done.stdout
+    assert "non-commercial use only" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["adcsr", *ADAPTERS])
