@@ -163,8 +163,8 @@ class Calibration:
                 start_error=fitted.start_error,
                 end_error=fitted.end_error,
                 fit_seconds=fitted.seconds,
-                seconds=self.curve.seconds() - began,
                 image_psnr=self._image_psnr(stage),
+                seconds=self.curve.seconds() - began,  # the look at its images, too
             )
         )
         set_state(list(layers.values()), State.QUANTIZING)

@@ -102,15 +102,17 @@ def _work_of(
     as it is seen."""
     first = COMPONENTS.index(stage.components[0])
     inputs = ROUNDING_PASSES * _sum(pace, COMPONENTS[:first][-1:])
-    starts = OBSERVING_PASSES * len(stage.starts) * _sum(pace, stage.components)
-    judged = _sum(pace, COMPONENTS[first:])
+    own = _sum(pace, stage.components)
+    starts = OBSERVING_PASSES * len(stage.starts) * own
+    # What comes after it rounds nothing yet.
+    judged = ROUNDING_PASSES * own + _sum(pace, COMPONENTS[first:]) - own
     if learned:
         # Its error before and after.
-        judged += 2 * _sum(pace, stage.chain)
+        judged += 2 * ROUNDING_PASSES * _sum(pace, stage.chain)
     step = CHECKPOINTED_STEP_PASSES if checkpointing else STEP_PASSES
     return StageWork(
         stage.name,
-        images * (inputs + starts) + min(images, COMPARED_IMAGES) * ROUNDING_PASSES * judged,
+        images * (inputs + starts) + min(images, COMPARED_IMAGES) * judged,
         learned * step * _sum(pace, stage.chain),
     )
 
@@ -121,6 +123,10 @@ def measure_pace(model: OneStepModel, image: Tensor) -> dict[str, float]:
     x, pace = image, {}
     for component in COMPONENTS:
         chain, taken = Chain(model, (component,)), 0.0
+        for name, weight in model.named_parameters():
+            if component_of(name) == component:
+                # From the disk, where a file's pages are not in memory yet.
+                weight.sum().item()
         for _ in range(2):
             started = time.perf_counter()
             made = chain(x)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from calibrating import Finished, same_tensors
 from reporting import Heard, Kill, KillAt, Place
 
 from passionsr_cli import api
+from passionsr_cli.calibration import curve, engine
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
@@ -282,6 +285,25 @@ def test_stages_are_reported(tiny_folder: Path) -> None:
     assert all(result.start_error and result.end_error for result in entry.manifest.stages)
     psnr = entry.manifest.stages[0].image_psnr
     assert str(heard.results[0]).startswith(f"encoder: {psnr:.2f} dB to full precision, ")
+
+
+def test_a_stages_seconds_are_those_of_looking_at_its_images_too(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that stands still but for that: a second for each image."""
+    now = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+
+    def look(image: torch.Tensor, wanted: torch.Tensor) -> float:
+        second = float(next(now) + 1)
+        clock.monotonic = lambda: second
+        return 30.0
+
+    monkeypatch.setattr(curve, "time", clock)
+    monkeypatch.setattr(engine, "psnr", look)
+    settings = _settings(tiny_folder, method="maxmin", crops=2)
+    stages = api.calibrate(settings, "looked").manifest.stages
+    assert [stage.seconds for stage in stages] == [2.0] * len(stages)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:

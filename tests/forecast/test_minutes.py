@@ -49,6 +49,17 @@ def test_what_learns_counts_by_steps_and_what_observes_by_images(
     ].learning == (pytest.approx(learning["unet"] * minutes.CHECKPOINTED_STEP_PASSES / 3))
 
 
+def test_what_comes_after_a_stage_rounds_nothing_yet(
+    tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minutes, "OBSERVING_PASSES", 0.0)
+    monkeypatch.setattr(minutes, "ROUNDING_PASSES", 5.0)
+    stages = _forecast(tiny_model, _settings()).stages
+    # Its error twice, the image of its own rounding and what follows; what the one before makes.
+    assert stages["encoder"].observing == 3 * (2 * 5 + 5 + 110)
+    assert stages["unet"].observing == 3 * (5 + 2 * 50 + 50 + 100)
+
+
 def test_what_stays_in_floating_point_takes_no_time(tiny_model: OneStepModel) -> None:
     assert list(_forecast(tiny_model, _settings(vae="fp")).stages) == ["unet"]
     assert list(_forecast(tiny_model, _settings(unet="fp")).stages) == ["encoder", "decoder"]
