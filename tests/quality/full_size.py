@@ -7,8 +7,9 @@ pickle). Then each step is a command in a process of its own, which is killed on
 started again: `models add`, `calibrate`, `upscale` of 1000×750 to 4000×3000, `export`, `train
 --distil-decoder`. Seconds, peak memory and what was told beforehand become the table that is
 printed, and stay in FOLDER, so that the same command goes on after a stop and measures nothing
-twice. Of the calibration, each stage is measured over two images and two steps; the steps and
-images of the preset make minutes of that. It takes about half an hour of two quiet cores and 25 GB.
+twice; what no later step reads is removed. Of the calibration, each stage is measured over one
+image and two steps; the steps and images of the preset make minutes of that. It takes about a
+quarter of an hour of two quiet cores, half an hour of one (`OMP_NUM_THREADS=1`), and 12 GB.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,18 +29,20 @@ from pathlib import Path
 from typing import Any
 
 PRESET, NAME, BITS = "full-size-cpu", "full-size", "w8a8"
-STEPS, IMAGES = 2, 2
+STEPS, IMAGES, DISTILLING_STEPS = 2, 1, 3
 RECORD = "record.json"
 PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a command took: seconds until it was killed, then those of the same command to its end,
-    and the peak memory of both in bytes; `told` is what it said beforehand."""
+    """What a command took: seconds until it was killed, then those of the same command to its end
+    and of all processors in it, and the peak memory of both in bytes; `told` is what it said
+    beforehand."""
 
     killed_after: float
     seconds: float
+    processor_seconds: float
     peak: int
     told: tuple[str, ...]
     found: dict[str, Any]
@@ -46,11 +50,13 @@ class Taken:
 
 @dataclass(frozen=True)
 class Step:
-    """A command, when it is killed, and what its JSON or its log tells."""
+    """A command, when it is killed, what its JSON or its log tells, and what in the folder no later
+    step reads."""
 
     arguments: Callable[[Path], list[str]]
     kill_at: str | float
     result: Callable[[str, str], dict[str, Any]] = lambda output, log: {}
+    spent: tuple[str, ...] = ()
 
 
 def _running(
@@ -85,9 +91,19 @@ def measure(step: Step, folder: Path) -> Taken:
     """Kill a command once, then run it to its end."""
     arguments = step.arguments(folder)
     killed_after, first, _, told = _running(arguments, folder, step.kill_at)
+    before = _processor_seconds()
     seconds, second, output, log = _running(arguments, folder, None)
+    processors, peak = _processor_seconds() - before, max(first, second)
     said = tuple(line for line in told.splitlines() if line.startswith("takes about"))
-    return Taken(killed_after, seconds, max(first, second), said, step.result(output, log))
+    for name in step.spent:
+        shutil.rmtree(folder / name)
+    return Taken(killed_after, seconds, processors, peak, said, step.result(output, log))
+
+
+def _processor_seconds() -> float:
+    """Those of the commands that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def write_base(folder: Path) -> None:
@@ -120,7 +136,7 @@ def _config(folder: Path, name: str, values: dict[str, Any]) -> str:
 
 
 def _short(folder: Path) -> list[str]:
-    """The preset over two images and two steps a stage."""
+    """The preset over so few images and steps a stage."""
     from passionsr_cli.layering import presets, read_yaml
 
     own = {"passionsr": {"component": {"steps": STEPS, "learning_rate": 1.0}}}
@@ -142,7 +158,7 @@ def _pace(output: str, log: str) -> dict[str, Any]:
 
 
 def _distilled(folder: Path) -> list[str]:
-    values = {"steps": 6, "validation_crops": 1, "learning_rate": 5.0e-4}
+    values = {"steps": DISTILLING_STEPS, "validation_crops": 1, "learning_rate": 5.0e-4}
     config = _config(folder, "few-steps", values)
     return ["train", "--distil-decoder", "mine", "--name", "light", "--config", config, "--json"]
 
@@ -154,19 +170,25 @@ STEP_OF = {
             *("--lora", str(folder / "osediff.pkl"), "--recipe", "passionsr-fp"),
         ],
         "merging",
+        spent=("base",),
     ),
-    f"calibrate --config {PRESET}, {STEPS} steps": Step(_short, "unet", _stages),
+    # In the second of its three stages.
+    f"calibrate --config {PRESET}, {STEPS} steps": Step(_short, "unet: 1/", _stages),
     "upscale": Step(
         lambda folder: [
             *("upscale", _photograph(folder), "--checkpoint", NAME, "--overwrite"),
             *("--precision", "bf16", "-o", str(folder / "large.png")),
         ],
-        30.0,
+        # Converted, and some tiles done.
+        r"photo\.png: \d",
+        spent=("cache",),
     ),
     "export --format openvino": Step(
-        lambda folder: ["export", NAME, "--output", str(folder / "exported"), "--json"], 30.0
+        lambda folder: ["export", NAME, "--output", str(folder / "exported"), "--json"],
+        30.0,
+        spent=("exported",),
     ),
-    "train --distil-decoder, 6 steps": Step(_distilled, "decoder: [1-5]/", _pace),
+    f"train --distil-decoder, {DISTILLING_STEPS} steps": Step(_distilled, "decoder: 1/", _pace),
 }
 
 
@@ -175,14 +197,18 @@ def tell(folder: Path) -> Taken:
     seconds, peak, _, log = _running(_calibrating(PRESET, "night"), folder, "minutes:")
     shutil.rmtree(folder / "calibration" / "night", ignore_errors=True)
     told = tuple(line for line in log.splitlines() if line.startswith("takes about"))
-    return Taken(seconds, 0.0, peak, told, {})
+    return Taken(seconds, 0.0, 0.0, peak, told, {})
 
 
 def table(taken: dict[str, Taken]) -> str:
     """The table of the page of measurements, and what it says of the preset."""
-    lines = ["| command | killed after, s | then, s | peak GB |", "|---|---|---|---|"]
+    lines = [
+        "| command | killed after, s | then, s | processors, s | peak GB |",
+        "|---|" + 4 * "---|",
+    ]
     for name, each in taken.items():
-        cells = f"{each.killed_after:.0f} | {each.seconds:.0f} | {each.peak / 1e9:.1f}"
+        cells = f"{each.killed_after:.0f} | {each.seconds:.0f} | {each.processor_seconds:.0f}"
+        cells += f" | {each.peak / 1e9:.1f}"
         lines.append(f"| `{name}` | {cells} |")
     for name, each in taken.items():
         lines += [f"{name}: {line}" for line in each.told]
