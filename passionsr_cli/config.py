@@ -248,7 +248,6 @@ class CalibrationSettings(Settings):
     activations: Literal["symmetric", "asymmetric"] = "asymmetric"
     images: Path | None = None
     image_kind: Literal["auto", "hr", "lr"] = "auto"
-    # More are a slip of the finger, and would fill all memory before anything is said.
     crops: Annotated[PositiveInt, Field(le=100_000)] = 32
     crop_px: Annotated[PositiveInt, Field(le=16_384)] = 512
     degradation: DegradationSettings = DegradationSettings()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from passionsr_cli.description import (
     Channels,
@@ -24,7 +24,7 @@ from passionsr_cli.description import (
 from passionsr_cli.errors import ModelError
 from passionsr_cli.system.files import read_json
 from passionsr_cli.system.paths import configs_folder
-from passionsr_cli.system.text import suggestion
+from passionsr_cli.system.text import first_fault, suggestion
 
 EMBEDDED_MODEL = "mini"
 EMBEDDED_FOLDER = Path(__file__).parent / "models" / EMBEDDED_MODEL
@@ -128,5 +128,7 @@ def read_description(folder: Path) -> ModelDescription:
         return ModelDescription.model_validate(manifest["description"])
     except FileNotFoundError:
         raise ModelError(f"{folder} holds no model: {MANIFEST_FILE} is missing there") from None
+    except ValidationError as error:
+        raise ModelError(f"{path} does not describe a model: {first_fault(error)}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} does not describe a model: {error}") from error

@@ -92,5 +92,7 @@ def test_an_unknown_name_lists_the_known() -> None:
 @pytest.mark.parametrize("manifest", [[], {}, {"description": {"name": "x"}}, {"description": 3}])
 def test_a_manifest_that_describes_no_model_is_refused(tmp_path: Path, manifest: object) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ModelError, match="does not describe a model"):
+    with pytest.raises(ModelError, match="does not describe a model") as refused:
         read_description(tmp_path)
+    assert len(str(refused.value).splitlines()) == 1
+    assert "pydantic" not in str(refused.value)

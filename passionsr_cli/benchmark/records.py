@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from passionsr_cli.benchmark.measurements import Measurement
 from passionsr_cli.errors import ConfigError, StoreError
 from passionsr_cli.system.files import read_json
+from passionsr_cli.system.text import first_fault
 
 # What nobody here can make slower comes first.
 REFERENCES = (("torch", "fp32-nchw"), ("torch", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"))
@@ -72,10 +73,7 @@ def read_record(path: Path) -> list[Measurement]:
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        reason = first_fault(error) if isinstance(error, ValidationError) else error
         raise StoreError(
             f"{path} is no record of a benchmark ({reason}); `bench --json > FILE` writes one"
         ) from None

@@ -21,6 +21,7 @@ from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import StoreError
 from passionsr_cli.quantization.schemes import ATTENTION, AttentionPlan, LayerRecord
 from passionsr_cli.store import Entry
+from passionsr_cli.system.text import first_fault
 
 
 class Record(BaseModel):
@@ -130,10 +131,8 @@ def load_manifest(entry: Entry) -> CheckpointManifest:
     try:
         return CheckpointManifest.model_validate(entry.manifest)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise StoreError(
-            f"the manifest of '{entry.name}' is damaged: {where}: {first['msg']}"
+            f"the manifest of '{entry.name}' is damaged: {first_fault(error)}"
         ) from None
 
 

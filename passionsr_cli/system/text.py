@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 # What moves a terminal's cursor, changes its title or turns the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -29,6 +33,13 @@ def spreadsheet_cell(text: str) -> str:
     apostrophe goes before a sign."""
     shown = printable(text)
     return f"'{shown}" if text.startswith(_FORMULA) else shown
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first of the faults that pydantic found, in one line: 'rows.0.size: what is wrong'."""
+    first = error.errors()[0]
+    what = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), what)))
 
 
 def counted(number: int, noun: str) -> str:

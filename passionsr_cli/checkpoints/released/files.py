@@ -18,6 +18,7 @@ from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import read_yaml
 from passionsr_cli.published.legacy import LDM_PREFIXES, from_ldm
 from passionsr_cli.published.tensor_files import Tensors, read_file
+from passionsr_cli.system.text import first_fault
 
 PARTS = {"unet": "Unet", "vae": "Vae"}
 _FIRST_NAMES = {"unet": ("input_blocks", "time_embed", "out."), "vae": ("encoder", "decoder")}
@@ -125,9 +126,7 @@ def read_settings(path: Path, part: str) -> PartSettings:
     try:
         settings = PartSettings.model_validate(found)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(place) for place in first["loc"])
-        raise ConfigError(f"{path}: {key}.{where}: {first['msg']}") from error
+        raise ConfigError(f"{path}: {key}.{first_fault(error)}") from error
     unusual = [
         name
         for name in ("weight_sym", "act_sym", "weight_sign", "act_sign", "only_weight")
