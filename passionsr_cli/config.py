@@ -171,7 +171,7 @@ class UpscaleSettings(Settings):
     precision: Precision = "auto"
     backend: Backend = "auto"
     tile: Tile = "auto"
-    overlap: NonNegativeInt = 64
+    overlap: NonNegativeInt = 48
     color_fix: ColorFix | None = None
     realism: Realism | None = None
     scale: Annotated[float | None, BeforeValidator(_factor), Field(ge=1, le=8)] = None

@@ -92,7 +92,7 @@ def upscale(
     overlap: Annotated[
         int | None,
         typer.Option(
-            metavar="PX", help="How far tiles overlap. Default: 64.", rich_help_panel=MODEL
+            metavar="PX", help="How far tiles overlap. Default: 48.", rich_help_panel=MODEL
         ),
     ] = None,
     color_fix: Annotated[

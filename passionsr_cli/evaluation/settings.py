@@ -47,7 +47,7 @@ class EvaluationSettings(Settings):
     precision: Precision = "auto"
     backend: Backend = "auto"
     tile: NonNegativeInt = 512
-    overlap: NonNegativeInt = 64
+    overlap: NonNegativeInt = 48
 
     @model_validator(mode="after")
     def _the_protocol_has_the_metrics(self) -> EvaluationSettings:

@@ -163,6 +163,9 @@ class OpenVINOExecutor:
             return self._compile_elsewhere(component, graph, shape, settings)
         if self._at_once > 1:
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(self._at_once)}
+            # Each component's first stream would be tied to the same core: while one tile is
+            # restored and another decoded, both would wait for it, and a core would rest.
+            settings["ENABLE_CPU_PINNING"] = "NO"
         # Where this is there, graphs are neither read nor verified, which takes as long again.
         kept = self._graphs.compiled(name)
         if kept is not None:

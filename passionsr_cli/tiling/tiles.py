@@ -84,38 +84,40 @@ def _ramp(tile: int, overlap: int) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Tile:
-    """One rectangle of a plane and its blending weight (height, width)."""
+    """One rectangle of a plane."""
 
     rows: slice
     columns: slice
-    weight: Array
 
 
-def _tiles_of_row(top: int, height: int, down: Array, columns: Axis) -> Iterator[Tile]:
-    for left, across in zip(columns.starts, columns.windows, strict=True):
-        yield Tile(
-            slice(top, top + height),
-            slice(left, left + columns.length),
-            down[:, None] * across[None, :],
-        )
+def _tiles(rows: Axis, columns: Axis) -> Iterator[Tile]:
+    """Row after row, from left to right."""
+    for top in rows.starts:
+        for left in columns.starts:
+            yield Tile(slice(top, top + rows.length), slice(left, left + columns.length))
 
 
 def blended_strips(
-    rows: Axis, columns: Axis, channels: int, run: Callable[[list[Tile]], Iterator[Array]]
+    rows: Axis, columns: Axis, channels: int, run: Callable[[Iterator[Tile]], Iterator[Array]]
 ) -> Iterator[Array]:
     """The plane (channels, height, width) that is blended from its tiles, in strips of rows from
     top to bottom, each as soon as no tile to come touches it.
 
-    `run` gives, for the tiles of one row, what each shows (channels, height, width). No more
-    than a row of tiles is held in memory.
+    `run` gives, for all tiles in order, what each shows (channels, height, width); it may begin
+    with the next row while the last is blended. No more than a row of results is held in memory.
     """
+    contents = run(_tiles(rows, columns))
+    if len(rows.starts) == len(columns.starts) == 1:
+        # Its weight is one.
+        yield from contents
+        return
     width = columns.starts[-1] + columns.length
     ends = (*rows.starts[1:], rows.starts[-1] + rows.length)
     pending = np.zeros((channels, rows.length, width), np.float32)
     for top, end, down in zip(rows.starts, ends, rows.windows, strict=True):
-        row = list(_tiles_of_row(top, rows.length, down, columns))
-        for tile, content in zip(row, run(row), strict=True):
-            pending[:, :, tile.columns] += content * tile.weight
+        for left, across in zip(columns.starts, columns.windows, strict=True):
+            weight = down[:, None] * across[None, :]
+            pending[:, :, left : left + columns.length] += next(contents) * weight
         finished = end - top
         yield pending[:, :finished]
         empty = np.zeros((channels, finished, width), np.float32)

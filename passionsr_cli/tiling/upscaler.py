@@ -56,7 +56,7 @@ class TiledUpscaler:
         self,
         executor: Executor,
         tile_px: int | Literal["auto"] = "auto",
-        overlap_px: int = 64,
+        overlap_px: int = 48,
         color_fix: ColorFix | None = None,
         reporter: Reporter = SILENT,
         realism: float | None = None,
@@ -190,18 +190,21 @@ class TiledUpscaler:
                 on_tile()
                 yield result
 
-        def restore(tiles: list[Tile]) -> Iterator[Array]:
+        def restore(tiles: Iterator[Tile]) -> Iterator[Array]:
             places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
             enlarge = repeated_region if repeats else upscaled_region
             regions = (enlarge(padded, factor, *place) for place in places)
             restored = partial(executor.restore_latent, realism=self.realism)
             return run(restored, regions)
 
-        def decode(tiles: list[Tile]) -> Iterator[Array]:
-            seen = _divided(tiles[0].rows, f)
-            strip = latents.window(seen.start, seen.stop)
-            parts = (strip[:, :, _divided(tile.columns, f)] for tile in tiles)
-            return run(executor.decode, parts)
+        def parts_of_latents(tiles: Iterator[Tile]) -> Iterator[Array]:
+            for rows_px, row in itertools.groupby(tiles, lambda tile: tile.rows):
+                seen = _divided(rows_px, f)
+                strip = latents.window(seen.start, seen.stop)
+                yield from (strip[:, :, _divided(tile.columns, f)] for tile in row)
+
+        def decode(tiles: Iterator[Tile]) -> Iterator[Array]:
+            return run(executor.decode, parts_of_latents(tiles))
 
         channels = int(self.executor.description.vae["latent_channels"])
         small = [scaled(axis, self.overlap_px, f) for axis in (rows, columns)]

@@ -234,6 +234,9 @@ def test_threads_share_the_cores_and_come_to_the_same(tiny_folder: Path, graphs:
         latents = list(pool.map(again.restore_latent, images[:2]))
     for image, latent in zip(images, latents, strict=False):
         assert np.array_equal(latent, shared.restore_latent(image))
+    for compiled in again._loaded.by_name.values():
+        model = compiled.requests.get().get_compiled_model()
+        assert model.get_property("ENABLE_CPU_PINNING") is False
 
 
 def test_memory_of_large_activations_is_given_back(

@@ -1,20 +1,23 @@
 """How fast other upscalers are beside `mini`, all in one run, taking turns.
 
-    python tests/quality/rival_speed.py [RUNS]
+    python tests/quality/rival_speed.py [RUNS [FILE]]
 
 One image of 128×128 to 512×512, the network alone; `mini` sees it with its margin, as `upscale`
 computes it (576 pixels). Real-ESRGAN's x4plus (Wang et al., 2021, arXiv 2107.10833) and the compact
 network of its later releases have random weights, on which speed does not depend; in int8 each
 convolution's input is rounded to 256 levels. NNCF's row needs `pip install '.[nncf]'`. The first
 turn, in which PyTorch compiles, is not measured. The seconds of all cores together hold on a busy
-machine, too, where those of the clock do not.
+machine, too, where those of the clock do not. FILE gets the rows and the machine's facts, as
+`bench --json` prints them.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -22,8 +25,11 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+from passionsr_cli.benchmark.hardware import measure_machine
+from passionsr_cli.benchmark.measurements import Measurement
+from passionsr_cli.benchmark.run import Report
 from passionsr_cli.benchmark.variants import has_nncf
-from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.inference.executor import Executor
@@ -35,6 +41,8 @@ from passionsr_cli.system.devices import accelerator
 SIDE_PX, SCALE = 128, 4
 CHANNELS, GROWTH, BLOCKS, COMPACT_LAYERS = 64, 32, 23, 32
 Node = Any
+# Model, backend, variant and precision around integers, as a row of `bench` has them.
+Row = tuple[str, str, str, str]
 
 
 class Network:
@@ -117,45 +125,73 @@ def _ours(executor: Executor, tile: Array) -> Callable[[], object]:
     return lambda: executor.decode(executor.restore_latent(tile))
 
 
-def contestants() -> dict[str, Callable[[], object]]:
-    """What is measured, by name."""
+def contestants() -> dict[Row, Callable[[], object]]:
+    """What is measured."""
     model, checkpoint = resolve("mini"), resolve("mini-w8a8")
     side = SIDE_PX * SCALE + 2 * model.description.margin_px
     tile = np.random.default_rng(0).random((1, 3, side, side), np.float32)
     compiled = CompiledExecutor(model.load(), accelerator("cpu", "bf16"))
-    executors: dict[str, Executor] = {
-        "mini W8A8": open_executor(checkpoint, "openvino", "cpu", "fp32", SILENT),
-        "mini W8A8, bf16 around": open_executor(checkpoint, "openvino", "cpu", "bf16", SILENT),
-        "mini bf16": open_executor(model, "openvino", "cpu", "bf16", SILENT),
-        "mini, PyTorch bf16": open_executor(model, "torch", "cpu", "bf16", SILENT),
-        "mini, PyTorch bf16, compiled": compiled,
+    executors: dict[Row, Executor] = {
+        ("mini", "openvino", "w8a8", "fp32"): _opened(checkpoint, "openvino", "fp32"),
+        ("mini", "openvino", "w8a8", "bf16"): _opened(checkpoint, "openvino", "bf16"),
+        ("mini", "openvino", "bf16", "bf16"): _opened(model, "openvino", "bf16"),
+        ("mini", "torch", "bf16", "bf16"): _opened(model, "torch", "bf16"),
+        ("mini", "torch", "bf16-compiled", "bf16"): compiled,
     }
     if has_nncf():
-        executors["mini, NNCF's int8"] = open_nncf(model, "fp32", SILENT)
-    found = {name: _ours(executor, tile) for name, executor in executors.items()}
+        for precision in ("fp32", "bf16"):
+            executor = open_nncf(model, precision, SILENT)
+            executors["mini", "openvino", "nncf", precision] = executor
+    found = {row: _ours(executor, tile) for row, executor in executors.items()}
     for build in (compact, x4plus):
         for kind, on_integers in (("bf16", False), ("int8", True)):
-            found[f"{build.__name__} {kind}"] = rival(build, on_integers)
+            found[build.__name__, "openvino", kind, "bf16"] = rival(build, on_integers)
     return found
+
+
+def _opened(artifact: Artifact, backend: str, precision: str) -> Executor:
+    return open_executor(artifact, backend, "cpu", precision, SILENT)
 
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     found = contestants()
-    seconds: dict[str, list[float]] = {name: [] for name in found}
-    work: dict[str, list[float]] = {name: [] for name in found}
+    seconds: dict[Row, list[float]] = {row: [] for row in found}
+    work: dict[Row, list[float]] = {row: [] for row in found}
     for run in range(-1, runs):
-        for name, infer in found.items():
+        for row, infer in found.items():
             started, used = time.perf_counter(), time.process_time()
             infer()
             if run >= 0:
-                seconds[name].append(time.perf_counter() - started)
-                work[name].append(time.process_time() - used)
-    ours = median(work["mini W8A8"])
-    print("| | seconds | of all cores together | of W8A8's |\n|---|---|---|---|")
-    for name, values in seconds.items():
-        cores = median(work[name])
-        print(f"| {name} | {median(values):.3f} | {cores:.3f} | {cores / ours:.2f} |", flush=True)
+                seconds[row].append(time.perf_counter() - started)
+                work[row].append(time.process_time() - used)
+    ours = median(next(iter(work.values())))
+    print("| model | backend | variant | around | seconds | of all cores together | of W8A8's |")
+    print("|---|---|---|---|---|---|---|")
+    for row, values in seconds.items():
+        cores = median(work[row])
+        times = f"{median(values):.3f} | {cores:.3f} | {cores / ours:.2f}"
+        print(f"| {' | '.join(row)} | {times} |", flush=True)
+    if len(sys.argv) > 2:
+        rows = [_measurement(row, values) for row, values in seconds.items()]
+        report = Report(measure_machine(), rows).as_dict()
+        Path(sys.argv[2]).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _measurement(row: Row, values: list[float]) -> Measurement:
+    model, backend, variant, precision = row
+    return Measurement(
+        model=model,
+        backend=backend,
+        variant=variant,
+        size=SIDE_PX * SCALE,
+        device="cpu",
+        precision=precision,
+        seconds=median(values),
+        runs=len(values),
+        seconds_min=min(values),
+        seconds_max=max(values),
+    )
 
 
 if __name__ == "__main__":

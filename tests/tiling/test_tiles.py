@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,18 +42,23 @@ def test_latent_plan_is_the_pixel_plan_made_smaller() -> None:
     assert small.starts == tuple(start // 8 for start in axis.starts)
 
 
-def test_strips_of_blended_tiles_are_the_plane_from_top_to_bottom() -> None:
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_strips_of_blended_tiles_are_the_plane_from_top_to_bottom(ahead: int) -> None:
     plane = np.random.default_rng(0).random((2, 300, 420), np.float32)
     rows, columns = plan_axis(300, 128, 32, 4), plan_axis(420, 128, 32, 4)
     cut: list[Tile] = []
 
-    def run(row: list[Tile]) -> Iterator[Array]:
-        for tile in row:
+    def run(tiles: Iterator[Tile]) -> Iterator[Array]:
+        waiting: deque[Tile] = deque()
+        for tile in tiles:
             cut.append(tile)
-            yield plane[:, tile.rows, tile.columns]
+            waiting.append(tile)
+            if len(waiting) > ahead:
+                yield plane[:, waiting[0].rows, waiting.popleft().columns]
+        yield from (plane[:, tile.rows, tile.columns] for tile in waiting)
 
     strips = blended_strips(rows, columns, 2, run)
     first = next(strips)
-    # No tile below the first row was needed for it.
-    assert len(cut) == len(columns.starts)
+    # No tile below the first row was needed for it, but who works ahead need not wait for it.
+    assert len(cut) == len(columns.starts) + ahead
     np.testing.assert_allclose(np.concatenate([first, *strips], 1), plane, rtol=1e-5)
