@@ -91,3 +91,12 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     assert len(str(refused.value).splitlines()) == 1
     with pytest.raises(StoreError, match="cannot read"):
         read_record(tmp_path / "missing.json")
+
+
+def test_kept_records_can_be_compared_with() -> None:
+    kept = sorted((Path(__file__).parents[1] / "quality" / "records").glob("*.json"))
+    assert kept
+    for path in kept:
+        rows = read_record(path)
+        assert not compare(rows, rows, 0.1).slower
+        assert len(compare(rows, rows, 0.1).changes) == len(rows) - 1
