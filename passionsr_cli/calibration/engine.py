@@ -148,7 +148,7 @@ class Calibration:
 
     def _run_stage(self, number: int, stage: Stage) -> None:
         layers = self._layers_of(stage.components)
-        began = self.curve.seconds()
+        self.curve.since(stage.name)
         if self.started < number:
             self._start(stage, layers)
             self.inputs.forget_after(stage.components[0])
@@ -164,7 +164,7 @@ class Calibration:
                 end_error=fitted.end_error,
                 fit_seconds=fitted.seconds,
                 image_psnr=self._image_psnr(stage),
-                seconds=self.curve.seconds() - began,  # the look at its images, too
+                seconds=self.curve.since(stage.name),  # the look at its images, too
             )
         )
         set_state(list(layers.values()), State.QUANTIZING)
@@ -234,9 +234,10 @@ class Calibration:
             running.resume(
                 torch.load(self.folder / FIT_FILE, map_location=device, weights_only=True)
             )
-        began = self.curve.seconds()
+        task = f"{stage.name}: fit"
+        self.curve.since(task)
         running.run(self._batches(stage, running.step), self.reporter)
-        seconds = self.curve.seconds() - began
+        seconds = self.curve.since(task)
         self.model.requires_grad_(False)
         set_state(list(layers.values()), stage.state)
         end_error = self._error(stage)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from calibrating import Finished, same_tensors
-from reporting import Heard, Kill, KillAt, Place
+from reporting import Heard, Kill, KillAt, Place, killed_at
 
 from passionsr_cli import api
 from passionsr_cli.calibration import curve, engine
@@ -304,6 +304,15 @@ def test_a_stages_seconds_are_those_of_looking_at_its_images_too(
     settings = _settings(tiny_folder, method="maxmin", crops=2)
     stages = api.calibrate(settings, "looked").manifest.stages
     assert [stage.seconds for stage in stages] == [2.0] * len(stages)
+
+
+def test_a_stages_seconds_are_those_of_all_runs(tiny_folder: Path) -> None:
+    """While it is to be killed a minute passes with every look at the clock."""
+    with killed_at("unet", 4) as killed:
+        api.calibrate(_settings(tiny_folder), "again", reporter=killed)
+    stage = api.calibrate(_settings(tiny_folder), "again").manifest.stages[1]
+    assert stage.steps == STEPS
+    assert 3 * 60 < stage.fit_seconds < stage.seconds
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
