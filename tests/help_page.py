@@ -31,8 +31,6 @@ def _sections(
     command: TyperCommand | TyperGroup, name: str, above: typer.Context | None
 ) -> Iterator[str]:
     """A command, then those below it."""
-    # Plain text, whatever the terminal.
-    command.rich_markup_mode = None
     context = typer.Context(
         command,
         above,

@@ -20,30 +20,28 @@ from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 from passionsr_cli.terminal import console
-from passionsr_cli.terminal.grammar import Commands
+from passionsr_cli.terminal.grammar import Program
 
 DEBUG_FLAG = "--debug"
 
-app = typer.Typer(
-    cls=Commands,
+app = Program(
     name="passionsr",
-    help="One-step diffusion super-resolution, small and fast.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(upscale)
-app.command()(calibrate)
-app.command()(evaluate)
-app.command()(score)
-app.command()(export)
-app.command()(train)
-app.command("sweep-timestep")(sweep_timestep)
-app.command()(bench)
-app.command()(reproduce)
-app.command()(serve)
-app.add_typer(models.app, name="models")
-app.add_typer(checkpoints.app, name="checkpoints")
+COMMANDS = {
+    "Upscale": (upscale, serve),
+    "Make models smaller": (calibrate, checkpoints.app, export),
+    "Measure": (evaluate, score, bench, reproduce),
+    "Other models": (models.app, train, sweep_timestep),
+}
+for group, members in COMMANDS.items():
+    for member in members:
+        if isinstance(member, Program):
+            app.add_typer(member, rich_help_panel=group)
+        else:
+            app.command(rich_help_panel=group)(member)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,10 +57,21 @@ def start(
         typer.Option(DEBUG_FLAG, help="Show tracebacks and third-party messages (any position)."),
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """One-step diffusion super-resolution, small and fast."""
+    """Upscale photographs four times by one-step diffusion, with small and fast models.
+
+    `passionsr COMMAND --help` says all of a command.
+
+    \b
+    passionsr upscale photo.jpg --compare
+    passionsr calibrate --bits w6a6
+    passionsr evaluate --checkpoint mini-w6a6-passionsr
+    """
     console.set_debug(debug)
 
 

@@ -29,7 +29,7 @@ def bench(
             "(by torch), fp16, any bits as of calibrate, w4a4-qartsr (with a method's layers), "
             "nncf (NNCF's own int8), names of checkpoints; torch:NAME, openvino:NAME or "
             "triton:NAME for one backend alone. Default: "
-            "fp32-nchw,fp32,bf16,w8a8,w6a6,w4a4, and nncf if it is installed.",
+            "fp32-nchw, fp32, bf16, w8a8, w6a6, w4a4, and nncf if it is installed.",
         ),
     ] = None,
     backend: Annotated[
@@ -67,10 +67,10 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how fast a model runs on this machine, in each form and on each backend.
+    """Measure how fast a model runs on this machine.
 
-    A run is one tile through encoder, UNet, x0 and decoder. Every row has
-    processes of its own.
+    Each form of it on each backend is a row, which has processes of its own. A run
+    is one tile through encoder, UNet, x0 and decoder.
 
     seconds: the median after warm-up; ± half of what the slowest run took more
     than the fastest.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from passionsr_cli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -14,6 +12,7 @@ from passionsr_cli.cli.options import (
     ModelOption,
     PrecisionOption,
     given,
+    grouped,
 )
 from passionsr_cli.terminal.console import (
     command,
@@ -25,22 +24,20 @@ from passionsr_cli.terminal.console import (
 if TYPE_CHECKING:
     from passionsr_cli.config import CalibrationSettings
 
+of_bits, of_learning = grouped("Bits"), grouped("The calibration")
+
 
 @command
 def calibrate(
     bits: Annotated[
         str | None,
-        typer.Option(metavar="w6a6|PRESET", help="Bits of weights and activations. Default: w8a8."),
+        of_bits(metavar="w6a6|PRESET", help="Of weights and activations: {values}. Default: w8a8."),
     ] = None,
-    unet: Annotated[
-        str | None, typer.Option(metavar="w6a6|fp", help="Other bits for the UNet.")
-    ] = None,
-    vae: Annotated[
-        str | None, typer.Option(metavar="w6a6|fp", help="Other bits for the VAE.")
-    ] = None,
+    unet: Annotated[str | None, of_bits(metavar="w6a6|fp", help="Other bits for the UNet.")] = None,
+    vae: Annotated[str | None, of_bits(metavar="w6a6|fp", help="Other bits for the VAE.")] = None,
     budget: Annotated[
         str | None,
-        typer.Option(
+        of_bits(
             metavar="7MB|6bit|40%",
             help="Bits of each layer by what they cost in quality, within a size of the "
             "checkpoint, mean bits of a weight, a share of operations with an operand of more "
@@ -49,40 +46,36 @@ def calibrate(
     ] = None,
     plan: Annotated[
         Path | None,
-        typer.Option(metavar="YAML", help="Bits of single layers, as plan.yaml of a budget's."),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="What the checkpoint is called. Default: MODEL-BITS-METHOD."
-        ),
+        of_bits(metavar="YAML", help="Bits of single layers, as plan.yaml of a budget's."),
     ] = None,
     method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="passionsr|qartsr|svdquant|…",
-            help="Default: passionsr; a wrong one is answered with all there are.",
-        ),
+        str | None, of_learning(metavar="NAME", help="{values}. Default: passionsr.")
     ] = None,
-    model: ModelOption = None,
     images: Annotated[
         Path | None,
-        typer.Option(
+        of_learning(
             metavar="DIR",
             help="Photographs (degraded on the way) or low-resolution images. "
             "Default: the sample: photographs.",
         ),
     ] = None,
-    config: ConfigOption = None,
-    strict: Annotated[
-        bool | None,
-        typer.Option("--strict", help="Refuse what stands in for LPIPS without its weights."),
+    name: Annotated[
+        str | None,
+        of_learning(
+            metavar="NAME", help="What the checkpoint is called. Default: MODEL-BITS-METHOD."
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the settings NAME was begun with.")
+        bool, of_learning("--resume", help="Go on with the settings NAME was begun with.")
     ] = False,
+    strict: Annotated[
+        bool | None,
+        of_learning("--strict", help="Refuse what stands in for LPIPS without its weights."),
+    ] = None,
+    model: ModelOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Quantize a model and write it as a checkpoint.

@@ -9,11 +9,9 @@ import typer
 
 from passionsr_cli.cli.options import JsonOption
 from passionsr_cli.terminal.console import EXIT_ERROR, command, decibels, output, print_json
-from passionsr_cli.terminal.grammar import Commands
+from passionsr_cli.terminal.grammar import Program
 
-app = typer.Typer(
-    cls=Commands, help="The checkpoints calibrations made.", invoke_without_command=True
-)
+app = Program(name="checkpoints", invoke_without_command=True)
 
 NameArgument = Annotated[str, typer.Argument(help="A checkpoint's name or folder.")]
 
@@ -21,7 +19,7 @@ NameArgument = Annotated[str, typer.Argument(help="A checkpoint's name or folder
 @app.callback()
 @command
 def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the checkpoints, and the calibrations that can be resumed."""
+    """List checkpoints, and calibrations that can be resumed."""
     if context.invoked_subcommand is not None:
         return
     from passionsr_cli.checkpoints import catalogue

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from passionsr_cli.cli.options import (
+    COLOR_FIXES,
     BackendOption,
     ConfigOption,
     DataRootOption,
@@ -17,97 +16,103 @@ from passionsr_cli.cli.options import (
     MetricWeightsOption,
     PrecisionOption,
     given,
+    grouped,
+    of_data,
+    of_files,
+    of_metrics,
 )
 from passionsr_cli.terminal.console import command, output, print_json, show_note
 
 if TYPE_CHECKING:
     from passionsr_cli.evaluation.results import Results
 
+of_rows = grouped("Rows of the table")
+
 
 @command
 def evaluate(
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|DIR|LR,HR",
-            help="RealSR, DRealSR, DIV2K_val, Urban100, Set5, Set14, BSD100, sample, a folder that "
-            "holds pairs, or two folders. Default: sample, eight photographs that are always here.",
-        ),
-    ] = None,
-    data_root: DataRootOption = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|DIR", help="A row at full precision; may be repeated."),
+        of_rows(metavar="NAME|DIR", help="A row at full precision; may be repeated."),
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|DIR", help="A row of a calibrated model; may be repeated."),
+        of_rows(metavar="NAME|DIR", help="A row of a calibrated model; may be repeated."),
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="A row of images that somebody made; may be repeated."),
+        of_rows(metavar="DIR", help="A row of images that somebody made; may be repeated."),
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(
+        of_rows(
             metavar="bicubic,lanczos,nncf",
             help="nncf is NNCF's own int8 of the model. Default: bicubic, beside models; or none.",
         ),
     ] = None,
+    realism: Annotated[
+        str | None,
+        of_rows(
+            metavar="0…1,0…1",
+            help="A row for each setting, of models with a dial. Default: the model's own setting.",
+        ),
+    ] = None,
+    color_fix: Annotated[
+        str | None, of_rows(metavar=COLOR_FIXES, help="Default: what the model was made for.")
+    ] = None,
+    published: Annotated[
+        bool | None, of_rows("--published", help="Show what papers printed, too.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        of_data(
+            metavar="NAME|DIR|LR,HR",
+            help="{values}, a folder that holds pairs, or two folders. Default: sample, eight "
+            "photographs that are always here.",
+        ),
+    ] = None,
+    data_root: DataRootOption = None,
+    limit: LimitOption = None,
     metrics: Annotated[
         str | None,
-        typer.Option(
+        of_metrics(
             metavar="NAME,NAME",
-            help="psnr, ssim, lpips, lite1, dists, niqe, musiq, maniqa, clipiqa, fid. "
-            "Default: all of the protocol; lite1 only where LPIPS' weights are not here.",
+            help="{values}. Default: all of the protocol; lite1 only where LPIPS' weights are not "
+            "here.",
         ),
     ] = None,
     metric_weights: MetricWeightsOption = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
+        of_metrics(
             metavar="osediff|passionsr",
             help="Whose settings: MANIQA is maniqa-pipal and there is FID, or maniqa and none. "
             "Default: osediff.",
         ),
     ] = None,
     strict: Annotated[
-        bool | None, typer.Option("--strict", help="A metric that is missing is an error.")
+        bool | None, of_metrics("--strict", help="A metric that is missing is an error.")
     ] = None,
-    color_fix: Annotated[
-        str | None,
-        typer.Option(metavar="wavelet|adain|none", help="Default: what the model was made for."),
-    ] = None,
-    realism: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0…1,0…1",
-            help="A row for each setting, of models with a dial. Default: the model's own setting.",
-        ),
-    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    backend: BackendOption = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        of_files(
             "--output",
             "-o",
             metavar="DIR",
             help="Where images, results and the report go. Default: evaluation-DATASET.",
         ),
     ] = None,
-    limit: LimitOption = None,
-    published: Annotated[
-        bool | None, typer.Option("--published", help="Show what papers printed, too.")
-    ] = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    backend: BackendOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare models, checkpoints and finished images with the photographs of a data set.
+    """Compare models and checkpoints in numbers and pictures.
 
-    Every one of them is a row of one table; results.json, results.csv and
-    report.html, with the pictures behind the numbers, are in the output folder.
+    Each of them, and each folder of finished images, is a row of one table. A
+    data set's photographs are what it is compared with. results.json, results.csv
+    and report.html, with the pictures behind the numbers, are in the output folder.
 
     A run that was stopped goes on with the same command: nothing is upscaled or
     scored twice. `accelerate launch -m passionsr_cli evaluate` shares the work

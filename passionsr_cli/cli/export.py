@@ -20,7 +20,7 @@ def export(
         str, typer.Argument(metavar="CHECKPOINT", help="A checkpoint or a model: name or folder.")
     ],
     format_name: Annotated[
-        str, typer.Option("--format", "-f", metavar="openvino|onnx|safetensors")
+        str, typer.Option("--format", "-f", metavar="NAME", help="{values}.")
     ] = "openvino",
     output_path: Annotated[
         Path | None,
@@ -43,7 +43,9 @@ def export(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a checkpoint or a model for other runtimes, and prove that it computes the same.
+    """Write a checkpoint or a model for other runtimes.
+
+    What is written is opened again, run, and compared with the original before it gets its name.
 
     \b
     passionsr export mini-w8a8

@@ -10,19 +10,19 @@ import typer
 
 from passionsr_cli.cli.options import JsonOption
 from passionsr_cli.terminal.console import command, output, print_json
-from passionsr_cli.terminal.grammar import Commands
+from passionsr_cli.terminal.grammar import Program
 
 if TYPE_CHECKING:
     from passionsr_cli.description import ModelDescription
     from passionsr_cli.store import Entry
 
-app = typer.Typer(cls=Commands, help="The models passionsr knows.", invoke_without_command=True)
+app = Program(name="models", invoke_without_command=True)
 
 
 @app.callback()
 @command
 def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the models and whether their weights are on this machine."""
+    """List models, and whether their weights are on this machine."""
     if context.invoked_subcommand is not None:
         return
     from passionsr_cli.models.catalogue import known_models

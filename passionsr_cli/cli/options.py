@@ -3,62 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from passionsr_cli.terminal.help import GENERAL
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
-# Groups of options in help texts.
-FILES, RESULT, MODEL = "Files", "The result", "Model and machine"
-COMPARING = "To look at"
+
+
+def grouped(title: str) -> Any:
+    """`typer.Option` for a group of a help text."""
+    return partial(typer.Option, rich_help_panel=title)
+
+
+of_files, of_model, of_machine = map(grouped, ("Files", "The model", "The machine"))
+BACKENDS = "auto|torch|openvino|onnxruntime|triton"
+COLOR_FIXES = "wavelet|adain|none"
 ModelOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME|DIR", help="Default: mini, which is built in.", rich_help_panel=MODEL
-    ),
+    of_model(metavar="NAME|DIR", help="See `passionsr models`. Default: mini, built in."),
 ]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where to compute.", rich_help_panel=MODEL),
+    of_machine(
+        metavar="auto|cpu|cuda[:N]|mps", help="Where to compute. Default: the GPU, if there is one."
+    ),
 ]
 UpscalingDeviceOption = Annotated[
     str | None,
-    typer.Option(
+    of_machine(
         metavar="auto|cpu|cuda[:N]|mps|gpu[:N]|npu",
-        help="Where to compute; gpu and npu are Intel's, by OpenVINO.",
-        rich_help_panel=MODEL,
+        help="Where to compute; gpu and npu are Intel's, by OpenVINO. Default: an NVIDIA or Apple "
+        "GPU, if there is one.",
     ),
 ]
 PrecisionOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|fp32|bf16|fp16", help="How to compute.", rich_help_panel=MODEL),
+    of_machine(
+        metavar="auto|fp32|bf16|fp16",
+        help="How to compute; 16 bits are faster, 32 exact. Default: bf16 or fp16 where they are "
+        "fast.",
+    ),
 ]
+BackendOption = Annotated[str | None, of_machine(metavar=BACKENDS, help="As for upscale.")]
+_general = grouped(GENERAL)
 ConfigOption = Annotated[
     str | None,
-    typer.Option(metavar="FILE|PRESET", help="YAML file with any of these options, and more."),
+    _general(metavar="FILE|PRESET", help="YAML file with any of these options, and more."),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")
+    bool, _general("--json", help="Print one JSON object and nothing else on stdout.")
 ]
+of_data, of_metrics = grouped("The data set"), grouped("The metrics")
 DataRootOption = Annotated[
     Path | None,
-    typer.Option(
+    of_data(
         metavar="DIR",
         help="Where the folders of data sets are. Default: PASSIONSR_DATA, then the user's "
         "data directory.",
     ),
 ]
+LimitOption = Annotated[int | None, of_data(metavar="N", help="The first N pairs only.")]
 MetricWeightsOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
+    of_metrics(metavar="DIR", help="A folder with weights of metrics, by pyiqa's names."),
 ]
-BackendOption = Annotated[
-    str | None,
-    typer.Option(metavar="auto|torch|openvino|onnxruntime|triton", help="As for upscale."),
-]
-LimitOption = Annotated[int | None, typer.Option(metavar="N", help="The first N pairs only.")]
 
 
 def given(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:

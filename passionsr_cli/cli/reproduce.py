@@ -17,6 +17,9 @@ from passionsr_cli.cli.options import (
     MetricWeightsOption,
     ModelOption,
     given,
+    of_data,
+    of_machine,
+    of_metrics,
 )
 from passionsr_cli.terminal.console import (
     EXIT_ERROR,
@@ -36,16 +39,12 @@ if TYPE_CHECKING:
 def reproduce(
     table: Annotated[
         str,
-        typer.Argument(
-            metavar="TABLE",
-            help="passionsr-table2, passionsr-table3, passionsr-table4, qartsr-table3, "
-            "qartsr-ablation, methods, methods-full-size, or a YAML file.",
-        ),
+        typer.Argument(metavar="TABLE", help="{values}, or a YAML file."),
     ],
     model: ModelOption = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR|LR,HR", help="As for evaluate. Default: RealSR."),
+        of_data(metavar="NAME|DIR|LR,HR", help="As for evaluate. Default: RealSR."),
     ] = None,
     data_root: DataRootOption = None,
     only: Annotated[
@@ -61,7 +60,7 @@ def reproduce(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME", help="Of the table's metrics these. Default: all."),
+        of_metrics(metavar="NAME,NAME", help="Of the table's metrics these. Default: all."),
     ] = None,
     metric_weights: MetricWeightsOption = None,
     limit: LimitOption = None,
@@ -77,13 +76,13 @@ def reproduce(
     device: DeviceOption = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="Of the images made. Default: fp32."),
+        of_machine(metavar="auto|fp32|bf16|fp16", help="Of the images made. Default: fp32."),
     ] = None,
     backend: BackendOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a table of a paper: our numbers beside the published ones.
+    """Make a paper's table: our numbers beside the published ones.
 
     Calibrates what is missing, evaluates it, and writes table.md, table.csv and
     table.html, beside the images and the report of `evaluate`. A run that was

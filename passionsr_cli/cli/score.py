@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.options import DeviceOption, JsonOption, MetricWeightsOption
+from passionsr_cli.cli.options import DeviceOption, JsonOption, MetricWeightsOption, of_metrics
 from passionsr_cli.terminal.console import command, print_json, show_result
 
 
@@ -22,19 +22,19 @@ def score(
     ],
     metrics: Annotated[
         str | None,
-        typer.Option(
+        of_metrics(
             metavar="NAME,NAME",
-            help="As of evaluate, but fid. Default: psnr, ssim, and lpips or lite1 where their "
-            "weights are here.",
+            help="{values}. Default: psnr, ssim, and lpips or lite1 where their weights are here.",
         ),
     ] = None,
     metric_weights: MetricWeightsOption = None,
-    device: DeviceOption = "auto",
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare finished images with photographs: a line of numbers each, then their means.
+    """Compare finished images with their photographs.
 
-    In folders an image is called like its photograph, with or without _x4.
+    A line of numbers for each, then their means. In folders an image is called
+    like its photograph, with or without _x4.
 
     \b
     passionsr score photo_x4.png original.png

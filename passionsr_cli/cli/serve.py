@@ -33,9 +33,10 @@ def serve(
     precision: PrecisionOption = None,
     backend: BackendOption = None,
 ) -> None:
-    """Upscale in a browser and over HTTP: sliders between before and after.
+    """Upscale in a browser and over HTTP.
 
-    It works without a network, and removes what was uploaded and made when it ends.
+    The page has sliders between before and after. It works without a network, and
+    removes what was uploaded and made when it ends.
 
     \b
     passionsr serve

@@ -25,8 +25,9 @@ def sweep_timestep(
         str, typer.Option(metavar="w4a4|PRESET", help="Bits of weights and activations.")
     ] = "w4a4",
     timesteps: Annotated[
-        str, typer.Option(metavar="T,T", help="Timesteps to measure at.")
-    ] = TIMESTEPS,
+        str | None,
+        typer.Option(metavar="T,T", help="Timesteps to measure at. Default: twelve, 1 to 999."),
+    ] = None,
     retrained: Annotated[
         list[str] | None,
         typer.Option(metavar="MODEL", help="A model to measure at its own timestep beside it."),
@@ -48,9 +49,9 @@ def sweep_timestep(
     precision: PrecisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the quantization error of a model over the timestep, and draw it.
+    """Measure a model's quantization error over the timestep.
 
-    The model is quantized by min-max at each timestep and compared with itself in
+    It is drawn, too. The model is quantized by min-max at each timestep and compared with itself in
     full precision there. Below the bars stand theory's two curves: an absolute
     error of the predicted noise reaches the result times sigma/alpha, a relative
     one times the distance that is left to predict.
@@ -60,7 +61,7 @@ def sweep_timestep(
 
     options = given(locals(), CalibrationSettings) | {"method": "maxmin"}
     settings = settings_for(bits, config, options)
-    steps = _numbers(timesteps)
+    steps = _numbers(timesteps or TIMESTEPS)
     path = picture or Path(f"{Path(model).name}-{settings.bits_name}-timesteps.png")
     if path.suffix.lower() not in PICTURES:
         raise ConfigError(f"--output: {path} is no picture; use {', '.join(PICTURES)}")

@@ -52,11 +52,11 @@ def train(
             metavar="model|hr", help="Whose images are wanted there. Default: the model's own."
         ),
     ] = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "auto",
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a one-step model from scratch, move one to another timestep, or narrow its decoder.
+    """Train a model, move its timestep, or narrow its decoder.
 
     The same command again goes on after a stop.
 

@@ -75,9 +75,22 @@ def datasets() -> list[str]:
 
 
 def metrics() -> list[str]:
+    from passionsr_cli.metrics.catalogue import PROTOCOLS, known_metrics
+
+    return list(dict.fromkeys(key for protocol in PROTOCOLS for key in known_metrics(protocol)))
+
+
+def metrics_of_images() -> list[str]:
     from passionsr_cli.metrics.catalogue import PROTOCOLS
 
-    return list(dict.fromkeys(metric.key for of in PROTOCOLS.values() for metric in of))
+    of_sets = {each.key for of in PROTOCOLS.values() for each in of if each.of_sets}
+    return [key for key in metrics() if key not in of_sets]
+
+
+def formats() -> tuple[str, ...]:
+    from passionsr_cli.export.formats import NAMES
+
+    return NAMES
 
 
 # By the name of the parameter, alone or behind its command's.
@@ -94,6 +107,8 @@ VALUES: dict[str, Values] = {
     "dataset": datasets,
     "metrics": metrics,
     "table": tables,
+    "score metrics": metrics_of_images,
+    "export format_name": formats,
     "train source": models,
     "sweep-timestep model": models,
     "models show name": models,
@@ -117,8 +132,13 @@ def offer_values(command: Any, path: str) -> None:
 def values_of(command: str, parameter: str, metavar: str) -> Values:
     """Values of a parameter of a command, such as 'models show'."""
     words = re.split(r"[|,]", re.sub(r"\[.*?\]", "", metavar))
-    there = VALUES.get(f"{command} {parameter}", VALUES.get(parameter, list))
-    return lambda: dict.fromkeys([*there(), *filter(WORD.fullmatch, words)])
+    named = filter(WORD.fullmatch, words)
+    return lambda: dict.fromkeys([*known_values(command, parameter), *named])
+
+
+def known_values(command: str, parameter: str) -> Iterable[str]:
+    """Values of a parameter of a command, by the table alone."""
+    return VALUES.get(f"{command} {parameter}", VALUES.get(parameter, list))()
 
 
 def _completing(values: Values, listed: bool) -> Callable[[Any, Any, str], list[str]]:

@@ -6,11 +6,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from os.path import exists
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -18,8 +18,9 @@ from typer.core import TyperGroup
 from passionsr_cli.system.text import suggestion
 from passionsr_cli.terminal.completion import ASKED_BY, offer_values
 from passionsr_cli.terminal.console import EXIT_INTERRUPTED, print_json, show_error
+from passionsr_cli.terminal.help import PROGRAM, Command, command_path, help_text
 
-PROGRAM, JSON_FLAG = "passionsr", "--json"
+JSON_FLAG = "--json"
 # Other names of commands, as other tools call theirs.
 ALIASES = {
     **dict.fromkeys(("rm", "delete", "del"), "remove"),
@@ -32,6 +33,8 @@ ALIASES = {
     "model": "models",
     "checkpoint": "checkpoints",
 }
+F = TypeVar("F", bound=Callable[..., Any])
+
 # What a group does that is given no command.
 LISTING = ("list", "ls")
 # Which option a word was meant for that stands where there is no argument.
@@ -71,6 +74,10 @@ class Commands(TyperGroup):
             show_error(message)
             sys.exit(error.exit_code)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help text of this group."""
+        formatter.write(help_text(ctx, formatter.width))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Arguments without the word `list` where listing is what the group does."""
         if self.invoke_without_command and args and args[0] in LISTING:
@@ -81,7 +88,7 @@ class Commands(TyperGroup):
         """The command of this name; for a shell that asks, it completes values."""
         command = super().get_command(ctx, cmd_name)
         if command is not None and ASKED_BY in os.environ:
-            offer_values(command, f"{_path(ctx)} {cmd_name}".removeprefix(f"{PROGRAM} "))
+            offer_values(command, f"{command_path(ctx)} {cmd_name}".removeprefix(f"{PROGRAM} "))
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -112,7 +119,11 @@ class Commands(TyperGroup):
         if value is not None and error.message.startswith("Input should be"):
             expected = error.message.removeprefix("Input should be ").partition(",")[0]
             return f"{error.param.opts[0]}: found '{value}', expected {expected}"
-        hint = f"; see `{_path(context)} --help`" if error.format_message()[:4] == "Miss" else ""
+        hint = (
+            f"; see `{command_path(context)} --help`"
+            if error.format_message()[:4] == "Miss"
+            else ""
+        )
         return f"{_sentence(error)}{hint}"
 
     def _unknown_option(self, option: str, context: Any, typed: list[str]) -> str:
@@ -124,7 +135,18 @@ class Commands(TyperGroup):
         setting, meant = option.lstrip("-").replace("-", "_"), suggestion(option, known)
         if setting in _settings(context.command.name):
             meant = f"; write `{setting}: …` into a YAML file and give that as --config"
-        return f"{_path(context)} has no option {option}{meant}"
+        return f"{command_path(context)} has no option {option}{meant}"
+
+
+class Program(typer.Typer):
+    """Commands with our help and our usage errors."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(cls=Commands, **options)
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[F], F]:
+        """A decorator that adds a function as a command."""
+        return super().command(name, cls=Command, **options)
 
 
 def _settings(command: str) -> Collection[str]:
@@ -148,17 +170,8 @@ def _is_an_input(typed: str) -> bool:
 def _unexpected(words: str, context: Any) -> str:
     known = [name for each in context.command.params for name in each.opts]
     meant = next((option for option in MEANT if option in known), None)
-    hint = f"was it meant for {meant}?" if meant else f"see `{_path(context)} --help`"
-    return f"{_path(context)} takes no '{words}' by itself; {hint}"
-
-
-def _path(context: Any) -> str:
-    """'passionsr models show', however it was started."""
-    names: list[str] = []
-    while context.parent is not None:
-        names.append(context.command.name)
-        context = context.parent
-    return " ".join([PROGRAM, *reversed(names)])
+    hint = f"was it meant for {meant}?" if meant else f"see `{command_path(context)} --help`"
+    return f"{command_path(context)} takes no '{words}' by itself; {hint}"
 
 
 def _value_typed(parameter: Any, typed: list[str]) -> str | None:
