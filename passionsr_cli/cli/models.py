@@ -42,14 +42,14 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
         ]
         print_json({"models": rows})
         return
-    columns = [*words("name", "what it is"), *numbers("factor", "realism"), *words("weights")]
+    columns = [*words("name"), *numbers("factor", "realism"), *words("weights", "what it is")]
     lines = [
         (
             model.name,
-            model.description.title,
             f"×{model.description.upscale_factor}",
             _default_realism(model.description),
             "here" if model.folder else "not here",
+            model.description.title,
         )
         for model in known
     ]
@@ -112,7 +112,8 @@ def show_model(
         )
         for part in costs
     ]
-    print_table([*words("part"), *sizes, *numbers("attention products (G)")], parts)
+    attention = numbers("attention products (G)", spare=True)
+    print_table([*words("part"), *sizes, *attention], parts)
     saved = [
         (row.parts, row.bits, f"{row.parameters / 1e6:,.1f}", f"{row.operations / 1e9:,.1f}")
         for row in rows
