@@ -59,6 +59,8 @@ def parse_budget(text: str) -> Budget:
         if found is None:
             raise ValueError(f"'{part.strip()}' is no budget; {GRAMMAR}")
         number, unit = float(found[1]), found[2]
+        if number == 0 and unit != "%":
+            raise ValueError(f"'{part.strip()}' leaves nothing; {GRAMMAR}")
         kind = {"bit": "weight_bits", "%": "wide_share"}.get(unit, "bytes")
         if kind in limits:
             raise ValueError(f"'{text}' limits the same twice; {GRAMMAR}")

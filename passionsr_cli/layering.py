@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 S = TypeVar("S", bound=BaseModel)
+# Of presets that were not meant.
+MOST_NAMED = 8
 PRESETS_FOR = ("upscale", "calibrate", "train")
 
 
@@ -68,7 +70,7 @@ def _config_path(config: str) -> Path:
     if not isfile(path):
         raise ConfigError(
             f"no configuration '{config}': neither a file nor a preset"
-            f"{suggestion(config, preset_names())}"
+            f"{suggestion(config, preset_names(), MOST_NAMED)}"
         )
     return path
 

@@ -104,10 +104,13 @@ def bench(
 
     from passionsr_cli.benchmark.variants import plan
     from passionsr_cli.models.catalogue import find
+    from passionsr_cli.system.files import must_exist
 
     # What cannot be is refused before seconds of imports.
     find(settings.model)
     plan(settings)
+    if settings.against is not None:
+        must_exist(settings.against)
 
     from passionsr_cli import api
     from passionsr_cli.terminal.measurements import show_report

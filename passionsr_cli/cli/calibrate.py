@@ -14,6 +14,7 @@ from passionsr_cli.cli.options import (
     given,
     grouped,
 )
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.terminal.console import (
     command,
     decibels,
@@ -86,20 +87,25 @@ def calibrate(
     passionsr calibrate --budget 7MB
     """
     from passionsr_cli.calibration.request import check_request
+    from passionsr_cli.checkpoints.unfinished import run_folder
     from passionsr_cli.config import CalibrationSettings
     from passionsr_cli.layering import read_yaml
 
+    if resume and name is None:
+        raise ConfigError("--resume needs --name NAME; `passionsr checkpoints` lists what there is")
     options = given(locals(), CalibrationSettings)
     if plan is not None:
         options["layer_bits"] = read_yaml(plan)
     settings = _settings(bits, config, options, name if resume else None)
     check_request(settings)
+    name = settings.default_name if name is None else name
+    # Refuses what is no name.
+    run_folder(name)
 
     from passionsr_cli import api
     from passionsr_cli.checkpoints.catalogue import describe
     from passionsr_cli.terminal.progress import StepBars
 
-    name = name or settings.default_name
     try:
         with StepBars() as bars:
             entry = api.calibrate(settings, name, bars)

@@ -13,7 +13,7 @@ from passionsr_cli.terminal.grammar import Program
 
 app = Program(name="checkpoints", invoke_without_command=True)
 
-NameArgument = Annotated[str, typer.Argument(help="A checkpoint's name or folder.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A checkpoint's name or folder.")]
 
 
 @app.callback()
@@ -109,6 +109,13 @@ def import_checkpoint(
     as_json: JsonOption = False,
 ) -> None:
     """Make a checkpoint of files that PassionSR's authors calibrated."""
+    from passionsr_cli.models.catalogue import find
+    from passionsr_cli.system.files import must_exist
+
+    for path in (*files, config):
+        must_exist(path)
+    find(model)
+
     from passionsr_cli import api
     from passionsr_cli.checkpoints import catalogue
     from passionsr_cli.cli.calibrate import show_result
@@ -132,6 +139,11 @@ def compare_checkpoints(
     as_json: JsonOption = False,
 ) -> None:
     """Draw the loss curves of several calibrations over each other."""
+    from passionsr_cli.checkpoints.catalogue import find_checkpoint
+
+    for name in names:
+        find_checkpoint(name)
+
     from passionsr_cli.calibration import curves
 
     curves.compare(names, picture)
@@ -144,7 +156,9 @@ def compare_checkpoints(
 @app.command("remove")
 @command
 def remove_checkpoint(
-    name: Annotated[str, typer.Argument(help="A checkpoint's or unfinished calibration's name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A checkpoint's or unfinished calibration's name.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a checkpoint, or a calibration that was not finished."""

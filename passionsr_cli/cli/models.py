@@ -64,7 +64,7 @@ def _default_realism(description: ModelDescription) -> str:
 @app.command("show")
 @command
 def show_model(
-    name: Annotated[str, typer.Argument(help="A model's name or folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name or folder.")],
     as_json: JsonOption = False,
 ) -> None:
     """Parameters and operations of a model, and what quantizing it would save."""
@@ -125,7 +125,7 @@ def show_model(
     )
 
 
-NewNameArgument = Annotated[str, typer.Argument(help="Its name from now on.")]
+NewNameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Its name from now on.")]
 RecipeOption = Annotated[
     str | None,
     typer.Option(metavar="NAME|YAML", help="A registered model, or a file, to make it by."),
@@ -164,6 +164,11 @@ def add_model(
     as_json: JsonOption = False,
 ) -> None:
     """Make a model of files that are on this machine."""
+    from passionsr_cli.system.files import must_exist
+
+    for path in filter(None, (base, lora, decoder, context)):
+        must_exist(path)
+
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import Lines
 

@@ -66,6 +66,10 @@ def sweep_timestep(
     if path.suffix.lower() not in PICTURES:
         raise ConfigError(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
 
+    from passionsr_cli.calibration.request import check_request
+
+    check_request(settings)
+
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import Lines
 

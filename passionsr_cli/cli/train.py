@@ -68,6 +68,15 @@ def train(
     moving = {"timestep": timestep, "lora_rank": lora_rank, "teacher": teacher}
     _check_source(source, distilled, photos, moving)
 
+    from passionsr_cli.imaging.files import images_in
+    from passionsr_cli.models.catalogue import find_present
+
+    # What is not there is refused before seconds of imports.
+    if photos is not None:
+        images_in(photos, "--photos")
+    if given_model := source or distilled:
+        find_present(given_model)
+
     from passionsr_cli import api
     from passionsr_cli.layering import settings_from
     from passionsr_cli.retiming.settings import RetrainingSettings

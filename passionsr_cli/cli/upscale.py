@@ -22,6 +22,7 @@ from passionsr_cli.cli.options import (
     of_model,
 )
 from passionsr_cli.terminal.console import command
+from passionsr_cli.terminal.grammar import format_name
 
 of_result, of_looks = grouped("The result"), grouped("To look at")
 
@@ -97,6 +98,7 @@ def upscale(
         of_result(
             metavar="same|png|jpg|webp|tiff|avif",
             help="Of results whose name does not say it; same: that of the input. Default: png.",
+            callback=format_name,
         ),
     ] = None,
     quality: Annotated[

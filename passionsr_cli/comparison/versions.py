@@ -55,6 +55,8 @@ def settings_beside(beside: Sequence[str], settings: UpscaleSettings) -> dict[st
     for name in beside:
         if re.fullmatch(r"[01]|0?\.\d+|1\.0*", name):
             found[f"realism {name}"] = {"realism": float(name)}
+        elif re.fullmatch(r"-?\d+(\.\d+)?", name):
+            raise ConfigError(f"--beside: '{name}' is no realism; it goes from 0 to 1")
         elif resolve(name).quantized:
             found[name] = {"model": None, "checkpoint": name}
         else:

@@ -152,14 +152,14 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder that `--images` names. Raises `ImageError` if it has none."""
+def images_in(folder: Path, option: str = "--images") -> list[Path]:
+    """The image files of a folder that an option names. Raises `ImageError` if it has none."""
     if not isdir(folder):
         what = "a file, not a folder" if exists(folder) else "no such folder"
-        raise ImageError(f"{folder}: {what}; --images names a folder of images")
+        raise ImageError(f"{folder}: {what}; {option} names a folder of images")
     files = find_images(folder)
     if not files:
-        raise ImageError(f"{folder}: no images in this folder; calibration needs some")
+        raise ImageError(f"{folder}: no images in this folder; {option} needs some")
     return files
 
 

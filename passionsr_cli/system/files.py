@@ -11,12 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# Unlike that of `Path`, this one takes names that are too long.
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from passionsr_cli.errors import OutputError
+from passionsr_cli.errors import OutputError, StoreError
 from passionsr_cli.system.memory import is_out_of_memory
 
 HASH_BLOCK_BYTES = 1 << 20
@@ -44,6 +47,12 @@ def replace_atomically(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def must_exist(path: Path) -> None:
+    """Refuse a file or folder that is not there. Raises `StoreError`."""
+    if not exists(path):
+        raise StoreError(f"{path}: no such file or folder")
 
 
 def temporary_beside(path: Path) -> Path:

@@ -47,15 +47,21 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str:
-    """The end of a message about a mistyped name: '; did you mean 'coffee'?', or the names (of
-    many the first `most`) that are known."""
+def nearest(typed: str, known: Iterable[str], alike: float = 0.6) -> list[str]:
+    """The name that a mistyped one is most like, capitals aside, from 0 to 1 at least `alike`."""
     import difflib
 
     names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(typed.lower(), names, n=1)
-    near = near or [name for name in names if typed.lower() in name]
+    near = difflib.get_close_matches(typed.lower(), names, n=1, cutoff=alike)
+    return [names[name] for name in near]
+
+
+def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str:
+    """The end of a message about a mistyped name: '; did you mean 'coffee'?', or the names (of
+    many the first `most`) that are known."""
+    names = list(dict.fromkeys(known))
+    near = nearest(typed, names) or [name for name in names if typed.lower() in name.lower()]
     if len(near) == 1:
-        return f"; did you mean '{names[near[0]]}'?"
-    shown = [*names.values()][:most] + ["…"] * (most is not None and most < len(names))
+        return f"; did you mean '{near[0]}'?"
+    shown = names[:most] + ["…"] * (most is not None and most < len(names))
     return f"; known are {', '.join(shown) or 'none'}"

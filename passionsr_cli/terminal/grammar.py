@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from passionsr_cli.system.text import suggestion
+from passionsr_cli.system.text import nearest, suggestion
 from passionsr_cli.terminal.completion import ASKED_BY, offer_values
 from passionsr_cli.terminal.console import EXIT_INTERRUPTED, print_json, show_error
 from passionsr_cli.terminal.help import PROGRAM, Command, command_path, help_text
@@ -26,7 +26,9 @@ ALIASES = {
     **dict.fromkeys(("rm", "delete", "del"), "remove"),
     **dict.fromkeys(("get", "download", "fetch"), "pull"),
     **dict.fromkeys(("info", "describe"), "show"),
+    **dict.fromkeys(("gui", "web", "ui"), "serve"),
     "benchmark": "bench",
+    "sweep": "sweep-timestep",
     "quantize": "calibrate",
     "eval": "evaluate",
     "diff": "compare",
@@ -37,8 +39,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # What a group does that is given no command.
 LISTING = ("list", "ls")
-# Which option a word was meant for that stands where there is no argument.
+# Which option a word was meant for that stands where there is no argument, if it is there or not.
+MEANT_FILES = ("--photos", "--images", "--config")
 MEANT = ("--model", "--name", "--config")
+# Words before a command, or instead of one, and the options that say the same.
+WORDS = {"help": "--help", "version": "--version", "-V": "--version"}
 
 
 class Commands(TyperGroup):
@@ -55,6 +60,8 @@ class Commands(TyperGroup):
     ) -> Any:
         """Run, and end with an exit code; errors of usage are one line, with `--json` an object."""
         typed = list(sys.argv[1:] if args is None else args)
+        if typed and typed[0] in WORDS:
+            typed = [*typed[1:], WORDS[typed[0]]]
         run = partial(super().main, typed, prog_name, complete_var, False, **extra)
         if not standalone_mode:
             return run()
@@ -80,8 +87,9 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Arguments without the word `list` where listing is what the group does."""
-        if self.invoke_without_command and args and args[0] in LISTING:
-            args = args[1:]
+        first = next((word for word in args if word[:1] != "-"), None)
+        if self.invoke_without_command and first in LISTING:
+            args = [word for word in args if word != first]
         return super().parse_args(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -115,6 +123,9 @@ class Commands(TyperGroup):
         extra = re.fullmatch(r"Got unexpected extra argument\(s\) \((.*)\)", error.message)
         if extra:
             return _unexpected(extra[1], context)
+        if short := re.fullmatch(r"No such option: (-\w)", error.message):
+            word = next((word for word in typed if word.startswith(short[1])), short[1])
+            return self._unknown_option(word, context, typed)
         value = _value_typed(getattr(error, "param", None), typed)
         if value is not None and error.message.startswith("Input should be"):
             expected = error.message.removeprefix("Input should be ").partition(",")[0]
@@ -131,11 +142,22 @@ class Commands(TyperGroup):
         if context.parent is None and place is not None:
             moved = [typed[place], *typed[:place], *typed[place + 1 :]]
             return f"{option} stands after the command; type: {PROGRAM} {shlex.join(moved)}"
-        known = [name for each in context.command.params for name in each.opts if name[0] == "-"]
-        setting, meant = option.lstrip("-").replace("-", "_"), suggestion(option, known)
+        if context.parent is None and option in _options(
+            self.commands.get("upscale", context.command)
+        ):
+            return f"{option} stands after a command; type: {PROGRAM} upscale {shlex.join(typed)}"
+        path = command_path(context)
+        setting = option.lstrip("-").replace("-", "_")
         if setting in _settings(context.command.name):
             meant = f"; write `{setting}: …` into a YAML file and give that as --config"
-        return f"{command_path(context)} has no option {option}{meant}"
+        elif elsewhere := [
+            name for name, each in self.commands.items() if option in _options(each)
+        ]:
+            meant = f"; it is an option of {' and '.join(elsewhere[:2])}"
+        else:
+            near = _near(option, _options(context.command))
+            meant = f"; did you mean '{near}'?" if near else f"; see `{path} --help`"
+        return f"{path} has no option {option}{meant}"
 
 
 class Program(typer.Typer):
@@ -149,11 +171,30 @@ class Program(typer.Typer):
         return super().command(name, cls=Command, **options)
 
 
+def format_name(typed: str | None) -> str | None:
+    """The format that JPEG, .png or tif means."""
+    name = typed and typed.lower().removeprefix(".")
+    return {"jpeg": "jpg", "tif": "tiff"}.get(name or "", name)
+
+
 def _settings(command: str) -> Collection[str]:
     """Settings of a command that its `--config` may hold, those that are no option among them."""
     from passionsr_cli.config import CalibrationSettings
 
     return CalibrationSettings.model_fields if command == "calibrate" else ()
+
+
+def _options(command: Any) -> list[str]:
+    return [name for each in command.params for name in each.opts if name[0] == "-"]
+
+
+def _near(typed: str, options: Sequence[str]) -> str | None:
+    """The option that was meant: of one letter, the only one that begins with it."""
+    if len(typed) == 2:
+        near = [name for name in options if name.startswith(f"-{typed}")]
+    else:
+        near = nearest(f"--{typed.lstrip('-')}", options)
+    return near[0] if len(near) == 1 else None
 
 
 def _sentence(error: typer.TyperException) -> str:
@@ -164,12 +205,13 @@ def _sentence(error: typer.TyperException) -> str:
 
 def _is_an_input(typed: str) -> bool:
     """Tell whether a word in place of a command looks like something to upscale."""
-    return typed.startswith("sample:") or Path(typed).suffix != "" or exists(typed)
+    return typed == "-" or typed.startswith("sample:") or Path(typed).suffix != "" or exists(typed)
 
 
 def _unexpected(words: str, context: Any) -> str:
-    known = [name for each in context.command.params for name in each.opts]
-    meant = next((option for option in MEANT if option in known), None)
+    known = _options(context.command)
+    order = (*MEANT_FILES, *MEANT) if exists(words) else MEANT
+    meant = next((option for option in order if option in known), None)
     hint = f"was it meant for {meant}?" if meant else f"see `{command_path(context)} --help`"
     return f"{command_path(context)} takes no '{words}' by itself; {hint}"
 

@@ -14,9 +14,9 @@ from passionsr_cli import __version__
 from passionsr_cli.config import Settings
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.description import ModelDescription
-from passionsr_cli.errors import ConfigError, ImageError, StoreError
+from passionsr_cli.errors import ConfigError, StoreError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import find_images
+from passionsr_cli.imaging.files import images_in
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
@@ -51,11 +51,10 @@ def train(
     if known is not None:
         return known
     used = accelerator(device, precision)
-    if not photos.is_dir():
-        raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
+    photographs = images_in(photos, "--photos")
     folder = run_folder(store, name)
     with claimed(folder, used):
-        trainer = Trainer(settings, find_images(photos), folder, used)
+        trainer = Trainer(settings, photographs, folder, used)
         note_settings(folder, settings)
         model = trainer.run(reporter)
     if used.is_main_process:
@@ -75,12 +74,7 @@ def photographs_in(photos: Path | None) -> Photographs:
     """The photographs of a folder, or without one the `sample:` photographs."""
     if photos is None:
         return Photographs([f"{samples.PREFIX}{name}" for name in samples.NAMES])
-    if not photos.is_dir():
-        raise ImageError(f"{photos}: no such folder; --photos names a folder of photographs")
-    files = find_images(photos)
-    if not files:
-        raise ImageError(f"{photos}: no images in this folder; training needs some")
-    return Photographs(files)
+    return Photographs(images_in(photos, "--photos"))
 
 
 def run_folder(store: Store, name: str) -> Path:

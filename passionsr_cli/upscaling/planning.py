@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
+from itertools import islice
 
 # Unlike those of `Path`, these take names that are too long, and an empty one is no folder.
 from os.path import abspath, exists, isdir
@@ -16,6 +18,7 @@ from passionsr_cli.errors import ConfigError, ImageError, OutputError, PassionSR
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
 from passionsr_cli.imaging.files import IMAGE_SUFFIXES, is_image
+from passionsr_cli.system.text import nearest
 
 # Other suffixes of formats that are written.
 SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
@@ -23,6 +26,8 @@ SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
 SHEET_NAME = "contact-sheet.png"
 # Of a name that the shell took apart.
 MOST_WORDS = 8
+# Names in a folder that a mistyped one is compared with, and how alike the nearest must be.
+MOST_NAMES, ALIKE = 2000, 0.7
 # What systems and archives leave in folders; hidden names are left out anyway.
 LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 
@@ -99,6 +104,7 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     folder).
     """
     _check_quotes(inputs)
+    _check_output_named(inputs)
     several = is_several(inputs)
     to_file = output is not None and not several and output.suffix != "" and not isdir(output)
     if to_file and output is not None:
@@ -135,6 +141,15 @@ def _check_quotes(inputs: Sequence[str]) -> None:
                 whole = " ".join(inputs[first:last])
                 if last - first > 1 and exists(whole):
                     raise ConfigError(f"a name with spaces needs quotes: '{whole}'")
+
+
+def _check_output_named(inputs: Sequence[str]) -> None:
+    """Refuse 'in.jpg out.png', which other programs take as input and output."""
+    last = inputs[-1]
+    if len(inputs) != 2 or not exists(inputs[0]) or exists(last) or _is_pattern(last):
+        return
+    if Path(last).suffix.lower() in OUTPUT_FORMATS:
+        raise ConfigError(f"{last}: no such file; if it is to be the result: --output {last}")
 
 
 def is_several(inputs: Sequence[str]) -> bool:
@@ -231,7 +246,13 @@ def _absent(source: str) -> str:
     """Why there is no such input."""
     if "://" in source:
         return "an address, not a file; download it, then upscale the file"
-    return "no such file"
+    path = Path(source)
+    near = [f"{samples.PREFIX}{source}"] if source in samples.NAMES else []
+    if not near and isdir(path.parent):
+        with suppress(OSError), os.scandir(path.parent) as found:
+            names = [each.name for each in islice(found, MOST_NAMES)]
+            near = [str(path.parent / name) for name in nearest(path.name, names, ALIKE)]
+    return f"no such file; did you mean '{near[0]}'?" if near else "no such file"
 
 
 def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -> Planned:
