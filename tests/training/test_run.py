@@ -187,7 +187,7 @@ def test_photographs_that_are_missing_or_small_are_named(
     with pytest.raises(ImageError, match="no such folder"):
         api.train(settings, tmp_path / "nowhere", "mine", "cpu", "fp32")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="found 0 photographs; training needs at least 2"):
+    with pytest.raises(ImageError, match="empty: no images in this folder; --photos needs some"):
         api.train(settings, tmp_path / "empty", "mine", "cpu", "fp32")
     (tmp_path / "small").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "small" / "tiny.png")
