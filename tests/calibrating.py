@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from reporting import Hurry, Place, hurried
@@ -110,3 +110,19 @@ class Making:
         state = calibration.state
         self.asked.append((calibration.name, state))
         return api.calibrate(calibration.settings, calibration.name, reporter)
+
+
+def small_method(name: str) -> dict[str, Any]:
+    """A method in settings for a tiny model: two steps in every fit, ranks of two."""
+    from passionsr_cli.methods import METHODS
+
+    ranks = {"linear": 2, "convolution": 2, "pointwise": 2}
+    small = {"steps": 2, "ranks": ranks, "merged_ranks": ranks}
+
+    def changed(values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: small[key] if key in small else changed(held) for key, held in values.items()}
+
+    own = changed(METHODS[name].settings().model_dump(mode="json"))
+    return {"method": name, "method_settings": {name: own}}

@@ -214,6 +214,7 @@ def _on_grids(observed: LearningLayer, plan: LayerPlan) -> LearningLayer:
     layer.plan = plan
     layer.weight_quantizer = quantizer_on(plan.weight, observed.weight.shape[0], False)
     layer.input_quantizer = quantizer_on(plan.activation, 0, False)
+    layer.to(observed.weight.device)
     layer.start_bounds()
     layer.state = State.QUANTIZING
     return layer

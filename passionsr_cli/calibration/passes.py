@@ -90,7 +90,8 @@ def observe(
     """
     done = 0
     if file.exists():
-        saved = torch.load(file, map_location="cpu", weights_only=True)
+        device = next(chain.parameters()).device
+        saved = torch.load(file, map_location=device, weights_only=True)
         done = saved["done"]
         load_observers(layers, saved["observers"])
     saved_at = time.monotonic()

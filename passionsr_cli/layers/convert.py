@@ -45,11 +45,12 @@ def find_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
 
 
 def build_layer(layer: nn.Module, plan: Plan) -> Learning:
-    """The learning layer, or attention processor, that takes the place of `layer`."""
+    """The learning layer, or attention processor, that takes the place of `layer` on its device."""
+    device = next(layer.parameters()).device
     if isinstance(plan, AttentionPlan):
-        return LearningAttention(*attention_shape(layer), plan)
+        return LearningAttention(*attention_shape(layer), plan).to(device)
     assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    return LearningLayer(layer, plan)
+    return LearningLayer(layer, plan).to(device)
 
 
 def attention_shape(layer: nn.Module) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from calibrating import small_method
 from reporting import killed_at
 
 from passionsr_cli import api
@@ -16,21 +17,10 @@ from passionsr_cli.methods import METHODS
 
 pytestmark = pytest.mark.gpu
 
-RANKS = {"linear": 2, "convolution": 2, "pointwise": 2}
-SMALL = {"steps": 2, "ranks": RANKS, "merged_ranks": RANKS}
-
-
-def _small(values: Any) -> Any:
-    """Settings of a method for a tiny model: two steps in every fit, ranks of two."""
-    if not isinstance(values, dict):
-        return values
-    return {key: SMALL[key] if key in SMALL else _small(value) for key, value in values.items()}
-
 
 def _settings(model: Path, method: str, device: str, precision: str) -> CalibrationSettings:
-    own = _small(METHODS[method].settings().model_dump(mode="json"))
-    values = {"model": str(model), "unet": "w4a4", "vae": "w4a4", "crops": 4, "crop_px": 32}
-    values |= {"method": method, "method_settings": {method: own}}
+    values: dict[str, Any] = {"model": str(model), "unet": "w4a4", "vae": "w4a4"}
+    values |= {"crops": 4, "crop_px": 32} | small_method(method)
     return CalibrationSettings.model_validate(values | {"device": device, "precision": precision})
 
 
