@@ -26,7 +26,17 @@ AT_ONCE = {**RAW, "queue": False, "show_progress": "hidden"}
 
 class Page(gr.Blocks):  # type: ignore[misc]
     """Blocks that take files from whoever asks, and no addresses: Gradio would fetch what is there,
-    in place of any input, as this machine."""
+    in place of any input, as this machine. What is wrong with a request is told to who sent it:
+    Gradio would print it, with all that was sent, on the server's terminal."""
+
+    async def process_api(self, *given: Any, **named: Any) -> Any:
+        try:
+            return await super().process_api(*given, **named)
+        except gr.Error:
+            raise
+        except Exception as error:
+            message = f"the request cannot be answered ({type(error).__name__})"
+            raise gr.Error(message, print_exception=False) from None
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *more: Any, **named: Any) -> Any:
         if address := _address_in(inputs):

@@ -155,6 +155,27 @@ def test_no_input_is_fetched_from_an_address(
     assert fetched == []
 
 
+@needs_gradio
+def test_no_request_speaks_to_the_terminal(tmp_path: Path) -> None:
+    """Of whatever kind: Gradio would print all of it, in the middle of a traceback."""
+    import gradio as gr
+
+    from passionsr_cli.serving.page import page
+    from passionsr_cli.serving.sessions import Sessions
+    from passionsr_cli.serving.settings import ServeSettings
+    from passionsr_cli.serving.workroom import Workroom
+
+    blocks = page(Workroom(ServeSettings()), Sessions(tmp_path))
+    file = {"path": "/etc/\x1b]0;title\x07", "meta": {"_type": "gradio.FileData"}}
+    events = [event for event in blocks.fns.values() if event.inputs]
+    for event in events:
+        for values in ([], [file] * len(event.inputs), [[[]]] * len(event.inputs)):
+            with pytest.raises(gr.Error) as refused:
+                asyncio.run(blocks.process_api(event, values))
+            assert not refused.value.print_exception
+            assert "\x1b" not in str(refused.value)
+
+
 def test_a_client_is_told_so(server: Server, tmp_path: Path) -> None:
     from gradio_client import handle_file
     from gradio_client.exceptions import AppError
