@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +127,16 @@ def _line(outcome: Outcome) -> str:
 
 def collected(session: Session, name: str, where: Sequence[str]) -> list[str]:
     """Names of tests, asked of pytest."""
-    command = (sys.executable, "-m", "pytest", "--collect-only", "-q", *where)
+    # With the project's own -q pytest would print files alone.
+    options = ("-o", "addopts=--import-mode=importlib", "--collect-only", "-q")
+    command = (sys.executable, "-m", "pytest", *options, *where)
     session.run([Job(f"collecting {name}", command, TEST_SECONDS)])
-    lines = session.outcomes[-1].file.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.startswith("tests/") and "::" in line]
+    last = session.outcomes[-1]
+    said = last.file.read_text(encoding="utf-8") if last.file.exists() else ""
+    found = [line for line in said.splitlines() if line.startswith("tests/") and "::" in line]
+    if not found:
+        session.outcomes[-1] = replace(last, verdict="FAILED")
+    return found
 
 
 def test_jobs(tests: Sequence[str], apart: bool, dry: bool) -> list[Job]:

@@ -64,3 +64,12 @@ def test_rows_that_failed_leave_the_others(tmp_path: Path) -> None:
     assert [row["variant"] for row in rows] == ["w8a8", "bf16-compiled"]
     assert gpu.ratio(rows) == 1.5
     assert gpu.ratio(rows[:1]) == 0
+
+
+def test_tests_are_found_by_their_names(tmp_path: Path) -> None:
+    session = Session(tmp_path, 300, dict(os.environ))
+    found = gpu.collected(session, "well", ["tests/quality/test_gpu.py"])
+    assert f"tests/quality/test_gpu.py::{test_jobs_are_apart_and_bounded.__name__}" in found
+    # What finds none must not pass for well.
+    assert not gpu.collected(session, "nothing", ["tests/quality/README.md"])
+    assert [outcome.verdict for outcome in session.outcomes] == ["passed", "FAILED"]
