@@ -53,6 +53,9 @@ class Whole(Reporter):
         self.reporter.note(text)
 
     def done(self, result: object) -> None:
+        # The stage is over, whatever else its seconds were for.
+        if self.stages:
+            self._reach(self.before + sum(work.seconds for work in self.stages[: self.number + 1]))
         self.reporter.done(result)
 
     def _reach(self, seconds: float) -> None:

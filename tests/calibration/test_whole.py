@@ -35,6 +35,18 @@ def test_work_counts_by_its_seconds() -> None:
     assert ("unet", 2.0) in heard.places
 
 
+def test_a_stage_that_learns_nothing_ends_whole() -> None:
+    heard = Heard()
+    whole = Whole(heard)
+    whole.plan(0, [StageWork("min-max", 10, 1)])
+    whole.enter(0)
+    whole.started("min-max: observing", 10)
+    whole.step("min-max: observing", 10)
+    assert _places(heard)[-1] == (pytest.approx(1000 / 11), 1)
+    whole.done("min-max: 40 dB")
+    assert _places(heard)[-1] == (100, 1)
+
+
 @pytest.mark.parametrize("method", ["passionsr", "qartsr"])
 def test_every_stage_is_seen_and_none_goes_back(tiny_folder: Path, method: str) -> None:
     small = {"steps": 2, "learning_rate": 0.1}
