@@ -83,7 +83,8 @@ def _asked(workroom: Workroom) -> dict[str, Any]:
         height=180,
     )
     known, first = choices(), workroom.default_name()
-    model = gr.Dropdown(list(known), value=first, label="Model or checkpoint")
+    small = "checkpoints, such as w8a8, are small and fast models"
+    model = gr.Dropdown(list(known), value=first, label="Model or checkpoint", info=small)
     about = "0 is faithful, 1 invents believable detail"
     realism = gr.Slider(0, 1, known[first].realism, step=0.05, label="Realism", info=about)
     with gr.Row():

@@ -85,6 +85,15 @@ def _page(workroom: Workroom, sessions: Sessions) -> Any:
     return page(workroom, sessions)
 
 
+# Gradio cuts the names of files where there is no room for them, as on a telephone. Folded they
+# are plain text, in which the space between stem and suffix takes no room.
+WHOLE_NAMES = """
+.filename { display: block !important; overflow-wrap: anywhere; font-size: 0; }
+.filename * { display: inline !important; white-space: normal !important; }
+.filename * { font-size: var(--text-md); }
+"""
+
+
 def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
     import gradio as gr
 
@@ -103,6 +112,7 @@ def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
         pwa=False,
         footer_links=["api"],
         max_file_size=max(settings.largest_px * MOST_BYTES_PER_PX, SMALLEST_LIMIT_BYTES),
+        css=WHOLE_NAMES,
         theme=gr.themes.Default(font=system, font_mono=("ui-monospace", "monospace")),
     )
 

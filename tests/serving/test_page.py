@@ -173,4 +173,10 @@ def test_everything_fits_a_telephone(server: Server, photograph: Path, tmp_path:
         visitor.press("Upscale")
         visitor.wait_for_pictures()
         assert visitor.driver.execute_script(WIDTH) <= 390
+        # An ellipsis is where text is wider than its place.
+        cut = "return [...document.querySelectorAll('.filename, .filename *')].filter("
+        cut += "each => each.scrollWidth > Math.max(each.clientWidth, each.offsetWidth)).length"
+        assert visitor.driver.execute_script(cut) == 0
+        names = [each.text.replace(" .", ".") for each in visitor.find(".filename")]
+        assert RESULT in names
         assert min(each.location["x"] for each in visitor.find("button, input, img")) >= 0
