@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
@@ -16,6 +17,7 @@ def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_registered_name_is_not_taken(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     arguments = ["train", "--photos", str(tmp_path), "--name", "mini", "--device", "cpu"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 1
