@@ -34,25 +34,11 @@ __all__ = (
     "write_upscaled",
 )
 
-IMAGE_SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".gif",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-)
+IMAGE_EXTENSIONS = "png jpg jpeg jpe jfif webp tif tiff bmp gif avif heic heif ppm pgm pbm pnm"
+IMAGE_SUFFIXES = tuple(f".{name}" for name in IMAGE_EXTENSIONS.split())
+# What lies in them undeveloped is not a picture yet, and the pictures beside it are previews.
+RAW_EXTENSIONS = "dng cr2 cr3 nef nrw arw orf rw2 raf pef srw"
+RAW_SUFFIXES = tuple(f".{name}" for name in RAW_EXTENSIONS.split())
 
 
 def read_picture(source: str | Path, largest_px: int = LARGEST_PX) -> Picture:
@@ -63,6 +49,8 @@ def read_picture(source: str | Path, largest_px: int = LARGEST_PX) -> Picture:
     """
     if samples.is_sample(source):
         return Picture(samples.low_resolution(str(source)))
+    if exists(source) and Path(source).suffix.lower() in RAW_SUFFIXES:
+        raise ImageError(f"{source}: a camera's raw file; develop it to a TIFF or JPEG first")
     try:
         return _to_picture(decode(Path(source), largest_px))
     except ImageError:

@@ -43,7 +43,7 @@ class QArtSRSettings(Settings):
     """
 
     ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
-    narrowest_branch: NonNegativeInt = 160
+    narrowest_branch: NonNegativeInt = 0
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     exponent: float = Field(0.5, ge=0, le=1)
     bounds_start: BoundsStart = "mse"

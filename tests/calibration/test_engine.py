@@ -148,7 +148,6 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
         "module": {"steps": 2, "learning_rate": 0.3},
         "end_to_end": {"steps": 3, "learning_rate": 0.1},
         "ranks": {"linear": 4},
-        "narrowest_branch": 0,
         "merged_ranks": {"convolution": 2},
     }
     few = {"crops": 3, "observing_batch_size": 2}

@@ -56,7 +56,6 @@ def test_every_stage_is_seen_and_none_goes_back(tiny_folder: Path, method: str) 
             "module": {**small, "steps": 1},
             "end_to_end": small,
             "ranks": {"linear": 4},
-            "narrowest_branch": 0,
             "merged_ranks": {"convolution": 2},
         },
     }

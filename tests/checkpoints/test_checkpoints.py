@@ -30,7 +30,6 @@ QUICK_QARTSR = {
     "module": {"steps": 1, "learning_rate": 0.1},
     "end_to_end": {"steps": 2, "learning_rate": 0.1},
     "ranks": {"linear": 4, "convolution": 4},
-    "narrowest_branch": 0,
     "merged_ranks": {"linear": 2, "convolution": 2},
 }
 

@@ -69,7 +69,7 @@ def test_json_is_one_object_and_nothing_else(
 ) -> None:
     monkeypatch.setattr("passionsr_cli.system.cpu.has_integer_products", lambda: True)
     photograph = _photograph(working_folder / "a.png")
-    done = _run("upscale", photograph, "missing.png", "--json", "--precision", "fp32")
+    done = _run("upscale", "missing.png", photograph, "--json", "--precision", "fp32")
     assert done.exit_code == 1
     found = json.loads(done.stdout)
     assert set(found) == {
@@ -371,7 +371,7 @@ def test_names_that_are_not_utf8_work(working_folder: Path) -> None:
     photograph = _photograph(working_folder / "a.png")
     named = photograph.rename(working_folder / os.fsdecode(b"caf\xe9.png"))
     gone = named.with_name(os.fsdecode(b"caf\xe9s.png"))
-    process = _start("upscale", str(named), str(gone), "-o", "out")
+    process = _start("upscale", str(gone), str(named), "-o", "out")
     printed, errors = process.communicate(timeout=120)
     assert "Traceback" not in errors
     assert "1 upscaled, 1 failed" in printed

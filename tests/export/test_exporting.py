@@ -80,7 +80,6 @@ def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_pat
         "module": None,
         "end_to_end": None,
         "ranks": {"linear": 4, "convolution": 4},
-        "narrowest_branch": 0,
     }
     name = calibrate("w4a4", method="qartsr", method_settings={"qartsr": own})
     report = api.export(name, form, tmp_path / "out", size=64)

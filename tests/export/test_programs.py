@@ -47,7 +47,7 @@ def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_p
 def test_packed_weights_beside_branches_are_read(
     calibrate: Callable[..., str], tmp_path: Path
 ) -> None:
-    own = {"module": None, "end_to_end": None, "ranks": {"linear": 4}, "narrowest_branch": 0}
+    own = {"module": None, "end_to_end": None, "ranks": {"linear": 4}}
     name = calibrate("w2a2", method="qartsr", method_settings={"qartsr": own})
     api.export(name, "safetensors", tmp_path / "out", size=64)
     names: dict[str, Any] = {}

@@ -27,6 +27,7 @@ def settings_of(tiny_folder: Path) -> Settings:
             "model": str(tiny_folder),
             "unet": unet,
             "vae": vae,
+            "float_layers": (),
             "method": method,
             "method_settings": {method: own},
             "crops": 4,

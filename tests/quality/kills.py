@@ -66,7 +66,6 @@ CALIBRATE = {
             "module": {**FIT, "steps": 1},
             "end_to_end": FIT,
             "ranks": {"linear": 4},
-            "narrowest_branch": 0,
             "merged_ranks": {"convolution": 2},
         },
     },
