@@ -60,6 +60,9 @@ def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str
     """The end of a message about a mistyped name: '; did you mean 'coffee'?', or the names (of
     many the first `most`) that are known."""
     names = list(dict.fromkeys(known))
+    several = typed.split(",")
+    if len(several) > 1 and not set(names).isdisjoint(several):
+        return f"; expected one name, found {len(several)}"
     near = nearest(typed, names) or [name for name in names if typed.lower() in name.lower()]
     if len(near) == 1:
         return f"; did you mean '{near[0]}'?"

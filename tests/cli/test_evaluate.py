@@ -89,6 +89,7 @@ def test_the_table_shows_every_number_however_narrow_the_terminal(
             "what is compared has no dial for realism",
         ),
         (["--model", "mini", "--model", "nope"], 1, "unknown model 'nope'"),
+        (["--model", "mini,adcsr"], 1, "'mini,adcsr', and no folder; expected one name, found 2"),
         (["--checkpoint", "nope"], 1, "no checkpoint named 'nope'"),
         (["--images", "nowhere"], 1, "nowhere: no such folder of finished images"),
         (["--dataset", "nowhere"], 1, "no data set 'nowhere'"),
