@@ -23,6 +23,7 @@ from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
+from passionsr_cli.quantization.schemes import LayerPlan
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import sha256_of
 
@@ -82,6 +83,8 @@ def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_pat
         "ranks": {"linear": 4, "convolution": 4},
     }
     name = calibrate("w4a4", method="qartsr", method_settings={"qartsr": own})
+    plans = [record.plan for record in find_checkpoint(name).manifest.layers]
+    assert any(isinstance(plan, LayerPlan) and plan.rank == 4 for plan in plans)
     report = api.export(name, form, tmp_path / "out", size=64)
     assert report.fidelity.sufficient
     if form == "openvino":

@@ -39,11 +39,11 @@ def test_plans_say_what_names_of_widths_stand_for(tmp_path: Path) -> None:
         output=tmp_path / "out",
     )
     full, qartsr = (line.values for line in reproduce(settings, SILENT).lines)
-    # 949.6 M parameters in 32 bits; branches of rank 32 make 2 bits to 2.7.
+    # 949.6 M parameters in 32 bits; branches of rank 32 beside all layers make 2 bits to 2.74.
     assert full["mb"] == pytest.approx(3798, abs=1)
     assert qartsr["weight_bits"] == pytest.approx(2, abs=0.01)
     bits = sum(qartsr[f"{part}_bits"] for part in ("weight", "branch", "rest"))
-    assert bits == pytest.approx(2.74, abs=0.01)
+    assert bits == pytest.approx(2.74, abs=0.004)
     assert qartsr["mb"] == pytest.approx(full["mb"] * bits / 32, rel=1e-3)
 
 
