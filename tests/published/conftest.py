@@ -6,6 +6,9 @@ from pathlib import Path
 
 import foreign
 import pytest
+import torch
+from diffusers.models.autoencoders.vae import Decoder
+from torch import Tensor
 
 from passionsr_cli import registry
 from passionsr_cli.description import ModelDescription
@@ -41,3 +44,17 @@ def tiny_recipes(
         text = text.replace("[64, 128, 256, 256]", "[4, 8]")
         (folder / path.name).write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def light() -> dict[str, Tensor]:
+    """Random tensors of a decoder of half the tiny model's width, as diffusers names them."""
+    decoder = Decoder(
+        in_channels=4,
+        out_channels=12,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+    )
+    return {name: torch.randn_like(tensor) * 0.3 for name, tensor in decoder.state_dict().items()}

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.vae import Decoder
 from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner
@@ -33,20 +32,6 @@ from passionsr_cli.store import MODEL, Store
 
 GROUPS = 4
 State = Mapping[str, Tensor]
-
-
-@pytest.fixture
-def light(tiny_description: ModelDescription) -> dict[str, Tensor]:
-    """Random tensors of a decoder of half the tiny model's width, as diffusers names them."""
-    decoder = Decoder(
-        in_channels=4,
-        out_channels=12,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        norm_num_groups=GROUPS,
-    )
-    return {name: torch.randn_like(tensor) * 0.3 for name, tensor in decoder.state_dict().items()}
 
 
 def _convolved(state: State, name: str, x: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from pathlib import Path
 import foreign
 import pytest
 import torch
-from diffusers.models.autoencoders.vae import Decoder
 from safetensors.torch import save_file
+from torch import Tensor
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
@@ -112,16 +112,10 @@ def test_what_is_whole_is_taken(name: str, base: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_a_light_decoder_is_taken_with_it(name: str, base: Path, tmp_path: Path) -> None:
-    decoder = Decoder(
-        in_channels=4,
-        out_channels=12,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(4, 8),
-        layers_per_block=1,
-        norm_num_groups=4,
-    )
-    torch.save({"model_state_dict": decoder.state_dict()}, tmp_path / "sd21_lwdecoder.pth")
+def test_a_light_decoder_is_taken_with_it(
+    name: str, base: Path, light: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({"model_state_dict": light}, tmp_path / "sd21_lwdecoder.pth")
     adapters = _write(tmp_path, name, **_whole(name))
     code, line = _add(name, base, tmp_path, adapters, tmp_path / "sd21_lwdecoder.pth")
     assert code == 0, line
