@@ -52,6 +52,8 @@ def find_photograph(path: Path, largest_px: int) -> Photograph:
 
     with tifffile.TiffFile(path) as file:
         every: list[Any] = list(file.pages)
+        if not every:
+            raise ImageError(f"{path}: damaged: its first directory does not lie in it")
         pages = [number for number, page in enumerate(every) if not page.is_reduced]
         if len(pages) > 1:
             raise ImageError(f"{path}: {len(pages)} pages; save the one to upscale as a file")

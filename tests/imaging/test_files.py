@@ -242,6 +242,7 @@ def test_an_animation_of_one_frame_is_an_image(tmp_path: Path) -> None:
         ("text.png", b"hello", "not an image file"),
         ("empty.jpg", b"", "not an image file"),
         ("missing.png", None, "no such file"),
+        ("cut.tif", b"II*\0aaaa", "its first directory does not lie in it"),
         ("photo.DNG", b"II*\0\x08\0\0\0", "raw file; develop it"),
         ("missing.nef", None, "no such file"),
     ],
