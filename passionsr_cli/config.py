@@ -265,10 +265,9 @@ class CalibrationSettings(Settings):
         """'w6a6', 'unet-w6a6-vae-w8a8' where the components differ, or the budget: '7MB'."""
         return bits_name(self.unet, self.vae) if self.budget is None else self.budget.name
 
-    @property
-    def default_name(self) -> str:
-        """Default name of the checkpoint: MODEL-BITS-METHOD."""
-        return f"{Path(self.model).name}-{self.bits_name}-{self.method}"
+    def default_name(self, bits: str = "") -> str:
+        """Default name of a checkpoint, MODEL-BITS-METHOD, or with other words for the bits."""
+        return f"{Path(self.model).name}-{bits or self.bits_name}-{self.method}"
 
     @model_validator(mode="after")
     def _something_is_quantized(self) -> CalibrationSettings:

@@ -37,7 +37,7 @@ def test_settings_hold_a_budget_and_write_it_as_it_was_given() -> None:
     dumped = settings.model_dump(mode="json")
     assert dumped["budget"] == "7MB,40%"
     assert CalibrationSettings.model_validate(dumped) == settings
-    assert settings.default_name == "mini-7MB-40p-passionsr"
+    assert settings.default_name() == "mini-7MB-40p-passionsr"
 
 
 @pytest.mark.parametrize("bits", ["w4", "w4a4r", "w9a4", "w4a1", "a", "44", "w4a4b", "w1a8"])

@@ -107,9 +107,9 @@ def test_quantizing_nothing_is_refused() -> None:
 
 def test_checkpoints_are_named_after_what_they_are() -> None:
     settings = CalibrationSettings(unet="w4a8", vae="w4a8", method="maxmin")
-    assert settings.default_name == "mini-w4a8-maxmin"
+    assert settings.default_name() == "mini-w4a8-maxmin"
     settings = CalibrationSettings(model="folder/mine", unet="w6a6", vae="w8a8")
-    assert settings.default_name == "mine-unet-w6a6-vae-w8a8-passionsr"
+    assert settings.default_name() == "mine-unet-w6a6-vae-w8a8-passionsr"
 
 
 @pytest.mark.parametrize("preset", TRAINING)

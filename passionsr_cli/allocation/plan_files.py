@@ -38,13 +38,18 @@ def draw_plan(path: Path, title: str, records: Sequence[LayerRecord]) -> None:
         (upper, [_weight_bits(record) for record in shown], "bits of weights"),
         (lower, [_activation_bits(record) for record in shown], "bits of activations"),
     ):
-        axes.bar(places, heights, width=0.9, color=[f"C{bits}" for bits in heights])
+        # 9 stands for floating point: matplotlib's colours come again after 10.
+        axes.bar(places, heights, width=0.9, color=[f"C{min(bits, 9)}" for bits in heights])
         axes.set(ylabel=label, yticks=(2, 3, 4, 6, 8, FLOAT_BITS), xlim=(-1, len(shown)))
         axes.grid(axis="y", alpha=0.3)
     first = 0
-    for component in COMPONENTS:
+    for component in dict.fromkeys(component_of(record.name) for record in shown):
         count = sum(component_of(record.name) == component for record in shown)
-        upper.annotate(component, (first, FLOAT_BITS), fontsize=8, va="bottom")
+        # Above the frame and in the middle of its bars a name has room, however few they are.
+        middle = (first + (count - 1) / 2, 1.01)
+        upper.text(
+            *middle, component, transform=upper.get_xaxis_transform(), fontsize=8, ha="center"
+        )
         for axes in (upper, lower):
             axes.axvline(first - 0.5, color="black", linewidth=0.8)
         first += count

@@ -16,9 +16,15 @@ from passionsr_cli import __version__, methods
 from passionsr_cli.allocation import plan_files
 from passionsr_cli.allocation.layer_plans import check_design, check_names
 from passionsr_cli.allocation.mixed_precision import within_budget
+from passionsr_cli.budget import Budget
 from passionsr_cli.calibration import curves
 from passionsr_cli.calibration.engine import Calibration
-from passionsr_cli.checkpoints.catalogue import Checkpoint, bits_of, find_checkpoint
+from passionsr_cli.checkpoints.catalogue import (
+    Checkpoint,
+    bits_of,
+    find_checkpoint,
+    mean_weight_bits,
+)
 from passionsr_cli.checkpoints.curve_file import write_curve
 from passionsr_cli.checkpoints.manifest import (
     CheckpointManifest,
@@ -59,7 +65,7 @@ def calibrate(
     have without the stop; what is finished is returned as it is. Other settings are refused.
     """
     settings = settings or CalibrationSettings()
-    name = name or settings.default_name
+    name = name or settings.default_name()
     finished = _finished(name, settings)
     if finished is not None:
         reporter.note(f"'{name}' is finished already")
@@ -199,7 +205,7 @@ def _manifest(
             parameters=run.parameters,
             description=known.description,
         ),
-        bits=settings.bits_name,
+        bits=_bits(settings, run),
         settings=_recorded(settings),
         method=MethodRecord(
             name=run.method.name,
@@ -225,6 +231,13 @@ def _manifest(
             "accelerate": accelerate.__version__,
         },
     )
+
+
+def _bits(settings: CalibrationSettings, run: Calibration) -> str:
+    """What a checkpoint's bits are called: where layers were given bits of their own, the mean of
+    a weight, as a budget would be written."""
+    mean = mean_weight_bits(run.records) if settings.layer_bits and not settings.budget else None
+    return settings.bits_name if mean is None else Budget(weight_bits=round(mean, 2)).name
 
 
 @contextlib.contextmanager

@@ -119,7 +119,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "versions": manifest.versions,
         "quantized_layers": len(quantized),
         "left_alone": len(manifest.layers) - len(quantized),
-        "mean_weight_bits": _mean_weight_bits(quantized),
+        "mean_weight_bits": mean_weight_bits(quantized),
         "layer_bits": dict(Counter(bits_of(record) for record in quantized).most_common()),
         "layers": [_described(record) for record in manifest.layers],
     }
@@ -133,7 +133,7 @@ def bits_of(record: LayerRecord) -> str:
     return f"w{FLOAT_BITS if record.weight is None else record.weight.num_bits}a{activation}"
 
 
-def _mean_weight_bits(records: Sequence[LayerRecord]) -> float | None:
+def mean_weight_bits(records: Sequence[LayerRecord]) -> float | None:
     """Bits of a quantized weight on average; None if there is none."""
     counts = [
         (record.weight.num_bits, prod(record.weight_shape))

@@ -96,7 +96,7 @@ def calibration_of(
     bits = None if row.budget else row.bits
     chosen = settings_for(bits, [*row.configs, own, *above], options)
     methods.build(chosen)
-    parts = [chosen.default_name, *(Path(config).stem for config in (*row.configs, *above))]
+    parts = [chosen.default_name(), *(Path(config).stem for config in (*row.configs, *above))]
     if own:
         parts.insert(1, re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-"))
     if seed:

@@ -218,9 +218,12 @@ def test_bits_within_a_budget_and_the_plan_again(config: Path, tmp_path: Path) -
     assert shown["bits"] == "4bit"
     assert 3.5 < shown["mean_weight_bits"] <= 4
     plan = Path(shown["folder"]) / "plan.yaml"
-    done = _run(*arguments, "--plan", plan, "--name", "again")
+    done = _run(*arguments, "--plan", plan)
     assert done.exit_code == 0, done.output
-    assert f"a weight has {shown['mean_weight_bits']:.2f} bits on average" in _line(done)
+    mean = shown["mean_weight_bits"]
+    assert "tiny-plan-maxmin: " in _line(done)
+    assert f", {round(mean, 2):g}bit, maxmin" in _line(done)
+    assert f"a weight has {mean:.2f} bits on average" in _line(done)
 
 
 @pytest.mark.parametrize(
