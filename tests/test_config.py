@@ -201,6 +201,20 @@ def test_later_configurations_and_options_win(tmp_path: Path) -> None:
     assert own == {"distributed": False, "separate": True}
 
 
+@pytest.mark.parametrize(
+    ("bits", "options"), [("w3a4", {}), ("w8a8", {"vae": "w4a6"}), (None, {"unet": "w2a4"})]
+)
+def test_free_widths_of_few_bits_start_as_their_presets(
+    bits: str | None, options: dict[str, str]
+) -> None:
+    preset = settings_for("w4a4", None, {}).method_settings
+    assert settings_for(bits, None, options).method_settings == preset
+    own = {"method_settings": {"passionsr": {"bounds_start": "extremes"}}}
+    told = settings_for(bits, [own], options).method_settings["passionsr"]
+    assert told == {**preset["passionsr"], "bounds_start": "extremes"}
+    assert settings_for("w5a5", None, {"unet": "fp"}).method_settings == {}
+
+
 def test_capitals_name_the_same_preset() -> None:
     assert settings_for("W4A4", None, {}) == settings_for("w4a4", None, {})
     assert settings_for("W4A4", None, {}).method_settings
