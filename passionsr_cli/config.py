@@ -267,7 +267,8 @@ class CalibrationSettings(Settings):
 
     def default_name(self, bits: str = "") -> str:
         """Default name of a checkpoint, MODEL-BITS-METHOD, or with other words for the bits."""
-        return f"{Path(self.model).name}-{bits or self.bits_name}-{self.method}"
+        bits = re.sub(r"[^A-Za-z0-9._-]+", "-", bits or self.bits_name)
+        return f"{Path(self.model).name}-{bits}-{self.method}"
 
     @model_validator(mode="after")
     def _something_is_quantized(self) -> CalibrationSettings:

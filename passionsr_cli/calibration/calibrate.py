@@ -234,8 +234,8 @@ def _manifest(
 
 
 def _bits(settings: CalibrationSettings, run: Calibration) -> str:
-    """What a checkpoint's bits are called: where layers were given bits of their own, the mean of
-    a weight, as a budget would be written."""
+    """Name of a checkpoint's bits: where layers were given bits of their own, the mean of a weight,
+    as a budget would be written."""
     mean = mean_weight_bits(run.records) if settings.layer_bits and not settings.budget else None
     return settings.bits_name if mean is None else Budget(weight_bits=round(mean, 2)).name
 

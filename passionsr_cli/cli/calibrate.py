@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,8 +64,7 @@ def calibrate(
         str | None,
         of_learning(
             metavar="NAME",
-            help="What the checkpoint is called. Default: MODEL-BITS-METHOD, with the name of the "
-            "file of --plan for the bits.",
+            help="Of the checkpoint. Default: MODEL-BITS-METHOD, or MODEL-PLAN-METHOD.",
         ),
     ] = None,
     resume: Annotated[
@@ -101,12 +99,7 @@ def calibrate(
         options["layer_bits"] = read_yaml(plan)
     settings = _settings(bits, config, options, name if resume else None)
     check_request(settings)
-    if name is None and plan is not None:
-        # What the plan leaves open has bits as well: where they were asked for, they come first.
-        asked = any(each is not None for each in (bits, unet, vae, budget))
-        planned = re.sub(r"[^A-Za-z0-9._-]+", "-", plan.stem)
-        name = settings.default_name(f"{settings.bits_name}-{planned}" if asked else planned)
-    name = settings.default_name() if name is None else name
+    name = settings.default_name(plan.stem if plan else "") if name is None else name
     # Refuses what is no name.
     run_folder(name)
 
