@@ -93,18 +93,25 @@ class Fit:
             item.load_state_dict(saved["tracked"][name])
         for objective in self.objectives:
             objective.optimizer.load_state_dict(saved["optimizers"][objective.name])
+        # None where gradients were not scaled; older files say nothing of it.
+        scaler = saved.get("scaler")
+        if scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
 
     def save(self) -> None:
         """Write the state; a kill meanwhile leaves the previous one."""
         self._write(self._state())
 
     def _state(self) -> dict[str, Any]:
+        # Of gradients in fp16: what they are multiplied by, and how long that went well.
+        scaler = self.accelerator.scaler
         return {
             "stage": self.name,
             "step": self.step,
             "losses": self.losses,
             "tracked": {name: item.state_dict() for name, item in self.tracked.items()},
             "optimizers": {item.name: item.optimizer.state_dict() for item in self.objectives},
+            "scaler": None if scaler is None else scaler.state_dict(),
         }
 
     def _write(self, state: dict[str, Any]) -> None:

@@ -94,6 +94,34 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     assert second.losses == undisturbed.losses
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_scale_of_gradients_in_fp16_goes_on(
+    kept: bool, cpu: Accelerator, tmp_path: Path
+) -> None:
+    def scaled(seconds: float) -> Fit:
+        """What multiplies gradients doubles after every five steps that went well."""
+        cpu.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=5)
+        stage, layer = _stage(cpu, tmp_path / "run.pt", seconds=seconds)
+        optimizer = cpu.prepare(torch.optim.Adam(layer.parameters(), fused=True))
+        (objective,) = stage.objectives
+        stage.objectives = [
+            dataclasses.replace(objective, optimizer=optimizer, gradient_clip=math.inf)
+        ]
+        return stage
+
+    with pytest.raises(Kill):
+        scaled(0).run(_batches(0), KillAt("first", 13))
+    saved = torch.load(tmp_path / "run.pt", weights_only=True)
+    if not kept:
+        # As older versions wrote it.
+        del saved["scaler"]
+    resumed = scaled(1e9)
+    resumed.resume(saved)
+    resumed.run(_batches(resumed.step), SILENT)
+    # Four times in 20 steps; once in the 8 behind the twelfth, had it begun anew.
+    assert cpu.scaler.get_scale() == 4.0 * 2 ** (4 if kept else 1)
+
+
 def test_an_interruption_saves_first(cpu: Accelerator, tmp_path: Path) -> None:
     stage, _ = _stage(cpu, tmp_path / "run.pt")
 
