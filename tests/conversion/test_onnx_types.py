@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -32,6 +34,7 @@ class _Part(nn.Module):
         return large @ rounded.transpose(-1, -2)
 
 
+@functools.cache
 def _program(bits: int, symmetric: bool) -> tuple[_Part, Tensor, onnx.ModelProto, onnx.ModelProto]:
     torch.manual_seed(1)
     x = torch.randn(1, 4, 8, 8)
@@ -67,6 +70,32 @@ def test_all_that_is_no_integer_is_float16(bits: int, symmetric: bool) -> None:
         assert found.dtype == np.float32
         far = np.abs(found - wanted) > tolerance * np.abs(wanted).max()
         assert far.mean() < 0.01
+
+
+class _Timestep(nn.Module):
+    """Sines and cosines of large angles, for as many images as there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = nn.Module()
+
+    def forward(self, x: Tensor) -> Tensor:
+        frequencies = torch.exp(-torch.arange(4) / 3.0)
+        angles = torch.tensor([999]).expand(x.shape[0])[:, None].float() * frequencies
+        waves = torch.cat([angles.sin(), angles.cos()], 1)
+        return x + waves[:, :, None, None].to(x.dtype)
+
+
+def test_large_angles_are_float32() -> None:
+    part, x = _Timestep(), torch.zeros(1, 8, 2, 2)
+    converted = program(Component(part, x, (), ()))
+    in_half_precision(converted.model.graph)
+    model = converted.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    assert {"Sin", "Cos"} <= {node.op_type for node in model.graph.node}
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found = session.run(None, {INPUT_NAME: x.numpy()})[0]
+    np.testing.assert_allclose(found, part(x).numpy(), atol=1e-3)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
