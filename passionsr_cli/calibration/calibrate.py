@@ -70,7 +70,7 @@ def calibrate(
     if finished is not None:
         reporter.note(f"'{name}' is finished already")
         return finished
-    used = accelerator(settings.device, settings.precision)
+    used = accelerator(settings.device, settings.precision, reporter)
     alone = claim(run_folder(name), "calibrating")
     with alone if used.is_main_process else contextlib.nullcontext():
         return _calibrate(settings, name, used, reporter)

@@ -26,6 +26,7 @@ from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import read_json, replace_atomically
+from passionsr_cli.system.memory import is_out_of_memory
 
 # Seconds of computing before compiling is tried, where nothing is known of it yet.
 PATIENCE = 60.0
@@ -95,8 +96,10 @@ class CompilingExecutor(TorchExecutor):
         if shape.spent >= shape.patience:
             shape.patience = math.inf
             compiled: Function = torch.compile(function, dynamic=False)
-            verdict = self._race(function, compiled, x, *constants)
-            self._keep(name, verdict)
+            verdict, lasts = self._race(function, compiled, x, *constants)
+            self._note(verdict.reason)
+            if lasts:
+                self._keep(name, verdict)
             shape.compiled = None if verdict.pays_after is None else compiled
         return result
 
@@ -114,7 +117,10 @@ class CompilingExecutor(TorchExecutor):
         result = function(x, *constants)
         return self._clock() - started, result
 
-    def _race(self, function: Function, compiled: Function, x: Tensor, *constants: Any) -> Verdict:
+    def _race(
+        self, function: Function, compiled: Function, x: Tensor, *constants: Any
+    ) -> tuple[Verdict, bool]:
+        """The verdict on a shape, and whether it holds for later runs, too."""
         try:
             compiling, _ = self._timed(compiled, x, *constants)
             pairs = [
@@ -123,13 +129,13 @@ class CompilingExecutor(TorchExecutor):
             ]
         except RuntimeError as error:
             reason = f"not compiled: it failed ({str(error).strip().partition(chr(10))[0]})"
-            return Verdict(pays_after=None, reason=reason)
+            # Others may have had the memory.
+            return Verdict(pays_after=None, reason=reason), not is_out_of_memory(error)
         (_, wanted), (_, found) = pairs[-1]
         eager, fast = (median(pair[at][0] for pair in pairs) for at in (0, 1))
-        return judge(eager, fast, compiling, _decibels(found, wanted))
+        return judge(eager, fast, compiling, _decibels(found, wanted)), True
 
     def _keep(self, name: str, verdict: Verdict) -> None:
-        self._note(verdict.reason)
         kept = Verdicts(shapes={**_read(self._file).shapes, name: verdict})
         with suppress(OSError), replace_atomically(self._file) as temporary:
             temporary.write_text(kept.model_dump_json(), encoding="utf-8")

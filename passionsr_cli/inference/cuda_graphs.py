@@ -33,6 +33,15 @@ class Recordings:
 
     def __call__(self, function: Function, x: Tensor, *constants: Hashable) -> Tensor:
         """The function of `x` and of constants, which are part of a recording."""
+        try:
+            return self._result(function, x, *constants)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                # Smaller tiles come next, and what was recorded of larger ones keeps its memory.
+                self._recorded.clear()
+            raise
+
+    def _result(self, function: Function, x: Tensor, *constants: Hashable) -> Tensor:
         case = (function.__name__, x.shape, *constants)
         if not self._possible or case not in self._seen:
             self._seen.add(case)

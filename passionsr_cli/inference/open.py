@@ -67,17 +67,19 @@ def open_executor(
             return _open_openvino(artifact, device, precision, reporter)
         except ImportError as error:
             raise _no_openvino(error) from error
-    chosen = choose_device(device)
+    chosen = choose_device(device, reporter)
     if artifact.quantized and precision == "auto":
         precision = "fp32"
     if backend == "openvino" and chosen != "cpu":
         if device != "auto":
             raise ConfigError(f"OpenVINO runs on the CPU, not on '{device}'; use --device cpu")
         chosen = choose_device("cpu")
+    verdict = None
     if backend == "auto" and artifact.quantized and chosen.startswith("cuda"):
-        from passionsr_cli.inference.race import integers_win
+        from passionsr_cli.inference.race import choose_arithmetic
 
-        backend = "triton" if integers_win(artifact, chosen, precision, reporter) else "torch"
+        verdict = choose_arithmetic(artifact, chosen, precision, reporter)
+        backend = "triton" if verdict.on_integers else "torch"
     if backend == "triton":
         return _open_triton(artifact, chosen, precision, reporter)
     if chosen == "cpu" and backend != "torch":
@@ -88,7 +90,7 @@ def open_executor(
                 raise _no_openvino(error) from error
             reporter.note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
     used = accelerator(chosen, precision)
-    if backend == "auto" and chosen.startswith("cuda") and find_spec("triton"):
+    if backend == "auto" and chosen.startswith("cuda") and _can_compile(reporter):
         from passionsr_cli.inference.compiling import CompilingExecutor
         from passionsr_cli.inference.race import verdict_file
 
@@ -96,7 +98,21 @@ def open_executor(
         return CompilingExecutor(artifact.load(), used, file, reporter)
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
-    return TorchExecutor(artifact.load(), used)
+    return TorchExecutor(artifact.load(), used, why_simulated=verdict.reason if verdict else "")
+
+
+def _can_compile(reporter: Reporter) -> bool:
+    """Tell whether torch can compile for a GPU here, with Triton; note what is in its way."""
+    if find_spec("triton") is None:
+        return False
+    from passionsr_cli.inference.triton_executor import check_start
+
+    try:
+        check_start()
+    except DeviceError as error:
+        reporter.note(f"not compiled: {str(error).partition(';')[0]}")
+        return False
+    return True
 
 
 def _no_openvino(error: ImportError) -> DeviceError:

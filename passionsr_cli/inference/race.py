@@ -30,6 +30,7 @@ from passionsr_cli.store import CHECKPOINT
 from passionsr_cli.system.children import run_child
 from passionsr_cli.system.devices import accelerator, cuda_driver_version
 from passionsr_cli.system.files import read_json, replace_atomically
+from passionsr_cli.system.memory import is_out_of_memory
 from passionsr_cli.system.paths import cache_folder
 
 # What models are made for.
@@ -49,28 +50,44 @@ class Verdict(BaseModel):
     reason: str
 
 
-def integers_win(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> bool:
-    """Tell whether `auto` takes Triton's kernels for a checkpoint on a CUDA device, and say why.
+def choose_arithmetic(
+    artifact: Artifact, device: str, precision: str, reporter: Reporter
+) -> Verdict:
+    """The verdict by which `auto` takes Triton's kernels for a checkpoint on a CUDA device or not.
 
-    The first time it takes minutes. A race that fails decides for simulation.
+    The first time it takes minutes. A race that fails decides for simulation; one that found too
+    little memory, for this time.
     """
+    verdict = _verdict(artifact, device, precision, reporter)
+    how = "on integers" if verdict.on_integers else "simulated in floating point"
+    reporter.note(f"{how}: {verdict.reason}")
+    return verdict
+
+
+def _verdict(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> Verdict:
     try:
         path = _place(artifact, device, precision)
     except DeviceError as error:
-        reporter.note(f"simulated in floating point: {str(error).partition(';')[0]}")
-        return False
+        return Verdict(on_integers=False, reason=str(error).partition(";")[0])
     verdict = _read(path)
-    if verdict is None:
-        reporter.note(
-            f"first use of {artifact.entry.name} on this GPU: a race of integers against compiled "
-            "bf16 decides what runs it from now on; this takes minutes"
-        )
-        verdict = _hold(artifact, device, precision)
+    if verdict is not None:
+        return verdict
+    reporter.note(
+        f"first use of {artifact.entry.name} on this GPU: a race of integers against compiled "
+        "bf16 decides what runs it from now on; this takes minutes"
+    )
+    arguments = {"folder": str(artifact.entry.folder), "device": device, "precision": precision}
+    try:
+        measured: dict[str, Any] = run_child(f"{__name__}:race", arguments)
+        verdict, lasts = judge(**measured), True
+    except PassionSRError as error:
+        verdict = Verdict(on_integers=False, reason=f"the race failed ({error})")
+        # Others may have had the memory.
+        lasts = not is_out_of_memory(RuntimeError(str(error)))
+    if lasts:
         with suppress(OSError), replace_atomically(path) as temporary:
             temporary.write_text(verdict.model_dump_json(), encoding="utf-8")
-    how = "on integers" if verdict.on_integers else "simulated in floating point"
-    reporter.note(f"{how}: {verdict.reason}")
-    return verdict.on_integers
+    return verdict
 
 
 def _place(artifact: Artifact, device: str, precision: str) -> Path:
@@ -106,15 +123,6 @@ def _read(path: Path) -> Verdict | None:
         return Verdict.model_validate(read_json(path))
     except (OSError, ValueError):
         return None
-
-
-def _hold(artifact: Artifact, device: str, precision: str) -> Verdict:
-    arguments = {"folder": str(artifact.entry.folder), "device": device, "precision": precision}
-    try:
-        measured: dict[str, Any] = run_child(f"{__name__}:race", arguments)
-    except PassionSRError as error:
-        return Verdict(on_integers=False, reason=f"the race failed ({error})")
-    return judge(**measured)
 
 
 def judge(integers: float, floating: float, psnr_db: float) -> Verdict:

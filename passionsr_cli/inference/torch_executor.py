@@ -26,7 +26,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 class TorchExecutor:
     """Runs a `OneStepModel` under accelerate's mixed precision, in channels-last layout unless
-    told otherwise."""
+    told otherwise. `why_simulated` is the reason that reports of kernels give."""
 
     backend = "torch"
 
@@ -35,11 +35,12 @@ class TorchExecutor:
         model: OneStepModel,
         accelerator: Accelerator,
         memory_format: torch.memory_format = torch.channels_last,
+        why_simulated: str = "",
     ) -> None:
         self.description = model.description
         self.precision = precision_name(accelerator)
         self.device = str(accelerator.device)
-        self._accelerator = accelerator
+        self._accelerator, self._why_simulated = accelerator, why_simulated
         if self.precision in _DTYPES:
             _store_weights_as(model, _DTYPES[self.precision])
         model.memory_format = memory_format
@@ -74,6 +75,8 @@ class TorchExecutor:
     def kernels(self) -> KernelReport:
         """Quantized layers are simulated: their integers are computed in floating point."""
         reason = f"simulated in {self.precision}"
+        if self._why_simulated:
+            reason += f": {self._why_simulated}"
         layers = quantized_layers(self._model)
         weighted = [name for name, layer in layers.items() if isinstance(layer, QuantizedLayer)]
         return KernelReport(

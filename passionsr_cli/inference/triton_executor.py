@@ -109,3 +109,19 @@ def check_device(device: str) -> None:
             f"Triton's kernels need a GPU of compute capability {needed}, '{device}' has {found}; "
             "use --backend torch"
         )
+    check_start()
+
+
+def check_start() -> None:
+    """Raise `DeviceError` where Triton cannot start on the GPU that torch uses.
+
+    It compiles its own driver first.
+    """
+    try:
+        _ = triton.runtime.driver.active.utils
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DeviceError(
+            f"Triton does not start ({line}), which takes a C compiler and Python's headers; "
+            "install gcc and python3-dev, or use --backend torch"
+        ) from error

@@ -48,7 +48,7 @@ def retrain(
     there = finished(store, name, about, reporter)
     if there is not None:
         return there
-    used = accelerator(device, precision)
+    used = accelerator(device, precision, reporter)
     description = described_at(known.description, settings.timestep)
     _check_sizes(settings, description)
     folder = run_folder(store, name)

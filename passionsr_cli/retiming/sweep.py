@@ -95,7 +95,7 @@ def sweep_timesteps(
     """
     if settings.budget is not None:
         raise ConfigError("a sweep has the same bits at every timestep; leave out the budget")
-    used = accelerator(settings.device, settings.precision)
+    used = accelerator(settings.device, settings.precision, reporter)
     known = find_present(settings.model)
     descriptions = [described_at(known.description, timestep) for timestep in timesteps]
     others = [find_present(name) for name in retrained]

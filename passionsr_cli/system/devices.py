@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system import cpu
 
 if TYPE_CHECKING:
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
 _ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
+def accelerator(
+    device: str = "auto", precision: str = "auto", reporter: Reporter = SILENT
+) -> Accelerator:
     """An accelerator on the wanted device, refused clearly where this machine has none.
 
-    `device` is auto, cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU.
+    `device` is auto, cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU, and tells
+    the reporter of a GPU that torch cannot use.
     `precision` is auto, fp32, bf16 or fp16; auto takes bf16 where it is fast (CPUs with AMX or
     AVX512-BF16, CUDA from compute capability 8.0), fp16 on older CUDA devices, else fp32.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
-    chosen = choose_device(device)
+    chosen = choose_device(device, reporter)
     name = choose_precision(precision, chosen)
     # accelerate keeps its choices for the whole process; a new call may choose differently.
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -50,7 +54,7 @@ def precision_name(used: Accelerator) -> str:
     return {value: key for key, value in _ACCELERATE_NAMES.items()}[used.mixed_precision]
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str, reporter: Reporter = SILENT) -> str:
     """cpu, cuda, cuda:N or mps, as `accelerator` describes it; Intel's are not torch's.
 
     Imports torch only where there may be a GPU.
@@ -67,14 +71,54 @@ def choose_device(wanted: str) -> str:
 
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         has_mps = torch.backends.mps.is_available()
+    number = int(wanted.partition(":")[2] or 0)
+    obstacle = _obstacle(number) if number < gpus else _driver_obstacle() if not gpus else ""
     if wanted == "auto":
-        return "cuda" if gpus else "mps" if has_mps else "cpu"
-    if wanted.startswith("cuda") and int(wanted.partition(":")[2] or 0) >= gpus:
-        found = f"{gpus} CUDA device{'s' if gpus != 1 else ''}"
-        raise DeviceError(f"'{wanted}' was asked for, this machine has {found}; use --device auto")
+        if gpus and not obstacle:
+            return "cuda"
+        if obstacle and not has_mps:
+            reporter.note(f"{obstacle}: the CPU does the work")
+        return "mps" if has_mps else "cpu"
+    if wanted.startswith("cuda") and (number >= gpus or obstacle):
+        found = obstacle or f"this machine has {gpus} CUDA device{'s' if gpus != 1 else ''}"
+        raise DeviceError(f"'{wanted}' was asked for, {found}; use --device auto")
     if wanted == "mps" and not has_mps:
         raise DeviceError("'mps' was asked for, this machine has none; use --device auto")
     return wanted
+
+
+def _obstacle(number: int) -> str:
+    """The reason why torch has no code for a CUDA device that is there; empty if it has."""
+    import torch
+
+    capability = torch.cuda.get_device_capability(number)
+    built_for = re.findall(r"(sm|compute)_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))
+    for kind, *digits in built_for:
+        major, minor = map(int, digits)
+        # Code for a capability runs on later ones of its major number, PTX on all later ones.
+        if (major, minor) <= capability and (kind == "compute" or major == capability[0]):
+            return ""
+    if torch.version.cuda is None or not built_for:
+        return ""
+    name, (major, minor) = torch.cuda.get_device_name(number), capability
+    return f"torch {torch.__version__} has no code for {name} (compute capability {major}.{minor})"
+
+
+def _driver_obstacle() -> str:
+    """The reason why torch finds no GPU where a driver of NVIDIA's is; empty if there is none."""
+    has = cuda_driver_version()
+    if not has:
+        return ""
+    import torch
+
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    major, minor = map(int, torch.version.cuda.split(".")[:2])
+    # A driver runs what is built for other minor versions of its own.
+    if has // 1000 < major:
+        driver = f"{has // 1000}.{has % 1000 // 10}"
+        return f"the driver is for CUDA {driver}, torch needs {major}.{minor} (update the driver)"
+    return ""
 
 
 def check_device_name(wanted: str) -> None:

@@ -77,7 +77,7 @@ def distil(
     there = finished(store, name, about, reporter)
     if there is not None:
         return there
-    used = accelerator(device, precision)
+    used = accelerator(device, precision, reporter)
     description = lighter(known.description, settings)
     folder, photographs = run_folder(store, name), photographs_in(photos)
     with claimed(folder, used):

@@ -50,7 +50,7 @@ def train(
     known = finished(store, name, {"training": recorded}, reporter)
     if known is not None:
         return known
-    used = accelerator(device, precision)
+    used = accelerator(device, precision, reporter)
     photographs = images_in(photos, "--photos")
     folder = run_folder(store, name)
     with claimed(folder, used):

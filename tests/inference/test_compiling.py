@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_the_next_run_knows_when_it_pays(machine: _Machine, start: Callable[...,
     ("values", "reason"),
     [
         ({"seconds": 2.5}, "not compiled: 2.5000 s a tile, 2.0000 s as it is"),
-        ({"failure": "no compiler\nat all"}, "not compiled: it failed (no compiler)"),
+        ({"failure": "no kernel\nat all"}, "not compiled: it failed (no kernel)"),
         ({"away": 1.0}, "dB away, which is a fault"),
         ({"away": float("nan")}, "not compiled: its result is nan dB away"),
     ],
@@ -126,6 +127,17 @@ def test_it_stays_as_it_is_for_good(
         tried, machine.runs = machine.runs, [0, 0]
     # The second run had nothing to find out.
     assert tried[1] == 0
+
+
+def test_what_failed_for_lack_of_memory_is_not_kept(
+    machine: _Machine, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    machine.failure = "CUDA out of memory"
+    executor = start(notes := Notes())
+    for _ in range(int(PATIENCE / EAGER) + 1):
+        executor.decode(LATENT)
+    assert notes.texts == ["not compiled: it failed (CUDA out of memory)"]
+    assert not (tmp_path / "new" / "compiling.json").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"shapes": {"decoded": 3}}'])
@@ -151,9 +163,10 @@ def test_it_pays_after_what_compiling_costs() -> None:
 def test_full_precision_on_a_gpu_is_compiled_where_triton_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
     monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path))
-    monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda device: "cuda")
+    triton = pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
+    monkeypatch.setattr(triton.runtime.driver, "_active", SimpleNamespace(utils=None))
+    monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda *_: "cuda")
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "card")
     cpu = accelerator("cpu", "fp32")
     monkeypatch.setattr("passionsr_cli.inference.open.accelerator", lambda device, precision: cpu)
@@ -163,6 +176,11 @@ def test_full_precision_on_a_gpu_is_compiled_where_triton_is(
     assert executor.backend == "torch"
     plain = open_executor(source, "torch", "auto", "auto", SILENT)
     assert not isinstance(plain, compiling.CompilingExecutor)
+    monkeypatch.setattr(triton.runtime.driver, "_active", None)
+    notes = Notes()
+    stopped = open_executor(source, "auto", "auto", "auto", notes)
+    assert not isinstance(stopped, compiling.CompilingExecutor)
+    assert notes.texts[-1].startswith("not compiled: Triton does not start (0 active drivers")
     monkeypatch.setattr("passionsr_cli.inference.open.find_spec", lambda name: None)
     without = open_executor(source, "auto", "auto", "auto", SILENT)
     assert not isinstance(without, compiling.CompilingExecutor)

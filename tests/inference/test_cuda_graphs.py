@@ -64,15 +64,21 @@ def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     assert notes.texts == ["without CUDA graphs: operation not permitted when stream is capturing"]
 
 
-def test_a_tile_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tile_that_does_not_fit_frees_what_was_recorded(
+    recorded: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(function: object, x: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(cuda_graphs, "record", fail)
     recordings = Recordings(SILENT)
+    for shape in ((1,), (1,), (2,)):
+        recordings(_moved, torch.zeros(shape), 1.0)
+    with monkeypatch.context() as full:
+        full.setattr(cuda_graphs, "record", fail)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            recordings(_moved, torch.zeros(2), 1.0)
     recordings(_moved, torch.zeros(1), 1.0)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        recordings(_moved, torch.zeros(1), 1.0)
+    assert recorded == [(1,), (1,)]
 
 
 @pytest.mark.gpu

@@ -37,9 +37,7 @@ def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.Monkey
     source = resolve(str(tiny_folder), MODEL)
     with pytest.raises(ConfigError, match="unknown backend 'tflite'; known are auto, torch, open"):
         open_executor(source, "tflite", "cpu", "fp32", SILENT)
-    monkeypatch.setattr("passionsr_cli.system.devices._has_driver", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda *_: "cuda")
     with pytest.raises(ConfigError, match="OpenVINO runs on the CPU, not on 'cuda'"):
         open_executor(source, "openvino", "cuda", "fp32", SILENT)
 

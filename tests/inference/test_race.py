@@ -47,14 +47,14 @@ def test_a_race_is_held_once_for_a_gpu_a_checkpoint_and_a_precision(
 ) -> None:
     notes = Notes()
     for _ in range(2):
-        assert races.integers_win(checkpoint, "cuda", "fp32", notes)
+        assert races.choose_arithmetic(checkpoint, "cuda", "fp32", notes).on_integers
     assert held == [{"folder": str(checkpoint.entry.folder), "device": "cuda", "precision": "fp32"}]
     came = "on integers: 0.0200 s a tile, compiled bf16 0.0300 s"
     assert [text for text in notes.texts if "race" not in text] == [came, came]
     assert "first use of w8a8 on this GPU" in notes.texts[0]
     # Another card, another precision.
-    races.integers_win(checkpoint, "cuda:1", "fp32", SILENT)
-    races.integers_win(checkpoint, "cuda", "bf16", SILENT)
+    races.choose_arithmetic(checkpoint, "cuda:1", "fp32", SILENT)
+    races.choose_arithmetic(checkpoint, "cuda", "bf16", SILENT)
     assert len(held) == 3
 
 
@@ -76,27 +76,34 @@ def test_faster_and_right_integers_win(
     assert reason in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("error", "races_held"), [("its process was killed", 1), ("CUDA out of memory", 2)]
+)
 def test_a_race_that_fails_decides_for_simulation(
-    checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
+    error: str, races_held: int, checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """For good, unless others may have had the memory."""
+    failed = []
+
     def fail(function: str, arguments: dict[str, Any]) -> None:
-        raise DeviceError("its process was killed")
+        failed.append(function)
+        raise DeviceError(error)
 
     notes = Notes()
     monkeypatch.setattr(races, "run_child", fail)
-    assert not races.integers_win(checkpoint, "cuda", "fp32", notes)
-    assert notes.texts[-1] == (
-        "simulated in floating point: the race failed (its process was killed)"
-    )
+    races.choose_arithmetic(checkpoint, "cuda", "fp32", notes)
+    assert not races.choose_arithmetic(checkpoint, "cuda", "fp32", notes).on_integers
+    assert notes.texts[-1] == f"simulated in floating point: the race failed ({error})"
+    assert len(failed) == races_held
 
 
 def test_what_is_no_verdict_is_held_anew(
     checkpoint: Artifact, held: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    races.integers_win(checkpoint, "cuda", "fp32", SILENT)
+    races.choose_arithmetic(checkpoint, "cuda", "fp32", SILENT)
     (file,) = (tmp_path / "cache" / "triton").glob("race-*.json")
     file.write_text('{"on_integers": "perhaps"}')
-    races.integers_win(checkpoint, "cuda", "fp32", SILENT)
+    races.choose_arithmetic(checkpoint, "cuda", "fp32", SILENT)
     assert len(held) == 2
 
 
@@ -109,13 +116,13 @@ def test_without_a_race_the_reason_is_said(
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
-    assert not races.integers_win(checkpoint, "cuda", "fp32", notes)
+    assert not races.choose_arithmetic(checkpoint, "cuda", "fp32", notes).on_integers
     assert notes.texts == [
         "simulated in floating point: Triton's kernels need a GPU of compute capability 8.0, "
         "'cuda' has 7.5"
     ]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert not races.integers_win(checkpoint, "cuda", "fp32", notes)
+    assert not races.choose_arithmetic(checkpoint, "cuda", "fp32", notes).on_integers
     assert "Triton is not installed" in notes.texts[-1]
     assert held == []
 
@@ -136,17 +143,20 @@ def test_a_race_times_both_and_compares_with_the_definition(
 def test_auto_takes_what_a_race_says(
     wins: bool, backend: str, checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda device: "cuda")
+    monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda *_: "cuda")
     cpu = races.accelerator("cpu", "fp32")
     monkeypatch.setattr("passionsr_cli.inference.open.accelerator", lambda device, precision: cpu)
     asked = []
 
-    def integers_win(artifact: Artifact, device: str, precision: str, reporter: object) -> bool:
+    def choose(artifact: Artifact, device: str, precision: str, reporter: object) -> races.Verdict:
         asked.append((device, precision))
-        return wins
+        return races.Verdict(on_integers=wins, reason="as the race says")
 
-    monkeypatch.setattr(races, "integers_win", integers_win)
-    assert open_executor(checkpoint, "auto", "auto", "auto", SILENT).backend == backend
+    monkeypatch.setattr(races, "choose_arithmetic", choose)
+    executor = open_executor(checkpoint, "auto", "auto", "auto", SILENT)
+    assert executor.backend == backend
+    reasons = {reason for _, reason in executor.kernels().floating}
+    assert reasons == (set() if wins else {"simulated in fp32: as the race says"})
     assert asked == [("cuda", "fp32")]
     assert open_executor(checkpoint, "torch", "auto", "auto", SILENT).backend == "torch"
     assert len(asked) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,8 +93,23 @@ def test_gpus_without_matrix_units_for_bytes_are_refused(
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: capability)
+    monkeypatch.setattr(triton.runtime.driver, "_active", SimpleNamespace(utils=None))
     if not message:
         executors.check_device(device)
         return
     with pytest.raises(DeviceError, match=message):
         executors.check_device(device)
+
+
+class _Stuck:
+    """A driver of Triton's on a machine without a C compiler."""
+
+    @property
+    def utils(self) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify")
+
+
+def test_a_triton_that_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton.runtime.driver, "_active", _Stuck())
+    with pytest.raises(DeviceError, match=r"not start \(Failed to find C compiler\.\), .* gcc"):
+        executors.check_start()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from passionsr_cli.errors import ConfigError, DeviceError
+from passionsr_cli.progress import Notes
 from passionsr_cli.system import cpu, devices
 
 
@@ -42,6 +44,55 @@ def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         DeviceError, match="'cuda:3' was asked for, this machine has 1 CUDA device;"
     ):
         devices.accelerator("cuda:3")
+
+
+def _card(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], driver: int = 13010
+) -> None:
+    """A machine with one GPU, and a torch for CUDA 13.0 and capabilities from 7.5 on."""
+    code = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+    monkeypatch.setattr(devices, "_has_driver", lambda: True)
+    monkeypatch.setattr(devices, "cuda_driver_version", lambda: driver)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: driver >= 13000)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: code)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((7, 5), "fp16"), ((8, 0), "bf16"), ((8, 9), "bf16"), ((12, 1), "bf16"), ((13, 0), "bf16")],
+)
+def test_auto_takes_a_gpu_in_what_is_fast_there(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _card(monkeypatch, capability)
+    assert devices.choose_device("auto") == devices.choose_device("cuda") == "cuda"
+    assert devices.choose_precision("auto", "cuda") == precision
+
+
+@pytest.mark.parametrize(
+    ("capability", "driver", "reason"),
+    [
+        ((7, 0), 13010, r"torch \S+ has no code for a card \(compute capability 7\.0\)"),
+        ((9, 0), 12040, r"the driver is for CUDA 12\.4, torch needs 13\.0"),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use_is_told(
+    capability: tuple[int, int], driver: int, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _card(monkeypatch, capability, driver)
+    notes = Notes()
+    assert devices.choose_device("auto", notes) == "cpu"
+    (told,) = notes.texts
+    assert re.match(f"{reason}.*: the CPU does the work", told)
+    with pytest.raises(DeviceError, match=f"'cuda' was asked for, {reason}"):
+        devices.choose_device("cuda")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    devices.choose_device("auto", notes)
+    assert (len(notes.texts) == 2) is (driver < 13000)
 
 
 @pytest.mark.parametrize(

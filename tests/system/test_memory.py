@@ -35,6 +35,7 @@ def test_the_peak_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("sizes do not match"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (OSError("cannot allocate memory"), False),
     ],
 )
