@@ -7,7 +7,6 @@ one operation with a number instead, and builds what its own format has for such
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,9 +98,7 @@ def traced_as_operations(component: Component) -> Iterator[nn.Module]:
         for number, operation in enumerate(component.operations):
             root.set_submodule(operation.name, _Node(number))
         _traced.extend(component.operations)
-        # Tracing warns of every shape it turns into a number; none of ours depends on the image.
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with torch.no_grad():
             yield component.part
     finally:
         _traced.clear()

@@ -17,6 +17,7 @@ def _module() -> nn.Module:
     return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (2, 3, 9, 14)])
 def test_a_graph_computes_what_its_module_does(shape: tuple[int, ...]) -> None:
     module, image = _module(), torch.rand(shape)
