@@ -3,9 +3,9 @@
 `openvino.convert_model` reports every conversion to Google Analytics and traces each module twice
 more to compare it with itself; neither happens here.
 
-torch calls `torch.jit.trace` deprecated. With `torch.export` OpenVINO 2026.4 computes the same to the
-last bit, but from graphs of other operations and after eight times as long (35 instead of 4 s for
-`mini`), and its decoder stumbles over torch's table of decompositions.
+torch calls `torch.jit.trace` deprecated. With `torch.export` OpenVINO 2026.4 computes the same to
+the last bit, but from graphs of other operations, which take eight times as long to make (35
+instead of 4 s for `mini`), and its decoder stumbles over torch's table of decompositions.
 """
 
 from __future__ import annotations
