@@ -9,7 +9,7 @@ import triton
 from torch import Tensor
 
 from passionsr_cli.triton_kernels.attention_kernels import attention_kernel, softmax_sums_kernel
-from passionsr_cli.triton_kernels.kernels import CHANNEL_MULTIPLE
+from passionsr_cli.triton_kernels.kernels import CHANNEL_MULTIPLE, FUSED
 from passionsr_cli.triton_kernels.launching import InputGrid, limits_of_steps
 from passionsr_cli.triton_kernels.tuning import ATTENTIONS, Blocks, launch_fastest
 
@@ -96,6 +96,7 @@ def _launch_sums(operands: Operands, steps: Steps, sums: Tensor) -> None:
             block_depth=_block_depth(width),
             num_warps=blocks.warps,
             num_stages=blocks.stages,
+            **FUSED,
         )
 
     launch_fastest("softmax_sums", operands.case, ATTENTIONS, sums.device, launch)
@@ -142,6 +143,7 @@ def _launch_products(
             block_values=block_values,
             num_warps=blocks.warps,
             num_stages=blocks.stages,
+            **FUSED,
         )
 
     case = (*operands.case, grid is not None)

@@ -12,6 +12,8 @@ import triton.language as tl
 
 # Sixteen bytes of the narrowest weights, which hold two codes each: the widest load there is.
 CHANNEL_MULTIPLE = 32
+# Products and sums round once, as up to Triton 3.9 by default; from 3.10 on only if it is said.
+FUSED = {"enable_fp_fusion": True}
 SQRT_HALF = tl.constexpr(0.5**0.5)
 # Added to and taken from a small float32, it leaves the nearest integer, ties to even.
 ROUNDING = tl.constexpr(1.5 * 2**23)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from passionsr_cli.triton_kernels.kernels import (
     CHANNEL_MULTIPLE,
+    FUSED,
     moments_kernel,
     multiply_kernel,
     quantize_kernel,
@@ -114,6 +115,7 @@ def quantize(
         normalizes=normalization is not None,
         block_pixels=block_pixels,
         block_channels=block_channels,
+        **FUSED,
     )
     return codes
 
@@ -139,6 +141,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         channels,
         block_pixels=block_pixels,
         block_channels=block_channels,
+        **FUSED,
     )
     starts = torch.arange(blocks, device=x.device)[:, None] * block_pixels
     return (pixels - starts).clamp_max(block_pixels).float(), means, deviations
@@ -233,6 +236,7 @@ def _multiply(
             block_channels=blocks.depth,
             num_warps=blocks.warps,
             num_stages=blocks.stages,
+            **FUSED,
         )
 
     # One choice suits about so many rows.

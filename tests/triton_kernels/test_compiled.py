@@ -49,6 +49,7 @@ def compiled(kernel, capability, constants, **options):
         if name in MULTIPLES
     }
     source = ASTSource(kernel, signature, constants, multiples)
+    options = {**kernels.FUSED, **options}
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
