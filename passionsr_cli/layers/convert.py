@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from passionsr_cli.layers.attention import QuantizedAttention
@@ -100,6 +101,8 @@ def freeze(model: nn.Module) -> dict[str, Frozen]:
     for name in list(layers):
         # What has learned goes as soon as its successor is there: memory never holds all twice.
         _put(model, name, layers.pop(name).freeze())
+    # A 1×1 kernel's strides choose the order of sums: those of a loaded checkpoint.
+    model.to(memory_format=torch.channels_last)
     return frozen_layers(model)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from passionsr_cli.quantization.schemes import BoundsStart, Scheme
 SHARES = tuple(1 - number / 20 for number in range(20))
 # A sample tells where grids of so many bits should end; finer ones have room for the extremes.
 MOST_BITS_OF_SAMPLES = 6
+# Of small tensors all shares are tried in one call, of large ones as many as stay in the cache.
+VALUES_AT_ONCE = 2**16
 
 
 @torch.no_grad()
@@ -67,17 +71,28 @@ def lsq_bounds(values: Tensor, signed: Tensor, scheme: Scheme) -> Bounds:
 def _search(quantizer: Quantizer, values: Tensor, extremes: Bounds) -> None:
     """Shrink both bounds together, then each alone, to where the squared error is least."""
     lower, upper = extremes
-    best = torch.full_like(upper, torch.inf)
+    shares = torch.tensor(SHARES, device=upper.device).reshape(-1, *[1] * upper.dim())
     alone = [] if quantizer.lower is None else [(True, False), (False, True)]
     for moves_lower, moves_upper in [(True, True), *alone]:
-        from_lower, from_upper = lower, upper
-        for share in SHARES:
-            tried_lower = from_lower * share if moves_lower else from_lower
-            tried_upper = from_upper * share if moves_upper else from_upper
-            quantizer.start(tried_lower, tried_upper)
-            error = (quantizer(values) - values).square().mean(-1)
-            better = error < best
-            best = torch.where(better, error, best)
-            lower = torch.where(better, tried_lower, lower)
-            upper = torch.where(better, tried_upper, upper)
+        tried_lower = lower * (shares if moves_lower else torch.ones_like(shares))
+        tried_upper = upper * (shares if moves_upper else torch.ones_like(shares))
+        best = _errors(quantizer.scheme, values, tried_lower, tried_upper).argmin(0, keepdim=True)
+        lower = tried_lower.gather(0, best).squeeze(0)
+        upper = tried_upper.gather(0, best).squeeze(0)
     quantizer.start(lower, upper)
+
+
+def _errors(scheme: Scheme, values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Mean squared errors of rounding `values` between each of several bounds, shaped like these:
+    (tried,) or (tried, channels)."""
+    rows = values.reshape(1, *lower.shape[1:], -1)
+    each = replace(scheme, channel_axis=0)
+    found = []
+    for some in torch.arange(len(lower)).split(max(1, VALUES_AT_ONCE // values.numel())):
+        # The channels of every trial are channels of one quantizer.
+        repeated = rows.expand(len(some), *rows.shape[1:]).reshape(-1, rows.shape[-1])
+        trial = Quantizer(each, len(repeated)).to(values.device)
+        trial.start(lower[some].flatten(), upper[some].flatten())
+        error = (trial(repeated) - repeated).square().mean(-1)
+        found.append(error.reshape(len(some), *lower.shape[1:]))
+    return torch.cat(found)

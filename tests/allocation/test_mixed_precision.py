@@ -23,6 +23,7 @@ from passionsr_cli.config import Bits, CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import PLAIN
 from passionsr_cli.models.costs import layer_costs
+from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord
@@ -68,9 +69,9 @@ def test_a_checkpoint_keeps_within_its_size(
 
 
 def test_a_mean_width_is_kept_and_spent_where_it_counts(
-    tiny_folder: Path, finished: Finished
+    least_folder: Path, finished: Finished
 ) -> None:
-    finished(_settings(tiny_folder, budget="4bit"), "mixed")
+    finished(_settings(least_folder, budget="4bit"), "mixed")
     weights = [
         (record.weight.num_bits if record.weight else 16, math.prod(record.weight_shape))
         for record in _records("mixed").values()
@@ -97,13 +98,13 @@ def test_a_share_of_operations_is_kept(tiny_folder: Path, tiny_model: OneStepMod
     assert 0.3 < wide / sum(layer.operations for layer in costs) <= 0.5
 
 
-def test_exceptions_and_layers_named_by_hand_keep_their_bits(tiny_folder: Path) -> None:
+def test_exceptions_and_layers_named_by_hand_keep_their_bits(least_folder: Path) -> None:
     by_hand = {
         "unet.mid_block.resnets.0.conv1": "w3a8",
         "unet.mid_block.attentions.0.transformer_blocks.0.attn1": "a6",
         "vae.decoder.conv_in": "fp",
     }
-    settings = _settings(tiny_folder, budget="3.5bit", layer_bits=by_hand, vae="w16a8")
+    settings = _settings(least_folder, budget="3.5bit", layer_bits=by_hand, vae="w16a8")
     api.calibrate(settings, "mixed")
     records = _records("mixed")
     assert bits_of(records["unet.mid_block.resnets.0.conv1"]) == "w3a8"
@@ -131,10 +132,10 @@ def test_an_impossible_budget_is_refused_with_the_least_that_is_possible(
         impossible.check()
 
 
-def test_a_plan_is_written_and_can_be_given(tiny_folder: Path, finished: Finished) -> None:
-    first = finished(_settings(tiny_folder, budget="4bit"), "mixed")
+def test_a_plan_is_written_and_can_be_given(least_folder: Path, finished: Finished) -> None:
+    first = finished(_settings(least_folder, budget="4bit"), "mixed")
     written = yaml.safe_load((first.folder / "plan.yaml").read_text())
-    settings = _settings(tiny_folder, layer_bits=written)
+    settings = _settings(least_folder, layer_bits=written)
     second = api.calibrate(settings, "again")
     assert second.manifest.layers == tuple(
         # Exceptions are planned now like the others.
@@ -147,9 +148,9 @@ def test_a_plan_is_written_and_can_be_given(tiny_folder: Path, finished: Finishe
 
 
 def test_what_was_decided_stays_when_a_run_is_taken_up(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = _settings(tiny_folder, budget="4bit")
+    settings = _settings(least_folder, budget="4bit")
     decided = []
 
     def measured(*arguments: Any) -> dict[str, str]:
@@ -172,12 +173,12 @@ def test_what_was_decided_stays_when_a_run_is_taken_up(
 
 
 def test_ranks_are_chosen_with_the_bits_and_are_part_of_the_plan(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each takes a search of every grid.
     monkeypatch.setattr(mixed_precision, "RANK_SHARES", (0, 0.5, 1))
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
-    settings = _settings(tiny_folder, method="svdquant", budget="300kB", **ranks)
+    settings = _settings(least_folder, method="svdquant", budget="300kB", **ranks)
     first = api.calibrate(settings, "mixed")
     assert first.entry.tensors_file.bytes <= 300_000
     plans = {name: record.plan for name, record in _records("mixed").items()}
@@ -187,23 +188,24 @@ def test_ranks_are_chosen_with_the_bits_and_are_part_of_the_plan(
     for name, text in written.items():
         rank = Bits.parse(text).rank
         assert rank is None or rank == found[name]
-    second = api.calibrate(_settings(tiny_folder, method="svdquant", layer_bits=written, **ranks))
+    second = api.calibrate(_settings(least_folder, method="svdquant", layer_bits=written, **ranks))
     again = {name: record.plan for name, record in _records(second.name).items()}
     assert again == plans
 
 
 def test_ranks_to_choose_predict_no_more_error_than_those_of_the_method(
-    tiny_folder: Path, tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mixed_precision, "RANK_SHARES", (0, 1))
     ranks = {"method_settings": {"svdquant": {"ranks": {"linear": 4, "convolution": 4}}}}
-    settings = _settings(tiny_folder, method="svdquant", budget="300kB", **ranks)
+    settings = _settings(least_folder, method="svdquant", budget="300kB", **ranks)
     method = methods.build(settings)
     images = [torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(3))]
-    options = Options(tiny_model, settings, method.design)
+    model = load(str(least_folder))
+    options = Options(model, settings, method.design)
     candidates = {name: options.candidates(name) for name in options.free}
     starts = method.stages[0].starts
-    errors = measure_sensitivity(tiny_model, candidates, starts, images, SILENT)
+    errors = measure_sensitivity(model, candidates, starts, images, SILENT)
     chosen = allocate(options.choices(errors), options.limits)
     monkeypatch.setattr(mixed_precision, "RANK_SHARES", (1,))
     uniform = allocate(options.choices(errors), options.limits)

@@ -50,11 +50,11 @@ def _layer() -> LearningLayer:
 # Between them they have every part that a layer can have.
 @pytest.mark.parametrize("method", ["passionsr", "qartsr", "qdiffusion", "qdm"])
 @torch.no_grad()
-def test_layers_are_where_the_model_is(method: str, tiny_model: OneStepModel) -> None:
+def test_layers_are_where_the_model_is(method: str, least_model: OneStepModel) -> None:
     values = {"unet": "w4a4", "vae": "w4a4", **small_method(method)}
     settings = CalibrationSettings.model_validate(values)
     with META:
-        model, x = OneStepModel(tiny_model.description), torch.empty(1, 3, 32, 32)
+        model, x = OneStepModel(least_model.description), torch.empty(1, 3, 32, 32)
     quantize_model(model, settings, methods.build(settings).design)
     layers = list(learning_layers(model).values())
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))

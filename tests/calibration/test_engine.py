@@ -57,9 +57,9 @@ def _tensors(name: str) -> dict[str, torch.Tensor]:
     return find_checkpoint(name).entry.tensors()
 
 
-def test_learning_brings_the_image_nearer(tiny_folder: Path, finished: Finished) -> None:
-    plain = finished(_settings(tiny_folder, method="maxmin"), "plain")
-    learned = finished(_settings(tiny_folder), "learned")
+def test_learning_brings_the_image_nearer(least_folder: Path, finished: Finished) -> None:
+    plain = finished(_settings(least_folder, method="maxmin"), "plain")
+    learned = finished(_settings(least_folder), "learned")
     assert learned.manifest.image_psnr > plain.manifest.image_psnr
     assert [stage.name for stage in learned.manifest.stages] == [
         "encoder",
@@ -91,12 +91,12 @@ def test_learning_the_noise_of_a_dial_helps_both_its_ends(dial_folder: Path) -> 
         assert after < before
 
 
-def test_a_stage_that_makes_it_worse_keeps_its_start(tiny_folder: Path) -> None:
+def test_a_stage_that_makes_it_worse_keeps_its_start(least_folder: Path) -> None:
     # Steps as large as whole ranges, towards the end of which nothing is left of the image.
     wild = {"steps": 3, "learning_rate": 200.0, "schedule": "milestones", "milestones": ()}
-    entry = api.calibrate(_settings(tiny_folder, passionsr={"component": wild}), "wild")
+    entry = api.calibrate(_settings(least_folder, passionsr={"component": wild}), "wild")
     plain = api.calibrate(
-        _settings(tiny_folder, passionsr={"component": {**wild, "learning_rate": 1e-9}}), "still"
+        _settings(least_folder, passionsr={"component": {**wild, "learning_rate": 1e-9}}), "still"
     )
     first = entry.manifest.stages[0]
     assert first.end_error > first.start_error
@@ -118,9 +118,9 @@ STAGES_STOPPED: list[Place] = [
 
 @pytest.mark.parametrize("place", STAGES_STOPPED)
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
-    tiny_folder: Path, finished: Finished, place: Place
+    least_folder: Path, finished: Finished, place: Place
 ) -> None:
-    settings = _settings(tiny_folder, passionsr={"separate": True})
+    settings = _settings(least_folder, passionsr={"separate": True})
     finished.stopped(settings, STAGES_STOPPED, place, "stopped")
     assert unfinished() == ["stopped"]
     heard = Heard()
@@ -142,7 +142,7 @@ MODULES_STOPPED: list[Place] = [
 
 @pytest.mark.parametrize("place", MODULES_STOPPED)
 def test_a_run_module_by_module_is_resumed_bit_for_bit(
-    tiny_folder: Path, finished: Finished, place: Place
+    least_folder: Path, finished: Finished, place: Place
 ) -> None:
     own = {
         "module": {"steps": 2, "learning_rate": 0.3},
@@ -151,23 +151,23 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
         "merged_ranks": {"convolution": 2},
     }
     few = {"crops": 3, "observing_batch_size": 2}
-    settings = _settings(tiny_folder, method="qartsr", method_settings={"qartsr": own}, **few)
+    settings = _settings(least_folder, method="qartsr", method_settings={"qartsr": own}, **few)
     finished.stopped(settings, MODULES_STOPPED, place, "stopped")
     stopped = api.calibrate(settings, "stopped")
     assert same_tensors(stopped, finished(settings, "undisturbed"))
 
 
-def test_other_settings_cannot_take_up_a_run(tiny_folder: Path) -> None:
+def test_other_settings_cannot_take_up_a_run(least_folder: Path) -> None:
     with pytest.raises(Kill):
-        api.calibrate(_settings(tiny_folder), "mine", reporter=KillAt("encoder", 2))
+        api.calibrate(_settings(least_folder), "mine", reporter=KillAt("encoder", 2))
     with pytest.raises(ConfigError, match="'mine' was begun with another crops: 5, not 7"):
-        api.calibrate(_settings(tiny_folder, crops=7), "mine")
+        api.calibrate(_settings(least_folder, crops=7), "mine")
     slower = {"component": {"steps": STEPS, "learning_rate": 0.001}}
-    api.calibrate(_settings(tiny_folder, passionsr=slower), "mine")
+    api.calibrate(_settings(least_folder, passionsr=slower), "mine")
 
 
-def test_one_calibration_of_a_name_at_a_time(tiny_folder: Path) -> None:
-    settings = _settings(tiny_folder, method="maxmin")
+def test_one_calibration_of_a_name_at_a_time(least_folder: Path) -> None:
+    settings = _settings(least_folder, method="maxmin")
     held = rf"process {os.getpid()} on .*, calibrating since"
     with claim(run_folder("mine"), "calibrating"):
         with pytest.raises(OutputError, match=held):
@@ -178,20 +178,20 @@ def test_one_calibration_of_a_name_at_a_time(tiny_folder: Path) -> None:
     assert not run_folder("mine").exists()
 
 
-def test_a_name_is_taken_once(tiny_folder: Path) -> None:
-    settings = _settings(tiny_folder, method="maxmin")
+def test_a_name_is_taken_once(least_folder: Path) -> None:
+    settings = _settings(least_folder, method="maxmin")
     entry = api.calibrate(settings)
-    assert entry.name == "tiny-w4a4-maxmin"
+    assert entry.name == "least-w4a4-maxmin"
     # The same call again has nothing to do, with other settings it would replace what is there.
     notes = Heard()
     assert api.calibrate(settings, reporter=notes).manifest == entry.manifest
-    assert notes.texts == ["'tiny-w4a4-maxmin' is finished already"]
-    with pytest.raises(StoreError, match="'tiny-w4a4-maxmin' exists already"):
+    assert notes.texts == ["'least-w4a4-maxmin' is finished already"]
+    with pytest.raises(StoreError, match="'least-w4a4-maxmin' exists already"):
         api.calibrate(settings.model_copy(update={"seed": 1}))
 
 
 def test_a_value_that_is_not_finite_names_stage_step_and_layer(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from passionsr_cli.calibration import engine
 
@@ -211,21 +211,21 @@ def test_a_value_that_is_not_finite_names_stage_step_and_layer(
 
     monkeypatch.setattr(engine.Calibration, "__init__", remember)
     with pytest.raises(FitError) as caught:
-        api.calibrate(_settings(tiny_folder), "poisoned", reporter=Poison())
+        api.calibrate(_settings(least_folder), "poisoned", reporter=Poison())
     assert "unet: the error loss became nan at step 4" in str(caught.value)
     assert "first in layer unet.mid_block.resnets.0.conv1" in str(caught.value)
     assert "keeps the best state" in str(caught.value)
     # What was kept is of use.
-    api.calibrate(_settings(tiny_folder), "poisoned")
+    api.calibrate(_settings(least_folder), "poisoned")
 
 
-def test_a_loss_that_grows_stops_and_the_best_state_stays(tiny_folder: Path) -> None:
+def test_a_loss_that_grows_stops_and_the_best_state_stays(least_folder: Path) -> None:
     fit = {"steps": 200, "learning_rate": 50.0, "gradient_clip": 1e9}
     wild = {"separate": True, "let": fit}
     with pytest.raises(
         FitError, match=r"encoder LET: the .*error loss .* at step \d+ \(.*layer vae"
     ):
-        api.calibrate(_settings(tiny_folder, passionsr=wild), "wild")
+        api.calibrate(_settings(least_folder, passionsr=wild), "wild")
     saved = torch.load(run_folder("wild") / "fit.pt", weights_only=True)
     assert saved["step"] < 200
     parameters = [
@@ -237,47 +237,47 @@ def test_a_loss_that_grows_stops_and_the_best_state_stays(tiny_folder: Path) -> 
     assert all(bool(value.isfinite().all()) for value in parameters)
 
 
-def test_the_ablation_of_the_paper_is_configuration(tiny_folder: Path) -> None:
+def test_the_ablation_of_the_paper_is_configuration(least_folder: Path) -> None:
     joint = {"distributed": False}
     bare = {"transformation": False, "distributed": False}
     for name, changes in (("let", joint), ("lbq", bare)):
-        entry = api.calibrate(_settings(tiny_folder, passionsr=changes), name)
+        entry = api.calibrate(_settings(least_folder, passionsr=changes), name)
         assert [stage.name for stage in entry.manifest.stages] == ["joint"]
     transformed = [key for key in _tensors("let") if key.endswith("channel_scale")]
-    assert len(transformed) > 50
+    assert len(transformed) > 40
     assert not [key for key in _tensors("lbq") if key.endswith("channel_scale")]
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(
-    tiny_folder: Path, finished: Finished
+    least_folder: Path, finished: Finished
 ) -> None:
-    one = finished(_settings(tiny_folder), "plain").manifest.stages
-    saving = _settings(tiny_folder, gradient_checkpointing=True)
+    one = finished(_settings(least_folder), "plain").manifest.stages
+    saving = _settings(least_folder, gradient_checkpointing=True)
     two = api.calibrate(saving, "saving").manifest.stages
     for plain, other in zip(one, two, strict=True):
         assert plain.end_error == pytest.approx(other.end_error, rel=1e-3)
 
 
-def test_the_unet_alone_can_be_calibrated(tiny_folder: Path) -> None:
-    entry = api.calibrate(_settings(tiny_folder, vae="fp"), "unet-only")
+def test_the_unet_alone_can_be_calibrated(least_folder: Path) -> None:
+    entry = api.calibrate(_settings(least_folder, vae="fp"), "unet-only")
     assert [stage.name for stage in entry.manifest.stages] == ["unet"]
     assert entry.manifest.bits == "unet-w4a4-vae-fp"
 
 
-def test_photographs_can_be_the_decoders_target(tiny_folder: Path, tmp_path: Path) -> None:
+def test_photographs_can_be_the_decoders_target(least_folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    api.calibrate(_settings(tiny_folder, passionsr={"decoder_target": "hr"}), "hr")
+    api.calibrate(_settings(least_folder, passionsr={"decoder_target": "hr"}), "hr")
     (tmp_path / "lr").mkdir()
     Image.new("RGB", (8, 8), "red").save(tmp_path / "lr" / "a.png")
-    settings = _settings(tiny_folder, images=tmp_path / "lr", passionsr={"decoder_target": "hr"})
+    settings = _settings(least_folder, images=tmp_path / "lr", passionsr={"decoder_target": "hr"})
     with pytest.raises(ConfigError, match="target is 'hr', but the images are low-resolution"):
         api.calibrate(settings, "lr")
 
 
-def test_stages_are_reported(tiny_folder: Path) -> None:
+def test_stages_are_reported(least_folder: Path) -> None:
     heard = Heard()
-    entry = api.calibrate(_settings(tiny_folder), "heard", reporter=heard)
+    entry = api.calibrate(_settings(least_folder), "heard", reporter=heard)
     assert tuple(heard.results) == entry.manifest.stages
     assert len(heard.results) == 3
     assert all(result.image_psnr > 10 for result in entry.manifest.stages)
@@ -287,7 +287,7 @@ def test_stages_are_reported(tiny_folder: Path) -> None:
 
 
 def test_a_stages_seconds_are_those_of_looking_at_its_images_too(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that stands still but for that: a second for each image."""
     now = itertools.count()
@@ -300,21 +300,21 @@ def test_a_stages_seconds_are_those_of_looking_at_its_images_too(
 
     monkeypatch.setattr(curve, "time", clock)
     monkeypatch.setattr(engine, "psnr", look)
-    settings = _settings(tiny_folder, method="maxmin", crops=2)
+    settings = _settings(least_folder, method="maxmin", crops=2)
     stages = api.calibrate(settings, "looked").manifest.stages
     assert [stage.seconds for stage in stages] == [2.0] * len(stages)
 
 
-def test_a_stages_seconds_are_those_of_all_runs(tiny_folder: Path) -> None:
+def test_a_stages_seconds_are_those_of_all_runs(least_folder: Path) -> None:
     """While it is to be killed a minute passes with every look at the clock."""
     with killed_at("unet", 4) as killed:
-        api.calibrate(_settings(tiny_folder), "again", reporter=killed)
-    stage = api.calibrate(_settings(tiny_folder), "again").manifest.stages[1]
+        api.calibrate(_settings(least_folder), "again", reporter=killed)
+    stage = api.calibrate(_settings(least_folder), "again").manifest.stages[1]
     assert stage.steps == STEPS
     assert 3 * 60 < stage.fit_seconds < stage.seconds
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
+def test_a_full_disk_is_one_line_and_loses_nothing(least_folder: Path) -> None:
     """Files may not grow beyond a limit, as on a disk that is full."""
     resource = pytest.importorskip("resource")
 
@@ -328,11 +328,11 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tiny_folder: Path) -> None:
         with pytest.raises(
             StoreError, match=r"cannot write under .*; make room and start it again"
         ):
-            api.calibrate(_settings(tiny_folder), "full", reporter=FullDisk())
+            api.calibrate(_settings(least_folder), "full", reporter=FullDisk())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     heard = Heard()
-    api.calibrate(_settings(tiny_folder), "full", reporter=heard)
+    api.calibrate(_settings(least_folder), "full", reporter=heard)
     assert next(task for task, _, details in heard.steps if "lr" in details) == "unet"
 
 

@@ -48,7 +48,7 @@ def test_a_stage_that_learns_nothing_ends_whole() -> None:
 
 
 @pytest.mark.parametrize("method", ["passionsr", "qartsr"])
-def test_every_stage_is_seen_and_none_goes_back(tiny_folder: Path, method: str) -> None:
+def test_every_stage_is_seen_and_none_goes_back(least_folder: Path, method: str) -> None:
     small = {"steps": 2, "learning_rate": 0.1}
     own = {
         "passionsr": {"component": small},
@@ -61,7 +61,7 @@ def test_every_stage_is_seen_and_none_goes_back(tiny_folder: Path, method: str) 
     }
     settings = CalibrationSettings.model_validate(
         {
-            "model": str(tiny_folder),
+            "model": str(least_folder),
             "method": method,
             "unet": "w4a4",
             "vae": "w4a4",

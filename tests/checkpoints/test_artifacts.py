@@ -18,10 +18,10 @@ from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL
 
 
-def test_names_and_folders_are_found(calibrate: Callable[..., str], tiny_folder: Path) -> None:
+def test_names_and_folders_are_found(calibrate: Callable[..., str], least_folder: Path) -> None:
     name = calibrate("w8a8")
-    model, checkpoint = resolve(str(tiny_folder)), resolve(name)
-    assert (model.quantized, model.entry.folder) == (False, tiny_folder)
+    model, checkpoint = resolve(str(least_folder)), resolve(name)
+    assert (model.quantized, model.entry.folder) == (False, least_folder)
     assert (checkpoint.quantized, checkpoint.entry.name) == (True, name)
     assert not checkpoint.simulated
     assert checkpoint.description == model.description
@@ -29,24 +29,24 @@ def test_names_and_folders_are_found(calibrate: Callable[..., str], tiny_folder:
     assert resolve(EMBEDDED_MODEL).description.name == EMBEDDED_MODEL
 
 
-def test_what_is_found_can_be_loaded(calibrate: Callable[..., str], tiny_folder: Path) -> None:
+def test_what_is_found_can_be_loaded(calibrate: Callable[..., str], least_folder: Path) -> None:
     image, name = torch.rand(1, 3, 32, 32), calibrate("w8a8")
     with torch.no_grad():
-        model, quantized = (resolve(each).load()(image) for each in (str(tiny_folder), name))
-        assert torch.equal(model, load(str(tiny_folder))(image))
+        model, quantized = (resolve(each).load()(image) for each in (str(least_folder), name))
+        assert torch.equal(model, load(str(least_folder))(image))
         assert torch.equal(quantized, load_checkpoint(find_checkpoint(name))(image))
     assert not torch.equal(model, quantized)
 
 
 def test_a_checkpoint_goes_before_a_model_of_its_name(
     calibrate: Callable[..., str],
-    tiny_folder: Path,
+    least_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = calibrate("w8a8")
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_folder, name)
+    shutil.copytree(least_folder, name)
     assert resolve(name).quantized
     assert not resolve(name, MODEL).quantized
 

@@ -59,10 +59,10 @@ def x(tiny_folder: Path, finished: Finished) -> Checkpoint:
 
 
 @torch.no_grad()
-def test_branches_take_sixteen_bits(tiny_folder: Path, finished: Finished, tmp_path: Path) -> None:
+def test_branches_take_sixteen_bits(least_folder: Path, finished: Finished, tmp_path: Path) -> None:
     """Older checkpoints, which hold their numbers as floats, are the same model."""
     changes = {"vae": "fp", "method": "qartsr", "method_settings": {"qartsr": QUICK_QARTSR}}
-    made = finished(_settings(tiny_folder, **changes), "x")
+    made = finished(_settings(least_folder, **changes), "x")
     tensors = made.entry.tensors()
     branches = [key for key in tensors if key.endswith((".branch_down", ".branch_up"))]
     assert branches
@@ -89,12 +89,12 @@ def test_branches_take_sixteen_bits(tiny_folder: Path, finished: Finished, tmp_p
 )
 @torch.no_grad()
 def test_a_loaded_checkpoint_computes_what_was_calibrated(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     made: list[OneStepModel] = []
     plain = packed.pack_model
     monkeypatch.setattr(packed, "pack_model", lambda model: (made.append(model), plain(model))[1])
-    entry = api.calibrate(_settings(tiny_folder, **changes), "x")
+    entry = api.calibrate(_settings(least_folder, **changes), "x")
     loaded = load_checkpoint(find_checkpoint("x"))
     upscaled = torch.rand(1, 3, 32, 32)
     assert torch.equal(loaded(upscaled), made[0](upscaled))
@@ -139,11 +139,11 @@ def test_a_manifest_says_everything(tiny_folder: Path, x: Checkpoint) -> None:
 
 
 @pytest.mark.usefixtures("pictures")
-def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) -> None:
+def test_pictures_and_curves_lie_beside_it(least_folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    one = api.calibrate(_settings(tiny_folder), "one")
-    two = api.calibrate(_settings(tiny_folder, method="maxmin"), "two")
+    one = api.calibrate(_settings(least_folder), "one")
+    two = api.calibrate(_settings(least_folder, method="maxmin"), "two")
     rows = read_curve(one.folder)
     assert [(row[0], row[1]) for row in rows[:3]] == [
         ("encoder", 1),
@@ -159,7 +159,7 @@ def test_pictures_and_curves_lie_beside_it(tiny_folder: Path, tmp_path: Path) ->
     with pytest.raises(OutputError, match=r"both\.gif: pictures are"):
         curves.compare(["one", "two"], tmp_path / "both.gif")
     with pytest.raises(OutputError, match="cannot write"):
-        curves.compare(["one"], tiny_folder / "manifest.json" / "both.png")
+        curves.compare(["one"], least_folder / "manifest.json" / "both.png")
 
 
 def test_damaged_checkpoints_are_refused_with_the_reason(x: Checkpoint) -> None:

@@ -76,9 +76,9 @@ def test_what_slowed_since_a_record_is_an_error(
     assert json.loads(tolerant.stdout)["comparison"]["slower"] == []
 
 
-def test_json_says_what_was_measured(quick: Path, tiny_folder: Path) -> None:
+def test_json_says_what_was_measured(quick: Path) -> None:
     options = ("--size", 64, "--repeats", 2, "--backend", "openvino", "--device", "cpu")
-    done = _run("--model", tiny_folder, "--variants", "fp32", *options, "--json")
+    done = _run("--model", "mini", "--variants", "fp32", *options, "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["machine"] == MACHINE
@@ -104,7 +104,7 @@ def test_json_says_what_was_measured(quick: Path, tiny_folder: Path) -> None:
         "simulated",
         "error",
     }
-    assert (row["model"], row["backend"], row["variant"]) == (str(tiny_folder), "openvino", "fp32")
+    assert (row["model"], row["backend"], row["variant"]) == ("mini", "openvino", "fp32")
     assert (row["device"], row["precision"], row["size"]) == ("cpu", "fp32", 64)
     assert row["integer_flop_share"] == 0
     assert row["roofline_share"] == pytest.approx(row["tops"])
@@ -114,9 +114,9 @@ def test_json_says_what_was_measured(quick: Path, tiny_folder: Path) -> None:
 
 
 def test_a_failed_row_stands_in_the_table_and_in_the_exit_code(
-    quick: Path, tiny_folder: Path, tmp_path: Path
+    quick: Path, least_folder: Path, tmp_path: Path
 ) -> None:
-    damaged = shutil.copytree(tiny_folder, tmp_path / "damaged")
+    damaged = shutil.copytree(least_folder, tmp_path / "damaged")
     tensors = next(damaged.glob("*.safetensors"))
     tensors.write_bytes(tensors.read_bytes()[:-1])
     options = ("--size", 64, "--repeats", 1, "--backend", "torch", "--device", "cpu")
@@ -150,13 +150,13 @@ def test_every_mistake_gets_one_clear_line(arguments: list[str], message: str, c
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ on Windows")
 def test_ctrl_c_leaves_nothing_behind(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import psutil
 
     monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "cache"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "passionsr_cli", "bench", "--model", str(tiny_folder)],
+        [sys.executable, "-m", "passionsr_cli", "bench", "--model", str(least_folder)],
         stderr=subprocess.PIPE,
         text=True,
         # Processes started in the background may ignore Ctrl-C; a terminal's do not.
@@ -171,7 +171,8 @@ def test_ctrl_c_leaves_nothing_behind(
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # Shells say 130 of both. Python ends by the signal itself if it came while a class was made.
+    assert process.returncode in (130, -signal.SIGINT)
     assert "error: interrupted" in errors
     assert "Traceback" not in errors
     assert list((tmp_path / "cache").iterdir()) == []

@@ -27,15 +27,15 @@ def test_the_table_of_sizes(tmp_path: Path) -> None:
     assert len(found["lines"]) == 12
 
 
-def test_a_dry_run_makes_nothing(tmp_path: Path, tiny_folder: Path, home: Path) -> None:
-    options = ("--model", tiny_folder, "--output", tmp_path / "out", "--only", "w8a8", "--dry-run")
+def test_a_dry_run_makes_nothing(tmp_path: Path, least_folder: Path, home: Path) -> None:
+    options = ("--model", least_folder, "--output", tmp_path / "out", "--only", "w8a8", "--dry-run")
     done = _run("passionsr-table2", *options, "--json")
     assert done.exit_code == 0, done.output
     rows = {row["row"]: row for row in json.loads(done.stdout)["rows"]}
     assert len(rows) == 5
-    assert rows["MaxMin W8A8"]["checkpoint"] == "tiny-w8a8-maxmin"
+    assert rows["MaxMin W8A8"]["checkpoint"] == "least-w8a8-maxmin"
     assert rows["MaxMin W8A8"]["state"] == "to do"
-    assert "tiny-w8a8-passionsr" in _run("passionsr-table2", *options).stdout
+    assert "least-w8a8-passionsr" in _run("passionsr-table2", *options).stdout
     assert not (tmp_path / "out").exists()
     assert not home.exists()
 

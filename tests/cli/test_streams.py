@@ -23,17 +23,16 @@ def _run(
     return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, timeout=300)
 
 
-def test_a_pipe_gives_what_a_file_gives(photograph: Path, tiny_folder: Path) -> None:
-    folder, model = photograph.parent, ("--model", tiny_folder, "--backend", "torch")
-    assert _run(folder, photograph, *model).returncode == 0
-    piped = _run(folder, "-", "-o", "-", *model, stdin=photograph.read_bytes())
+def test_a_pipe_gives_what_a_file_gives(photograph: Path) -> None:
+    folder = photograph.parent
+    assert _run(folder, photograph).returncode == 0
+    piped = _run(folder, "-", "-o", "-", stdin=photograph.read_bytes())
     assert piped.returncode == 0, piped.stderr
     assert piped.stdout == (folder / "a_x4.png").read_bytes()
 
 
-def test_a_pipe_keeps_the_format_of_its_input(photograph: Path, tiny_folder: Path) -> None:
-    model = ("--model", tiny_folder, "--backend", "torch", "--format", "same")
-    piped = _run(photograph.parent, "-", *model, stdin=photograph.read_bytes())
+def test_a_pipe_keeps_the_format_of_its_input(photograph: Path) -> None:
+    piped = _run(photograph.parent, "-", "--format", "same", stdin=photograph.read_bytes())
     assert piped.stdout.startswith(b"\xff\xd8\xff")
     assert sorted(path.name for path in photograph.parent.glob("*.*")) == ["a.jpg"]
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from passionsr_cli.cli.app import app
 
 
-def test_a_sweep_prints_json_and_draws(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_sweep_prints_json_and_draws(least_folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "errors.png"
-    arguments = ["sweep-timestep", str(tiny_folder), "--timesteps", "999,199", "--json"]
+    arguments = ["sweep-timestep", str(least_folder), "--timesteps", "999,199", "--json"]
     arguments += ["--crops", "1", "--crop-px", "32", "--device", "cpu", "--output", str(picture)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
@@ -30,7 +30,7 @@ def test_a_sweep_prints_json_and_draws(tiny_folder: Path, tmp_path: Path) -> Non
         (["--output", "a.txt"], "a.txt is no picture; use .png"),
     ],
 )
-def test_what_cannot_be_is_one_line(tiny_folder: Path, arguments: list[str], message: str) -> None:
-    done = CliRunner().invoke(app, ["sweep-timestep", str(tiny_folder), *arguments])
+def test_what_cannot_be_is_one_line(least_folder: Path, arguments: list[str], message: str) -> None:
+    done = CliRunner().invoke(app, ["sweep-timestep", str(least_folder), *arguments])
     assert done.exit_code == 2
     assert message in " ".join(done.output.replace("│", "").split())

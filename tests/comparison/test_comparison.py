@@ -66,8 +66,8 @@ def test_the_page_holds_each_version_pixel_by_pixel(folder: Path, dial_folder: P
     assert (folder / "a <b>_x4_compare.html").read_text(encoding="utf-8") == page
 
 
-def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, tiny_folder: Path) -> None:
-    done = _run(tiny_folder, "--contact-sheet")
+def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, least_folder: Path) -> None:
+    done = _run(least_folder, "--contact-sheet")
     assert done.exit_code == 0, done.output
     sheet = np.array(Image.open("a <b>_x4_contact-sheet.png"))
     result = np.array(Image.open("a <b>_x4.png"))
@@ -88,9 +88,9 @@ def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, tiny_folder:
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(
-    beside: str, message: str, folder: Path, tiny_folder: Path
+    beside: str, message: str, folder: Path, least_folder: Path
 ) -> None:
-    done = _run(tiny_folder, "--compare", "--beside", beside)
+    done = _run(least_folder, "--compare", "--beside", beside)
     assert done.exit_code in (1, 2)
     assert message in done.stderr
     assert not (folder / "a <b>_x4.png").exists()

@@ -9,9 +9,9 @@ from passionsr_cli.evaluation.settings import EvaluationSettings
 
 
 def test_images_of_other_code_are_others(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = EvaluationSettings(model=(str(tiny_folder),), baseline=("bicubic",))
+    settings = EvaluationSettings(model=(str(least_folder),), baseline=("bicubic",))
 
     def fingerprints() -> list[str]:
         return [row.fingerprint for row in plan_candidates(settings)]

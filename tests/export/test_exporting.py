@@ -64,25 +64,28 @@ def test_a_checkpoint_is_exported_and_proven(
         assert kernels <= {"Conv", "FusedConv", "Gemm"}
 
 
-def test_of_several_at_once_one_exports(tiny_folder: Path, tmp_path: Path) -> None:
+def test_of_several_at_once_one_exports(least_folder: Path, tmp_path: Path) -> None:
     with (
         claim(tmp_path / ".out.exporting", "exporting"),
         pytest.raises(OutputError, match=r"process \d+ on .*, exporting since \d\d:\d\d, holds it"),
     ):
-        api.export(str(tiny_folder), "safetensors", tmp_path / "out", size=64)
+        api.export(str(least_folder), "safetensors", tmp_path / "out", size=64)
     assert not (tmp_path / "out").exists()
-    api.export(str(tiny_folder), "safetensors", tmp_path / "out", size=64)
+    api.export(str(least_folder), "safetensors", tmp_path / "out", size=64)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_path: Path) -> None:
+def test_branches_are_exported(
+    calibrate: Callable[..., str], tiny_folder: Path, form: str, tmp_path: Path
+) -> None:
     own = {
         "module": None,
         "end_to_end": None,
         "ranks": {"linear": 4, "convolution": 4},
     }
-    name = calibrate("w4a4", method="qartsr", method_settings={"qartsr": own})
+    settings = {"model": str(tiny_folder), "method_settings": {"qartsr": own}}
+    name = calibrate("w4a4", method="qartsr", **settings)
     plans = [record.plan for record in find_checkpoint(name).manifest.layers]
     assert any(isinstance(plan, LayerPlan) and plan.rank == 4 for plan in plans)
     report = api.export(name, form, tmp_path / "out", size=64)
@@ -94,8 +97,8 @@ def test_branches_are_exported(calibrate: Callable[..., str], form: str, tmp_pat
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_precision_model_is_exported(tiny_folder: Path, form: str, tmp_path: Path) -> None:
-    report = api.export(str(tiny_folder), form, tmp_path / "out", size=64)
+def test_a_full_precision_model_is_exported(least_folder: Path, form: str, tmp_path: Path) -> None:
+    report = api.export(str(least_folder), form, tmp_path / "out", size=64)
     assert report.fidelity.psnr is None or report.fidelity.psnr > 80
     assert report.kernels.integer == report.kernels.floating == ()
 
@@ -239,19 +242,19 @@ def test_precisions_that_cannot_be(form: str, precision: str, message: str) -> N
         api.export("mini", form, precision=precision)
 
 
-def test_a_folder_that_exists_is_left_alone(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_exists_is_left_alone(least_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="exists already"):
-        api.export(str(tiny_folder), "openvino", tmp_path / "out")
+        api.export(str(least_folder), "openvino", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.usefixtures("small_photograph")
-def test_who_may_read_it_is_what_the_umask_says(tiny_folder: Path, tmp_path: Path) -> None:
+def test_who_may_read_it_is_what_the_umask_says(least_folder: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
     before = os.umask(0o027)
     try:
-        api.export(str(tiny_folder), "safetensors", tmp_path / "out")
+        api.export(str(least_folder), "safetensors", tmp_path / "out")
     finally:
         os.umask(before)
     assert (tmp_path / "out").stat().st_mode & 0o7777 == 0o750
@@ -259,24 +262,24 @@ def test_who_may_read_it_is_what_the_umask_says(tiny_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("small_photograph")
-def test_the_same_export_is_done_once(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_same_export_is_done_once(least_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = api.export(str(tiny_folder), "safetensors", out)
+    first = api.export(str(least_folder), "safetensors", out)
     times = {path: path.stat().st_mtime_ns for path in out.iterdir()}
-    again = api.export(str(tiny_folder), "safetensors", out)
+    again = api.export(str(least_folder), "safetensors", out)
     assert again.as_dict() == json.loads(json.dumps(first.as_dict()))
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     with pytest.raises(OutputError, match="exists already"):
-        api.export(str(tiny_folder), "safetensors", out, size=128)
+        api.export(str(least_folder), "safetensors", out, size=128)
     damaged = next(path for path in out.iterdir() if path.suffix == ".safetensors")
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(OutputError, match="exists already"):
-        api.export(str(tiny_folder), "safetensors", out)
+        api.export(str(least_folder), "safetensors", out)
 
 
 @pytest.mark.parametrize("what", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_a_stopped_export_leaves_nothing(
-    tiny_folder: Path, tmp_path: Path, what: BaseException, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, tmp_path: Path, what: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(*arguments: Any) -> None:
         (arguments[2] / "encoder.xml").write_text("half")
@@ -286,12 +289,12 @@ def test_a_stopped_export_leaves_nothing(
     monkeypatch.setattr(exporting, "find_format", lambda *_: form)
     expected = KeyboardInterrupt if isinstance(what, KeyboardInterrupt) else OutputError
     with pytest.raises(expected):
-        api.export(str(tiny_folder), "openvino", tmp_path / "new" / "out", size=64)
+        api.export(str(least_folder), "openvino", tmp_path / "new" / "out", size=64)
     assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_what_computes_something_else_is_not_handed_over(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = exporting.define
 
@@ -302,7 +305,7 @@ def test_what_computes_something_else_is_not_handed_over(
 
     monkeypatch.setattr(exporting, "define", spoiled)
     with pytest.raises(StoreError, match="dB of its definition"):
-        api.export(str(tiny_folder), "openvino", tmp_path / "out", size=64)
+        api.export(str(least_folder), "openvino", tmp_path / "out", size=64)
     assert not (tmp_path / "out").exists()
 
 

@@ -55,7 +55,7 @@ def test_packed_weights_beside_branches_are_read(
     assert names["read_weights"](tmp_path / "out")
 
 
-@pytest.mark.parametrize("of", ["tiny_folder", "dial_folder"])
+@pytest.mark.parametrize("of", ["least_folder", "dial_folder"])
 def test_the_openvino_export_runs_alone(
     of: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

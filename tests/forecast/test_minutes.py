@@ -87,8 +87,8 @@ def test_a_pass_is_timed_through_each_component(tiny_model: OneStepModel) -> Non
     assert min(pace.values()) > 0
 
 
-def test_a_calibration_tells_what_it_takes_before_it_begins(tiny_folder: Path) -> None:
-    settings = _settings(model=str(tiny_folder), crop_px=32, device="cpu", precision="fp32")
+def test_a_calibration_tells_what_it_takes_before_it_begins(least_folder: Path) -> None:
+    settings = _settings(model=str(least_folder), crop_px=32, device="cpu", precision="fp32")
     with killed_at("unet", 1) as killed:
         api.calibrate(settings, "told", killed)
     first, second = killed.texts[:2]

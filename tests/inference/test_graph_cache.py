@@ -15,8 +15,8 @@ from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import MODEL
 
 
-def test_of_several_that_need_graphs_one_converts(tiny_folder: Path, tmp_path: Path) -> None:
-    source, loaded = resolve(str(tiny_folder), MODEL), []
+def test_of_several_that_need_graphs_one_converts(least_folder: Path, tmp_path: Path) -> None:
+    source, loaded = resolve(str(least_folder), MODEL), []
     both = threading.Barrier(2)
 
     def load() -> OneStepModel:
@@ -38,7 +38,7 @@ def test_of_several_that_need_graphs_one_converts(tiny_folder: Path, tmp_path: P
 
 
 def test_a_full_disk_is_done_without(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = openvino.save_model
 
@@ -48,14 +48,14 @@ def test_a_full_disk_is_done_without(
         save(model, path, **options)
 
     monkeypatch.setattr(openvino, "save_model", full)
-    source, notes = resolve(str(tiny_folder), MODEL), Notes()
+    source, notes = resolve(str(least_folder), MODEL), Notes()
     cache = GraphCache(tmp_path / "cache" / "graphs", source.load, notes)
     assert cache.graph("unet").path.exists()
     assert f"cannot cache under {tmp_path / 'cache'}: basic_ios::clear" in notes.texts[-1]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
 
 
-def test_full_memory_is_no_full_disk(tiny_folder: Path, tmp_path: Path) -> None:
+def test_full_memory_is_no_full_disk(least_folder: Path, tmp_path: Path) -> None:
     asked = []
 
     def load() -> OneStepModel:
@@ -68,9 +68,9 @@ def test_full_memory_is_no_full_disk(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 def test_graphs_that_go_while_they_are_in_use_are_made_again(
-    tiny_folder: Path, tmp_path: Path
+    least_folder: Path, tmp_path: Path
 ) -> None:
-    source, notes = resolve(str(tiny_folder), MODEL), Notes()
+    source, notes = resolve(str(least_folder), MODEL), Notes()
     cache = GraphCache(tmp_path / "graphs", source.load, notes)
     assert cache.graph("unet").path.exists()
     shutil.rmtree(tmp_path / "graphs")

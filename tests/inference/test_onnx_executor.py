@@ -163,8 +163,8 @@ def test_a_gpu_keeps_its_engines(tiny_model: OneStepModel) -> None:
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_gpu_gets_16_bits(tiny_folder: Path) -> None:
-    executor = _open(resolve(str(tiny_folder), MODEL), SILENT, "auto")
+def test_a_gpu_gets_16_bits(least_folder: Path) -> None:
+    executor = _open(resolve(str(least_folder), MODEL), SILENT, "auto")
     assert (executor.device, executor.precision) == ("cuda", "fp16")
 
 
@@ -191,8 +191,8 @@ def test_no_memory_is_advice(tiny_model: OneStepModel, monkeypatch: pytest.Monke
         _on_gpu(tiny_model.description).restore_latent(_image())
 
 
-def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = resolve(str(tiny_folder), MODEL)
+def test_what_cannot_be_is_refused(least_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = resolve(str(least_folder), MODEL)
     with pytest.raises(ConfigError, match="fp32 or fp16 here, not in bf16"):
         open_executor(source, "onnxruntime", "cpu", "bf16", SILENT)
     with pytest.raises(DeviceError, match="pip install onnxruntime-gpu"):
@@ -204,9 +204,9 @@ def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.Monkey
         _open(source)
 
 
-def test_the_command_says_what_ran(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_command_says_what_ran(least_folder: Path, tmp_path: Path) -> None:
     Image.linear_gradient("L").resize((16, 12)).save(tmp_path / "photo.png")
-    given = ["upscale", str(tmp_path / "photo.png"), "--model", str(tiny_folder), "--json"]
+    given = ["upscale", str(tmp_path / "photo.png"), "--model", str(least_folder), "--json"]
     done = CliRunner().invoke(app, [*given, "--backend", "onnxruntime"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

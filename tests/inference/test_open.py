@@ -16,25 +16,25 @@ from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import CHECKPOINT, MODEL
 
 
-def test_a_cpu_runs_openvino_unless_told_otherwise(tiny_folder: Path) -> None:
-    source = resolve(str(tiny_folder), MODEL)
+def test_a_cpu_runs_openvino_unless_told_otherwise(least_folder: Path) -> None:
+    source = resolve(str(least_folder), MODEL)
     assert open_executor(source, "auto", "cpu", "fp32", SILENT).backend == "openvino"
     assert open_executor(source, "openvino", "auto", "fp32", SILENT).device == "cpu"
     assert open_executor(source, "torch", "cpu", "fp32", SILENT).backend == "torch"
 
 
 def test_the_same_weights_at_another_timestep_are_another_model(
-    tiny_model: OneStepModel, tiny_folder: Path, tmp_path: Path
+    tiny_model: OneStepModel, least_folder: Path, tmp_path: Path
 ) -> None:
     """Converted graphs, which are kept by fingerprint, hold the timestep as a constant."""
     tiny_model.description = tiny_model.description.model_copy(update={"timestep": 7})
     save(tmp_path / "other", tiny_model, {})
-    sources = [resolve(str(folder), MODEL) for folder in (tiny_folder, tmp_path / "other")]
+    sources = [resolve(str(folder), MODEL) for folder in (least_folder, tmp_path / "other")]
     assert sources[0].fingerprint != sources[1].fingerprint
 
 
-def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = resolve(str(tiny_folder), MODEL)
+def test_what_cannot_be_is_refused(least_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = resolve(str(least_folder), MODEL)
     with pytest.raises(ConfigError, match="unknown backend 'tflite'; known are auto, torch, open"):
         open_executor(source, "tflite", "cpu", "fp32", SILENT)
     monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda *_: "cuda")
@@ -43,10 +43,10 @@ def test_what_cannot_be_is_refused(tiny_folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_without_openvino_torch_does_the_work(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    source, notes = resolve(str(tiny_folder), MODEL), Notes()
+    source, notes = resolve(str(least_folder), MODEL), Notes()
     assert open_executor(source, "auto", "cpu", "fp32", notes).backend == "torch"
     assert "torch does the work" in notes.texts[0]
     with pytest.raises(DeviceError, match="pip install --upgrade openvino"):
@@ -56,13 +56,13 @@ def test_without_openvino_torch_does_the_work(
 
 
 def test_without_triton_a_line_says_where_it_comes_from(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = ("passionsr_cli.triton_kernels", "passionsr_cli.inference.triton_executor")
     for name in [name for name in sys.modules if name.startswith(ours)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "triton", None)
-    source = resolve(str(tiny_folder), MODEL)
+    source = resolve(str(least_folder), MODEL)
     with pytest.raises(DeviceError, match="it comes with torch for CUDA, on Linux; use --backend"):
         open_executor(source, "triton", "cpu", "fp32", SILENT)
     assert open_executor(source, "auto", "cpu", "fp32", SILENT).backend == "openvino"

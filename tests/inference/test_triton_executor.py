@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,10 +44,10 @@ def test_the_embedded_checkpoint_is_as_near_to_the_definition_as_openvino_is() -
 
 
 def test_other_layers_are_simulated_and_why_is_said(
-    calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    calibrate: Callable[..., str], tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four bits, two codes a byte, and layers and attentions without a kernel."""
-    source = resolve(calibrate("w4a4"), CHECKPOINT)
+    source = resolve(calibrate("w4a4", model=str(tiny_folder)), CHECKPOINT)
     obstacle, image = executors.obstacle, torch.rand(1, 3, 16, 16).numpy()
 
     def no_strides(layer: FrozenLayer) -> str:

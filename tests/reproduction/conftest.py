@@ -34,8 +34,8 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, tiny_folder: Path, data: Path) -> ReproductionSettings:
-    """A table of the tiny model: two rows are calibrated in no time, one learns."""
+def settings(tmp_path: Path, least_folder: Path, data: Path) -> ReproductionSettings:
+    """A table of the least model: two rows are calibrated in no time, one learns."""
     table = {
         "title": "A table",
         "published": "PassionSR (CVPR 2025), Table 2",
@@ -54,7 +54,7 @@ def settings(tmp_path: Path, tiny_folder: Path, data: Path) -> ReproductionSetti
     (tmp_path / "quick.yaml").write_text(yaml.safe_dump(quick))
     return ReproductionSettings(
         table=str(tmp_path / "small.yaml"),
-        model=str(tiny_folder),
+        model=str(least_folder),
         dataset=str(data),
         config=str(tmp_path / "quick.yaml"),
         only=("osediff", "fp", "maxmin"),

@@ -1,4 +1,4 @@
-"""A small table of a tiny model, begun, stopped, and gone on with."""
+"""A small table of a small model, begun, stopped, and gone on with."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.store import MODEL, Store
 
-W8A8, W6A6 = "tiny-w8a8-maxmin-quick", "tiny-w6a6-maxmin-quick"
-PASSIONSR = "tiny-w6a6-passionsr-quick"
+W8A8, W6A6 = "least-w8a8-maxmin-quick", "least-w6a6-maxmin-quick"
+PASSIONSR = "least-w6a6-passionsr-quick"
 
 
 class _Counting(Silent):
@@ -48,11 +48,11 @@ def test_our_numbers_stand_beside_the_published_ones(
     assert making.asked == [(W8A8, "to do"), (W6A6, "to do")]
     assert [(line.row, line.whose) for line in table.lines] == [
         ("OSEDiff", "published only"),
-        ("PassionSR-FP", "tiny"),
+        ("PassionSR-FP", "least"),
         ("PassionSR-FP", "published"),
-        ("MaxMin W8A8", "tiny"),
+        ("MaxMin W8A8", "least"),
         ("MaxMin W8A8", "published"),
-        ("MaxMin W6A6", "tiny"),
+        ("MaxMin W6A6", "least"),
         ("MaxMin W6A6", "published"),
     ]
     keys = ["psnr", "ssim", "to_fp_db", "hours", "memory_gb"]
@@ -60,8 +60,8 @@ def test_our_numbers_stand_beside_the_published_ones(
     ours, manifest = table.lines[5], find_checkpoint(W6A6).manifest
     assert ours.values["hours"] == pytest.approx(manifest.seconds / 3600)
     assert ours.values["memory_gb"] == pytest.approx(manifest.peak_memory_bytes / 1e9)
-    assert ours.values["to_fp_db"] == pytest.approx(_psnr(settings, W6A6, "tiny"), abs=1e-4)
-    assert ours.cells[2] == f"{_psnr(settings, W6A6, 'tiny'):.2f}"
+    assert ours.values["to_fp_db"] == pytest.approx(_psnr(settings, W6A6, "least"), abs=1e-4)
+    assert ours.cells[2] == f"{_psnr(settings, W6A6, 'least'):.2f}"
     assert table.lines[6].cells == ("15.55", "0.2417", "", "", "")
     assert table.failed == []
     assert any("ours are of the 512×512 crops" in remark for remark in table.remarks)
@@ -92,7 +92,7 @@ def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice
         reproduce(settings, SILENT, stopped)
     assert settings.output is not None
     lines = list(csv.DictReader((settings.output / "table.csv").open()))
-    states = [line["state"] for line in lines if line["whose"] == "tiny"]
+    states = [line["state"] for line in lines if line["whose"] == "least"]
     assert states == ["done", "done", "to come"]
     assert [state for _, _, state in plan(settings)] == ["", "", "there", "to do"]
     making.asked.clear()
@@ -200,10 +200,10 @@ def test_a_row_at_another_timestep_is_of_a_retrained_model(
     monkeypatch.setattr(retraining, "PRESET", str(tmp_path / "short.yaml"))
     wanted = settings.model_copy(update={"only": ()})
     done = reproduce(wanted, SILENT, making)
-    assert making.asked == [("tiny-t99-w8a8-maxmin-quick", "to do")]
+    assert making.asked == [("least-t99-w8a8-maxmin-quick", "to do")]
     assert done.failed == []
-    origin = find_checkpoint("tiny-t99-w8a8-maxmin-quick").manifest.model
-    assert (origin.name, origin.description.timestep) == ("tiny-t99", 99)
+    origin = find_checkpoint("least-t99-w8a8-maxmin-quick").manifest.model
+    assert (origin.name, origin.description.timestep) == ("least-t99", 99)
     # It is compared with full precision as it was, not with the retrained model.
     assert done.lines[0].values["to_fp_db"] < 60
 
@@ -211,12 +211,12 @@ def test_a_row_at_another_timestep_is_of_a_retrained_model(
     assert reproduce(wanted, SILENT, making) == done
     assert making.asked == []
 
-    entry = Store(MODEL).read("tiny-t99")
+    entry = Store(MODEL).read("least-t99")
     other = {**entry.manifest, "made_from": {"model": {"sha256": "0" * 64}}}
-    Store(MODEL).write("tiny-t99", other, entry.tensors())
-    shutil.rmtree(find_checkpoint("tiny-t99-w8a8-maxmin-quick").folder)
+    Store(MODEL).write("least-t99", other, entry.tensors())
+    shutil.rmtree(find_checkpoint("least-t99-w8a8-maxmin-quick").folder)
     (failed,) = reproduce(wanted, SILENT, making).failed
-    assert "the model 'tiny-t99' that is there was not retrained from this" in failed.error
+    assert "the model 'least-t99' that is there was not retrained from this" in failed.error
 
 
 def test_rows_of_several_seeds_are_ranked_by_size(
@@ -233,14 +233,14 @@ def test_rows_of_several_seeds_are_ranked_by_size(
     wanted = settings.model_copy(update={"only": ()})
     done = reproduce(wanted, SILENT, making)
     assert done.failed == []
-    budget = "tiny-4bit-maxmin-quick"
+    budget = "least-4bit-maxmin-quick"
     names = [W6A6, f"{W6A6}-seed1", budget, f"{budget}-seed1"]
     assert [name for name, _ in making.asked] == names
     assert [name for _, name, _ in plan(wanted)] == ["", *names]
     lines = {line.row: line for line in done.lines}
     sizes = [line.values["mb"] for line in done.lines]
     assert sizes == sorted(sizes)
-    both = [_psnr(settings, name, "tiny") for name in names[:2]]
+    both = [_psnr(settings, name, "least") for name in names[:2]]
     ours = lines["MaxMin W6A6"]
     assert ours.values["to_fp_db"] == pytest.approx(sum(both) / 2, abs=1e-4)
     assert ours.values["to_fp_deviation"] == pytest.approx(

@@ -22,11 +22,11 @@ def _rates(timestep: int) -> tuple[float, float]:
 @torch.no_grad()
 @pytest.mark.parametrize("timestep", [1, 199, 999])
 def test_a_moved_model_predicts_what_it_did_times_a_factor(
-    tiny_folder: Path, timestep: int
+    least_folder: Path, timestep: int
 ) -> None:
     (alpha, sigma), (new_alpha, new_sigma) = _rates(199), _rates(timestep)
-    known = catalogue.find(str(tiny_folder))
-    model, student = loading.load(str(tiny_folder)), moved(known, timestep)
+    known = catalogue.find(str(least_folder))
+    model, student = loading.load(str(least_folder)), moved(known, timestep)
     assert student.description.timestep == timestep
     latent = torch.randn(2, 4, 8, 8)
     expected = model.predict(latent) * sigma * new_alpha / (alpha * new_sigma)

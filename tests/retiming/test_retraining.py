@@ -23,9 +23,9 @@ from passionsr_cli.system.paths import home
 
 
 @pytest.fixture
-def values(tiny_folder: Path) -> dict[str, Any]:
+def values(least_folder: Path) -> dict[str, Any]:
     chosen = settings_from(
-        "retrain", RetrainingSettings, {"model": str(tiny_folder), "timestep": 49, "lora_rank": 2}
+        "retrain", RetrainingSettings, {"model": str(least_folder), "timestep": 49, "lora_rank": 2}
     ).model_dump(mode="json")
     stage = {"steps": 4, "batch_size": 2, "crop_px": 64, "learning_rate": 1e-3}
     chosen["stages"] = [
@@ -71,7 +71,7 @@ def test_a_move_goes_on_with_another_device(first: str, then: str, values: dict[
 
 
 def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
-    values: dict[str, Any], tiny_folder: Path
+    values: dict[str, Any], least_folder: Path
 ) -> None:
     entry = api.retrain(_settings(values), None, "moved", "cpu", "fp32")
     known = catalogue.find("moved")
@@ -82,13 +82,13 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     )
     made_from = entry.manifest["made_from"]["model"]
     assert made_from == {
-        "name": str(tiny_folder),
-        "sha256": catalogue.find(str(tiny_folder)).sha256,
+        "name": str(least_folder),
+        "sha256": catalogue.find(str(least_folder)).sha256,
         "timestep": 199,
     }
     assert entry.manifest["retraining"]["lora_rank"] == 2
     # Nothing but the UNet was moved, and to float32, not to the halves of a trained model.
-    model, before = loading.load("moved"), loading.load(str(tiny_folder))
+    model, before = loading.load("moved"), loading.load(str(least_folder))
     for name, tensor in before.vae.state_dict().items():
         assert torch.equal(model.vae.state_dict()[name], tensor), name
     assert entry.tensors()["unet.conv_in.weight"].dtype == torch.float32
@@ -154,7 +154,7 @@ def test_what_cannot_be_is_said(values: dict[str, Any], tmp_path: Path) -> None:
         _settings(values, teacher="hr", stages=values["stages"][:1])
     for changes, message in (
         ({"timestep": 1000}, "timestep 1000 is outside the schedule"),
-        ({"stages": [{**values["stages"][0], "crop_px": 62}]}, "crop_px must be a multiple of 8"),
+        ({"stages": [{**values["stages"][0], "crop_px": 62}]}, "crop_px must be a multiple of 4"),
     ):
         with pytest.raises(ConfigError, match=message):
             api.retrain(_settings(values, **changes), None, "x", "cpu", "fp32")

@@ -17,10 +17,14 @@ def _settings(folder: Path, bits: str) -> CalibrationSettings:
     return settings_for(bits, None, {**options, "device": "cpu", "precision": "fp32"})
 
 
-def test_errors_over_the_timestep_are_measured_and_drawn(tiny_folder: Path, tmp_path: Path) -> None:
+def test_errors_over_the_timestep_are_measured_and_drawn(
+    least_folder: Path, tmp_path: Path
+) -> None:
     picture = tmp_path / "sweep.svg"
     steps = [1, 199, 999]
-    coarse = api.sweep_timesteps(_settings(tiny_folder, "w4a4"), steps, [str(tiny_folder)], picture)
+    coarse = api.sweep_timesteps(
+        _settings(least_folder, "w4a4"), steps, [str(least_folder)], picture
+    )
     assert "<svg" in picture.read_text(encoding="utf-8")
     assert [row.timestep for row in coarse.rows] == steps
     # σ/α from the schedule's definition.
@@ -29,7 +33,7 @@ def test_errors_over_the_timestep_are_measured_and_drawn(tiny_folder: Path, tmp_
     np.testing.assert_allclose([row.gain for row in coarse.rows], gains, rtol=1e-3)
     # At its own timestep a model is what it is, swept or not.
     assert coarse.rows[1] == coarse.retrained[0]
-    fine = api.sweep_timesteps(_settings(tiny_folder, "w8a8"), steps)
+    fine = api.sweep_timesteps(_settings(least_folder, "w8a8"), steps)
     for row, finer in zip(coarse.rows, fine.rows, strict=True):
         assert 0 < finer.unet_error < row.unet_error
         assert finer.latent_error < row.latent_error
@@ -38,12 +42,12 @@ def test_errors_over_the_timestep_are_measured_and_drawn(tiny_folder: Path, tmp_
     assert coarse.rows[2].unet_error > 5 * coarse.rows[0].unet_error
 
 
-def test_a_budget_is_refused(tiny_folder: Path) -> None:
-    settings = _settings(tiny_folder, "w4a4").model_copy(update={"budget": Budget(weight_bits=4)})
+def test_a_budget_is_refused(least_folder: Path) -> None:
+    settings = _settings(least_folder, "w4a4").model_copy(update={"budget": Budget(weight_bits=4)})
     with pytest.raises(ConfigError, match="leave out the budget"):
         api.sweep_timesteps(settings, [199])
 
 
-def test_a_timestep_outside_the_schedule_stops_before_any_work(tiny_folder: Path) -> None:
+def test_a_timestep_outside_the_schedule_stops_before_any_work(least_folder: Path) -> None:
     with pytest.raises(ConfigError, match="timestep 1000 is outside the schedule"):
-        api.sweep_timesteps(_settings(tiny_folder, "w4a4"), [1, 1000])
+        api.sweep_timesteps(_settings(least_folder, "w4a4"), [1, 1000])

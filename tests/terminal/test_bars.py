@@ -26,16 +26,13 @@ def test_the_screen_of_a_test_is_a_terminal_s() -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 110])
-def test_a_folder_s_bar_leaves_nothing_but_the_results(
-    columns: int, tmp_path: Path, tiny_folder: Path
-) -> None:
+def test_a_folder_s_bar_leaves_nothing_but_the_results(columns: int, tmp_path: Path) -> None:
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     for name in "abc":
         Image.new("RGB", (40, 40), "teal").save(photographs / f"{name}.png")
     (photographs / "d.png").write_text("no image")
-    options = ["--model", str(tiny_folder), "--backend", "torch", "--tile", "64"]
-    code, written = run_on_terminal(["upscale", "photographs", *options], columns, tmp_path)
+    code, written = run_on_terminal(["upscale", "photographs", "--tile", "64"], columns, tmp_path)
     seen = [line for line in screen(written, columns) if line]
     assert code == 1
     assert "━" in written
