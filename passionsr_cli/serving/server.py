@@ -96,7 +96,11 @@ WHOLE_NAMES = """
 
 def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
     import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    # A page of the internet whose name leads here would otherwise be let in by the browser.
+    names = [LOOPBACK, "localhost"] if settings.host in (LOOPBACK, "localhost") else ["*"]
     system = ("ui-sans-serif", "system-ui", "sans-serif")
     blocks.launch(
         server_name=settings.host,
@@ -111,6 +115,7 @@ def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
         ssr_mode=False,
         pwa=False,
         footer_links=["api"],
+        app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=names)]},
         max_file_size=max(settings.largest_px * MOST_BYTES_PER_PX, SMALLEST_LIMIT_BYTES),
         css=WHOLE_NAMES,
         theme=gr.themes.Default(font=system, font_mono=("ui-monospace", "monospace")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import re
 import shutil
@@ -221,3 +222,13 @@ def test_only_this_machine_is_let_in(server: Server) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
     addresses = [line.split()[1] for line in listening if line.split()[3] == "0A"]
     assert [each for each in addresses if each.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("localhost", 200), ("elsewhere.example", 400)])
+def test_no_page_of_the_internet_is_let_in(server: Server, name: str, status: int) -> None:
+    """A browser sends the name that its page has, wherever that name leads."""
+    address, _, port = server.url.rstrip("/").removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(address, int(port))
+    connection.request("GET", "/", headers={"Host": f"{name}:{port}"})
+    assert connection.getresponse().status == status
+    connection.close()
