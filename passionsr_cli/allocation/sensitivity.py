@@ -198,7 +198,7 @@ def _observe(layer: Learning, starts: Starts, run: Callable[[], Tensor]) -> None
     layer.state = State.OBSERVING
     for start in starts:
         if isinstance(start, StartBranches):
-            layer.start_branch(start.scaled)
+            layer.start_branch()
         elif isinstance(start, StartTransform):
             run()
             layer.start_transform(start.exponents[len(start.exponents) // 2])

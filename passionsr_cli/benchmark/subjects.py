@@ -92,7 +92,7 @@ def quantize_min_max(
     records = quantize_model(model, settings, alike)
     layers = list(learning_layers(model).values())
     for layer in layers:
-        layer.start_branch(scaled=False)
+        layer.start_branch()
     set_state(layers, State.OBSERVING)
     model(image)
     for layer in layers:

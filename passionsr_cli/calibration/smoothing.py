@@ -61,4 +61,4 @@ def _start(layer: LearningLayer, exponent: float, branches: bool) -> None:
         layer.branch.clear()
     layer.start_transform(exponent)
     if branches:
-        layer.start_branch(scaled=True)
+        layer.start_branch()

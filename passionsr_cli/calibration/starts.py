@@ -44,7 +44,7 @@ def start(what: Start, head: Head) -> None:
 
 def _branches(what: StartBranches, head: Head) -> None:
     for layer in head.layers.values():
-        layer.start_branch(scaled=what.scaled)
+        layer.start_branch()
 
 
 def _transform(what: StartTransform, head: Head) -> None:

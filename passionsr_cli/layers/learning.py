@@ -135,10 +135,10 @@ class LearningLayer(LearningWeight):
             self.transform.start(extent(self.channel_observer.bounds()), weights, exponent)
 
     @torch.no_grad()
-    def start_branch(self, scaled: bool) -> None:
-        """L₁L₂ from the largest singular values of W, or of s ⊙ W with the scale as it is now."""
+    def start_branch(self) -> None:
+        """L₁L₂ from the largest singular values of s ⊙ W with the scale as it is now."""
         if self.branch is not None:
-            scale = self.transform.scale() if scaled and self.transform is not None else None
+            scale = None if self.transform is None else self.transform.scale()
             self.branch.start_nearest(self.weight.float(), scale)
 
     @torch.no_grad()

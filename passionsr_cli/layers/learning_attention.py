@@ -117,7 +117,7 @@ class LearningAttention(QuantizedAttention):
             query, key = (extent(self.channel_observers[n].bounds()) for n in ("query", "key"))
         self.transform.start(query, key, exponent)
 
-    def start_branch(self, scaled: bool) -> None:
+    def start_branch(self) -> None:
         """Products of two activations have no weight to take a branch from."""
 
     @torch.no_grad()

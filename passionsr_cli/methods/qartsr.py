@@ -27,7 +27,7 @@ from passionsr_cli.methods.stages import (
 )
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.modules import MODULE_KINDS, ModuleKind
-from passionsr_cli.quantization.schemes import BoundsStart, Learnable
+from passionsr_cli.quantization.schemes import BoundsStart, Learnable, MergedStart
 
 LEARNED: Learnables = frozenset({Learnable.TRANSFORM, Learnable.BRANCH, Learnable.MERGED}) | LBQ
 
@@ -37,20 +37,24 @@ class QArtSRSettings(Settings):
 
     `ranks` are of the branch L₁L₂ that runs beside a layer in 16 bits, `merged_ranks` of F₁F₂,
     which costs nothing at run time; their keys, and `narrowest_branch`, are those of
-    `methods.stages.Branches`. `modules` are what is quantized at a time by RPQ, with the
-    steps of `module` each, by default about as many of all modules together as `end_to_end`, which
-    is ET, has; None leaves either out.
+    `methods.stages.Branches`. Channel scales 1/φ start with this `exponent`, L₁L₂ from the scaled
+    weight, as SVDQuant's (arXiv 2411.05007), and F₁F₂ at zero or from what rounding leaves,
+    `merged_start`. `modules` are what is quantized at a time by RPQ, with the steps of `module`
+    each, by default about as many of all modules together as `end_to_end`, which is ET, has; None
+    leaves either out. Rates are small: where all of this starts is near already, and larger ones
+    move the branches, which are of 16 bits, further away than they learn back.
     """
 
     ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     narrowest_branch: NonNegativeInt = 0
     merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
-    exponent: float = Field(0.5, ge=0, le=1)
+    merged_start: MergedStart = "zero"
+    exponent: float = Field(0.7, ge=0, le=1)
     bounds_start: BoundsStart = "mse"
     modules: tuple[ModuleKind, ...] = MODULE_KINDS
-    module: FitSettings | None = FitSettings(steps=9, learning_rate=0.3)
+    module: FitSettings | None = FitSettings(steps=9, learning_rate=0.02)
     module_weight: float = Field(0.5, ge=0)
-    end_to_end: FitSettings | None = FitSettings(steps=300, learning_rate=0.2)
+    end_to_end: FitSettings | None = FitSettings(steps=300, learning_rate=0.02)
     perceptual_weight: float = Field(0.05, ge=0)
     output_weight: float = Field(1.0, ge=0)
 
@@ -60,12 +64,12 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
     design = LayerDesign(
         Transformation(channel_scale=True, split=True),
         Branches(settings.ranks, settings.narrowest_branch),
-        MergedBranches(settings.merged_ranks, "residual"),
+        MergedBranches(settings.merged_ranks, settings.merged_start),
         Grids(settings.bounds_start),
     )
     image = Losses(output=settings.output_weight, perceptual=settings.perceptual_weight)
     order = ModuleOrder("backwards", settings.modules, learn_on=True)
-    starts = (StartBranches(), StartTransform((settings.exponent,)), StartBounds())
+    starts = (StartTransform((settings.exponent,)), StartBranches(), StartBounds())
     found = []
     for number in reversed(range(len(COMPONENTS))):
         found.append(

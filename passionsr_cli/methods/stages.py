@@ -96,10 +96,8 @@ PLAIN = LayerDesign()
 
 @dataclass(frozen=True)
 class StartBranches:
-    """Branches L₁L₂ from the largest singular values of the weight, or of the weight times its
-    channel scales as they are by then if `scaled`."""
-
-    scaled: bool = False
+    """Branches L₁L₂ from the largest singular values of the weight times its channel scales as
+    they are by then."""
 
 
 @dataclass(frozen=True)

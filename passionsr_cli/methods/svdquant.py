@@ -60,7 +60,7 @@ def stages(settings: SVDQuantSettings) -> tuple[LayerDesign, Stages]:
     )
     starts: Starts = (
         StartTransform(settings.exponents, branches=True),
-        StartBranches(scaled=True),
+        StartBranches(),
         StartBounds(),
         *((RoundByGPTQ(),) if settings.rounding == "gptq" else ()),
     )

@@ -62,7 +62,7 @@ def test_layers_are_where_the_model_is(method: str, least_model: OneStepModel) -
     model(x)
     for layer in layers:
         layer.start_transform(0.5)
-        layer.start_branch(scaled=True)
+        layer.start_branch()
         layer.start_bounds()
     set_state(layers, State.QUANTIZING)
     assert model(x).is_meta

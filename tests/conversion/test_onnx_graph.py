@@ -46,7 +46,7 @@ def _calibrated(
             layer.transform.log_scale.data.normal_(std=0.7)
             if layer.transform.shift_ratio is not None:
                 layer.transform.shift_ratio.data.normal_(std=0.3)
-        layer.start_branch(scaled=False)
+        layer.start_branch()
         layer.state = State.OBSERVING
         layer(x if isinstance(layer.product, Convolution) else x.permute(0, 2, 3, 1))
         layer.start_bounds()

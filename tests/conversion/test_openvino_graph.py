@@ -89,7 +89,7 @@ def test_branches_run_in_bfloat16_beside_the_integers() -> None:
         (LearningLayer(nn.Linear(64, 48), plan), tokens),
     ]
     for learning, x in cases:
-        learning.start_branch(scaled=False)
+        learning.start_branch()
         layer = _calibrated(learning, x)
         source = ops.parameter(list(x.shape), np.float32)
         model = openvino.Model([layer_node(layer, "layer", source)], [source])

@@ -208,7 +208,7 @@ def test_without_rounding_branches_change_nothing(kind: str, options: dict[str, 
     plan = LayerPlan(None, None, channel_scale=True, channel_shift=True, rank=3, merged_rank=2)
     layer, quantized, x = _pair(kind, options, plan)
     _disturb(quantized)
-    quantized.start_branch(scaled=False)
+    quantized.start_branch()
     expected = layer(x)
     quantized.state = State.QUANTIZING
     assert quantized.branch is not None
@@ -236,7 +236,7 @@ def test_a_branch_takes_what_is_large_off_the_integers() -> None:
     errors = []
     for rank in (0, 1):
         quantized = LearningLayer(layer, LayerPlan(Scheme(4, False, 0), Scheme(8), rank=rank))
-        quantized.start_branch(scaled=False)
+        quantized.start_branch()
         quantized.state = State.OBSERVING
         quantized(x)
         quantized.start_bounds()

@@ -21,15 +21,18 @@ def _starts(method: str, **own: Any) -> list[object]:
 def test_svdquant_smooths_then_branches_then_bounds_then_rounds() -> None:
     assert _starts("svdquant", exponents=(0.3, 0.7)) == [
         StartTransform((0.3, 0.7), branches=True),
-        StartBranches(scaled=True),
+        StartBranches(),
         StartBounds(),
         RoundByGPTQ(),
     ]
     assert RoundByGPTQ() not in _starts("svdquant", rounding="nearest")
 
 
-def test_qartsr_takes_branches_from_the_weights_themselves() -> None:
-    assert _starts("qartsr") == [StartBranches(), StartTransform((0.5,)), StartBounds()]
+def test_qartsr_starts_as_svdquant_does() -> None:
+    own = _starts("svdquant", rounding="nearest")
+    assert own == [StartTransform((0.7,), branches=True), StartBranches(), StartBounds()]
+    # One exponent is not searched for.
+    assert _starts("qartsr") == [StartTransform((0.7,)), *own[1:]]
 
 
 def test_starts_are_taken_in_their_order_at_each_component(

@@ -21,7 +21,7 @@ def _layer(weight: Scheme, channels: int, outputs: int, branch: bool = False) ->
     plan = LayerPlan(weight, Scheme(8), True, True, rank=2 if branch else 0)
     learning = LearningLayer(nn.Linear(channels, outputs), plan)
     if branch:
-        learning.start_branch(scaled=False)
+        learning.start_branch()
     return frozen(learning, (2, 7, channels))
 
 

@@ -102,7 +102,7 @@ def test_branches_are_added() -> None:
         (LearningLayer(nn.Conv2d(7, 6, 3, stride=2, padding=1), plan), (2, 7, 9, 8)),
         (LearningLayer(nn.Linear(7, 6), plan), (2, 5, 7)),
     ):
-        learning.start_branch(scaled=False)
+        learning.start_branch()
         layer = frozen(learning, shape)
         x = input_on_every_level(layer, shape)
         assert layer.branch is not None
