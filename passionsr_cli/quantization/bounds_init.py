@@ -87,12 +87,15 @@ def _errors(scheme: Scheme, values: Tensor, lower: Tensor, upper: Tensor) -> Ten
     (tried,) or (tried, channels)."""
     rows = values.reshape(1, *lower.shape[1:], -1)
     each = replace(scheme, channel_axis=0)
+    at_once = max(1, VALUES_AT_ONCE // values.numel())
     found = []
-    for some in torch.arange(len(lower)).split(max(1, VALUES_AT_ONCE // values.numel())):
+    for first in range(0, len(lower), at_once):
+        some = slice(first, first + at_once)
         # The channels of every trial are channels of one quantizer.
-        repeated = rows.expand(len(some), *rows.shape[1:]).reshape(-1, rows.shape[-1])
+        count = len(lower[some])
+        repeated = rows.expand(count, *rows.shape[1:]).reshape(-1, rows.shape[-1])
         trial = Quantizer(each, len(repeated)).to(values.device)
         trial.start(lower[some].flatten(), upper[some].flatten())
         error = (trial(repeated) - repeated).square().mean(-1)
-        found.append(error.reshape(len(some), *lower.shape[1:]))
+        found.append(error.reshape(count, *lower.shape[1:]))
     return torch.cat(found)
