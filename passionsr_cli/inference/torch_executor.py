@@ -13,7 +13,7 @@ from accelerate.utils import AutocastKwargs
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import KernelReport
-from passionsr_cli.errors import TileMemoryError
+from passionsr_cli.errors import DeviceError, TileMemoryError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
@@ -45,7 +45,15 @@ class TorchExecutor:
             _store_weights_as(model, _DTYPES[self.precision])
         model.memory_format = memory_format
         model.to(memory_format=memory_format)
-        self._model = model.eval().to(accelerator.device)
+        try:
+            self._model = model.eval().to(accelerator.device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"the model does not fit in what is free of the memory of '{self.device}'; "
+                "free some, or use --device cpu"
+            ) from error
 
     def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
         return self._computed(self._restored, upscaled, realism)

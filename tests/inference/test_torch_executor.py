@@ -54,3 +54,16 @@ def test_the_ends_of_a_dial_are_its_heads(
     executor = TorchExecutor(dial_model, accelerator("cpu", "fp32"))
     found = executor.restore_latent(image.numpy(), realism)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_does_not_fit_is_told(
+    tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to(model: OneStepModel, device: object = None, **layout: object) -> OneStepModel:
+        if device is not None:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return model
+
+    monkeypatch.setattr(OneStepModel, "to", to)
+    with pytest.raises(DeviceError, match="does not fit in what is free of the memory of 'cpu'"):
+        TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
