@@ -132,16 +132,17 @@ def load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
         model = OneStepModel(manifest.model.description)
 
     def build(layer: nn.Module, record: LayerRecord) -> Quantized:
-        # They leave `tensors`.
+        # They leave `tensors`, as copies: each of these points into the file, all of which would
+        # stay in memory for one of them.
         names = [key for key in tensors if key.rpartition(".")[0] == record.name]
-        own = {name.removeprefix(f"{record.name}."): tensors.pop(name) for name in names}
+        own = {name.removeprefix(f"{record.name}."): tensors.pop(name).clone() for name in names}
         if isinstance(record.plan, (ReleasedPlan, ReleasedAttentionPlan)):
             return build_released(layer, record.plan, own)
         return _restored(layer, record, own)
 
     try:
         apply(model, manifest.layers, build)
-        rest = {name: tensor.float() for name, tensor in tensors.items()}
+        rest = {name: tensors.pop(name).float().clone() for name in list(tensors)}
         _fill(model, rest)
     except (KeyError, ValueError, RuntimeError) as error:
         raise ModelError(
@@ -179,8 +180,8 @@ def _weight(tensors: Tensors, name: str, scheme: Scheme | None, shape: tuple[int
     expected = -(-math.prod(shape) * scheme.num_bits // 8)
     if tensors["weight"].numel() != expected:
         raise ValueError(f"{name}.weight has {tensors['weight'].numel()} bytes, not {expected}")
-    codes = unpack(tensors["weight"], scheme.num_bits, shape)
-    return codes.to(torch.int16) + scheme.quant_min
+    codes = unpack(tensors.pop("weight"), scheme.num_bits, shape)
+    return codes.to(torch.int16).add_(scheme.quant_min)
 
 
 def _branch(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ import openvino
 import torch
 from openvino import opset13 as ops
 from openvino.frontend.pytorch import ConversionExtension
-from torch import Tensor
+from torch import Tensor, nn
 
 from passionsr_cli.conversion.saturation import overflowing
 from passionsr_cli.conversion.stored_graphs import BRANCH_SUFFIX
@@ -70,7 +70,8 @@ def component_graph(
     """Convert one component of a full-precision or a calibrated, frozen model.
 
     For a CPU whose sums of products are `saturating`, what could overflow them is in floating
-    point; such a graph is exact on every CPU.
+    point; such a graph is exact on every CPU. Quantized layers lose their weights to the graph: of
+    a large model there is no room for both.
     """
     traced = component_of_model(model, component)
     floating = overflowing(traced) if saturating else frozenset()
@@ -78,7 +79,10 @@ def component_graph(
     def convert(context: Any) -> list[Any]:
         operation = traced.operations[int(context.get_values_from_const_input(1))]
         on_integers = operation.name not in floating
-        return [operation_node(operation, context.get_input(0), on_integers).output(0)]
+        node = operation_node(operation, context.get_input(0), on_integers)
+        if isinstance(operation.module, FrozenLayer):
+            operation.module.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+        return [node.output(0)]
 
     shape = openvino.PartialShape([-1, traced.example.shape[1], -1, -1])
     with traced_as_operations(traced) as part:
@@ -154,8 +158,9 @@ def _weight_node(weight: Tensor, grid: Grid | None, on_integers: bool) -> Node:
     if grid is None:
         return ops.constant(weight.numpy())
     shape = [-1 if grid.scheme.channel_axis == 0 else 1, *[1] * (weight.dim() - 1)]
-    integers = weight.float() - grid.zero_point.reshape(shape)
-    if not on_integers or integers.abs().max() > 127:
+    integers = weight - grid.zero_point.to(weight.dtype).reshape(shape)
+    lowest, highest = (int(each) for each in integers.aminmax())
+    if not on_integers or max(-lowest, highest) > 127:
         # No integer kernel takes asymmetric 8 bits. The grid stays what it is.
         return ops.constant((integers * grid.scale.reshape(shape)).numpy())
     real = ops.convert(ops.constant(integers.to(torch.int8).numpy()), "f32")

@@ -206,5 +206,5 @@ def _like_output(x: Tensor, number: int) -> Tensor:
         return x.new_zeros(operation.constant.shape)
     if isinstance(operation.module, FrozenQuantizer):
         return x.clone()
-    weight = x.new_zeros(operation.module.weight.shape)
-    return operation.module.product(x, weight, None)
+    weight = torch.empty_like(operation.module.weight, device="meta")
+    return x.new_zeros(operation.module.product(x.to("meta"), weight, None).shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import time
@@ -22,7 +21,7 @@ from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import read_json, remove, sha256_of, temporary_beside
-from passionsr_cli.system.memory import process_peak_bytes
+from passionsr_cli.system.memory import process_peak_bytes, returned_when_freed
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
 FORMAT_VERSION = 3
@@ -188,15 +187,15 @@ def _write_and_compare(
     size_px: int | None,
     reporter: Reporter,
 ) -> tuple[Fidelity, KernelReport]:
-    model = artifact.load()
-    form.check(model)
-    reporter.started(f"running the definition on {PHOTOGRAPH}")
-    definition = define(model, size_px or DEFAULT_SIZE_PX, form.precision)
-    reporter.started(f"writing {form.name}, component by component")
-    form.write(model, artifact, folder, size_px)
-    # The exported model gets the memory.
-    del model
-    gc.collect()
+    # The exported model gets the memory afterwards.
+    with returned_when_freed():
+        model = artifact.load()
+        form.check(model)
+        reporter.started(f"running the definition on {PHOTOGRAPH}")
+        definition = define(model, size_px or DEFAULT_SIZE_PX, form.precision)
+        reporter.started(f"writing {form.name}, component by component")
+        form.write(model, artifact, folder, size_px)
+        del model
     reporter.started("running what was written")
     executor = form.open(folder, artifact.description)
     fidelity = definition.compare(executor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import tempfile
@@ -26,7 +25,7 @@ from passionsr_cli.system.files import (
     temporary_beside,
     temporary_space,
 )
-from passionsr_cli.system.memory import is_out_of_memory
+from passionsr_cli.system.memory import is_out_of_memory, returned_when_freed
 
 if TYPE_CHECKING:
     from passionsr_cli.conversion.prepared_graphs import PreparedGraphs
@@ -109,9 +108,9 @@ class GraphCache:
         if self._prepared is not None:
             self._prepared.complete(folder)
             return
-        self._convert(self._load(), folder)
-        # The model, which has references in circles, must go before graphs are compiled.
-        gc.collect()
+        # The model must go before graphs are compiled.
+        with returned_when_freed():
+            self._convert(self._load(), folder)
 
     def _tell_of_overflow(self, graphs: dict[str, StoredGraph]) -> None:
         floating = sum(len(graph.overflowing) for graph in graphs.values())

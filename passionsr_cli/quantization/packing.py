@@ -21,6 +21,8 @@ def pack(values: Tensor, num_bits: int) -> Tensor:
 def unpack(packed: Tensor, num_bits: int, shape: tuple[int, ...]) -> Tensor:
     """The uint8 tensor of `shape` that `pack` packed."""
     count = int(np.prod(shape))
+    if num_bits == 8:
+        return packed[:count].reshape(shape)
     bits = np.unpackbits(packed.numpy(), count=count * num_bits, bitorder="little")
     values = np.packbits(bits.reshape(count, num_bits), axis=1, bitorder="little")
     return torch.from_numpy(values.reshape(shape))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+# Arrays from so many bytes on are mapped on their own, glibc's option for it, and what glibc comes
+# to by itself, once some were freed.
+LARGE_BYTES, M_MMAP_THRESHOLD, KEPT_BYTES = 1 << 20, -3, 1 << 25
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -32,6 +39,30 @@ def process_peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+@contextmanager
+def returned_when_freed() -> Iterator[None]:
+    """Have glibc return what is freed to the system: large arrays at once, all else at the end.
+
+    It would keep them for others that fit, each thread its own: beside the weights of Stable
+    Diffusion's size more than a gigabyte.
+    """
+    _glibc("mallopt", M_MMAP_THRESHOLD, LARGE_BYTES)
+    try:
+        yield
+    finally:
+        _glibc("mallopt", M_MMAP_THRESHOLD, KEPT_BYTES)
+        # References in circles, as modules have.
+        gc.collect()
+        _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *arguments: int) -> None:
+    """Call it where the C library has it."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            getattr(ctypes.CDLL(None), function)(*arguments)
 
 
 def peak_bytes(device: str) -> int:

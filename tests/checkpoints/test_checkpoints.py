@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,13 @@ def test_a_loaded_checkpoint_computes_what_was_calibrated(
     assert torch.equal(loaded(upscaled), made[0](upscaled))
     again = load_checkpoint(find_checkpoint(str(entry.folder)))
     assert torch.equal(loaded(upscaled), again(upscaled))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's list of mapped files")
+def test_a_loaded_checkpoint_does_not_keep_its_file_in_memory(x: Checkpoint) -> None:
+    loaded = load_checkpoint(x)
+    assert x.tensors_path.name not in Path("/proc/self/maps").read_text()
+    assert loaded is not None
 
 
 def test_integers_take_their_bits_on_disk(x: Checkpoint) -> None:

@@ -15,6 +15,8 @@ from passionsr_cli.conversion.graph_files import write_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.inference.core import core
+from passionsr_cli.layers.convert import frozen_layers
+from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.one_step import OneStepModel
@@ -105,3 +107,6 @@ def test_only_a_calibrated_autoencoder_has_marks(tiny_model: OneStepModel, tmp_p
         ("calibrated", ENCODER),
         ("calibrated", DECODER),
     ]
+    # The graphs have the weights now.
+    layers = frozen_layers(tiny_model).values()
+    assert {layer.weight.numel() for layer in layers if isinstance(layer, FrozenLayer)} == {0}
