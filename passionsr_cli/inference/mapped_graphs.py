@@ -6,6 +6,7 @@ import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,43 @@ from passionsr_cli.inference.core import DEVICE, core
 GIVE_BACK_EVERY_SECONDS = 0.02
 
 
-def import_mapped(path: Path, settings: dict[str, str]) -> tuple[Any, Any]:
-    """Import a compiled graph from its mapped file: OpenVINO's model, and the tensor that must live
+@dataclass(frozen=True)
+class MappedFile:
+    """A file as an array of its bytes, which come from the disk when they are read."""
+
+    pages: mmap.mmap
+    tensor: openvino.Tensor
+
+    def give_back(self) -> None:
+        """Keep none of it in memory until it is read again."""
+        if hasattr(self.pages, "madvise"):
+            self.pages.madvise(mmap.MADV_DONTNEED)
+
+
+def import_mapped(path: Path, settings: dict[str, str]) -> tuple[Any, MappedFile]:
+    """Import a compiled graph from its mapped file: OpenVINO's model, and the file, which must live
     as long, as constants are read from it.
 
     Kernels make copies of the weights in a layout of their own, beside which the file's pages need
     not stay in memory.
     """
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    blob = openvino.Tensor(np.frombuffer(mapped, np.uint8), shared_memory=True)
-    with _pages_given_back(mapped):
-        return core().import_model(blob, DEVICE, settings), blob
+    with path.open("rb") as opened:
+        pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+    tensor = openvino.Tensor(np.frombuffer(pages, np.uint8), shared_memory=True)
+    file = MappedFile(pages, tensor)
+    with _pages_given_back(file):
+        return core().import_model(tensor, DEVICE, settings), file
 
 
 @contextmanager
-def _pages_given_back(mapped: mmap.mmap) -> Iterator[None]:
+def _pages_given_back(file: MappedFile) -> Iterator[None]:
     """Give back the pages of a mapped file soon after they were read, not when all of them were:
     the peak would be twice the weights."""
-    if not hasattr(mapped, "madvise"):
-        yield
-        return
     over = threading.Event()
 
     def give_back() -> None:
         while not over.wait(GIVE_BACK_EVERY_SECONDS):
-            mapped.madvise(mmap.MADV_DONTNEED)
+            file.give_back()
 
     giving = threading.Thread(target=give_back, name="pages", daemon=True)
     giving.start()
@@ -52,4 +64,4 @@ def _pages_given_back(mapped: mmap.mmap) -> Iterator[None]:
     finally:
         over.set()
         giving.join()
-        mapped.madvise(mmap.MADV_DONTNEED)
+        file.give_back()

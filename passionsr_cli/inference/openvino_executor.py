@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
@@ -24,6 +23,7 @@ from passionsr_cli.conversion.stored_graphs import (
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
 from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.inference.mapped_graphs import import_mapped
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
@@ -37,24 +37,6 @@ PRODUCTS = ("Convolution", "FullyConnected", "MatMul")
 # An activation of Stable Diffusion's autoencoder has 128 MB at 256 pixels.
 SMALL_BYTES = 1 << 25
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-
-
-@dataclass(frozen=True)
-class _Compiled:
-    """`requests` are those that nobody uses now; `blob` is the file an imported graph still points
-    into."""
-
-    requests: SimpleQueue[Any]
-    kernels: KernelReport
-    blob: Any = None
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """Compiled graphs by name, which the forms of an executor share."""
-
-    by_name: dict[str, _Compiled] = field(default_factory=dict)
-    lock: Any = field(default_factory=threading.Lock)
 
 
 class OpenVINOExecutor:
@@ -76,7 +58,8 @@ class OpenVINOExecutor:
     ) -> None:
         self.description, self.precision = description, precision
         self.device, self._plugin = device, plugin
-        self._graphs, self._loaded = graphs, _Loaded()
+        self._graphs, self._compiled = graphs, CompiledGraphs()
+        self._compiling = threading.Lock()
         self._at_once, self._turns = 1, threading.Semaphore(1)
         self._rates = rates(description)
 
@@ -88,7 +71,7 @@ class OpenVINOExecutor:
         """
         given = (self.description, self._graphs, self.precision, self.device, self._plugin)
         other = OpenVINOExecutor(*given)
-        other._loaded = self._loaded
+        other._compiled, other._compiling = self._compiled, self._compiling
         other._at_once, other._turns = at_once, threading.Semaphore(at_once)
         return other
 
@@ -96,8 +79,8 @@ class OpenVINOExecutor:
         batch, _, height, width = upscaled.shape
         factor = self.description.latent_factor
         channels = int(self.description.unet["in_channels"])
-        # The largest graph comes first: while it is taken in it needs its weights twice.
-        self._ready(UNET, (batch, channels, height // factor, width // factor))
+        # The largest graph is taken in while the encoder runs.
+        self._begin(UNET, (batch, channels, height // factor, width // factor))
         latent = self._run(ENCODER, upscaled)
         noise = mix_heads(self._run(UNET, latent), self.description, realism)
         return predict_x0(latent, noise, self._rates)
@@ -107,7 +90,7 @@ class OpenVINOExecutor:
 
     def kernels(self) -> KernelReport:
         """Kernels that really ran; a layer that fell back for any size counts as floating."""
-        parts = [compiled.kernels for compiled in self._loaded.by_name.values()]
+        parts = [compiled.kernels for compiled in self._compiled.made()]
         floating = dict(pair for part in parts for pair in part.floating)
         return KernelReport(
             _unique(name for part in parts for name in part.integer if name not in floating),
@@ -119,21 +102,18 @@ class OpenVINOExecutor:
     def peak_memory_bytes(self) -> int:
         return process_peak_bytes()
 
-    def _ready(self, component: str, shape: tuple[int, ...]) -> SimpleQueue[Any]:
-        """The requests of a component for inputs of this shape."""
+    def _begin(self, component: str, shape: tuple[int, ...]) -> Future[CompiledGraph]:
+        """A component for inputs of this shape, which is made if it is not there."""
         name = "-".join([component, "x".join(str(side) for side in shape), self.precision])
         if self._at_once > 1:
             name += f"-{self._at_once}"
-        with self._loaded.lock:
-            if name not in self._loaded.by_name:
-                self._loaded.by_name[name] = self._compile(component, name, shape)
-            return self._loaded.by_name[name].requests
+        return self._compiled.begin(name, lambda: self._made(component, name, shape))
 
     def _run(self, component: str, x: Array) -> Array:
-        requests = self._ready(component, tuple(x.shape))
+        compiled = self._begin(component, tuple(x.shape)).result()
         if component == ENCODER:
             x = _unshuffled(x, self.description.patch_size)
-        request = requests.get()
+        request = compiled.requests.get()
         try:
             with self._turns:
                 # The autoencoder computes on the whole image: each half needs the other's memory.
@@ -143,7 +123,10 @@ class OpenVINOExecutor:
                 )
                 return _infer(request, np.ascontiguousarray(x), keeps_memory)
         finally:
-            requests.put(request)
+            compiled.requests.put(request)
+            if compiled.file is not None and self._at_once == 1:
+                # Small constants are read from all over it.
+                compiled.file.give_back()
 
     def _is_small(self, component: str, x: Array) -> bool:
         """Tell whether the autoencoder's activations take little memory: to give it back and have
@@ -153,25 +136,32 @@ class OpenVINOExecutor:
         pixels = int(x.shape[-2] * x.shape[-1]) << 2 * halvings
         return 4 * max(channels) * pixels <= SMALL_BYTES
 
-    def _compile(self, component: str, name: str, shape: tuple[int, ...]) -> _Compiled:
+    def _made(self, component: str, name: str, shape: tuple[int, ...]) -> CompiledGraph:
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
-        if self._plugin != DEVICE:
-            graph = self._graphs.graph(component)
-            return self._compile_elsewhere(component, graph, shape, settings)
         if self._at_once > 1:
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": str(self._at_once)}
             # Each component's first stream would be tied to the same core: while one tile is
             # restored and another decoded, both would wait for it, and a core would rest.
             settings["ENABLE_CPU_PINNING"] = "NO"
         # Where this is there, graphs are neither read nor verified, which takes as long again.
-        kept = self._graphs.compiled(name)
+        kept = self._graphs.compiled(name) if self._plugin == DEVICE else None
         if kept is not None:
             path, kernels = kept
-            return _import(path, settings, kernels, self._at_once)
+            compiled, file = import_mapped(path, settings)
+            return CompiledGraph(_requests(compiled, self._at_once), kernels, file)
+        # One after the other: meanwhile each needs its weights twice.
+        with self._compiling:
+            return self._compile(component, name, shape, settings)
+
+    def _compile(
+        self, component: str, name: str, shape: tuple[int, ...], settings: dict[str, str]
+    ) -> CompiledGraph:
         graph = self._graphs.graph(component)
+        if self._plugin != DEVICE:
+            return self._compile_elsewhere(component, graph, shape, settings)
         model = _shaped(graph, shape)
         fit_to_cpu(model)
         if component == ENCODER:
@@ -179,11 +169,11 @@ class OpenVINOExecutor:
         compiled = core().compile_model(model, DEVICE, settings)
         kernels = what_ran(compiled.get_runtime_model(), graph)
         self._graphs.keep(name, compiled, kernels)
-        return _Compiled(_requests(compiled, self._at_once), kernels)
+        return CompiledGraph(_requests(compiled, self._at_once), kernels)
 
     def _compile_elsewhere(
         self, component: str, graph: StoredGraph, shape: tuple[int, ...], settings: dict[str, str]
-    ) -> _Compiled:
+    ) -> CompiledGraph:
         """On a GPU or an NPU, which keep what they compile themselves."""
         kept = {"CACHE_DIR": str(graph.path.parent / "compiled")}
         model = _shaped(graph, shape)
@@ -196,7 +186,7 @@ class OpenVINOExecutor:
             # Not every plugin tells.
             left = [layer for layer in graph.layers if layer not in graph.folded]
             kernels = KernelReport((), graph.folded, tuple((layer, UNSAID) for layer in left))
-        return _Compiled(_requests(compiled, self._at_once), kernels)
+        return CompiledGraph(_requests(compiled, self._at_once), kernels)
 
 
 def _infer(request: Any, x: Array, keeps_memory: bool) -> Array:
@@ -232,11 +222,6 @@ def _unshuffled(images: Array, factor: int) -> Array:
     shape = (batch, channels, height // factor, factor, width // factor, factor)
     patches = images.reshape(shape).transpose(0, 1, 3, 5, 2, 4)
     return patches.reshape(batch, channels * factor**2, height // factor, width // factor)
-
-
-def _import(path: Path, settings: dict[str, str], kernels: KernelReport, at_once: int) -> _Compiled:
-    compiled, blob = import_mapped(path, settings)
-    return _Compiled(_requests(compiled, at_once), kernels, blob)
 
 
 def what_ran(runtime_model: Any, graph: StoredGraph) -> KernelReport:

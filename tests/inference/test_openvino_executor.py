@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -234,9 +235,30 @@ def test_threads_share_the_cores_and_come_to_the_same(tiny_folder: Path, graphs:
         latents = list(pool.map(again.restore_latent, images[:2]))
     for image, latent in zip(images, latents, strict=False):
         assert np.array_equal(latent, shared.restore_latent(image))
-    for compiled in again._loaded.by_name.values():
+    for compiled in again._compiled.made():
         model = compiled.requests.get().get_compiled_model()
         assert model.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_the_encoder_runs_while_the_unet_is_taken_in(
+    tiny_folder: Path, graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = threading.Event()
+
+    def wait(path: Path, settings: dict[str, str]) -> Any:
+        assert not path.name.startswith("unet") or encoded.wait(30)
+        return take_in(path, settings)
+
+    def tell(request: Any, x: Array, keeps_memory: bool) -> Array:
+        result = infer(request, x, keeps_memory)
+        encoded.set()
+        return result
+
+    take_in, infer = openvino_executor.import_mapped, openvino_executor._infer
+    monkeypatch.setattr(openvino_executor, "import_mapped", wait)
+    monkeypatch.setattr(openvino_executor, "_infer", tell)
+    executor = _executor(resolve(str(tiny_folder), MODEL), graphs, Notes())
+    assert executor.restore_latent(_random(1, 3, 32, 32)).shape == (1, 4, 8, 8)
 
 
 def test_memory_of_large_activations_is_given_back(

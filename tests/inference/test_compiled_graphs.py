@@ -1,0 +1,36 @@
+"""Compiled graphs, each made once."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from passionsr_cli.conversion.kernels import KernelReport
+from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
+
+
+def test_a_graph_is_made_once_and_what_failed_again() -> None:
+    graphs, made = CompiledGraphs(), []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def fail() -> CompiledGraph:
+        raise MemoryError("no room")
+
+    def make() -> CompiledGraph:
+        begun.set()
+        assert goes_on.wait(30)
+        made.append(CompiledGraph(SimpleQueue(), KernelReport(integer=("a",))))
+        return made[-1]
+
+    with pytest.raises(MemoryError, match="no room"):
+        graphs.begin("unet", fail).result()
+    assert graphs.made() == []
+    first = graphs.begin("unet", make)
+    # Nobody waits for it here.
+    assert begun.wait(30)
+    second = graphs.begin("unet", fail)
+    goes_on.set()
+    assert first.result() is second.result() is made[0]
+    assert graphs.made() == made
