@@ -138,12 +138,13 @@ class Fit:
                 self.after_step(self.step)
                 self._keep_best()
                 speed = {LEARNING_RATE: rate, STEPS_PER_SECOND: meter.tick()}
-                reporter.step(self.name, self.step, {**self.losses, **speed})
-                if interruption.is_set():
-                    break
+                # Of minutes a step, none that was told is lost.
                 if time.monotonic() - saved_at > self.save_every_seconds:
                     self.save()
                     saved_at = time.monotonic()
+                reporter.step(self.name, self.step, {**self.losses, **speed})
+                if interruption.is_set():
+                    break
             self.save()
         if interruption.is_set():
             raise KeyboardInterrupt
