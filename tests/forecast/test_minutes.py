@@ -13,10 +13,10 @@ from reporting import Heard, killed_at
 from passionsr_cli import api, methods
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.forecast import minutes
-from passionsr_cli.forecast.minutes import Forecast, StageWork, forecast
+from passionsr_cli.forecast.minutes import Forecast, Pace, StageWork, forecast
 from passionsr_cli.models.one_step import OneStepModel
 
-PACE = {"encoder": 1.0, "unet": 10.0, "decoder": 100.0}
+PACE = {"encoder": Pace(1.0, 0.5), "unet": Pace(10.0, 20.0), "decoder": Pace(100.0, 0.25)}
 STEPS, IMAGES = 7, 3
 
 
@@ -39,14 +39,19 @@ def test_what_learns_counts_by_steps_and_what_observes_by_images(
     found = _forecast(tiny_model, _settings())
     assert found.full_precision == IMAGES * 111
     learning = {name: work.learning for name, work in found.stages.items()}
-    assert learning == {"encoder": 7 * 2 * 3, "unet": 7 * 2 * 3 * 10, "decoder": 7 * 2 * 3 * 100}
+    # Weights are rounded once a step, however many images it learns from.
+    assert learning == {
+        "encoder": 7 * (2 * 3 + 0.5),
+        "unet": 7 * (2 * 3 * 10 + 20),
+        "decoder": 7 * (2 * 3 * 100 + 0.25),
+    }
     # Each of three images: two starts, its error before and after, the rest of the model, and what
     # the component before makes of it.
     assert found.stages["encoder"].observing == 3 * (2 * 1 + 2 * 1 + 111)
     assert found.stages["unet"].observing == 3 * (1 + 2 * 10 + 2 * 10 + 110)
-    assert _forecast(tiny_model, _settings(gradient_checkpointing=True)).stages[
-        "unet"
-    ].learning == (pytest.approx(learning["unet"] * minutes.CHECKPOINTED_STEP_PASSES / 3))
+    again = _forecast(tiny_model, _settings(gradient_checkpointing=True)).stages["unet"].learning
+    passes, roundings = minutes.CHECKPOINTED_STEP_PASSES, minutes.CHECKPOINTED_ROUNDINGS
+    assert again == pytest.approx(7 * (2 * passes * 10 + roundings * 20))
 
 
 def test_what_comes_after_a_stage_rounds_nothing_yet(
@@ -84,7 +89,8 @@ def test_it_reads_as_minutes() -> None:
 def test_a_pass_is_timed_through_each_component(tiny_model: OneStepModel) -> None:
     pace = minutes.measure_pace(tiny_model, torch.rand(1, 3, 32, 32))
     assert set(pace) == {"encoder", "unet", "decoder"}
-    assert min(pace.values()) > 0
+    assert min(each.image for each in pace.values()) > 0
+    assert min(each.weights for each in pace.values()) > 0
 
 
 def test_a_calibration_tells_what_it_takes_before_it_begins(least_folder: Path) -> None:
