@@ -153,6 +153,8 @@ def _rounding_seconds(model: OneStepModel, component: str) -> float:
     """Seconds for a component's weights, as many as they are, by its largest layer's."""
     layers = [each for name, _, each in find_layers(model) if component_of(name) == component]
     weights = [each.weight for each in layers if isinstance(each, (nn.Conv2d, nn.Linear))]
+    if not weights:
+        return 0.0
     largest, taken = max(weights, key=Tensor.numel), 0.0
     scale = torch.ones_like(largest[:1], requires_grad=True)
     bound = largest.detach().flatten(1).abs().amax(1).requires_grad_()

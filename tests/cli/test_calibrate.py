@@ -221,7 +221,7 @@ def test_bits_within_a_budget_and_the_plan_again(config: Path, tmp_path: Path) -
     done = _run(*arguments, "--plan", plan)
     assert done.exit_code == 0, done.output
     mean = shown["mean_weight_bits"]
-    assert "tiny-plan-maxmin: " in _line(done)
+    assert "least-plan-maxmin: " in _line(done)
     assert f", {round(mean, 2):g}bit, maxmin" in _line(done)
     assert f"a weight has {mean:.2f} bits on average" in _line(done)
 

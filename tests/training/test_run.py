@@ -79,7 +79,11 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
             api.train(settings, photos, "broken", "cpu", "fp32", reporter=reporter)
     resumed = Heard()
     api.train(settings, photos, "broken", "cpu", "fp32", resumed)
-    assert resumed.places[-3:] == [("teacher", 2), ("teacher", 3), ("teacher", 4)]
+    # What was told is kept.
+    assert [place for place in resumed.places if place[0] == "teacher"] == [
+        ("teacher", 3),
+        ("teacher", 4),
+    ]
     whole, broken = (Store("model").read(name).tensors() for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
 
