@@ -130,7 +130,7 @@ class GraphCache:
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
             return path, kernel_report(notes["ran"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._note(f"{path} is damaged, compiling again: {error}")
