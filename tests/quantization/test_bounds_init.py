@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from passionsr_cli.quantization import bounds_init
 from passionsr_cli.quantization.bounds_init import start_between, start_from_sample
 from passionsr_cli.quantization.observers import SampleObserver
 from passionsr_cli.quantization.quantizer import Quantizer
@@ -99,3 +100,20 @@ def test_bounds_of_a_sample_are_no_worse_than_the_extremes_for_all_values(bits: 
         start_from_sample(quantizer, observer.values(), extremes, start)  # type: ignore[arg-type]
         errors.append(float((quantizer(values) - values).square().mean()))
     assert errors[1] <= errors[0] * (0.9 if bits == 4 else 1.0)
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+def test_shares_tried_together_are_those_tried_one_by_one(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = torch.randn(channels or 1, 500) ** 3 + 0.3
+    values = values if channels else values[0]
+    found = []
+    for at_once in (1, 4 * values.numel(), 2**30):
+        monkeypatch.setattr(bounds_init, "VALUES_AT_ONCE", at_once)
+        quantizer = Quantizer(Scheme(4, channel_axis=0 if channels else None), channels)
+        extremes = (values.amin(-1), values.amax(-1))
+        found.append(torch.stack(start_between(quantizer, values, extremes, "mse")))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert bool((found[0].abs() < torch.stack(extremes).abs()).any())
