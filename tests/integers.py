@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import KernelReport
-from passionsr_cli.inference.arithmetic import products_saturate
-from passionsr_cli.inference.openvino_executor import OVERFLOWS, UNSAID
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.layers.products import Convolution
@@ -24,6 +22,10 @@ def on_integers_as_far_as_exact(ran: KernelReport) -> bool:
 
     There OpenVINO's older kernels also lose the names of some layers.
     """
+    # Kernels of a GPU are tested where OpenVINO is not installed, too.
+    from passionsr_cli.inference.arithmetic import products_saturate
+    from passionsr_cli.inference.openvino_executor import OVERFLOWS, UNSAID
+
     reasons = {how for _, how in ran.floating}
     return ran.on_integers or (products_saturate() and reasons <= {OVERFLOWS, UNSAID})
 
