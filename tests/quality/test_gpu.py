@@ -73,3 +73,12 @@ def test_tests_are_found_by_their_names(tmp_path: Path) -> None:
     # What finds none must not pass for well.
     assert not gpu.collected(session, "nothing", ["tests/quality/README.md"])
     assert [outcome.verdict for outcome in session.outcomes] == ["passed", "FAILED"]
+
+
+def test_marked_tests_are_looked_for_where_they_are() -> None:
+    """What a file without one imports need not be there."""
+    *files, option, mark = gpu.marked()
+    assert (option, mark) == ("-m", "gpu")
+    assert "tests/inference/test_on_gpu.py" in files
+    assert "tests/inference/test_open.py" not in files
+    assert all((gpu.ROOT / file).exists() for file in files)
