@@ -65,11 +65,13 @@ def fuse_resnets(model: nn.Module) -> None:
 def _is_plain(block: Any) -> bool:
     """Tell whether a block is what `IntegerResnet` computes: a branch would see what is normalized,
     which is nowhere."""
+    # A VAE's decoder calls "group" what has no timestep.
+    norms = ("default", "group")
     convolutions = (block.conv1, block.conv2)
     return (
         all(isinstance(x, IntegerLayer) and x.branch_down is None for x in convolutions)
         and isinstance(block.nonlinearity, nn.SiLU)
-        and block.time_embedding_norm == "default"
+        and block.time_embedding_norm in norms
         and not block.skip_time_act
         and block.upsample is None
         and block.downsample is None
