@@ -210,8 +210,13 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
     # torch.save has no errors of its own for a full disk, so it gets memory to write to.
     content = io.BytesIO()
     torch.save(state, content)
-    with replace_atomically(file) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    # Released also where the disk is full: Python 3.12.1 crashed when it collected a held view.
+    with (
+        replace_atomically(file) as temporary,
+        temporary.open("wb") as output,
+        content.getbuffer() as view,
+    ):
+        output.write(view)
 
 
 def read_state(file: Path) -> dict[str, Any] | None:
