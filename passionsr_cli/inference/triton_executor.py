@@ -21,6 +21,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.triton_kernels.attention import IntegerAttention, attention_obstacle
 from passionsr_cli.triton_kernels.feed_forwards import fuse_feed_forwards
 from passionsr_cli.triton_kernels.layers import IntegerLayer, obstacle
+from passionsr_cli.triton_kernels.normalization import fuse_last_convolutions
 from passionsr_cli.triton_kernels.resnets import fuse_resnets
 
 # Triton multiplies bytes on matrix units from there on.
@@ -58,6 +59,7 @@ class TritonExecutor(TorchExecutor):
                 attention.set_processor(IntegerAttention(layer, attention.inner_dim))
                 self._integer_attentions.append(name)
         fuse_resnets(model)
+        fuse_last_convolutions(model)
         fuse_feed_forwards(model)
         super().__init__(model, accelerator)
         # What is simulated asks the GPU for its grids, which no graph may do.

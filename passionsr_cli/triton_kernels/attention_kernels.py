@@ -84,7 +84,6 @@ def attention_kernel(
     query: tl.tensor,
     key: tl.tensor,
     value: tl.tensor,
-    correction: tl.tensor,
     sums: tl.tensor,
     factor_out: tl.tensor,
     offset_out: tl.tensor,
@@ -101,6 +100,7 @@ def attention_kernel(
     lowest: tl.tensor,
     highest: tl.tensor,
     zero_point: tl.tensor,
+    share_zero: tl.tensor,
     value_zero: tl.tensor,
     result_scale: tl.tensor,
     lowest_out: tl.tensor,
@@ -115,9 +115,9 @@ def attention_kernel(
     """Attention of codes: Σ (share − zero_point) · (value − value_zero) · result_scale.
 
     Queries, keys and `sums` are those of `softmax_sums_kernel`. `value` is codes int8, a row of
-    `value_stride` ≥ B·keys for each channel. A share is the code of softmax(q kᵀ) · `steps`; its
-    zero point is taken off by `correction` (B, channels) int32. `result` (B·tokens, channels) is of
-    any floating type, or, if it `rounds`, codes of the layer behind, as in `multiply_kernel`. The
+    `value_stride` ≥ B·keys for each channel. A share is the code of softmax(q kᵀ) · `steps`, whose
+    zero point is also `share_zero`. `result` (B·tokens, channels) is of any floating type, or, if
+    it `rounds`, codes of the layer behind, as in `multiply_kernel`. The
     grid is (blocks of tokens, heads · blocks of a head's channels, B).
     """
     row = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
@@ -137,6 +137,7 @@ def attention_kernel(
     logarithms = tl.load(sums + place, mask=row < tokens, other=0.0)
     total = tl.zeros((block_rows, block_values), tl.int32)
     code_sums = tl.zeros((block_rows,), tl.int32)
+    value_sums = tl.zeros((block_values,), tl.int32)
     for start in range(0, keys, block_keys):
         key_row = start + tl.arange(0, block_keys)
         logits = block_of_logits(
@@ -149,9 +150,9 @@ def attention_kernel(
         values = tl.load(first_value + key_row[None, :], mask=known, other=0)
         total = tl.dot(codes, tl.trans(values), total, out_dtype=tl.int32)
         code_sums += tl.sum(tl.where((key_row < keys)[None, :], codes, 0).to(tl.int32), 1)
+        value_sums += tl.sum(values.to(tl.int32), 1)
     total -= code_sums[:, None] * value_zero
-    place = image * heads * width + channel
-    total += tl.load(correction + place, mask=known_channel, other=0)[None, :]
+    total -= share_zero * (value_sums - keys * value_zero)[None, :]
     mixed = total.to(tl.float32) * result_scale
     target = (image * tokens + row).to(tl.int64)[:, None] * result_stride + channel[None, :]
     written = (row < tokens)[:, None] & known_channel[None, :]

@@ -62,8 +62,11 @@ def attend(operands: Operands, steps: Steps, grid: InputGrid | None = None) -> T
     if grid is None:
         result = torch.empty((len(operands.query), channels), device=device)
     else:
-        shape = (len(operands.query), channels + -channels % CHANNEL_MULTIPLE)
-        result = torch.full(shape, grid.zero_point, dtype=torch.int8, device=device)
+        filling = -channels % CHANNEL_MULTIPLE
+        shape = (len(operands.query), channels + filling)
+        result = torch.empty(shape, dtype=torch.int8, device=device)
+        if filling:
+            result[:, channels:] = grid.zero_point
     sums = torch.empty((operands.batch, operands.heads, tokens), device=device)
     _launch_sums(operands, steps, sums)
     _launch_products(operands, steps, sums, grid, result)
@@ -106,9 +109,7 @@ def _launch_products(
     operands: Operands, steps: Steps, sums: Tensor, grid: InputGrid | None, result: Tensor
 ) -> None:
     tokens, keys, width = operands.sizes
-    value, share_zero = operands.value, steps.share_limits[0]
-    value_sums = value.reshape(-1, operands.batch, keys).sum(2, dtype=torch.int32)
-    correction = share_zero * (keys * steps.value_zero - value_sums.t()).contiguous()
+    value = operands.value
 
     def launch(blocks: Blocks) -> None:
         block_values = min(blocks.columns, _block_depth(width))
@@ -118,7 +119,6 @@ def _launch_products(
             operands.query,
             operands.key,
             value,
-            correction,
             sums,
             sums if grid is None else grid.factor,
             sums if grid is None else grid.offset,
@@ -133,6 +133,7 @@ def _launch_products(
             steps.logit,
             steps.share,
             *limits_of_steps(*steps.share_limits),
+            steps.share_limits[0],
             steps.value_zero,
             steps.result,
             *((0.0, 0.0, 0.0) if grid is None else grid.limits),

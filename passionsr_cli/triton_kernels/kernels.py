@@ -54,16 +54,16 @@ def quantize_kernel(
 
     `x` (B, height, width, channels) of any floating type, `factor` and `offset` (channels,)
     float32, `codes` (B, height + 2·border_y, width + 2·border_x, filled_channels) int8, of `pixels`
-    pixels. The border is x = 0. `lowest` and `highest` are the smallest and the largest code, less
-    the zero point. If it `normalizes`, x is SiLU(x · norm_scale + norm_shift), with (B, channels)
-    float32 of each.
+    pixels an image. The border is x = 0. `lowest` and `highest` are the smallest and the largest
+    code, less the zero point. If it `normalizes`, x is SiLU(x · norm_scale + norm_shift), with
+    (B, channels) float32 of each. The grid is (blocks of pixels, blocks of channels, B).
     """
     pixel = tl.program_id(0) * block_pixels + tl.arange(0, block_pixels)
     channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
-    bordered_height, bordered_width = height + 2 * border_y, width + 2 * border_x
+    image = tl.program_id(2)
+    bordered_width = width + 2 * border_x
     column = pixel % bordered_width - border_x
-    row = pixel // bordered_width % bordered_height - border_y
-    image = pixel // (bordered_width * bordered_height)
+    row = pixel // bordered_width - border_y
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (pixel < pixels)
     source = ((image * height + row) * width + column).to(tl.int64) * channels
     known = channel < channels
@@ -71,49 +71,21 @@ def quantize_kernel(
         x + source[:, None] + channel[None, :], mask=inside[:, None] & known[None, :], other=0.0
     ).to(tl.float32)
     if normalizes:
-        place = (image * channels)[:, None] + channel[None, :]
-        asked = inside[:, None] & known[None, :]
-        values = values * tl.load(norm_scale + place, mask=asked, other=0.0)
-        values += tl.load(norm_shift + place, mask=asked, other=0.0)
+        place = image * channels + channel
+        values = values * tl.load(norm_scale + place, mask=known, other=0.0)[None, :]
+        values += tl.load(norm_shift + place, mask=known, other=0.0)[None, :]
+        # The border is zero behind the norm.
+        values = tl.where(inside[:, None], values, 0.0)
         values = values * tl.sigmoid(values)
     factors = tl.load(factor + channel, mask=known, other=0.0)
     offsets = tl.load(offset + channel, mask=known, other=0.0)
     steps = values * factors[None, :] + offsets[None, :]
-    target = pixel.to(tl.int64) * filled_channels
+    target = (image * pixels + pixel).to(tl.int64) * filled_channels
     tl.store(
         codes + target[:, None] + channel[None, :],
         code_of(steps, lowest, highest, zero_point),
         mask=(pixel < pixels)[:, None] & (channel < filled_channels)[None, :],
     )
-
-
-@triton.jit
-def moments_kernel(
-    x: tl.tensor,
-    means: tl.tensor,
-    deviations: tl.tensor,
-    pixels: tl.tensor,
-    channels: tl.tensor,
-    block_pixels: tl.constexpr,
-    block_channels: tl.constexpr,
-) -> None:
-    """Mean, and sum of squared deviations from it, of each channel in each block of pixels.
-
-    `x` (B, pixels, channels) of any floating type; `means` and `deviations` (B, blocks, channels)
-    float32.
-    """
-    pixel = tl.program_id(0) * block_pixels + tl.arange(0, block_pixels)
-    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
-    image = tl.program_id(2)
-    known = (pixel < pixels)[:, None] & (channel < channels)[None, :]
-    source = (pixel + image * pixels).to(tl.int64)[:, None] * channels + channel[None, :]
-    values = tl.load(x + source, mask=known, other=0.0).to(tl.float32)
-    count = tl.minimum(pixels - tl.program_id(0) * block_pixels, block_pixels)
-    mean = tl.sum(values, 0) / count
-    away = tl.where(known, values - mean[None, :], 0.0)
-    target = (image * tl.num_programs(0) + tl.program_id(0)) * channels + channel
-    tl.store(means + target, mean, mask=channel < channels)
-    tl.store(deviations + target, tl.sum(away * away, 0), mask=channel < channels)
 
 
 @triton.jit

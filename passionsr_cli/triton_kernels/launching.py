@@ -11,11 +11,10 @@ from torch import Tensor
 from passionsr_cli.triton_kernels.kernels import (
     CHANNEL_MULTIPLE,
     FUSED,
-    moments_kernel,
     multiply_kernel,
     quantize_kernel,
 )
-from passionsr_cli.triton_kernels.tuning import PRODUCTS, Blocks, launch_fastest
+from passionsr_cli.triton_kernels.tuning import Blocks, launch_fastest, products_of
 
 # Values that one program of the quantizer holds.
 BLOCK, BLOCK_CHANNELS = 4096, 128
@@ -95,10 +94,11 @@ def quantize(
     filled = channels + -channels % CHANNEL_MULTIPLE
     shape = (batch, height + 2 * border[0], width + 2 * border[1], filled)
     codes = torch.empty(shape, dtype=torch.int8, device=x.device)
-    pixels = codes.numel() // filled
+    pixels = shape[1] * shape[2]
     block_channels = min(triton.next_power_of_2(filled), BLOCK_CHANNELS)
     block_pixels = BLOCK // block_channels
-    quantize_kernel[(triton.cdiv(pixels, block_pixels), triton.cdiv(filled, block_channels))](
+    programs = (triton.cdiv(pixels, block_pixels), triton.cdiv(filled, block_channels), batch)
+    quantize_kernel[programs](
         x,
         grid.factor if normalization is None else normalization.scale,
         grid.factor if normalization is None else normalization.shift,
@@ -118,33 +118,6 @@ def quantize(
         **FUSED,
     )
     return codes
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Moments of the channels of images (B, H, W, C), in blocks of pixels.
-
-    Counts of pixels (blocks, 1), and (B, blocks, C) each the means and the sums of squared
-    deviations from these, float32.
-    """
-    x = x.contiguous()
-    batch, height, width, channels = x.shape
-    pixels = height * width
-    block_channels = min(triton.next_power_of_2(channels), BLOCK_CHANNELS)
-    block_pixels = BLOCK // block_channels
-    blocks = triton.cdiv(pixels, block_pixels)
-    means, deviations = torch.empty((2, batch, blocks, channels), device=x.device)
-    moments_kernel[(blocks, triton.cdiv(channels, block_channels), batch)](
-        x,
-        means,
-        deviations,
-        pixels,
-        channels,
-        block_pixels=block_pixels,
-        block_channels=block_channels,
-        **FUSED,
-    )
-    starts = torch.arange(blocks, device=x.device)[:, None] * block_pixels
-    return (pixels - starts).clamp_max(block_pixels).float(), means, deviations
 
 
 def multiply(
@@ -240,5 +213,6 @@ def _multiply(
         )
 
     # One choice suits about so many rows.
-    case = (outputs, channels, *weight.taps, weight.packed, rows.bit_length())
-    launch_fastest("multiply", case, PRODUCTS, codes.device, launch)
+    kind = (weight.packed, weight.gated, grid is not None)
+    case = (outputs, channels, *weight.taps, *kind, rows.bit_length())
+    launch_fastest("multiply", case, products_of(rows), codes.device, launch)

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from passionsr_cli.triton_kernels.launching import Normalization, moments
 from passionsr_cli.triton_kernels.layers import IntegerLayer
+from passionsr_cli.triton_kernels.normalization import normalization
 
 
 class IntegerResnet(nn.Module):
@@ -34,23 +34,6 @@ class IntegerResnet(nn.Module):
         behind = normalization(self.norm2, hidden, moved)
         result: Tensor = self.conv2.product_of(hidden, shortcut.permute(0, 2, 3, 1), behind)
         return result.permute(0, 3, 1, 2)
-
-
-def normalization(norm: nn.GroupNorm, image: Tensor, moved: Tensor | None = None) -> Normalization:
-    """A group normalization of an image (B, H, W, C) that still lacks `moved` (B, C)."""
-    counts, means, deviations = moments(image)
-    if moved is not None:
-        means = means + moved.float()[:, None]
-    batch, _, channels = means.shape
-    groups = (batch, -1, norm.num_groups, channels // norm.num_groups)
-    means, deviations, counts = means.reshape(groups), deviations.reshape(groups), counts[..., None]
-    total = counts.sum() * groups[3]
-    mean = (means * counts).sum((1, 3), keepdim=True) / total
-    variance = (deviations + counts * (means - mean).square()).sum((1, 3), keepdim=True) / total
-    scale = norm.weight.float().reshape(groups[2:]) * (variance + norm.eps).rsqrt()
-    shift = norm.bias.float().reshape(groups[2:]) - mean * scale
-    scale, shift = scale.reshape(batch, channels), shift.reshape(batch, channels)
-    return Normalization(scale, shift if moved is None else shift + moved.float() * scale)
 
 
 def fuse_resnets(model: nn.Module) -> None:

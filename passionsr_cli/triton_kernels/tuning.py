@@ -20,8 +20,8 @@ from passionsr_cli.system.files import read_json, replace_atomically
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.system.sources import sources_sha256
 
-# Milliseconds of launches that warm up, and of those that are timed.
-WARM_UP_MS, TIMED_MS = 5, 20
+# Milliseconds of launches that are timed.
+TIMED_MS = 10
 
 
 class Blocks(NamedTuple):
@@ -35,15 +35,25 @@ class Blocks(NamedTuple):
     stages: int
 
 
-# Of an output's channels, and of the input's a step.
-PRODUCTS = (
-    Blocks(64, 128, 128, 4, 3),
-    Blocks(128, 128, 64, 8, 3),
+# Of an output's channels, and of the input's a step: of large images, and of smaller ones, whose
+# blocks must be small for all of a GPU's units to have one.
+PRODUCTS_OF_MANY_ROWS = (
+    Blocks(64, 128, 128, 4, 4),
+    Blocks(128, 128, 128, 4, 3),
     Blocks(128, 128, 128, 8, 3),
+    Blocks(128, 128, 64, 8, 3),
     Blocks(128, 64, 64, 4, 4),
-    Blocks(64, 64, 64, 4, 4),
-    Blocks(32, 64, 128, 4, 3),
 )
+PRODUCTS_OF_FEW_ROWS = (
+    Blocks(64, 128, 128, 4, 4),
+    Blocks(128, 64, 128, 4, 4),
+    Blocks(128, 64, 64, 4, 4),
+    Blocks(64, 64, 128, 4, 4),
+    Blocks(64, 64, 256, 4, 3),
+    Blocks(32, 128, 256, 4, 3),
+    Blocks(16, 64, 256, 4, 3),
+)
+MANY_ROWS = 8192
 # Of a head's channels (at most), and of the keys a step.
 ATTENTIONS = (
     Blocks(64, 128, 32, 4, 2),
@@ -125,8 +135,14 @@ def _tuning_of(device: torch.device) -> Tuning:
     return Tuning(cache_folder() / "triton" / f"blocks-{key}.json", _seconds)
 
 
+def products_of(rows: int) -> tuple[Blocks, ...]:
+    """Blocks that may suit products of so many rows."""
+    return PRODUCTS_OF_MANY_ROWS if rows > MANY_ROWS else PRODUCTS_OF_FEW_ROWS
+
+
 def _seconds(run: Callable[[], None]) -> float:
-    milliseconds: float = triton.testing.do_bench(run, warmup=WARM_UP_MS, rep=TIMED_MS)
+    # As a CUDA graph: a launch takes the host longer than the GPU takes for a small layer.
+    milliseconds: float = triton.testing.do_bench_cudagraph(run, rep=TIMED_MS)
     return milliseconds / 1000
 
 

@@ -14,7 +14,8 @@ pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux
 
 from passionsr_cli.triton_kernels.launching import Normalization, quantize
 from passionsr_cli.triton_kernels.layers import IntegerLayer
-from passionsr_cli.triton_kernels.resnets import IntegerResnet, fuse_resnets, normalization
+from passionsr_cli.triton_kernels.normalization import normalization
+from passionsr_cli.triton_kernels.resnets import IntegerResnet, fuse_resnets
 
 
 def _norm(groups: int, channels: int) -> nn.GroupNorm:
