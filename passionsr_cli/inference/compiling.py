@@ -80,7 +80,7 @@ class CompilingExecutor(TorchExecutor):
         reporter: Reporter,
         clock: Callable[[], float] = synchronized,
     ) -> None:
-        super().__init__(model, accelerator)
+        super().__init__(model, accelerator, reporter=reporter)
         self._file, self._note, self._clock = file, reporter.note, clock
         self._shapes: dict[Hashable, _Shape] = {}
 
@@ -90,7 +90,7 @@ class CompilingExecutor(TorchExecutor):
             self._shapes[name] = _Shape(self._patience(name))
         shape = self._shapes[name]
         if shape.compiled is not None:
-            return shape.compiled(x, *constants)
+            return self._launched(shape.compiled, x, *constants)
         seconds, result = self._timed(function, x, *constants)
         shape.spent += seconds
         if shape.spent >= shape.patience:
@@ -114,7 +114,7 @@ class CompilingExecutor(TorchExecutor):
 
     def _timed(self, function: Function, x: Tensor, *constants: Any) -> tuple[float, Tensor]:
         started = self._clock()
-        result = function(x, *constants)
+        result = self._launched(function, x, *constants)
         return self._clock() - started, result
 
     def _race(
@@ -125,14 +125,15 @@ class CompilingExecutor(TorchExecutor):
             compiling, _ = self._timed(compiled, x, *constants)
             pairs = [
                 [self._timed(each, x, *constants) for each in (function, compiled)]
-                for _ in range(RUNS)
+                for _ in range(1 + RUNS)
             ]
         except RuntimeError as error:
             reason = f"not compiled: it failed ({str(error).strip().partition(chr(10))[0]})"
             # Others may have had the memory.
             return Verdict(pays_after=None, reason=reason), not is_out_of_memory(error)
         (_, wanted), (_, found) = pairs[-1]
-        eager, fast = (median(pair[at][0] for pair in pairs) for at in (0, 1))
+        # In the first one what is compiled is recorded.
+        eager, fast = (median(pair[at][0] for pair in pairs[1:]) for at in (0, 1))
         return judge(eager, fast, compiling, _decibels(found, wanted)), True
 
     def _keep(self, name: str, verdict: Verdict) -> None:

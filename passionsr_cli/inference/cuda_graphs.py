@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,19 +17,22 @@ MOST_GRAPHS = 4
 # The first runs choose blocks and fill caches, which no graph may hold.
 WARM_UPS = 2
 Function = Callable[..., Tensor]
+# As torch names a pool of memory.
+Pool = Any
 
 
 class Recordings:
     """Functions of one tensor, which run as a CUDA graph where the same shape comes again.
 
     What comes once is not worth a recording. What cannot be recorded, such as a function that asks
-    the GPU for a number, runs as it is from then on, which is said.
+    the GPU for a number, or for which there is too little memory, runs as it is from then on.
     """
 
     def __init__(self, reporter: Reporter) -> None:
         self._note = reporter.note
         self._seen: set[Hashable] = set()
-        self._recorded: OrderedDict[Hashable, Callable[[Tensor], Tensor]] = OrderedDict()
+        self._recorded: OrderedDict[Hashable, Function] = OrderedDict()
+        self._pool: Pool = None
         self._possible = True
 
     def __call__(self, function: Function, x: Tensor, *constants: Hashable) -> Tensor:
@@ -42,30 +46,37 @@ class Recordings:
             raise
 
     def _result(self, function: Function, x: Tensor, *constants: Hashable) -> Tensor:
-        case = (function.__name__, x.shape, *constants)
+        case = (function, x.shape, *constants)
         if not self._possible or case not in self._seen:
             self._seen.add(case)
             return function(x, *constants)
         if case not in self._recorded:
-            try:
-                self._recorded[case] = record(lambda held: function(held, *constants), x)
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                self._possible = False
-                self._note(f"without CUDA graphs: {str(error).partition(chr(10))[0]}")
-                return function(x, *constants)
+            self._recorded[case] = self._record(lambda held: function(held, *constants), x)
+            if len(self._recorded) > MOST_GRAPHS:
+                self._recorded.popitem(last=False)
         self._recorded.move_to_end(case)
-        if len(self._recorded) > MOST_GRAPHS:
-            self._recorded.popitem(last=False)
         return self._recorded[case](x)
 
+    def _record(self, function: Function, x: Tensor) -> Function:
+        """What stands for a function: its recording, or itself."""
+        try:
+            replay, self._pool = record(function, x, self._pool)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                torch.cuda.empty_cache()
+            else:
+                self._possible = False
+            self._note(f"without CUDA graphs: {str(error).partition(chr(10))[0]}")
+            return function
+        return replay
 
-def record(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor], Tensor]:
+
+def record(function: Function, x: Tensor, pool: Pool = None) -> tuple[Function, Pool]:
     """A function of a tensor on a GPU as a CUDA graph, for tensors of the shape of `x`.
 
-    Its memory is fixed: all that the function allocates is the graph's own. Raises `RuntimeError`
-    for a function that cannot be recorded.
+    Its memory is fixed: all that the function allocates is the graph's own. What a graph needs only
+    while it runs lies in a pool, which graphs that never run at once may share; it is given back.
+    Raises `RuntimeError` for a function that cannot be recorded.
     """
     held = x.clone()
     # As torch asks for: warm up on another stream than the one that is recorded.
@@ -76,7 +87,7 @@ def record(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor]
             function(held)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, pool=pool):
         result = function(held)
 
     def replay(x: Tensor) -> Tensor:
@@ -85,4 +96,4 @@ def record(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor]
         # The next replay writes over it.
         return result.clone()
 
-    return replay
+    return replay, graph.pool()

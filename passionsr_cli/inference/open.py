@@ -98,7 +98,8 @@ def open_executor(
         return CompilingExecutor(artifact.load(), used, file, reporter)
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
-    return TorchExecutor(artifact.load(), used, why_simulated=verdict.reason if verdict else "")
+    why = verdict.reason if verdict else ""
+    return TorchExecutor(artifact.load(), used, why_simulated=why, reporter=reporter)
 
 
 def _can_compile(reporter: Reporter) -> bool:

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import DeviceError, TileMemoryError
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.inference.cuda_graphs import Recordings
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.devices import precision_name
 from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 
@@ -26,7 +28,11 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 class TorchExecutor:
     """Runs a `OneStepModel` under accelerate's mixed precision, in channels-last layout unless
-    told otherwise. `why_simulated` is the reason that reports of kernels give."""
+    told otherwise. `why_simulated` is the reason that reports of kernels give.
+
+    On an NVIDIA GPU what a tile launches is recorded as a CUDA graph where it can be, if there is a
+    reporter, who hears where it can't: of small models launching takes longer than computing.
+    """
 
     backend = "torch"
 
@@ -36,11 +42,15 @@ class TorchExecutor:
         accelerator: Accelerator,
         memory_format: torch.memory_format = torch.channels_last,
         why_simulated: str = "",
+        reporter: Reporter | None = None,
     ) -> None:
         self.description = model.description
         self.precision = precision_name(accelerator)
         self.device = str(accelerator.device)
         self._accelerator, self._why_simulated = accelerator, why_simulated
+        # What is simulated asks the GPU for its grids, which no graph may do.
+        possible = accelerator.device.type == "cuda" and not quantized_layers(model)
+        self._recordings = Recordings(reporter) if possible and reporter is not None else None
         if self.precision in _DTYPES:
             _store_weights_as(model, _DTYPES[self.precision])
         model.memory_format = memory_format
@@ -75,7 +85,12 @@ class TorchExecutor:
             return _array(self._call(function, self._tensor(values), *constants))
 
     def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
-        return function(x, *constants)
+        return self._launched(function, x, *constants)
+
+    def _launched(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
+        """A function's result, from a recording of its launches where there is one."""
+        run = self._recordings or _as_it_is
+        return run(function, x, *constants)
 
     def _tensor(self, values: Array) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._accelerator.device)
@@ -99,15 +114,21 @@ class TorchExecutor:
 class CompiledExecutor(TorchExecutor):
     """The same compiled by `torch.compile`, anew for every shape of tiles: seconds to minutes."""
 
-    def __init__(self, model: OneStepModel, accelerator: Accelerator) -> None:
-        super().__init__(model, accelerator)
+    def __init__(
+        self, model: OneStepModel, accelerator: Accelerator, reporter: Reporter = SILENT
+    ) -> None:
+        super().__init__(model, accelerator, reporter=reporter)
         self._compiled: dict[str, Callable[..., Tensor]] = {}
 
     def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
         name = function.__name__
         if name not in self._compiled:
             self._compiled[name] = torch.compile(function, dynamic=False)
-        return self._compiled[name](x, *constants)
+        return self._launched(self._compiled[name], x, *constants)
+
+
+def _as_it_is(function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
+    return function(x, *constants)
 
 
 def _array(values: Tensor) -> Array:

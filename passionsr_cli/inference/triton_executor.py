@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 import triton
 from accelerate import Accelerator
-from torch import Tensor
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import DeviceError
@@ -21,7 +20,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.triton_kernels.attention import IntegerAttention, attention_obstacle
 from passionsr_cli.triton_kernels.feed_forwards import fuse_feed_forwards
 from passionsr_cli.triton_kernels.layers import IntegerLayer, obstacle
-from passionsr_cli.triton_kernels.normalization import fuse_last_convolutions
+from passionsr_cli.triton_kernels.norms import fuse_norms
 from passionsr_cli.triton_kernels.resnets import fuse_resnets
 
 # Triton multiplies bytes on matrix units from there on.
@@ -59,7 +58,7 @@ class TritonExecutor(TorchExecutor):
                 attention.set_processor(IntegerAttention(layer, attention.inner_dim))
                 self._integer_attentions.append(name)
         fuse_resnets(model)
-        fuse_last_convolutions(model)
+        fuse_norms(model)
         fuse_feed_forwards(model)
         super().__init__(model, accelerator)
         # What is simulated asks the GPU for its grids, which no graph may do.
@@ -82,11 +81,6 @@ class TritonExecutor(TorchExecutor):
 
     def _with_reason(self, layers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         return ((name, f"{self._obstacles[name]}, {how}") for name, how in layers)
-
-    def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
-        if self._recordings is None:
-            return super()._call(function, x, *constants)
-        return self._recordings(function, x, *constants)
 
 
 def _obstacle(layer: Frozen) -> str:

@@ -75,9 +75,8 @@ class IntegerLayer(nn.Module):
         factor = (1 / grid.scale.double()).expand(channels)
         if layer.channel_scale is not None:
             factor = factor / layer.channel_scale.double()
-        shift, bias = layer.channel_shift, layer.bias
-        shift = factor.new_zeros(channels) if shift is None else shift.double()
-        bias = factor.new_zeros(outputs) if bias is None else bias.detach()
+        shift = factor.new_zeros(channels) if layer.channel_shift is None else layer.channel_shift
+        bias = factor.new_zeros(outputs) if layer.bias is None else layer.bias.detach()
         tensors = {
             "weight": weight,
             "weight_zero": zero,
@@ -85,7 +84,7 @@ class IntegerLayer(nn.Module):
             "scale": scale.expand(outputs).float(),
             "bias": bias.float(),
             "factor": factor.float(),
-            "offset": (-shift * factor).float(),
+            "offset": (-shift.double() * factor).float(),
         }
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor.contiguous())

@@ -104,3 +104,31 @@ def scales_kernel(
     start_value = tl.load(bias + channel, mask=known_channel, other=0.0).to(tl.float32)
     tl.store(scale + place, factor, mask=known_channel)
     tl.store(shift + place, start_value + (added - group_mean) * factor, mask=known_channel)
+
+
+@triton.jit
+def scale_kernel(
+    x: tl.tensor,
+    scale: tl.tensor,
+    shift: tl.tensor,
+    result: tl.tensor,
+    pixels: tl.tensor,
+    channels: tl.tensor,
+    block_pixels: tl.constexpr,
+    block_channels: tl.constexpr,
+) -> None:
+    """x · scale + shift, for `x` and `result` (B, pixels, channels) of any floating type.
+
+    `scale` and `shift` are those of `scales_kernel`. The grid is (blocks of pixels, blocks of
+    channels, B).
+    """
+    pixel = tl.program_id(0) * block_pixels + tl.arange(0, block_pixels)
+    channel = tl.program_id(1) * block_channels + tl.arange(0, block_channels)
+    image, known_channel = tl.program_id(2), channel < channels
+    known = (pixel < pixels)[:, None] & known_channel[None, :]
+    place = (pixel + image * pixels).to(tl.int64)[:, None] * channels + channel[None, :]
+    factor = tl.load(scale + image * channels + channel, mask=known_channel, other=0.0)
+    added = tl.load(shift + image * channels + channel, mask=known_channel, other=0.0)
+    values = tl.load(x + place, mask=known, other=0.0).to(tl.float32)
+    values = values * factor[None, :] + added[None, :]
+    tl.store(result + place, values.to(result.dtype.element_ty), mask=known)

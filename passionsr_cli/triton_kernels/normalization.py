@@ -1,9 +1,8 @@
-"""Group normalization as a scale and a shift of each channel, which the quantizer applies."""
+"""Group normalization as a scale and a shift of each channel."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import triton
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.triton_kernels.kernels import FUSED
 from passionsr_cli.triton_kernels.launching import BLOCK, BLOCK_CHANNELS, Normalization
-from passionsr_cli.triton_kernels.layers import IntegerLayer
-from passionsr_cli.triton_kernels.norm_kernels import moments_kernel, scales_kernel
+from passionsr_cli.triton_kernels.norm_kernels import moments_kernel, scale_kernel, scales_kernel
 
 # Parts of an image that have moments of their own: enough for all of a GPU's units.
 MOST_PARTS = 512
@@ -34,8 +32,7 @@ def moments(image: Tensor) -> Moments:
     image = image.contiguous()
     batch, height, width, channels = image.shape
     pixels = height * width
-    block_channels = min(triton.next_power_of_2(channels), BLOCK_CHANNELS)
-    block_pixels = BLOCK // block_channels
+    block_pixels, block_channels = _block(channels)
     part = block_pixels * triton.cdiv(triton.cdiv(pixels, block_pixels), MOST_PARTS)
     parts = triton.cdiv(pixels, part)
     means, deviations = torch.empty((2, batch, parts, channels), device=image.device)
@@ -82,33 +79,30 @@ def normalization(norm: nn.GroupNorm, image: Tensor, moved: Tensor | None = None
     return Normalization(scale, shift)
 
 
-class NormalizedConvolution(nn.Module):
-    """A convolution of SiLU(norm(x)), both of which are part of its quantizer."""
-
-    def __init__(self, norm: nn.GroupNorm, convolution: IntegerLayer) -> None:
-        super().__init__()
-        self.norm, self.convolution = norm, convolution
-
-    def forward(self, x: Tensor) -> Tensor:
-        image = x.permute(0, 2, 3, 1)
-        result = self.convolution.product_of(image, None, normalization(self.norm, image))
-        return result.permute(0, 3, 1, 2)
-
-
-def fuse_last_convolutions(model: nn.Module) -> None:
-    """Make the norm and the activation in front of last convolutions part of these, in place."""
-    for module in list(model.modules()):
-        if _ends_normalized(module):
-            part: Any = module
-            part.conv_out = NormalizedConvolution(part.conv_norm_out, part.conv_out)
-            part.conv_norm_out = part.conv_act = nn.Identity()
-
-
-def _ends_normalized(module: Any) -> bool:
-    convolution = getattr(module, "conv_out", None)
-    return (
-        isinstance(convolution, IntegerLayer)
-        and convolution.branch_down is None
-        and isinstance(getattr(module, "conv_norm_out", None), nn.GroupNorm)
-        and isinstance(getattr(module, "conv_act", None), nn.SiLU)
+def normalized(norm: nn.GroupNorm, image: Tensor) -> Tensor:
+    """A group normalization's result, float32, for an image (B, H, W, C) of any floating type."""
+    image = image.contiguous()
+    found = normalization(norm, image)
+    batch, height, width, channels = image.shape
+    pixels = height * width
+    result = torch.empty_like(image, dtype=torch.float32)
+    block_pixels, block_channels = _block(channels)
+    programs = (triton.cdiv(pixels, block_pixels), triton.cdiv(channels, block_channels), batch)
+    scale_kernel[programs](
+        image,
+        found.scale,
+        found.shift,
+        result,
+        pixels,
+        channels,
+        block_pixels=block_pixels,
+        block_channels=block_channels,
+        **FUSED,
     )
+    return result
+
+
+def _block(channels: int) -> tuple[int, int]:
+    """Pixels and channels that one program looks at."""
+    block_channels = min(triton.next_power_of_2(channels), BLOCK_CHANNELS)
+    return BLOCK // block_channels, block_channels

@@ -50,7 +50,7 @@ PRODUCTS_OF_FEW_ROWS = (
     Blocks(128, 64, 64, 4, 4),
     Blocks(64, 64, 128, 4, 4),
     Blocks(64, 64, 256, 4, 3),
-    Blocks(32, 128, 256, 4, 3),
+    Blocks(32, 128, 128, 4, 4),
     Blocks(16, 64, 256, 4, 3),
 )
 MANY_ROWS = 8192

@@ -18,9 +18,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes that were recorded."""
     shapes: list[tuple[int, ...]] = []
 
-    def fake(function: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[Tensor], Tensor]:
+    def fake(
+        function: Callable[[Tensor], Tensor], x: Tensor, pool: object
+    ) -> tuple[Callable[[Tensor], Tensor], object]:
+        # All of them share the first one's.
+        assert pool == ((0, 1) if shapes else None)
         shapes.append(tuple(x.shape))
-        return lambda x: function(x) + 100
+        return lambda x: function(x) + 100, (0, 1)
 
     monkeypatch.setattr(cuda_graphs, "record", fake)
     return shapes
@@ -53,7 +57,7 @@ def test_the_least_used_recordings_go(recorded: list[tuple[int, ...]]) -> None:
 
 
 def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(function: object, x: object) -> None:
+    def fail(*arguments: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(cuda_graphs, "record", fail)
@@ -64,19 +68,33 @@ def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     assert notes.texts == ["without CUDA graphs: operation not permitted when stream is capturing"]
 
 
-def test_a_tile_that_does_not_fit_frees_what_was_recorded(
+def test_what_a_recording_has_no_memory_for_runs_as_it_is(
     recorded: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(function: object, x: object) -> None:
+    def fail(*arguments: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     recordings = Recordings(SILENT)
-    for shape in ((1,), (1,), (2,)):
-        recordings(_moved, torch.zeros(shape), 1.0)
     with monkeypatch.context() as full:
         full.setattr(cuda_graphs, "record", fail)
-        with pytest.raises(torch.cuda.OutOfMemoryError):
-            recordings(_moved, torch.zeros(2), 1.0)
+        found = [float(recordings(_moved, torch.zeros(1), 1.0)) for _ in range(3)]
+    # Others may be smaller.
+    found += [float(recordings(_moved, torch.zeros(2), 1.0)[0]) for _ in range(2)]
+    found.append(float(recordings(_moved, torch.zeros(1), 1.0)))
+    assert found == [1, 1, 1, 1, 101, 1]
+
+
+def test_a_tile_that_does_not_fit_frees_what_was_recorded(
+    recorded: list[tuple[int, ...]],
+) -> None:
+    def large(x: Tensor) -> Tensor:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    recordings = Recordings(SILENT)
+    for _ in range(2):
+        recordings(_moved, torch.zeros(1), 1.0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        recordings(large, torch.zeros(2))
     recordings(_moved, torch.zeros(1), 1.0)
     assert recorded == [(1,), (1,)]
 
@@ -84,11 +102,13 @@ def test_a_tile_that_does_not_fit_frees_what_was_recorded(
 @pytest.mark.gpu
 def test_a_recording_computes_what_the_function_does() -> None:
     weight = torch.randn(64, 64, device="cuda")
-    replay = record(lambda x: torch.relu(x @ weight), torch.zeros(8, 64, device="cuda"))
+    replay, pool = record(lambda x: torch.relu(x @ weight), torch.zeros(8, 64, device="cuda"))
+    other, _ = record(lambda x: (x @ weight).exp(), torch.ones(8, 64, device="cuda"), pool)
     for _ in range(3):
         x = torch.randn(8, 64, device="cuda")
         first = replay(x)
         torch.testing.assert_close(first, torch.relu(x @ weight))
         replay(torch.zeros_like(x))
+        torch.testing.assert_close(other(x), (x @ weight).exp())
         # A result is the caller's: a later replay leaves it as it is.
         torch.testing.assert_close(first, torch.relu(x @ weight))

@@ -20,18 +20,19 @@ import json, re, sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from passionsr_cli.triton_kernels import attention_kernels, kernels, tuning
+from passionsr_cli.triton_kernels import attention_kernels, kernels, norm_kernels, tuning
 
 POINTERS = {
     "x": "*bf16", "norm_scale": "*fp32", "norm_shift": "*fp32", "factor": "*fp32",
     "offset": "*fp32", "codes": "*i8", "means": "*fp32", "deviations": "*fp32",
     "weight_zero": "*i8",
     "correction": "*i32", "scale": "*fp32", "bias": "*fp32", "added": "*bf16",
+    "moved": "*bf16", "shift": "*fp32",
     "query": "*i8", "key": "*i8", "value": "*i8", "sums": "*fp32", "factor_out": "*fp32",
     "offset_out": "*fp32",
 }
 FLOATS = ("lowest", "highest", "zero_point", "logit_factor", "steps", "lowest_out", "highest_out",
-    "zero_out", "result_scale")
+    "zero_out", "result_scale", "eps")
 MULTIPLES = ("channels", "filled_channels", "weight_bytes", "row_stride", "query_stride",
     "key_stride", "value_stride", "result_stride", "width", "keys", "tokens", *POINTERS, "weight",
     "result")
@@ -78,11 +79,15 @@ def attention(capability, blocks, width, rounds):
 
 capability, all_sizes = int(sys.argv[1]), sys.argv[2] == "all"
 blocks = dict(block_pixels=32, block_channels=128)
-assert compiled(kernels.moments_kernel, capability, blocks).asm["cubin"]
+assert compiled(norm_kernels.moments_kernel, capability, blocks).asm["cubin"]
+assert compiled(norm_kernels.scale_kernel, capability, blocks).asm["cubin"]
+parts = dict(moves=True, block_parts=512, block_channels=4)
+assert compiled(norm_kernels.scales_kernel, capability, parts).asm["cubin"]
 blocks.update(border_y=1, border_x=1, normalizes=True)
 assert compiled(kernels.quantize_kernel, capability, blocks).asm["cubin"]
 found = []
-for blocks in tuning.PRODUCTS if all_sizes else tuning.PRODUCTS[:1]:
+sizes = tuning.PRODUCTS_OF_MANY_ROWS + tuning.PRODUCTS_OF_FEW_ROWS
+for blocks in sizes if all_sizes else sizes[:1]:
     found += [multiply(capability, blocks, packed, rounds) for packed, rounds in ((0, 1), (1, 0))]
     found.append(multiply(capability, blocks, packed=True, rounds=True, gates=True))
 for blocks in tuning.ATTENTIONS if all_sizes else tuning.ATTENTIONS[:1]:
