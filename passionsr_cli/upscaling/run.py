@@ -94,7 +94,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     """The images that `inputs` name, and where an interrupted run over them had come to."""
     artifact = artifact_for(settings)
     root = _common_folder(inputs, settings)
-    made_by = _fingerprint(artifact, settings)
+    made_by = fingerprint(artifact, settings)
     journal = None if root is None else Journal(root, made_by)
 
     @cache
@@ -126,7 +126,7 @@ def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | N
     return Path(inputs[0]) if len(inputs) == 1 and os.path.isdir(inputs[0]) else None
 
 
-def _fingerprint(artifact: Artifact, settings: UpscaleSettings) -> str:
+def fingerprint(artifact: Artifact, settings: UpscaleSettings) -> str:
     """Another one wherever results would be others."""
     made_by = {
         "weights": artifact.fingerprint,
@@ -148,7 +148,7 @@ def upscale_planned(
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
         note = _noting(work.made_by) if journal is None else note_nothing
-        return overlapped(upscaler, planned, settings, journal, reporter, note)
+        return overlapped(upscaler, planned, settings, journal, reporter, note, work.made_by)
 
     return _journaled(work, processes or Processes(), start, reporter)
 
@@ -213,6 +213,7 @@ def overlapped(
     journal: Journal | None = None,
     reporter: Reporter = SILENT,
     note: Note = note_nothing,
+    made_by: str | None = None,
 ) -> Outcomes:
     """Outcomes in the order of the plan; `reporter` is called from threads.
 
@@ -222,7 +223,7 @@ def overlapped(
 
     def outcome(item: Planned) -> Outcome:
         if isinstance(item, Job):
-            return upscale_job(upscaler, item, settings, heard, journal, note)
+            return upscale_job(upscaler, item, settings, heard, journal, note, made_by)
         return without_work(item)
 
     waiting: deque[Future[Outcome]] = deque()
