@@ -9,7 +9,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, ParamSpec, TypeVar
 
 import typer
@@ -158,6 +159,15 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(_exit_code(error)) from None
 
     return run
+
+
+@contextmanager
+def resumable(how: str = "go on with the same command") -> Iterator[None]:
+    """Say at Ctrl-C that the work inside is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
 
 
 def _exit_code(error: Exception | KeyboardInterrupt) -> int:
