@@ -21,8 +21,7 @@ import re
 import shutil
 import threading
 import time
-from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from passionsr_cli.inference.executor import Executor
 from passionsr_cli.system import cpu
 from passionsr_cli.system.files import remove, replace_atomically
 from passionsr_cli.system.paths import cache_folder
+from passionsr_cli.system.sources import version_of
 from passionsr_cli.tiling.upscaler import Half
 
 FOLDER = "tiles"
@@ -140,16 +140,8 @@ def _arithmetic(executor: Executor) -> list[str]:
     runtime = executor.backend
     # Sums are parted among threads.
     threads = f"{cpu.usable_cores()} {os.environ.get('OMP_NUM_THREADS')}"
-    versions = [_version(package) for package in (runtime, "numpy")]
+    versions = [version_of(package) for package in (runtime, "numpy")]
     return [runtime, executor.precision, cpu.name(), threads, *versions]
-
-
-@cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _sweep(root: Path) -> None:
