@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -38,6 +38,8 @@ from passionsr_cli.upscaling.sizing import TargetSize
 
 # While one image is computed, another is read or written.
 IMAGES_AT_ONCE = 2
+# Those that are dropped end with their next tile.
+DROPPED_WITHIN_SECONDS = 3.0
 # Settings that say which images are worked on and where, but not what becomes of one.
 NOT_OF_THE_IMAGE = {"output", "name", "format", "recursive", "overwrite", "skip_existing", "engine"}
 
@@ -228,13 +230,22 @@ def overlapped(
 
     waiting: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(IMAGES_AT_ONCE, "image")
+
+    def first() -> Outcome:
+        # Until it is there, it is one of those that are waited for when all is dropped.
+        done = waiting[0].result()
+        waiting.popleft()
+        return done
+
     try:
         for item in planned:
             waiting.append(pool.submit(outcome, item))
             if len(waiting) > IMAGES_AT_ONCE:
-                yield waiting.popleft().result()
+                yield first()
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
     finally:
         heard.stopped.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Converting or compiling a large model takes minutes, and nothing interrupts it.
+        wait(waiting, DROPPED_WITHIN_SECONDS)
