@@ -140,9 +140,9 @@ class TiledUpscaler:
         """The upscaled image in strips (3, rows, W) from top to bottom, as they become ready.
 
         What is held in memory grows with the width of the image, not with its height. `reporter`
-        hears the share of the image that is done, as steps of `task`. Both halves of the model are
-        called through what `around` makes of them. Raises `TileMemoryError` where a tile does not
-        fit.
+        hears the share of the image that is done, as steps of `task`. Where a tile takes all
+        cores, both halves of the model are called through what `around` makes of them. Raises
+        `TileMemoryError` where a tile does not fit.
         """
         height, width = rgb.shape[-2:]
         if min(height, width) < SMALLEST_SIDE_PX:
@@ -196,7 +196,9 @@ class TiledUpscaler:
         executor = several or self.executor
 
         def run(half: Half, parts: Iterator[Array], *how: object) -> Iterator[Array]:
-            half = around(half, (*how, 1 if several is None else self.at_once))
+            if several is None:
+                # Tiles so small that several are computed at once are fast.
+                half = around(half, how)
             for result in self._results(half, parts, several is not None):
                 on_tile()
                 yield result

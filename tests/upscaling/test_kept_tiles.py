@@ -192,13 +192,13 @@ def test_what_would_be_computed_otherwise_is_not_taken_up(
     assert executor.halves == undisturbed[1]
 
 
-@pytest.mark.parametrize("how", [("restored", 0.5, 1), ("restored", 0.7, 2), ("decoded", 1)])
+@pytest.mark.parametrize("how", [("restored", 0.5), ("decoded",)])
 def test_the_same_tile_is_another_in_another_half_or_at_another_realism(
     model: str, how: tuple[object, ...]
 ) -> None:
     executor, tile = Slow(model), np.ones((1, 3, 32, 32), np.float32)
     # The second of the same tiles is kept.
-    for way, halves in ((("restored", 0.7, 1), 2), (how, 4), (("restored", 0.7, 1), 4)):
+    for way, halves in ((("restored", 0.7), 2), (how, 4), (("restored", 0.7), 4)):
         kept = KeptTiles("these weights", executor, tile[0])
         half = kept.around(executor.restore_latent, way)
         assert np.array_equal(half(tile), half(tile))
@@ -245,11 +245,20 @@ def test_a_cache_that_takes_nothing_stops_no_picture(
     assert set(most) == {0}
 
 
-@pytest.mark.parametrize(("device", "worth"), [("cpu", 60.0), ("cuda", SECONDS / 2)])
+class SlowAtOnce(Slow):
+    def shared(self, at_once: int) -> Slow:
+        return self
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "worth"),
+    [(Slow, "cpu", 60.0), (Slow, "cuda", SECONDS / 2), (SlowAtOnce, "cpu", SECONDS / 2)],
+)
 def test_what_is_fast_leaves_nothing(
     model: str,
     source: str,
     settings: UpscaleSettings,
+    kind: type[Slow],
     device: str,
     worth: float,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,12 +266,13 @@ def test_what_is_fast_leaves_nothing(
     monkeypatch.setattr(kept_tiles, "WORTH_SECONDS", worth)
     monkeypatch.setattr("passionsr_cli.tiling.upscaler.free_bytes", lambda device: 1 << 30)
     monkeypatch.setattr("passionsr_cli.tiling.memory.tiles_at_once", lambda *about: 1)
+    monkeypatch.setattr("passionsr_cli.tiling.memory.tiles_in_parallel", lambda *about: 2)
     there = []
 
     def look(halves: int) -> None:
         there.append((cache_folder() / FOLDER).exists())
 
-    _upscale(Slow(model, look, device), source, settings)
+    _upscale(kind(model, look, device), source, settings)
     assert set(there) == {False}
 
 
