@@ -53,6 +53,7 @@ def export(
     """Write a checkpoint or a model for other runtimes.
 
     What is written is opened again, run, and compared with the original before it gets its name.
+    A run that was stopped goes on with the same command.
 
     \b
     passionsr export mini-w8a8
