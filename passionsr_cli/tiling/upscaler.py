@@ -37,8 +37,7 @@ Half = Callable[[Array], Array]
 Around = Callable[[Half, tuple[object, ...]], Half]
 
 
-def as_it_is(half: Half, how: tuple[object, ...]) -> Half:
-    """The half itself: nothing stands around it."""
+def _as_it_is(half: Half, how: tuple[object, ...]) -> Half:
     return half
 
 
@@ -135,7 +134,7 @@ class TiledUpscaler:
         return len(rows.starts) * len(columns.starts)
 
     def strips(
-        self, rgb: Array, task: str = "", reporter: Reporter = SILENT, around: Around = as_it_is
+        self, rgb: Array, task: str = "", reporter: Reporter = SILENT, around: Around = _as_it_is
     ) -> Iterator[Array]:
         """The upscaled image in strips (3, rows, W) from top to bottom, as they become ready.
 

@@ -14,6 +14,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.strips import made_ahead
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
@@ -25,7 +26,7 @@ from passionsr_cli.system import cpu
 from passionsr_cli.system.devices import choose_device, is_intel
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
-from passionsr_cli.tiling.upscaler import TiledUpscaler, as_it_is
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.kept_tiles import KeptTiles
 from passionsr_cli.upscaling.planning import Job, Present, Refused
@@ -169,21 +170,16 @@ def upscale_file(
     tiles of slow models are kept (see `kept_tiles`) until the result has its name.
     """
     started = time.perf_counter()
-    picture = read_picture(job.source, min(largest_px, _largest_input_px()))
-    if picture.note:
-        reporter.note(f"{job.source}: {picture.note}")
-    if settings.strip_metadata:
-        picture = picture.stripped()
+    picture = _picture_of(job, settings, reporter, largest_px)
     size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)
     depth = None if settings.depth == "auto" else settings.depth
     check_output(job.output, layout_of(picture, size, depth), settings.depth != "auto")
     place = job.output if journal is None else journal.place_for(job.output)
     large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
-    kept = None if made_by is None else KeptTiles(made_by, upscaler.executor, picture.rgb)
-    around = as_it_is if kept is None else kept.around
+    kept = KeptTiles(made_by, upscaler.executor, picture.rgb)
 
     def write() -> None:
-        strips = made_ahead(upscaler.strips(picture.rgb, job.source, reporter, around))
+        strips = made_ahead(upscaler.strips(picture.rgb, job.source, reporter, kept.around))
         quality, whole = settings.quality, partial(note, job)
         write_upscaled(place, picture, strips, large, size, depth, quality, whole)
 
@@ -195,12 +191,20 @@ def upscale_file(
     if journal is not None:
         journal.finish(job, place)
     tiles = upscaler.count_tiles(picture.rgb)
-    if kept is not None:
-        kept.remove()
-        if kept.taken_up:
-            reporter.note(f"{job.source}: took up {kept.taken_up} of {tiles} tiles from before")
+    kept.remove()
+    if kept.taken_up:
+        reporter.note(f"{job.source}: took up {kept.taken_up} of {tiles} tiles from before")
     seconds = time.perf_counter() - started
     return Done(job.source, job.output, picture.size, size, seconds, tiles)
+
+
+def _picture_of(
+    job: Job, settings: UpscaleSettings, reporter: Reporter, largest_px: int
+) -> Picture:
+    picture = read_picture(job.source, min(largest_px, _largest_input_px()))
+    if picture.note:
+        reporter.note(f"{job.source}: {picture.note}")
+    return picture.stripped() if settings.strip_metadata else picture
 
 
 def _largest_input_px() -> int:

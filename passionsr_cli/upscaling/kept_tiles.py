@@ -50,18 +50,19 @@ class KeptTiles:
     """Tiles of the picture `rgb` (3, h, w), of a model and code that `made_by` names, which
     `executor` runs.
 
-    Nothing is kept on a full disk, in a cache that cannot be written, nor of accelerators, which
-    are fast and may compute otherwise from some moment on. Several processes may keep tiles of one
-    picture.
+    Nothing is kept where `made_by` is None, on a full disk, in a cache that cannot be written, nor
+    of accelerators, which are fast and may compute otherwise from some moment on. Several processes
+    may keep tiles of one picture.
     """
 
-    def __init__(self, made_by: str, executor: Executor, rgb: Array) -> None:
+    def __init__(self, made_by: str | None, executor: Executor, rgb: Array) -> None:
         self._made_by, self._executor, self._rgb = made_by, executor, rgb
+        self._on = made_by is not None and executor.device == "cpu"
         self._root = cache_folder() / FOLDER
         self._turn, self._halves = threading.Lock(), 0
         _sweep(self._root)
         # Where no slow model leaves any, nobody has to find out which would be ours.
-        self._there = self._root.is_dir() and self._folder.is_dir()
+        self._there = self._on and self._root.is_dir() and self._folder.is_dir()
 
     @property
     def taken_up(self) -> int:
@@ -70,7 +71,7 @@ class KeptTiles:
 
     def around(self, half: Half, how: tuple[object, ...]) -> Half:
         """This half of the model, reading what is there of earlier tiles; `how` it is called."""
-        if self._executor.device != "cpu":
+        if not self._on:
             return half
         ran = threading.Event()
 
