@@ -81,4 +81,4 @@ def main() -> None:
     arguments = sys.argv[1:]
     if DEBUG_FLAG in arguments:
         arguments = [DEBUG_FLAG, *(item for item in arguments if item != DEBUG_FLAG)]
-    app(arguments)
+    console.run_to_end(app, arguments)

@@ -20,6 +20,7 @@ from passionsr_cli.terminal.console import (
     decibels,
     output,
     print_json,
+    resumable,
 )
 
 if TYPE_CHECKING:
@@ -107,12 +108,9 @@ def calibrate(
     from passionsr_cli.checkpoints.catalogue import describe
     from passionsr_cli.terminal.progress import StepBars
 
-    try:
-        with StepBars() as bars:
-            entry = api.calibrate(settings, name, bars)
-    except KeyboardInterrupt:
-        how = f"go on with: passionsr calibrate --resume --name {name}"
-        raise KeyboardInterrupt(how) from None
+    how = f"go on with: passionsr calibrate --resume --name {name}"
+    with resumable(how), StepBars() as bars:
+        entry = api.calibrate(settings, name, bars)
     shown = describe(entry)
     if as_json:
         print_json(shown)

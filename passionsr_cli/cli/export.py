@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passionsr_cli.cli.options import JsonOption
-from passionsr_cli.terminal.console import command, output, print_json, show_note, show_result
+from passionsr_cli.terminal.console import (
+    command,
+    output,
+    print_json,
+    resumable,
+    show_note,
+    show_result,
+)
 
 if TYPE_CHECKING:
     from passionsr_cli.export.exporting import ExportReport
@@ -46,6 +53,7 @@ def export(
     """Write a checkpoint or a model for other runtimes.
 
     What is written is opened again, run, and compared with the original before it gets its name.
+    A run that was stopped goes on with the same command.
 
     \b
     passionsr export mini-w8a8
@@ -62,7 +70,7 @@ def export(
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import CurrentBar
 
-    with CurrentBar() as bar:
+    with resumable(), CurrentBar() as bar:
         report = api.export(name, format_name, output_path, size, target, precision, bar)
     if as_json:
         print_json(report.as_dict())

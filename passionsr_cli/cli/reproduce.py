@@ -26,6 +26,7 @@ from passionsr_cli.terminal.console import (
     command,
     output,
     print_json,
+    resumable,
     show_error,
     show_note,
 )
@@ -120,11 +121,8 @@ def _reproduce(settings: ReproductionSettings, as_json: bool) -> None:
     from passionsr_cli import api
     from passionsr_cli.terminal.progress import CurrentBar
 
-    try:
-        with CurrentBar() as bar:
-            table = api.reproduce(settings, bar)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("go on with the same command") from None
+    with resumable(), CurrentBar() as bar:
+        table = api.reproduce(settings, bar)
     if as_json:
         print_json(table.as_dict())
     else:

@@ -10,7 +10,7 @@ import typer
 
 from passionsr_cli.cli.options import DeviceOption, JsonOption, PrecisionOption
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.terminal.console import command, output, print_json
+from passionsr_cli.terminal.console import command, output, print_json, resumable
 
 
 @command
@@ -84,22 +84,19 @@ def train(
     from passionsr_cli.training.settings import DistillationSettings, TrainingSettings
 
     where, own = (device or "auto", precision or "auto"), [config] if config else []
-    try:
-        with StepBars() as bars:
-            if distilled is not None:
-                options: dict[str, object] = {"model": distilled}
-                distilling = settings_from(["distil", *own], DistillationSettings, options)
-                entry = api.distil(distilling, photos, name, *where, bars)
-            elif source is not None:
-                options = {"model": source, **moving}
-                retraining = settings_from(["retrain", *own], RetrainingSettings, options)
-                entry = api.retrain(retraining, photos, name, *where, bars)
-            else:
-                assert photos is not None
-                training = settings_from(config or "train-mini", TrainingSettings)
-                entry = api.train(training, photos, name, *where, bars)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("go on with the same command") from None
+    with resumable(), StepBars() as bars:
+        if distilled is not None:
+            options: dict[str, object] = {"model": distilled}
+            distilling = settings_from(["distil", *own], DistillationSettings, options)
+            entry = api.distil(distilling, photos, name, *where, bars)
+        elif source is not None:
+            options = {"model": source, **moving}
+            retraining = settings_from(["retrain", *own], RetrainingSettings, options)
+            entry = api.retrain(retraining, photos, name, *where, bars)
+        else:
+            assert photos is not None
+            training = settings_from(config or "train-mini", TrainingSettings)
+            entry = api.train(training, photos, name, *where, bars)
     if as_json:
         print_json({"name": entry.name, "folder": str(entry.folder)})
         return

@@ -180,8 +180,8 @@ def upscale(
 ) -> None:
     """Upscale photographs four times in each direction.
 
-    A run over many images that was stopped goes on with the same command.
-    `accelerate launch -m passionsr_cli upscale` shares them between processes.
+    A run over many images, or large ones of a slow model, that was stopped goes on with the same
+    command. `accelerate launch -m passionsr_cli upscale` shares images between processes.
 
     \b
     passionsr upscale photo.jpg

@@ -8,22 +8,25 @@ import onnx
 
 from passionsr_cli.conversion.onnx_graph import program
 from passionsr_cli.conversion.onnx_types import in_half_precision
-from passionsr_cli.conversion.stored_graphs import component_side, write_listing
+from passionsr_cli.conversion.stored_graphs import (
+    component_side,
+    list_component,
+    missing_components,
+)
 from passionsr_cli.conversion.tracing import component_of_model
-from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.models.one_step import OneStepModel
 
 
 def write_onnx(
     model: OneStepModel, folder: Path, size_px: int | None = None, precision: str = "fp32"
 ) -> None:
-    """Convert all components, one after the other, into COMPONENT.onnx, each checked by ONNX.
+    """Convert all components, one after the other, into COMPONENT.onnx, each checked by ONNX; those
+    that an earlier call wrote there, and did not come to its end, stay.
 
     They take any batch and size, or with `size_px` one image with sides of that many pixels.
     `precision`, fp32 or fp16, is the type of everything around the integers.
     """
-    components = {}
-    for component in COMPONENTS:
+    for component in missing_components(folder):
         side = None if size_px is None else component_side(model.description, component, size_px)
         traced = component_of_model(model, component)
         converted = program(traced, side)
@@ -32,10 +35,10 @@ def write_onnx(
         path = folder / f"{component}.onnx"
         converted.save(path)
         onnx.checker.check_model(path, full_check=True)
-        components[component] = {
+        names = {
             "layers": traced.layers,
             "folded": traced.folded,
             "attentions": traced.attentions,
             "overflowing": (),
         }
-    write_listing(folder, components)
+        list_component(folder, component, names)

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import StoreError
-from passionsr_cli.models.components import ENCODER
-from passionsr_cli.system.files import read_json, sha256_of
+from passionsr_cli.models.components import COMPONENTS, ENCODER
+from passionsr_cli.system.files import read_json, replace_atomically, sha256_of
 
 GRAPHS_FILE = "graphs.json"
 # COMPONENT.xml is OpenVINO's, COMPONENT.onnx is ONNX.
@@ -48,15 +48,29 @@ def component_side(description: ModelDescription, component: str, size_px: int) 
     return size_px if component == ENCODER else size_px // description.latent_factor
 
 
-def write_listing(folder: Path, components: Mapping[str, Mapping[str, Any]]) -> None:
-    """List what a folder of graphs holds: the files, and the names of each component's layers."""
-    files = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-    listing = json.dumps({"components": components, "files": files}, indent=2)
-    (folder / GRAPHS_FILE).write_text(listing, encoding="utf-8")
+def missing_components(folder: Path) -> list[str]:
+    """The components that are yet to be written: those that are listed and whole stay."""
+    try:
+        there = read_graphs(folder)
+    except StoreError:
+        (folder / GRAPHS_FILE).unlink(missing_ok=True)
+        there = {}
+    return [component for component in COMPONENTS if component not in there]
+
+
+def list_component(folder: Path, component: str, names: Mapping[str, Any]) -> None:
+    """List that a folder holds a component: its files, and the names of its layers."""
+    path = folder / GRAPHS_FILE
+    listing = read_json(path) if path.exists() else {"components": {}, "files": {}}
+    listing["components"][component] = names
+    files = {each.name: sha256_of(each) for each in folder.glob(f"{component}.*")}
+    listing["files"] = dict(sorted({**listing["files"], **files}.items()))
+    with replace_atomically(path) as temporary:
+        temporary.write_text(json.dumps(listing, indent=2), encoding="utf-8")
 
 
 def read_graphs(folder: Path) -> dict[str, StoredGraph]:
-    """Read the graphs that `write_listing` listed.
+    """Read the graphs that `list_component` listed.
 
     Raises `StoreError` if any of it is missing or changed.
     """

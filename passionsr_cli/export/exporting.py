@@ -16,15 +16,17 @@ from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
 from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
 from passionsr_cli.export.formats import Format, find_format
+from passionsr_cli.export.unfinished import Unfinished, unfinished_export
 from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.claims import claim
-from passionsr_cli.system.files import read_json, remove, sha256_of, temporary_beside
+from passionsr_cli.system.files import read_json, remove, sha256_of
 from passionsr_cli.system.memory import process_peak_bytes, returned_when_freed
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
 FORMAT_VERSION = 3
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -127,24 +129,27 @@ def export_artifact(
 
     A folder that holds the same export already, whole, is left as it is. Raises `OutputError` if
     it holds anything else or cannot be written, `StoreError` if what was written does not compute
-    what the definition does; nothing is left of it then. Of several at once one exports, and the
-    others are told so.
+    what the definition does; nothing is left of it then. What a kill or Ctrl-C left is taken up by
+    the same export, and removed by another. Of several at once one exports, and the others are told
+    so.
     """
     started = time.perf_counter()
     if artifact.simulated and form.name != "safetensors":
         raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with claim(folder.with_name(f".{folder.name}.exporting"), "exporting"):
+        working = folder.with_name(f".{folder.name}.exporting")
+        with claim(working, "exporting"):
             if folder.exists():
+                remove(working / UNFINISHED)
                 return _finished(folder, name, artifact, form, size_px)
-            unfinished = temporary_beside(folder)
-            unfinished.mkdir()
-            try:
+            identity = _identity(name, artifact, form, size_px)
+            with unfinished_export(working / UNFINISHED, identity, reporter) as unfinished:
                 fidelity, kernels = _write_and_compare(
                     artifact, form, unfinished, size_px, reporter
                 )
-                _describe(unfinished, name, artifact, form, size_px)
+                files = unfinished.files
+                _describe(files, identity, artifact.description)
                 report = ExportReport(
                     source=name,
                     format=form.name,
@@ -155,15 +160,13 @@ def export_artifact(
                     fidelity=fidelity,
                     photograph=PHOTOGRAPH,
                     kernels=kernels,
-                    bytes=sum(path.stat().st_size for path in unfinished.iterdir()),
+                    bytes=sum(path.stat().st_size for path in _all_but(files, REPORT_FILE)),
                     seconds=time.perf_counter() - started,
                     peak_memory_bytes=process_peak_bytes(),
                 )
                 kernel_names = {"kernels": asdict(kernels)}
-                _write_json(unfinished / REPORT_FILE, {**report.as_dict(), **kernel_names})
-                os.rename(unfinished, folder)
-            finally:
-                remove(unfinished)
+                _write_json(files / REPORT_FILE, {**report.as_dict(), **kernel_names})
+                os.rename(files, folder)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return report
@@ -183,7 +186,7 @@ def fitting_size(description: ModelDescription, size_px: int, reporter: Reporter
 def _write_and_compare(
     artifact: Artifact,
     form: Format,
-    folder: Path,
+    unfinished: Unfinished,
     size_px: int | None,
     reporter: Reporter,
 ) -> tuple[Fidelity, KernelReport]:
@@ -192,12 +195,13 @@ def _write_and_compare(
         model = artifact.load()
         form.check(model)
         reporter.started(f"running the definition on {PHOTOGRAPH}")
-        definition = define(model, size_px or DEFAULT_SIZE_PX, form.precision)
+        side = size_px or DEFAULT_SIZE_PX
+        definition = define(model, side, form.precision, unfinished.definition)
         reporter.started(f"writing {form.name}, component by component")
-        form.write(model, artifact, folder, size_px)
+        form.write(model, artifact, unfinished.files, size_px)
         del model
     reporter.started("running what was written")
-    executor = form.open(folder, artifact.description)
+    executor = form.open(unfinished.files, artifact.description)
     fidelity = definition.compare(executor)
     if not fidelity.sufficient:
         raise StoreError(
@@ -207,15 +211,12 @@ def _write_and_compare(
     return fidelity, executor.kernels()
 
 
-def _describe(
-    folder: Path, name: str, artifact: Artifact, form: Format, size_px: int | None
-) -> None:
+def _describe(folder: Path, identity: dict[str, Any], description: ModelDescription) -> None:
     """All that a program needs to run the components, and the checksums of their files."""
-    description = artifact.description
     signal_rate, noise_rate = rates(description) or (None, None)
     values = {
         "kind": "export",
-        **_identity(name, artifact, form, size_px),
+        **identity,
         "model": description.name,
         "licence": description.licence,
         "upscale_factor": description.upscale_factor,
@@ -250,8 +251,11 @@ def _identity(name: str, artifact: Artifact, form: Format, size_px: int | None) 
 
 def _checksums(folder: Path) -> dict[str, str]:
     """SHA-256 of the files of an export but for the two that describe it."""
-    files = [path for path in folder.iterdir() if path.name not in (MODEL_FILE, REPORT_FILE)]
-    return {path.name: sha256_of(path) for path in sorted(files)}
+    return {path.name: sha256_of(path) for path in _all_but(folder, MODEL_FILE, REPORT_FILE)}
+
+
+def _all_but(folder: Path, *names: str) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name not in names)
 
 
 def _finished(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.metrics.psnr import decibels
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 PHOTOGRAPH = "sample:astronaut"
@@ -92,13 +96,40 @@ class Definition:
         ]
         return min(found, key=lambda fidelity: fidelity.margin)
 
+    def keep(self, file: Path) -> None:
+        """Write a .npz file, for `kept_definition`."""
+        about = json.dumps([(each.realism, each.psnr_to_itself) for each in self.settings])
+        images = [each.image for each in self.settings]
+        with replace_atomically(file) as temporary:
+            np.savez(temporary, photograph=self.photograph, about=about, images=images)
 
-def define(model: OneStepModel, size_px: int, precision: str = "fp32") -> Definition:
+
+def kept_definition(file: Path) -> Definition | None:
+    """The definition that was kept in a file, None where there is none that is whole."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            photograph, images, about = kept["photograph"], kept["images"], str(kept["about"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    settings = (
+        Setting(realism, image, nearness)
+        for (realism, nearness), image in zip(json.loads(about), images, strict=True)
+    )
+    return Definition(photograph, tuple(settings))
+
+
+def define(
+    model: OneStepModel, size_px: int, precision: str = "fp32", file: Path | None = None
+) -> Definition:
     """Run the definition on the photograph, in one tile with sides of `size_px`.
 
-    `precision`, fp32 or fp16, is what the export computes in, which says how near it can come.
+    `precision`, fp32 or fp16, is what the export computes in, which says how near it can come. It
+    is kept in `file`, or taken from there: the model then lies in memory as if it had run, by which
+    graphs that are made of it may differ.
     """
     executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    if file is not None and (kept := kept_definition(file)) is not None:
+        return kept
     photograph = lr_photograph(size_px // model.description.upscale_factor)
     default = model.description.realism
     settings = []
@@ -107,7 +138,10 @@ def define(model: OneStepModel, size_px: int, precision: str = "fp32") -> Defini
         with _nudged(model, NUDGE[precision]):
             again = upscaled(executor, photograph, realism)
         settings.append(Setting(realism, image, psnr(again, image)))
-    return Definition(photograph, tuple(settings))
+    definition = Definition(photograph, tuple(settings))
+    if file is not None:
+        definition.keep(file)
+    return definition
 
 
 @contextmanager

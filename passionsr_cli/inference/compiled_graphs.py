@@ -41,10 +41,10 @@ class CompiledGraphs:
             return known
 
     def made(self) -> list[CompiledGraph]:
-        """All that were begun and did not fail, once they are there."""
+        """All that are there."""
         with self._lock:
             known = list(self._by_name.values())
-        return [each.result() for each in known if each.exception() is None]
+        return [each.result() for each in known if each.done() and each.exception() is None]
 
 
 def _settle(future: Future[CompiledGraph], make: Callable[[], CompiledGraph]) -> None:

@@ -22,7 +22,6 @@ from passionsr_cli.system.files import (
     remove,
     replace_atomically,
     sha256_of,
-    temporary_beside,
     temporary_space,
 )
 from passionsr_cli.system.memory import is_out_of_memory, returned_when_freed
@@ -85,13 +84,15 @@ class GraphCache:
                 with contextlib.suppress(StoreError, OSError):
                     return read_graphs(self.folder)
                 remove(self.folder)
-                unfinished = temporary_beside(self.folder)
+                # What a kill or Ctrl-C leaves there, `write_graphs` goes on with.
+                unfinished = self.folder.with_name(f".{self.folder.name}")
                 try:
-                    unfinished.mkdir()
+                    unfinished.mkdir(exist_ok=True)
                     self._write_into(unfinished)
                     os.replace(unfinished, self.folder)
-                finally:
+                except Exception:
                     remove(unfinished)
+                    raise
         except (OSError, RuntimeError) as error:
             # OpenVINO says RuntimeError of a disk that is full, torch of memory.
             if is_out_of_memory(error):

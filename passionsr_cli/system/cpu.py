@@ -1,7 +1,9 @@
-"""CPU instructions, as far as the system tells."""
+"""The CPU: its instructions, name and cores, as far as the system tells."""
 
 from __future__ import annotations
 
+import os
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -20,12 +22,30 @@ INSTRUCTIONS = {
 @cache
 def instructions() -> tuple[str, ...]:
     """The names of `INSTRUCTIONS` that this CPU has; none where the system does not list them."""
+    flags = set(_told("flags").split())
+    return tuple(name for flag, name in INSTRUCTIONS.items() if flag in flags)
+
+
+@cache
+def name() -> str:
+    """The name of this CPU; of its kind alone where the system does not list it."""
+    return _told("model name") or platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Count of the cores, as the system counts them, that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _told(about: str) -> str:
+    """A line of the first core's, empty where the system has none."""
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return ()
-    flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
-    return tuple(name for flag, name in INSTRUCTIONS.items() if flag in flags)
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(about)), "")
 
 
 def has_bf16() -> bool:

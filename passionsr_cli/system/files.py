@@ -24,6 +24,8 @@ from passionsr_cli.system.memory import is_out_of_memory
 
 HASH_BLOCK_BYTES = 1 << 20
 LONGEST_STEM_BYTES = 200
+# What this process writes now.
+_unfinished: set[Path] = set()
 
 
 @contextmanager
@@ -38,6 +40,7 @@ def replace_atomically(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
+    _unfinished.add(temporary)
     try:
         yield temporary
         # Renaming is only atomic for content that has reached the disk.
@@ -46,6 +49,13 @@ def replace_atomically(
         whole(temporary)
         os.replace(temporary, path)
     finally:
+        temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+def drop_unfinished() -> None:
+    """Remove what other threads are writing, of a process that ends without them."""
+    for temporary in list(_unfinished):
         temporary.unlink(missing_ok=True)
 
 

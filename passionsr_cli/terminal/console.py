@@ -8,8 +8,11 @@ import json
 import logging
 import os
 import sys
+import threading
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any, ParamSpec, TypeVar
 
 import typer
@@ -17,6 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from passionsr_cli.errors import ConfigError, PassionSRError
+from passionsr_cli.system.files import drop_unfinished
 from passionsr_cli.system.paths import survive_without_home
 from passionsr_cli.system.text import one_line, printable
 
@@ -26,6 +30,7 @@ R = TypeVar("R")
 EXIT_ERROR = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+THREADS_END_WITHIN_SECONDS = 2.0
 # What requirements/small.txt does without.
 LEFT_OUT = (
     *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa"),
@@ -158,6 +163,43 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(_exit_code(error)) from None
 
     return run
+
+
+def run_to_end(program: Callable[[list[str]], Any], arguments: list[str]) -> None:
+    """Run a command line and end the process; at Ctrl-C without waiting for threads, which may be
+    deep in libraries for minutes: nothing of theirs is half-written."""
+    try:
+        program(arguments)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED and _has_threads():
+            drop_unfinished()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(EXIT_INTERRUPTED)
+        raise
+
+
+def _has_threads() -> bool:
+    """Tell whether threads are left that would hold up the end, and give them a moment."""
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.current_thread()
+    ]
+    deadline = time.monotonic() + THREADS_END_WITHIN_SECONDS
+    for thread in others:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return any(thread.is_alive() for thread in others)
+
+
+@contextmanager
+def resumable(how: str = "go on with the same command") -> Iterator[None]:
+    """Say at Ctrl-C that the work inside is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how) from None
 
 
 def _exit_code(error: Exception | KeyboardInterrupt) -> int:

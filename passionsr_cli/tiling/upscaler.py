@@ -18,20 +18,27 @@ from passionsr_cli.errors import ImageError, TileMemoryError
 from passionsr_cli.imaging import colour
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.replay import PutAside
-from passionsr_cli.imaging.resampling import bicubic, pad_mirroring, resampled_rows
+from passionsr_cli.imaging.resampling import pad_mirroring, resampled_rows
 from passionsr_cli.imaging.strips import RowStream, made_ahead
 from passionsr_cli.inference.executor import Executor, Shareable
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.tiling import memory as tile_memory
 from passionsr_cli.tiling.plain_areas import with_plain_areas
+from passionsr_cli.tiling.regions import divided, repeated_region, times, upscaled_region
 from passionsr_cli.tiling.tiles import Axis, Tile, blended_strips, plan_axis, scaled
 
 SMALLEST_SIDE_PX = 8
-# The bicubic kernel reaches two pixels; one more for safety in rounding.
-BICUBIC_CONTEXT_PX = 3
 
 T = TypeVar("T")
+# One half of a model: of a batch of tiles another.
+Half = Callable[[Array], Array]
+# Gives a half that computes the same; beside it come values by which its results may differ.
+Around = Callable[[Half, tuple[object, ...]], Half]
+
+
+def _as_it_is(half: Half, how: tuple[object, ...]) -> Half:
+    return half
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,15 @@ class TiledUpscaler:
         rows, columns = self._axes(rgb)
         return len(rows.starts) * len(columns.starts)
 
-    def strips(self, rgb: Array, task: str = "", reporter: Reporter = SILENT) -> Iterator[Array]:
+    def strips(
+        self, rgb: Array, task: str = "", reporter: Reporter = SILENT, around: Around = _as_it_is
+    ) -> Iterator[Array]:
         """The upscaled image in strips (3, rows, W) from top to bottom, as they become ready.
 
         What is held in memory grows with the width of the image, not with its height. `reporter`
-        hears the share of the image that is done, as steps of `task`. Raises `TileMemoryError`
-        where a tile does not fit.
+        hears the share of the image that is done, as steps of `task`. Where a tile takes all
+        cores, both halves of the model are called through what `around` makes of them. Raises
+        `TileMemoryError` where a tile does not fit.
         """
         height, width = rgb.shape[-2:]
         if min(height, width) < SMALLEST_SIDE_PX:
@@ -146,7 +156,8 @@ class TiledUpscaler:
             reporter.step(task, next(numbers) / count)
 
         height, width = height * self.factor, width * self.factor
-        strips = self._colours_fixed(self._cropped(rgb, height, width, on_tile), rgb)
+        strips = self._cropped(self._padded(rgb, on_tile, around), height, width)
+        strips = self._colours_fixed(strips, rgb)
         if self.plain_px:
             strips = with_plain_areas(strips, rgb, self.factor, self.plain_px)
         for strip in strips:
@@ -161,19 +172,17 @@ class TiledUpscaler:
         cut = 0 < self._uncut_px < length - 2 * self.margin_px
         return plan_axis(length, self.tile_px if cut else length, self.overlap_px, self.unit_px)
 
-    def _cropped(
-        self, rgb: Array, height: int, width: int, on_tile: Callable[[], None]
-    ) -> Iterator[Array]:
+    def _cropped(self, strips: Iterator[Array], height: int, width: int) -> Iterator[Array]:
         """The model's image without the padding."""
         columns = slice(self.margin_px, self.margin_px + width)
         above, below = self.margin_px, self.margin_px + height
-        for strip in self._padded(rgb, on_tile):
+        for strip in strips:
             rows = strip[:, max(above, 0) : max(below, 0), columns]
             if rows.size:
                 yield rows
             above, below = above - strip.shape[1], below - strip.shape[1]
 
-    def _padded(self, rgb: Array, on_tile: Callable[[], None]) -> Iterator[Array]:
+    def _padded(self, rgb: Array, on_tile: Callable[[], None], around: Around) -> Iterator[Array]:
         """Blended as latents first, then as pixels; a row of tiles is decoded as soon as all
         latents that it shows are there."""
         rows, columns = self._axes(rgb)
@@ -185,26 +194,29 @@ class TiledUpscaler:
         several = self._shared if len(rows.starts) * len(columns.starts) > 1 else None
         executor = several or self.executor
 
-        def run(half: Callable[[Array], Array], parts: Iterator[Array]) -> Iterator[Array]:
+        def run(half: Half, parts: Iterator[Array], *how: object) -> Iterator[Array]:
+            if several is None:
+                # Tiles so small that several are computed at once are fast.
+                half = around(half, how)
             for result in self._results(half, parts, several is not None):
                 on_tile()
                 yield result
 
         def restore(tiles: Iterator[Tile]) -> Iterator[Array]:
-            places = ((_times(tile.rows, f), _times(tile.columns, f)) for tile in tiles)
+            places = ((times(tile.rows, f), times(tile.columns, f)) for tile in tiles)
             enlarge = repeated_region if repeats else upscaled_region
             regions = (enlarge(padded, factor, *place) for place in places)
             restored = partial(executor.restore_latent, realism=self.realism)
-            return run(restored, regions)
+            return run(restored, regions, "restored", self.realism)
 
         def parts_of_latents(tiles: Iterator[Tile]) -> Iterator[Array]:
             for rows_px, row in itertools.groupby(tiles, lambda tile: tile.rows):
-                seen = _divided(rows_px, f)
+                seen = divided(rows_px, f)
                 strip = latents.window(seen.start, seen.stop)
-                yield from (strip[:, :, _divided(tile.columns, f)] for tile in row)
+                yield from (strip[:, :, divided(tile.columns, f)] for tile in row)
 
         def decode(tiles: Iterator[Tile]) -> Iterator[Array]:
-            return run(executor.decode, parts_of_latents(tiles))
+            return run(executor.decode, parts_of_latents(tiles), "decoded")
 
         channels = int(self.executor.description.vae["latent_channels"])
         small = [scaled(axis, self.overlap_px, f) for axis in (rows, columns)]
@@ -213,9 +225,7 @@ class TiledUpscaler:
         latents = RowStream(strips if several is None else made_ahead(strips))
         return blended_strips(rows, columns, 3, decode)
 
-    def _results(
-        self, half: Callable[[Array], Array], parts: Iterator[Array], at_once: bool
-    ) -> Iterator[Array]:
+    def _results(self, half: Half, parts: Iterator[Array], at_once: bool) -> Iterator[Array]:
         """Output of half of the model for each tile, in order: of a batch in one turn, or of
         several at once, the next of which is made ready meanwhile."""
         if not at_once:
@@ -254,42 +264,3 @@ def _with_moments_of(lr: Array, strips: Iterator[Array]) -> Iterator[Array]:
 
 def _length(axis: Axis) -> int:
     return axis.starts[-1] + axis.length
-
-
-def _times(region: slice, factor: int) -> slice:
-    return slice(region.start * factor, region.stop * factor)
-
-
-def _divided(region: slice, divisor: int) -> slice:
-    return slice(region.start // divisor, region.stop // divisor)
-
-
-def upscaled_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
-    """One region of a bicubic upscale of the whole `lr` (3, h, w).
-
-    Clamped to [0, 1]: what a model was trained on came from files.
-    """
-    return bicubic_region(lr, factor, rows, columns).clip(0, 1)
-
-
-def repeated_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
-    """One region of `lr` (3, h, w) with each pixel repeated; it begins and ends between pixels."""
-    rows, columns = _divided(rows, factor), _divided(columns, factor)
-    return lr[:, rows, columns].repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def bicubic_region(lr: Array, factor: int, rows: slice, columns: slice) -> Array:
-    """The same, unclamped."""
-    top, bottom, above = _with_context(rows, factor, lr.shape[-2])
-    left, right, before = _with_context(columns, factor, lr.shape[-1])
-    part = lr[:, top:bottom, left:right]
-    size = (part.shape[-2] * factor, part.shape[-1] * factor)
-    height, width = rows.stop - rows.start, columns.stop - columns.start
-    return bicubic(part, size)[:, above : above + height, before : before + width]
-
-
-def _with_context(region: slice, factor: int, lr_length: int) -> tuple[int, int, int]:
-    """LR start and stop of an upscaled region with context, and where the region begins there."""
-    start = max(0, region.start // factor - BICUBIC_CONTEXT_PX)
-    stop = min(lr_length, region.stop // factor + BICUBIC_CONTEXT_PX)
-    return start, stop, region.start - start * factor

@@ -14,6 +14,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.imaging.strips import made_ahead
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
@@ -27,6 +28,7 @@ from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.journal import Journal
+from passionsr_cli.upscaling.kept_tiles import KeptTiles
 from passionsr_cli.upscaling.planning import Job, Present, Refused
 from passionsr_cli.upscaling.sizing import TargetSize
 
@@ -157,28 +159,27 @@ def upscale_file(
     journal: Journal | None = None,
     largest_px: int = LARGEST_PX,
     note: Note = note_nothing,
+    made_by: str | None = None,
 ) -> Done:
     """Upscale one image file; the result is written whole or not at all, and strip by strip while
     it is computed, where its format allows that.
 
     An input of more than `largest_px` pixels is refused before memory is taken for it. With a
     journal the result stays in the journal's folder until it is noted there. `note` hears of it
-    before it leaves the place where it is written.
+    before it leaves the place where it is written. With `made_by`, which names model and code, the
+    tiles of slow models are kept (see `kept_tiles`) until the result has its name.
     """
     started = time.perf_counter()
-    picture = read_picture(job.source, min(largest_px, _largest_input_px()))
-    if picture.note:
-        reporter.note(f"{job.source}: {picture.note}")
-    if settings.strip_metadata:
-        picture = picture.stripped()
+    picture = _picture_of(job, settings, reporter, largest_px)
     size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)
     depth = None if settings.depth == "auto" else settings.depth
     check_output(job.output, layout_of(picture, size, depth), settings.depth != "auto")
     place = job.output if journal is None else journal.place_for(job.output)
     large = (picture.size[0] * upscaler.factor, picture.size[1] * upscaler.factor)
+    kept = KeptTiles(made_by, upscaler.executor, picture.rgb)
 
     def write() -> None:
-        strips = made_ahead(upscaler.strips(picture.rgb, job.source, reporter))
+        strips = made_ahead(upscaler.strips(picture.rgb, job.source, reporter, kept.around))
         quality, whole = settings.quality, partial(note, job)
         write_upscaled(place, picture, strips, large, size, depth, quality, whole)
 
@@ -189,9 +190,21 @@ def upscale_file(
         raise OutputError(str(error).replace(str(place), str(job.output))) from None
     if journal is not None:
         journal.finish(job, place)
-    seconds = time.perf_counter() - started
     tiles = upscaler.count_tiles(picture.rgb)
+    kept.remove()
+    if kept.taken_up:
+        reporter.note(f"{job.source}: took up {kept.taken_up} of {tiles} tiles from before")
+    seconds = time.perf_counter() - started
     return Done(job.source, job.output, picture.size, size, seconds, tiles)
+
+
+def _picture_of(
+    job: Job, settings: UpscaleSettings, reporter: Reporter, largest_px: int
+) -> Picture:
+    picture = read_picture(job.source, min(largest_px, _largest_input_px()))
+    if picture.note:
+        reporter.note(f"{job.source}: {picture.note}")
+    return picture.stripped() if settings.strip_metadata else picture
 
 
 def _largest_input_px() -> int:
@@ -206,10 +219,11 @@ def upscale_job(
     reporter: Reporter = SILENT,
     journal: Journal | None = None,
     note: Note = note_nothing,
+    made_by: str | None = None,
 ) -> Done | Failed:
     """`upscale_file`, with errors that a person can cause or meet told, not raised."""
     try:
-        return upscale_file(upscaler, job, settings, reporter, journal, note=note)
+        return upscale_file(upscaler, job, settings, reporter, journal, note=note, made_by=made_by)
     except PassionSRError as error:
         named = str(error) if job.source in str(error) else f"{job.source}: {error}"
         return Failed(job.source, named)

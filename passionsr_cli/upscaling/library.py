@@ -20,8 +20,9 @@ from passionsr_cli.imaging.transparency import spread_colours
 from passionsr_cli.layering import validate
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.tiling.upscaler import TiledUpscaler
-from passionsr_cli.upscaling.images import Done, open_upscaler, upscale_file
+from passionsr_cli.upscaling.images import Done, artifact_for, open_upscaler, upscale_file
 from passionsr_cli.upscaling.planning import Job
+from passionsr_cli.upscaling.run import fingerprint
 from passionsr_cli.upscaling.sizing import TargetSize
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Upscaler:
                 "images, use `passionsr_cli.upscale` instead"
             )
         self._settings = validate(options, UpscaleSettings, "Upscaler")
+        self._made_by = fingerprint(artifact_for(self._settings), self._settings)
         self._upscaler: TiledUpscaler | None = open_upscaler(self._settings, reporter)
 
     def upscale(self, image: AnyImage) -> AnyImage:
@@ -83,8 +85,9 @@ class Upscaler:
 
     def upscale_file(self, source: str | Path, output: str | Path) -> Done:
         """Upscale an image file, or `sample:NAME`, as the command does; a large one is never whole
-        in memory. Replaces `output`; it is written whole or not at all."""
-        return upscale_file(self._ready(), Job(str(source), Path(output)), self._settings)
+        in memory. Replaces `output`; it is written whole or not at all. After a kill it goes on."""
+        job = Job(str(source), Path(output))
+        return upscale_file(self._ready(), job, self._settings, made_by=self._made_by)
 
     def close(self) -> None:
         """Give the model's memory back."""

@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -38,6 +38,8 @@ from passionsr_cli.upscaling.sizing import TargetSize
 
 # While one image is computed, another is read or written.
 IMAGES_AT_ONCE = 2
+# Those that are dropped end with their next tile.
+DROPPED_WITHIN_SECONDS = 3.0
 # Settings that say which images are worked on and where, but not what becomes of one.
 NOT_OF_THE_IMAGE = {"output", "name", "format", "recursive", "overwrite", "skip_existing", "engine"}
 
@@ -94,7 +96,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
     """The images that `inputs` name, and where an interrupted run over them had come to."""
     artifact = artifact_for(settings)
     root = _common_folder(inputs, settings)
-    made_by = _fingerprint(artifact, settings)
+    made_by = fingerprint(artifact, settings)
     journal = None if root is None else Journal(root, made_by)
 
     @cache
@@ -126,7 +128,7 @@ def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | N
     return Path(inputs[0]) if len(inputs) == 1 and os.path.isdir(inputs[0]) else None
 
 
-def _fingerprint(artifact: Artifact, settings: UpscaleSettings) -> str:
+def fingerprint(artifact: Artifact, settings: UpscaleSettings) -> str:
     """Another one wherever results would be others."""
     made_by = {
         "weights": artifact.fingerprint,
@@ -148,7 +150,7 @@ def upscale_planned(
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
         note = _noting(work.made_by) if journal is None else note_nothing
-        return overlapped(upscaler, planned, settings, journal, reporter, note)
+        return overlapped(upscaler, planned, settings, journal, reporter, note, work.made_by)
 
     return _journaled(work, processes or Processes(), start, reporter)
 
@@ -213,6 +215,7 @@ def overlapped(
     journal: Journal | None = None,
     reporter: Reporter = SILENT,
     note: Note = note_nothing,
+    made_by: str | None = None,
 ) -> Outcomes:
     """Outcomes in the order of the plan; `reporter` is called from threads.
 
@@ -222,18 +225,27 @@ def overlapped(
 
     def outcome(item: Planned) -> Outcome:
         if isinstance(item, Job):
-            return upscale_job(upscaler, item, settings, heard, journal, note)
+            return upscale_job(upscaler, item, settings, heard, journal, note, made_by)
         return without_work(item)
 
     waiting: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(IMAGES_AT_ONCE, "image")
+
+    def first() -> Outcome:
+        # Until it is there, it is one of those that are waited for when all is dropped.
+        done = waiting[0].result()
+        waiting.popleft()
+        return done
+
     try:
         for item in planned:
             waiting.append(pool.submit(outcome, item))
             if len(waiting) > IMAGES_AT_ONCE:
-                yield waiting.popleft().result()
+                yield first()
         while waiting:
-            yield waiting.popleft().result()
+            yield first()
     finally:
         heard.stopped.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Converting or compiling a large model takes minutes, and nothing interrupts it.
+        wait(waiting, DROPPED_WITHIN_SECONDS)

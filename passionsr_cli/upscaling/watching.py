@@ -32,15 +32,15 @@ def watch(
     seen: dict[str, tuple[int, int]] = {}
     failed: dict[str, tuple[int, int]] = {}
     while True:
-        jobs = [item for item in plan_work(inputs, settings).planned if isinstance(item, Job)]
-        for job in jobs:
+        work = plan_work(inputs, settings)
+        for job in [item for item in work.planned if isinstance(item, Job)]:
             found = _identity(job.source)
             if found is None or failed.get(job.source) == found:
                 continue
             if seen.get(job.source) != found:
                 seen[job.source] = found
                 continue
-            outcome = upscale_job(upscaler, job, settings, reporter)
+            outcome = upscale_job(upscaler, job, settings, reporter, made_by=work.made_by)
             if isinstance(outcome, Failed):
                 failed[job.source] = found
             reporter.done(outcome)

@@ -30,6 +30,7 @@ def test_a_graph_is_made_once_and_what_failed_again() -> None:
     first = graphs.begin("unet", make)
     # Nobody waits for it here.
     assert begun.wait(30)
+    assert graphs.made() == []
     second = graphs.begin("unet", fail)
     goes_on.set()
     assert first.result() is second.result() is made[0]

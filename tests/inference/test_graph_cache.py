@@ -7,8 +7,10 @@ from typing import Any
 
 import openvino
 import pytest
+from reporting import Kill
 
 from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.conversion import graph_files
 from passionsr_cli.inference.graph_cache import GraphCache
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
@@ -53,6 +55,33 @@ def test_a_full_disk_is_done_without(
     assert cache.graph("unet").path.exists()
     assert f"cannot cache under {tmp_path / 'cache'}: basic_ios::clear" in notes.texts[-1]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
+
+
+def test_a_killed_conversion_goes_on(
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, listed = resolve(str(least_folder), MODEL), []
+    real = graph_files.list_component
+
+    def listing(folder: Path, component: str, names: Any) -> None:
+        if listed == ["encoder"]:
+            listed.append("killed")
+            raise Kill
+        listed.append(component)
+        real(folder, component, names)
+
+    monkeypatch.setattr(graph_files, "list_component", listing)
+    with pytest.raises(Kill):
+        GraphCache(tmp_path / "graphs", source.load, SILENT).graph("unet")
+    GraphCache(tmp_path / "graphs", source.load, SILENT).graph("unet")
+    assert listed == ["encoder", "killed", "unet", "decoder"]
+    GraphCache(tmp_path / "undisturbed", source.load, SILENT).graph("unet")
+    found, wanted = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("graphs", "undisturbed")
+    )
+    assert found == wanted
+    assert {path.name for path in tmp_path.glob("*graphs*")} == {"graphs"}
 
 
 def test_full_memory_is_no_full_disk(least_folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,41 @@ from typer.testing import CliRunner
 from passionsr_cli.cli.app import app
 from passionsr_cli.terminal.console import EXTRAS
 
+_STUCK = """
+import sys, threading, time
+from pathlib import Path
+from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.terminal import console
+
+console.THREADS_END_WITHIN_SECONDS = float(sys.argv[2])
+begun = threading.Event()
+
+def work():
+    with replace_atomically(Path(sys.argv[1])) as temporary:
+        temporary.write_text("a half")
+        begun.set()
+        time.sleep(float(sys.argv[3]))
+
+def program(arguments):
+    threading.Thread(target=work).start()
+    begun.wait()
+    print("interrupted", end="")
+    raise SystemExit(console.EXIT_INTERRUPTED)
+
+console.run_to_end(program, [])
+"""
+
+
+@pytest.mark.parametrize(("patience", "takes", "written"), [(0.1, 100, []), (100, 0.1, ["result"])])
+def test_ctrl_c_does_not_wait_for_long_for_threads(
+    tmp_path: Path, patience: float, takes: float, written: list[str]
+) -> None:
+    arguments = (str(tmp_path / "result"), str(patience), str(takes))
+    command = [sys.executable, "-c", _STUCK, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout) == (130, "interrupted"), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == written
+
 
 def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     monkeypatch: pytest.MonkeyPatch,

@@ -19,7 +19,7 @@ from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.tiling import memory
-from passionsr_cli.tiling.upscaler import TiledUpscaler, upscaled_region
+from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 
 @pytest.fixture
@@ -190,14 +190,6 @@ def test_colour_fix_brings_back_the_inputs_mean(executor: TorchExecutor, fix: st
     wanted = lr.mean((1, 2))
     assert np.abs(fixed.mean((1, 2)) - wanted).max() < 0.01
     assert np.abs(plain.mean((1, 2)) - wanted).max() > 0.01
-
-
-def test_a_region_shows_what_the_whole_upscale_shows() -> None:
-    lr = _image(30, 40)
-    whole = bicubic(lr, (120, 160)).clip(0, 1)
-    for rows, columns in ((slice(0, 64), slice(96, 160)), (slice(56, 120), slice(32, 96))):
-        found = upscaled_region(lr, 4, rows, columns)
-        np.testing.assert_allclose(found, whole[:, rows, columns], atol=1e-5)
 
 
 def _borders(starts: tuple[int, ...], tile_px: int, length: int) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
+from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.progress import Notes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
@@ -46,6 +48,11 @@ def _files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _results(settings: UpscaleSettings) -> set[Path]:
+    assert settings.output is not None
+    return set(settings.output.rglob("*_x4.png"))
 
 
 @pytest.fixture
@@ -141,6 +148,38 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert any(isinstance(item, Skipped) for item in outcomes)
     # What was finished before a stop is not computed again.
     assert len(computed) == len(set(computed)) == 11
+
+
+def test_a_dropped_run_does_not_wait_for_a_conversion(
+    upscaler: TiledUpscaler,
+    photographs: Path,
+    settings: UpscaleSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, converted, begun = upscaler.executor.decode, threading.Event(), threading.Event()
+
+    def decode(latent: Array) -> Array:
+        if not begun.is_set():
+            return whole(latent)
+        waiting.set()
+        assert converted.wait(50)
+        return whole(latent)
+
+    waiting = threading.Event()
+    monkeypatch.setattr(upscaler.executor, "decode", decode)
+    monkeypatch.setattr("passionsr_cli.upscaling.run.DROPPED_WITHIN_SECONDS", 0.1)
+    run = _run(upscaler, photographs, settings)
+    next(run)
+    begun.set()
+    assert waiting.wait(50)
+    run.close()
+    left = _results(settings)
+    converted.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("image"):
+            thread.join()
+    # What comes too late is dropped, too.
+    assert _results(settings) == left
 
 
 def test_several_processes_make_what_one_makes(
