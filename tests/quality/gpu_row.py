@@ -1,13 +1,13 @@
 """Rows of the tables of `gpu.py`: what a tile takes on an NVIDIA GPU in one form of a model.
 
-    python tests/quality/gpu_row.py MODEL FORM FOLDER
+    python tests/quality/gpu_row.py MODEL FORM FOLDER COUNT [--dry]
 
 MODEL is a model's name; one whose weights are not here gets random ones, since speed does not
 depend on them. FORM is bf16 or bf16-compiled, which are timed launch by launch and as one CUDA
 graph, or bits such as w8a8, whose bounds are those of one crop and which run on Triton's kernels,
-as a graph, with bf16 around. What has to be compiled is, first; then FOLDER/MODEL.FORM.ready is
-written, and FOLDER/MODEL.FORM.go is waited for: so forms get ready side by side and are timed one
-after the other. FOLDER/MODEL.FORM.json holds the rows; what the GPU did is printed by kernel.
+as a graph, with bf16 around. COUNT forms get ready side by side, since compiling takes a core
+minutes; then each is timed alone, in its turn. FOLDER/MODEL.FORM.json holds the rows; what the GPU
+did is printed by kernel. `--dry` is a tiny tile on the CPU.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import AutocastKwargs
+from filelock import FileLock
 
 from passionsr_cli import methods
 from passionsr_cli.benchmark.measurements import integer_flop_share
@@ -40,36 +41,52 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.system.devices import accelerator
 
-DEVICE, SIZE_PX = "cuda", 512
-WARM_UPS, RUNS = 4, 21
 GRAPH = "-graph"
 KERNELS_SHOWN = 32
+# How long a form waits for others that are not ready; what crashed never is.
+PATIENCE_SECONDS = 240
 
 
-def model_of(name: str) -> OneStepModel:
-    """The model on the GPU, with random weights if it has none here."""
+@dataclass(frozen=True)
+class Scale:
+    """Where forms run, how large a tile is, and how often it is run first, and then timed."""
+
+    device: str = "cuda"
+    precision: str = "bf16"
+    size_px: int = 512
+    warm_ups: int = 4
+    runs: int = 21
+
+
+DRY = Scale("cpu", "fp32", 64, 1, 1)
+
+
+def model_of(name: str, device: str) -> OneStepModel:
+    """The model on a device, with random weights if it has none here."""
     known = catalogue.find(name)
     if known.folder is not None:
-        return loading.load(name).to(DEVICE)
+        return loading.load(name).to(device)
     torch.manual_seed(0)
     # Born there: on the CPU it takes minutes.
-    with torch.device(DEVICE):
+    with torch.device(device):
         model = OneStepModel(known.description)
         torch.nn.init.normal_(model.context)
-    return model.to(DEVICE)
+    return model.to(device)
 
 
-def executor_of(name: str, form: str, tile: Array) -> tuple[TorchExecutor, float | None]:
+def executor_of(
+    name: str, form: str, tile: Array, scale: Scale
+) -> tuple[TorchExecutor, float | None]:
     """What runs a form, and how far it is from its own definition in dB, if it is on integers."""
-    model, used = model_of(name), accelerator(DEVICE, "bf16")
+    model, used = model_of(name, scale.device), accelerator(scale.device, scale.precision)
     if form == "bf16-compiled":
-        return CompiledExecutor(model, used), None
+        return _without_graphs(CompiledExecutor(model, used)), None
     if form == "bf16":
         return TorchExecutor(model, used), None
     from passionsr_cli.inference.triton_executor import TritonExecutor
 
     settings = settings_for(form, None, {"model": name, "method": "maxmin"})
-    image = torch.from_numpy(tile).to(DEVICE)
+    image = torch.from_numpy(tile).to(scale.device)
     quantize_min_max(model, settings, methods.build(settings).design, image)
     definition = TorchExecutor(copy.deepcopy(model), used)
     wanted = definition.decode(definition.restore_latent(tile))
@@ -79,19 +96,9 @@ def executor_of(name: str, form: str, tile: Array) -> tuple[TorchExecutor, float
     return executor, -10 * math.log10(max(error, 1e-14))
 
 
-def launched_as_graphs(executor: TorchExecutor) -> None:
-    """Make an executor record what it launches."""
-    recordings, launch = Recordings(SILENT), executor._call
-    named: dict[str, Callable[..., torch.Tensor]] = {}
-
-    def call(function: Any, x: torch.Tensor, *constants: Any) -> torch.Tensor:
-        name = function.__name__
-        if name not in named:
-            named[name] = lambda y, *others: launch(function, y, *others)
-            named[name].__name__ = name
-        return recordings(named[name], x, *constants)
-
-    executor._call = call  # type: ignore[method-assign]
+def _without_graphs(executor: TorchExecutor) -> TorchExecutor:
+    executor._recordings = None
+    return executor
 
 
 def on_device(executor: TorchExecutor, x: torch.Tensor) -> torch.Tensor:
@@ -102,16 +109,21 @@ def on_device(executor: TorchExecutor, x: torch.Tensor) -> torch.Tensor:
         return executor._call(executor._decoded, latent.float())
 
 
-def seconds_of(run: Callable[[], object]) -> float:
+def seconds_of(run: Callable[[], object], scale: Scale) -> float:
     """The median of runs, once all is warm."""
     times = []
-    for _ in range(WARM_UPS + RUNS):
-        torch.cuda.synchronize()
+    for _ in range(scale.warm_ups + scale.runs):
+        _synchronize(scale)
         started = time.perf_counter()
         run()
-        torch.cuda.synchronize()
+        _synchronize(scale)
         times.append(time.perf_counter() - started)
-    return median(times[WARM_UPS:])
+    return median(times[scale.warm_ups :])
+
+
+def _synchronize(scale: Scale) -> None:
+    if scale.device == "cuda":
+        torch.cuda.synchronize()
 
 
 def kernels_of(run: Callable[[], object]) -> list[str]:
@@ -131,51 +143,59 @@ def kernels_of(run: Callable[[], object]) -> list[str]:
     ]
 
 
-def measured(executor: TorchExecutor, tile: Array) -> dict[str, float]:
+def measured(executor: TorchExecutor, tile: Array, scale: Scale) -> dict[str, float]:
     """Seconds of a tile, with and without its way to the GPU and back, and bytes at the peak."""
-    x = torch.from_numpy(tile).to(DEVICE)
-    torch.cuda.reset_peak_memory_stats()
+    x = torch.from_numpy(tile).to(scale.device)
+    if scale.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     return {
-        "seconds": seconds_of(lambda: executor.decode(executor.restore_latent(tile))),
-        "seconds_on_the_gpu": seconds_of(lambda: on_device(executor, x)),
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(),
+        "seconds": seconds_of(lambda: executor.decode(executor.restore_latent(tile)), scale),
+        "seconds_on_the_gpu": seconds_of(lambda: on_device(executor, x), scale),
+        "peak_memory_bytes": executor.peak_memory_bytes(),
     }
 
 
-def main(name: str, form: str, folder: Path) -> None:
+def wait_for_others(folder: Path, count: int) -> None:
+    """Return when so many forms are ready, or out of the way, or waited for in vain."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while len(list(folder.glob("*.ready"))) < count and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def main(name: str, form: str, folder: Path, count: int, scale: Scale) -> None:
     """Get ready, wait, measure."""
     place = folder / f"{name}.{form}"
     description = catalogue.find(name).description
-    tile = default_crops(description, SIZE_PX, 1)[0].numpy()
-    executor, psnr_db = executor_of(name, form, tile)
-    for _ in range(WARM_UPS):
-        executor.decode(executor.restore_latent(tile))
-    Path(f"{place}.ready").touch()
-    while not Path(f"{place}.go").exists():
-        time.sleep(0.05)
+    tile = default_crops(description, scale.size_px, 1)[0].numpy()
+    try:
+        executor, psnr_db = executor_of(name, form, tile, scale)
+        for _ in range(scale.warm_ups):
+            executor.decode(executor.restore_latent(tile))
+    finally:
+        Path(f"{place}.ready").touch()
+    wait_for_others(folder, count)
     with torch.device("meta"):
-        costs = layer_costs(OneStepModel(description), SIZE_PX)
+        costs = layer_costs(OneStepModel(description), scale.size_px)
     about = {
         "model": name,
-        "gpu": torch.cuda.get_device_name(),
+        "gpu": torch.cuda.get_device_name() if scale.device == "cuda" else "none",
         "torch": torch.__version__,
         "integer_share": integer_flop_share(costs, executor.kernels()),
         "psnr_to_definition_db": psnr_db,
     }
-    rows = [{"form": form, **about, **measured(executor, tile)}]
-    launch = executor._call
-    if form.startswith("bf16"):
-        launched_as_graphs(executor)
-        rows.append({"form": form + GRAPH, **about, **measured(executor, tile)})
-    Path(f"{place}.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
-    print(json.dumps(rows), flush=True)
-    # A graph is one launch: kernel by kernel it runs without.
-    executor._call = launch  # type: ignore[method-assign]
-    if hasattr(executor, "_recordings"):
-        executor._recordings = None
-    x = torch.from_numpy(tile).to(DEVICE)
-    print(*kernels_of(lambda: on_device(executor, x)), sep="\n", flush=True)
+    with FileLock(folder / "turn"):
+        rows = [{"form": form, **about, **measured(executor, tile, scale)}]
+        if form.startswith("bf16") and scale.device == "cuda":
+            executor._recordings = Recordings(SILENT)
+            rows.append({"form": form + GRAPH, **about, **measured(executor, tile, scale)})
+        Path(f"{place}.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
+        if scale.device == "cuda":
+            # A graph is one launch: kernel by kernel it runs without.
+            x = torch.from_numpy(tile).to(scale.device)
+            plain = _without_graphs(executor)
+            print(*kernels_of(lambda: on_device(plain, x)), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    scale = DRY if "--dry" in sys.argv else Scale()
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), scale)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from . import gpu
-from .gpu import Job, Outcome, Session
+from . import gpu, gpu_row
+from .gpu import Job, Session
 
 
 def _job(name: str, program: str, seconds: float = 60) -> Job:
@@ -52,18 +54,29 @@ def test_each_function_is_a_job_and_dry_its_first_case() -> None:
 
 
 def test_rows_that_failed_leave_the_others(tmp_path: Path) -> None:
-    texts = ["warning\n" + '{"rows": [{"variant": "w8a8", "seconds": 2.0}]}\n', "killed", None]
-    texts.append('{"rows": [{"variant": "bf16-compiled", "seconds": 3.0}]}')
-    outcomes = []
-    for number, text in enumerate(texts):
-        file = tmp_path / str(number)
-        if text is not None:
-            file.write_text(text)
-        outcomes.append(Outcome("row", "passed", 1.0, file))
-    rows = gpu.rows_of(outcomes)
-    assert [row["variant"] for row in rows] == ["w8a8", "bf16-compiled"]
-    assert gpu.ratio(rows) == 1.5
-    assert gpu.ratio(rows[:1]) == 0
+    rows = {"mini.w8a8": [("w8a8", 2.0)], "other.w8a8": [("w8a8", 9.0)]}
+    rows["mini.bf16-compiled"] = [("bf16-compiled", 3.0), ("bf16-compiled-graph", 1.0)]
+    for name, measured in rows.items():
+        values = [{"form": form, "seconds": seconds} for form, seconds in measured]
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+    (tmp_path / "mini.w4a4.ready").touch()
+    found = gpu.rows_of(tmp_path, "mini")
+    assert [row["form"] for row in found] == ["bf16-compiled-graph", "w8a8", "bf16-compiled"]
+    assert gpu.ratio(found, "bf16-compiled") == 1.5
+    assert gpu.ratio(found, "bf16-compiled-graph") == 0.5
+    assert gpu.ratio(found[1:], "bf16-compiled-graph") == 0
+
+
+def test_a_form_waits_for_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_row, "PATIENCE_SECONDS", 60)
+    slow = threading.Timer(0.3, (tmp_path / "b.ready").touch)
+    (tmp_path / "a.ready").touch()
+    slow.start()
+    gpu_row.wait_for_others(tmp_path, 2)
+    assert (tmp_path / "b.ready").exists()
+    # What crashed is not waited for without end.
+    monkeypatch.setattr(gpu_row, "PATIENCE_SECONDS", 0.2)
+    gpu_row.wait_for_others(tmp_path, 3)
 
 
 def test_tests_are_found_by_their_names(tmp_path: Path) -> None:
