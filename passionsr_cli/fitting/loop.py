@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from passionsr_cli.errors import FitError
 from passionsr_cli.progress import Reporter
-from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.files import replace_atomically, write_memory
 
 LOSS_EMA = 0.98
 # A snapshot of the best state is at most this old when a run diverges.
@@ -210,13 +210,8 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
     # torch.save has no errors of its own for a full disk, so it gets memory to write to.
     content = io.BytesIO()
     torch.save(state, content)
-    # Released also where the disk is full: Python 3.12.1 crashed when it collected a held view.
-    with (
-        replace_atomically(file) as temporary,
-        temporary.open("wb") as output,
-        content.getbuffer() as view,
-    ):
-        output.write(view)
+    with replace_atomically(file) as temporary:
+        write_memory(temporary, content)
 
 
 def read_state(file: Path) -> dict[str, Any] | None:

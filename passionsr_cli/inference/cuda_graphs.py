@@ -58,7 +58,7 @@ class Recordings:
         return self._recorded[case](x)
 
     def _record(self, function: Function, x: Tensor) -> Function:
-        """What stands for a function: its recording, or itself."""
+        """Stand-in for a function: its recording, or itself."""
         try:
             replay, self._pool = record(function, x, self._pool)
         except RuntimeError as error:

@@ -23,6 +23,7 @@ from passionsr_cli.system.files import (
     replace_atomically,
     sha256_of,
     temporary_space,
+    write_memory,
 )
 from passionsr_cli.system.memory import is_out_of_memory, returned_when_freed
 
@@ -142,7 +143,7 @@ class GraphCache:
         path = self.folder / COMPILED_FOLDER / f"{name}.blob"
         try:
             with replace_atomically(path) as temporary:
-                temporary.write_bytes(compiled.export_model().getbuffer())
+                write_memory(temporary, compiled.export_model())
             notes = json.dumps({"sha256": sha256_of(path), "ran": asdict(ran)})
             with replace_atomically(path.with_suffix(".json")) as temporary:
                 temporary.write_text(notes, encoding="utf-8")

@@ -27,7 +27,8 @@ def accelerator(
     `device` is auto, cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU, and tells
     the reporter of a GPU that torch cannot use.
     `precision` is auto, fp32, bf16 or fp16; auto takes bf16 where it is fast (CPUs with AMX or
-    AVX512-BF16, CUDA from compute capability 8.0), fp16 on older CUDA devices, else fp32.
+    AVX512-BF16, CUDA from compute capability 8.0), fp16 on older CUDA devices, else fp32. What is
+    fp32 is so in convolutions, too, where cuDNN would take TF32.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
@@ -36,10 +37,13 @@ def accelerator(
     name = choose_precision(precision, chosen)
     # accelerate keeps its choices for the whole process; a new call may choose differently.
     AcceleratorState._reset_state(reset_partial_state=True)
-    if chosen.startswith("cuda:"):
+    if chosen.startswith("cuda"):
         import torch
 
-        torch.cuda.set_device(torch.device(chosen))
+        # cuDNN would round what is float32 to 10 bits for convolutions, and say nothing.
+        torch.backends.cudnn.allow_tf32 = False
+        if ":" in chosen:
+            torch.cuda.set_device(torch.device(chosen))
     # Not everything that learns takes part in every loss.
     several = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(

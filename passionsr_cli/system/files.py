@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -104,6 +105,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def write_memory(path: Path, content: io.BytesIO) -> None:
+    """Write what is in memory into a file, without a copy of it."""
+    # Released also where the disk is full: Python 3.12.1 crashed when it collected a held view.
+    with path.open("wb") as output, content.getbuffer() as view:
+        output.write(view)
 
 
 def read_json(path: Path, parse_constant: Callable[[str], Any] | None = None) -> Any:

@@ -113,14 +113,14 @@ class KeptTiles:
     def _write(self, place: Path, result: Array) -> None:
         file = io.BytesIO()
         np.save(file, result, allow_pickle=False)
+        content = file.getvalue()
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._there = True
             if shutil.disk_usage(self._folder).free < LEAST_FREE_BYTES:
                 return
             with replace_atomically(place) as temporary:
-                digest = hashlib.sha256(file.getbuffer()).digest()
-                temporary.write_bytes(digest + file.getbuffer())
+                temporary.write_bytes(hashlib.sha256(content).digest() + content)
 
 
 def _read(place: Path) -> Array | None:

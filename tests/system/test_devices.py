@@ -61,6 +61,16 @@ def _card(
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: code)
 
 
+def test_float32_on_a_gpu_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate
+
+    _card(monkeypatch, (9, 0))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(accelerate, "Accelerator", lambda **options: options["cpu"])
+    assert devices.accelerator("cuda", "fp32") is False
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize(
     ("capability", "precision"),
     [((7, 5), "fp16"), ((8, 0), "bf16"), ((8, 9), "bf16"), ((12, 1), "bf16"), ((13, 0), "bf16")],
