@@ -13,7 +13,7 @@ from typing import Any
 from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system import cpu
-from passionsr_cli.system.files import read_json, remove, replace_atomically
+from passionsr_cli.system.files import is_own_folder, read_json, remove, replace_atomically
 from passionsr_cli.system.sources import version_of
 
 MADE_BY_FILE = "made_by.json"
@@ -46,7 +46,7 @@ def unfinished_export(
     """
     unfinished = Unfinished(folder)
     made_by = {**identity, **_machine()}
-    if _made_by(folder) == made_by:
+    if _made_by(folder) == made_by and is_own_folder(unfinished.files):
         reporter.note("going on with the export that was stopped")
     else:
         remove(folder)

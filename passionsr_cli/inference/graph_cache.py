@@ -22,6 +22,7 @@ from passionsr_cli.system.files import (
     remove,
     replace_atomically,
     sha256_of,
+    temporary_folder,
     temporary_space,
     write_memory,
 )
@@ -88,6 +89,8 @@ class GraphCache:
                 # What a kill or Ctrl-C leaves there, `write_graphs` goes on with.
                 unfinished = self.folder.with_name(f".{self.folder.name}")
                 try:
+                    if unfinished.is_symlink():
+                        unfinished.unlink()
                     unfinished.mkdir(exist_ok=True)
                     self._write_into(unfinished)
                     os.replace(unfinished, self.folder)
@@ -101,7 +104,7 @@ class GraphCache:
             reason = getattr(error, "strerror", None) or error
             self._note(f"cannot cache under {self.folder.parent}: {reason}")
             with temporary_space():
-                self._temporary = tempfile.TemporaryDirectory(prefix="passionsr-")
+                self._temporary = temporary_folder()
                 self.folder = Path(self._temporary.name)
                 self._write_into(self.folder)
         return read_graphs(self.folder)

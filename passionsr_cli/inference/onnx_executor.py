@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.devices import has_gpu_driver
-from passionsr_cli.system.files import temporary_space
+from passionsr_cli.system.files import temporary_folder, temporary_space
 from passionsr_cli.system.memory import is_out_of_memory, process_peak_bytes
 
 TENSORRT, CUDA, CPU = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU"))
@@ -110,7 +109,7 @@ class OnnxExecutor:
             return _inferred(self._sessions[component], x)
         path = self._graphs.graph(component).path
         # The first run is profiled: nothing else tells what runs a layer.
-        with temporary_space(), tempfile.TemporaryDirectory(prefix="passionsr-") as folder:
+        with temporary_space(), temporary_folder() as folder:
             session = self._open(path, Path(folder) / "profile")
             result = _inferred(session, x)
             self._ran[component] = _kernels(Path(session.end_profiling()))

@@ -11,12 +11,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Unlike that of `Path`, this one takes names that are too long.
 from os.path import exists
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import psutil
 
@@ -27,6 +28,7 @@ HASH_BLOCK_BYTES = 1 << 20
 LONGEST_STEM_BYTES = 200
 # What this process writes now.
 _unfinished: set[Path] = set()
+_temporary: WeakSet[tempfile.TemporaryDirectory[str]] = WeakSet()
 
 
 @contextmanager
@@ -55,9 +57,25 @@ def replace_atomically(
 
 
 def drop_unfinished() -> None:
-    """Remove what other threads are writing, of a process that ends without them."""
+    """Remove what other threads are writing, and temporary folders, of a process that ends without
+    them."""
     for temporary in list(_unfinished):
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    for folder in list(_temporary):
+        folder.cleanup()
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder that goes with the object, or by `drop_unfinished`."""
+    folder = tempfile.TemporaryDirectory(prefix="passionsr-", ignore_cleanup_errors=True)
+    _temporary.add(folder)
+    return folder
+
+
+def is_own_folder(path: Path) -> bool:
+    """Tell whether a folder is there that is no link: what is written there stays there."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def must_exist(path: Path) -> None:

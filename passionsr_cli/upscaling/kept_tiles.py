@@ -30,7 +30,7 @@ from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.strips import strips_of
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.system import cpu
-from passionsr_cli.system.files import remove, replace_atomically
+from passionsr_cli.system.files import is_own_folder, remove, replace_atomically
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.system.sources import version_of
 from passionsr_cli.tiling.upscaler import Half
@@ -61,8 +61,11 @@ class KeptTiles:
         self._root = cache_folder() / FOLDER
         self._turn, self._halves = threading.Lock(), 0
         _sweep(self._root)
-        # Where no slow model leaves any, nobody has to find out which would be ours.
-        self._there = self._on and self._root.is_dir() and self._folder.is_dir()
+        self._there = False
+        # A cache that others alone may read is one that cannot be written.
+        with contextlib.suppress(OSError):
+            # Where no slow model leaves any, nobody has to find out which would be ours.
+            self._there = self._on and self._root.is_dir() and is_own_folder(self._folder)
 
     @property
     def taken_up(self) -> int:
@@ -93,8 +96,8 @@ class KeptTiles:
     def remove(self) -> None:
         """The picture is in its place: nothing of its tiles remains."""
         if self._there:
-            remove(self._folder)
             with contextlib.suppress(OSError):
+                remove(self._folder)
                 self._root.rmdir()
 
     @cached_property
@@ -116,8 +119,8 @@ class KeptTiles:
         content = file.getvalue()
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._there = True
-            if shutil.disk_usage(self._folder).free < LEAST_FREE_BYTES:
+            self._there = is_own_folder(self._folder)
+            if not self._there or shutil.disk_usage(self._folder).free < LEAST_FREE_BYTES:
                 return
             with replace_atomically(place) as temporary:
                 temporary.write_bytes(hashlib.sha256(content).digest() + content)
@@ -132,7 +135,10 @@ def _read(place: Path) -> Array | None:
     digest, array = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(array).digest() != digest:
         return None
-    result: Array = np.load(io.BytesIO(array), allow_pickle=False)
+    try:
+        result: Array = np.lib.format.read_array(io.BytesIO(array), allow_pickle=False)
+    except ValueError:
+        return None
     return result
 
 
@@ -142,15 +148,15 @@ def _arithmetic(executor: Executor) -> list[str]:
     # Sums are parted among threads.
     threads = f"{cpu.usable_cores()} {os.environ.get('OMP_NUM_THREADS')}"
     versions = [version_of(package) for package in (runtime, "numpy")]
-    return [runtime, executor.precision, cpu.name(), threads, *versions]
+    return [runtime, executor.precision, cpu.name(), *cpu.instructions(), threads, *versions]
 
 
 def _sweep(root: Path) -> None:
     """Remove tiles of pictures that nobody came back to."""
     with contextlib.suppress(OSError):
-        if root.is_symlink() or not root.is_dir():
+        if not is_own_folder(root):
             return
         abandoned = time.time() - ABANDONED_AFTER_DAYS * 86400
         for folder in root.iterdir():
-            if _NAME.fullmatch(folder.name) and folder.stat().st_mtime < abandoned:
+            if _NAME.fullmatch(folder.name) and folder.lstat().st_mtime < abandoned:
                 remove(folder)

@@ -101,6 +101,16 @@ def test_a_killed_export_writes_what_is_missing(
         _export(source, form, out)
 
 
+def test_what_a_link_leads_to_is_no_unfinished_export(source: str, tmp_path: Path) -> None:
+    left = _kill(source, "openvino", tmp_path / "out", "unet")
+    elsewhere = (left / "files").rename(tmp_path / "elsewhere")
+    (left / "files").symlink_to(elsewhere)
+    there = {path.name for path in elsewhere.iterdir()}
+    assert _export(source, "openvino", tmp_path / "out")[1] == []
+    assert not (tmp_path / "out").is_symlink()
+    assert {path.name for path in elsewhere.iterdir()} == there
+
+
 @pytest.mark.parametrize(
     ("damaged", "size", "written"),
     [

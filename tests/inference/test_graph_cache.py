@@ -15,6 +15,7 @@ from passionsr_cli.inference.graph_cache import GraphCache
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import MODEL
+from passionsr_cli.system.files import drop_unfinished
 
 
 def test_of_several_that_need_graphs_one_converts(least_folder: Path, tmp_path: Path) -> None:
@@ -55,6 +56,9 @@ def test_a_full_disk_is_done_without(
     assert cache.graph("unet").path.exists()
     assert f"cannot cache under {tmp_path / 'cache'}: basic_ios::clear" in notes.texts[-1]
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
+    # As at Ctrl-C.
+    drop_unfinished()
+    assert not cache.folder.exists()
 
 
 def test_a_killed_conversion_goes_on(
@@ -82,6 +86,16 @@ def test_a_killed_conversion_goes_on(
     )
     assert found == wanted
     assert {path.name for path in tmp_path.glob("*graphs*")} == {"graphs"}
+
+
+def test_a_link_in_the_place_of_a_killed_conversion_is_not_followed(
+    least_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".graphs").symlink_to(tmp_path / "elsewhere")
+    GraphCache(tmp_path / "graphs", resolve(str(least_folder), MODEL).load, SILENT).graph("unet")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert not (tmp_path / "graphs").is_symlink()
 
 
 def test_full_memory_is_no_full_disk(least_folder: Path, tmp_path: Path) -> None:

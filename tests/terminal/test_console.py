@@ -15,15 +15,16 @@ from passionsr_cli.cli.app import app
 from passionsr_cli.terminal.console import EXTRAS
 
 _STUCK = """
-import sys, threading, time
+import os, signal, sys, threading, time
 from pathlib import Path
-from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.files import replace_atomically, temporary_folder
 from passionsr_cli.terminal import console
 
 console.THREADS_END_WITHIN_SECONDS = float(sys.argv[2])
 begun = threading.Event()
 
 def work():
+    folder = temporary_folder()
     with replace_atomically(Path(sys.argv[1])) as temporary:
         temporary.write_text("a half")
         begun.set()
@@ -32,6 +33,10 @@ def work():
 def program(arguments):
     threading.Thread(target=work).start()
     begun.wait()
+    if sys.argv[4] == "twice":
+        again = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+        again.daemon = True
+        again.start()
     print("interrupted", end="")
     raise SystemExit(console.EXIT_INTERRUPTED)
 
@@ -39,14 +44,23 @@ console.run_to_end(program, [])
 """
 
 
-@pytest.mark.parametrize(("patience", "takes", "written"), [(0.1, 100, []), (100, 0.1, ["result"])])
+@pytest.mark.parametrize(
+    ("patience", "takes", "asked", "written"),
+    [(0.1, 100, "once", []), (100, 0.1, "once", ["result"]), (100, 100, "twice", [])],
+)
 def test_ctrl_c_does_not_wait_for_long_for_threads(
-    tmp_path: Path, patience: float, takes: float, written: list[str]
+    tmp_path: Path,
+    patience: float,
+    takes: float,
+    asked: str,
+    written: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arguments = (str(tmp_path / "result"), str(patience), str(takes))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    arguments = (str(tmp_path / "result"), str(patience), str(takes), asked)
     command = [sys.executable, "-c", _STUCK, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    assert (done.returncode, done.stdout) == (130, "interrupted"), done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (130, "interrupted", "")
     assert [path.name for path in tmp_path.iterdir()] == written
 
 

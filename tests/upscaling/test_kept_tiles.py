@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import signal
@@ -159,16 +160,17 @@ def test_after_a_kill_only_what_is_missing_is_computed(
 def test_what_is_damaged_is_computed_again(
     model: str, source: str, settings: UpscaleSettings, undisturbed: tuple[bytes, int]
 ) -> None:
-    cut, changed, empty, *whole = _interrupt(model, source, settings)
+    cut, changed, empty, no_array, *whole = _interrupt(model, source, settings)
     cut.write_bytes(cut.read_bytes()[:-4])
     changed.write_bytes(changed.read_bytes()[:-1] + b"?")
     empty.write_bytes(b"")
+    no_array.write_bytes(hashlib.sha256(b"?").digest() + b"?")
     executor, (result, halves) = Slow(model), undisturbed
     assert _upscale(executor, source, settings).output.read_bytes() == result
     assert executor.halves == halves - len(whole)
 
 
-@pytest.mark.parametrize("changed", ["code", "precision", "threads", "picture"])
+@pytest.mark.parametrize("changed", ["code", "precision", "threads", "cpu", "picture"])
 def test_what_would_be_computed_otherwise_is_not_taken_up(
     model: str,
     source: str,
@@ -185,6 +187,9 @@ def test_what_would_be_computed_otherwise_is_not_taken_up(
         executor.precision = "bf16"
     elif changed == "threads":
         monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    elif changed == "cpu":
+        # Machines of one virtual name may have other instructions.
+        monkeypatch.setattr("passionsr_cli.system.cpu.instructions", lambda: ("other",))
     else:
         with Image.open(source) as image:
             image.point(lambda level: 255 - level).save(source)
@@ -218,7 +223,7 @@ def test_two_processes_with_one_picture_do_not_disturb_each_other(
     assert _kept() == []
 
 
-@pytest.mark.parametrize("trouble", ["full", "fills up", "a file"])
+@pytest.mark.parametrize("trouble", ["full", "fills up", "a file", "another's"])
 def test_a_cache_that_takes_nothing_stops_no_picture(
     model: str,
     source: str,
@@ -236,6 +241,10 @@ def test_a_cache_that_takes_nothing_stops_no_picture(
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     elif trouble == "fills up":
         monkeypatch.setattr(kept_tiles, "replace_atomically", fills_up)
+    elif trouble == "another's":
+        (cache_folder() / FOLDER).mkdir(parents=True)
+        is_dir = Path.is_dir
+        monkeypatch.setattr(Path, "is_dir", lambda path: _readable(path) and is_dir(path))
     else:
         (tmp_path / "file").write_bytes(b"")
         monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "file"))
@@ -243,6 +252,29 @@ def test_a_cache_that_takes_nothing_stops_no_picture(
     executor = Slow(model, lambda halves: most.append(len(_kept())))
     assert _upscale(executor, source, settings).output.read_bytes() == undisturbed[0]
     assert set(most) == {0}
+
+
+def _readable(path: Path) -> bool:
+    if path.parent.name == FOLDER:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    return True
+
+
+def test_a_link_in_the_cache_is_not_followed(
+    model: str,
+    source: str,
+    settings: UpscaleSettings,
+    undisturbed: tuple[bytes, int],
+    tmp_path: Path,
+) -> None:
+    kept = {path.name for path in _interrupt(model, source, settings)}
+    (folder,) = (cache_folder() / FOLDER).iterdir()
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    executor, (result, halves) = Slow(model), undisturbed
+    assert _upscale(executor, source, settings).output.read_bytes() == result
+    assert executor.halves == halves
+    assert {path.name for path in elsewhere.iterdir()} == kept
 
 
 class SlowAtOnce(Slow):
@@ -281,6 +313,8 @@ def test_pictures_that_nobody_comes_back_to_are_forgotten(
 ) -> None:
     _interrupt(model, source, settings)
     (left,) = (cache_folder() / FOLDER).iterdir()
+    for digit in "0123456789abcdef":
+        left.with_name(digit * 24).symlink_to("nowhere")
     other = tmp_path / "other.png"
     Image.effect_noise((20, 12), 50).save(other)
     for days, there in ((ABANDONED_AFTER_DAYS - 1, True), (ABANDONED_AFTER_DAYS + 1, False)):
