@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,13 +32,17 @@ def test_the_embedded_checkpoint_is_as_near_to_the_definition_as_openvino_is() -
     noise = np.random.default_rng(0).random((3, 8, 8), np.float32)
     images = {}
     for backend in ("torch", "openvino", "triton"):
-        executor = open_executor(source, backend, "cpu", "fp32", SILENT)
+        executor: Any = open_executor(source, backend, "cpu", "fp32", SILENT)
         images[backend] = upscaled(executor, noise)
     ran = executor.kernels()
     assert (executor.backend, executor.precision) == ("triton", "fp32")
     assert ran.on_integers
     assert len(ran.integer) > 100
     assert {how for _, how in ran.attentions} == {"triton_i8"}
+    # No group normalization is torch's.
+    kinds = Counter(type(module).__name__ for module in executor._model.modules())
+    fused = 2 * kinds["IntegerResnet"] + kinds["ChannelsLastNorm"] + kinds["NormalizedConvolution"]
+    assert kinds["GroupNorm"] == fused > 20
     openvino, found = (psnr(images[name], images["torch"]) for name in ("openvino", "triton"))
     assert openvino is not None
     assert found is not None
