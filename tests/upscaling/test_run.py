@@ -12,7 +12,6 @@ from PIL import Image
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.progress import Notes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
@@ -156,23 +155,25 @@ def test_a_dropped_run_does_not_wait_for_a_conversion(
     settings: UpscaleSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole, converted, begun = upscaler.executor.decode, threading.Event(), threading.Event()
+    whole = images.upscale_file
+    converted, waiting, waited_for = (threading.Event() for _ in range(3))
+    planned = plan_work([str(photographs)], settings).planned
+    first = next(item.source for item in planned if isinstance(item, Job))
 
-    def decode(latent: Array) -> Array:
-        if not begun.is_set():
-            return whole(latent)
-        waiting.set()
-        assert converted.wait(50)
-        return whole(latent)
+    def only_the_first(upscaler: Any, job: Any, *rest: Any, **named: Any) -> Done:
+        if job.source != first:
+            waiting.set()
+            if not converted.wait(20):
+                waited_for.set()
+        return whole(upscaler, job, *rest, **named)
 
-    waiting = threading.Event()
-    monkeypatch.setattr(upscaler.executor, "decode", decode)
+    monkeypatch.setattr(images, "upscale_file", only_the_first)
     monkeypatch.setattr("passionsr_cli.upscaling.run.DROPPED_WITHIN_SECONDS", 0.1)
     run = _run(upscaler, photographs, settings)
     next(run)
-    begun.set()
     assert waiting.wait(50)
     run.close()
+    assert not waited_for.is_set()
     left = _results(settings)
     converted.set()
     for thread in threading.enumerate():
