@@ -30,6 +30,14 @@ def on_integers_as_far_as_exact(ran: KernelReport) -> bool:
     return ran.on_integers or (products_saturate() and reasons <= {OVERFLOWS, UNSAID})
 
 
+def random_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """A group normalization that moves and scales, and does not learn."""
+    norm = nn.GroupNorm(groups, channels, eps=1e-3).requires_grad_(False)
+    norm.weight.normal_()
+    norm.bias.normal_()
+    return norm
+
+
 def layers_of_all_kinds(
     weight: Scheme, activation: Scheme
 ) -> list[tuple[LearningLayer, tuple[int, ...]]]:

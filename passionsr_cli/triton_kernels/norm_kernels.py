@@ -48,6 +48,12 @@ def moments_kernel(
 
 
 @triton.jit
+def pixels_of(row: tl.tensor, part: tl.tensor, pixels: tl.tensor) -> tl.tensor:
+    """Count of the pixels of each part (rows, 1), float32."""
+    return tl.minimum(pixels - row * part, part).to(tl.float32)[:, None]
+
+
+@triton.jit
 def scales_kernel(
     means: tl.tensor,
     deviations: tl.tensor,
@@ -80,24 +86,24 @@ def scales_kernel(
     if moves:
         added += tl.load(moved + place, mask=known_channel, other=0.0).to(tl.float32)
     size = pixels.to(tl.float32) * width
+    first = (image * parts * channels + channel)[None, :]
     sums = tl.zeros((block_parts, block_channels), tl.float32)
     for start in range(0, parts, block_parts):
         row = start + tl.arange(0, block_parts)
+        source = first + row[:, None] * channels
         known = (row < parts)[:, None] & known_channel[None, :]
-        source = (image * parts + row)[:, None] * channels + channel[None, :]
-        count = tl.minimum(pixels - row * part, part).to(tl.float32)[:, None]
         mean = tl.load(means + source, mask=known, other=0.0) + added[None, :]
-        sums += tl.where(known, mean * count, 0.0)
+        sums += tl.where(known, mean * pixels_of(row, part, pixels), 0.0)
     group_mean = tl.sum(tl.sum(sums, 0), 0) / size
     sums = tl.zeros((block_parts, block_channels), tl.float32)
     for start in range(0, parts, block_parts):
         row = start + tl.arange(0, block_parts)
+        source = first + row[:, None] * channels
         known = (row < parts)[:, None] & known_channel[None, :]
-        source = (image * parts + row)[:, None] * channels + channel[None, :]
-        count = tl.minimum(pixels - row * part, part).to(tl.float32)[:, None]
         apart = tl.load(means + source, mask=known, other=0.0) + added[None, :] - group_mean
         deviation = tl.load(deviations + source, mask=known, other=0.0)
-        sums += tl.where(known, deviation + count * apart * apart, 0.0)
+        deviation += pixels_of(row, part, pixels) * apart * apart
+        sums += tl.where(known, deviation, 0.0)
     variance = tl.sum(tl.sum(sums, 0), 0) / size
     factor = tl.load(weight + channel, mask=known_channel, other=0.0).to(tl.float32)
     factor *= tl.rsqrt(variance + eps)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.resnet import ResnetBlock2D
-from integers import frozen
+from integers import frozen, random_norm
 from torch import Tensor, nn
 
 from passionsr_cli.layers.learning import LearningLayer
@@ -18,13 +18,6 @@ from passionsr_cli.triton_kernels.normalization import normalization
 from passionsr_cli.triton_kernels.resnets import IntegerResnet, fuse_resnets
 
 
-def _norm(groups: int, channels: int) -> nn.GroupNorm:
-    norm = nn.GroupNorm(groups, channels, eps=1e-3).requires_grad_(False)
-    norm.weight.normal_()
-    norm.bias.normal_()
-    return norm
-
-
 def _normalized(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     norm = norm.double()
     values: Tensor = F.silu(norm(x.double()))
@@ -36,7 +29,7 @@ def _normalized(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_a_normalization_is_part_of_the_quantizer(shape: tuple[int, ...]) -> None:
     """Far from zero, where E[x²] − E[x]² in float32 would have lost the variance."""
-    norm, moved = _norm(2, shape[1]), torch.randn(shape[:2])
+    norm, moved = random_norm(2, shape[1]), torch.randn(shape[:2])
     x = torch.randn(shape) + 1000
     plan = LayerPlan(Scheme(8, True, 0), Scheme(8), True, True)
     layer = IntegerLayer(frozen(LearningLayer(nn.Conv2d(shape[1], 4, 3, padding=1), plan), shape))
