@@ -96,9 +96,21 @@ def temporary_beside(path: Path) -> Path:
     owned = re.compile(rf"\.{re.escape(stem)}\.(\d+){re.escape(path.suffix)}")
     for left in path.parent.glob(f".*{glob.escape(path.suffix)}"):
         found = owned.fullmatch(left.name)
-        if found and (left.is_symlink() or not psutil.pid_exists(int(found.group(1)))):
+        if found and (left.is_symlink() or not _runs(int(found.group(1)))):
             remove(left)
     return path.with_name(f".{stem}.{os.getpid()}{path.suffix}")
+
+
+def _runs(process: int) -> bool:
+    if not psutil.pid_exists(process):
+        return False
+    try:
+        # What was killed stays until its parent asks for it, which in a container may be never.
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 @contextmanager

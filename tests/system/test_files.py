@@ -39,6 +39,18 @@ def test_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
+def test_what_was_killed_and_not_asked_for_has_ended(tmp_path: Path) -> None:
+    """In a container without an init such processes stay."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    # Ended, but not yet reaped.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    left = tmp_path / f".out.{process.pid}.png"
+    left.touch()
+    temporary_beside(tmp_path / "out.png")
+    process.wait()
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), RuntimeError("iostream error")])
 def test_a_full_disk_of_temporary_files_is_named(
     error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
