@@ -228,10 +228,10 @@ class CalibrationSettings(Settings):
     `unet` or `vae` leave at 16 bits. `layer_bits`, as w4a8 by a layer's name, w4a8r16 where it has
     a branch, and a8 by an attention's, come before all of these.
     Bounds start from the extremes of `observing_batch_size` images at a time, averaged.
-    `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below.
+    `weights` auto is symmetric at 8 bits, which integer kernels need, and asymmetric below; those
+    behind an upsampling have 6 bits at most, symmetric ones, see `allocation.layer_plans`.
     `strict` refuses a substitute for a loss whose weights are not on this machine.
-    `method_settings` holds, under each method's name, what that method is told; see
-    `passionsr_cli/methods`.
+    `method_settings` holds, under each method's name, what it is told: `passionsr_cli/methods`.
     """
 
     model: str = "mini"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -13,13 +14,14 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import convert, find_layers
 from passionsr_cli.methods.stages import Branches, LayerDesign
 from passionsr_cli.models.chain import concatenations
-from passionsr_cli.models.components import absent, component_of, is_named
+from passionsr_cli.models.components import absent, component_of, is_named, is_upsampler
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.low_rank import check_rank
 from passionsr_cli.quantization.schemes import (
     ATTENTION,
     EXCEPTION,
     FLOATING,
+    NARROWED,
     AttentionPlan,
     GridFitting,
     LayerFitting,
@@ -29,6 +31,10 @@ from passionsr_cli.quantization.schemes import (
     Scheme,
 )
 from passionsr_cli.system.text import suggestion
+
+# Of weights behind a nearest-neighbour upsampling: sums of up to four of them are weights of 8 bits
+# then, with which CPUs convolve before they enlarge, at less than half of the work.
+MOST_UPSAMPLER_BITS = 6
 
 
 def check_names(description: ModelDescription, settings: CalibrationSettings) -> None:
@@ -83,10 +89,18 @@ def _decider(
         plan = plan_of(settings, design, boundaries, (name, kind, layer), bits)
         if plan is None:
             return None, FLOATING if bits.floating else "its activations are left in floating point"
-        lifted = name not in settings.layer_bits and bits != _component_bits(settings, name)
-        return plan, EXCEPTION if lifted else ""
+        usual = _component_bits(settings, name)
+        if name in settings.layer_bits or bits == usual:
+            return plan, ""
+        return plan, NARROWED if bits.weight < usual.weight else EXCEPTION
 
     return decide
+
+
+def most_weight_bits(settings: CalibrationSettings, name: str) -> int:
+    """The most bits that a layer's weights get where the settings do not name it."""
+    is_capped = is_upsampler(name) and not is_named(name, settings.eight_bit_layers)
+    return MOST_UPSAMPLER_BITS if is_capped else MOST_BITS
 
 
 def bits_of(settings: CalibrationSettings, name: str) -> Bits:
@@ -96,8 +110,11 @@ def bits_of(settings: CalibrationSettings, name: str) -> Bits:
     if is_named(name, settings.float_layers):
         return Bits(FLOAT_BITS, FLOAT_BITS)
     bits = _component_bits(settings, name)
-    kept = is_named(name, settings.eight_bit_layers) and not bits.floating
-    return bits.at_least(MOST_BITS) if kept else bits
+    if is_named(name, settings.eight_bit_layers) and not bits.floating:
+        return bits.at_least(MOST_BITS)
+    if bits.weight == FLOAT_BITS:
+        return bits
+    return replace(bits, weight=min(bits.weight, most_weight_bits(settings, name)))
 
 
 def _component_bits(settings: CalibrationSettings, name: str) -> Bits:
@@ -127,7 +144,7 @@ def plan_of(
         rank = check_rank(bits.rank, tuple(layer.weight.shape), name)
     shifts = {"none": False, "unpadded": not padded, "all": True}
     return LayerPlan(
-        weight=_weight(settings, bits.weight, design.grids.offsets == "all"),
+        weight=_weight(settings, name, bits.weight, design.grids.offsets == "all"),
         activation=activation,
         channel_scale=transformation.channel_scale,
         channel_shift=shifts[transformation.channel_shift],
@@ -168,10 +185,12 @@ def _attention(activation: Scheme, design: LayerDesign) -> AttentionPlan:
     )
 
 
-def _weight(settings: CalibrationSettings, bits: int, offset: bool) -> Scheme | None:
+def _weight(settings: CalibrationSettings, name: str, bits: int, offset: bool) -> Scheme | None:
     if bits == FLOAT_BITS:
         return None
-    symmetric = {"auto": bits == MOST_BITS, "symmetric": True, "asymmetric": False}
+    # What has the most bits that integer kernels take has none to spare for a zero point.
+    is_widest = bits >= most_weight_bits(settings, name)
+    symmetric = {"auto": is_widest, "symmetric": True, "asymmetric": False}
     axis = 0 if settings.weight_grids == "channel" else None
     return Scheme(bits, symmetric[settings.weights], axis, offset)
 

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.allocation.integer_program import Choice, allocate, least
-from passionsr_cli.allocation.layer_plans import plan_of, quantize_model
+from passionsr_cli.allocation.layer_plans import most_weight_bits, plan_of, quantize_model
 from passionsr_cli.allocation.plan_files import PLAN_FILE, write_plan
 from passionsr_cli.allocation.sensitivity import Candidates, Errors, Side, measure_sensitivity
 from passionsr_cli.budget import Budget
@@ -175,12 +175,12 @@ class Options:
     def _widths(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Widths that a layer's weight and its activation may have."""
         kept = is_named(name, self.settings.eight_bit_layers)
-        widths = (MOST_BITS,) if kept else WIDTHS
-        weight, activation = (
-            (FLOAT_BITS,) if scheme is None else widths
-            for scheme in (self.records[name].weight, self.records[name].activation)
+        widths, most = (MOST_BITS,) if kept else WIDTHS, most_weight_bits(self.settings, name)
+        record, of_weights = self.records[name], tuple(bits for bits in widths if bits <= most)
+        return (
+            (FLOAT_BITS,) if record.weight is None else of_weights,
+            (FLOAT_BITS,) if record.activation is None else widths,
         )
-        return weight, activation
 
     def _ranks(self, name: str) -> tuple[int | None, ...]:
         """Ranks that a layer's branch may have; None is what the method says.

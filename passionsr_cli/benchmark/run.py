@@ -112,7 +112,7 @@ def _description(settings: BenchmarkSettings) -> ModelDescription:
 
 
 def _last_of(variant: Variant, cases: Sequence[Case]) -> Case:
-    return [case for case in cases if case.variant == variant][-1]
+    return [case for case in cases if case.variant.name == variant.name][-1]
 
 
 @contextmanager

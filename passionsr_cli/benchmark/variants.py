@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from passionsr_cli import methods
@@ -67,7 +67,9 @@ def plan(settings: BenchmarkSettings) -> list[Case]:
     wanted = [_on_backends(name, settings) for name in dict.fromkeys(names)]
     device = choose_device(settings.device)
     cases = [
-        Case(variant, backend, "cpu" if backend == "openvino" else device)
+        Case(
+            _as_on(backend, variant, settings), backend, "cpu" if backend == "openvino" else device
+        )
         for variant, backends in wanted
         for backend in dict.fromkeys(backends)
         if _exists(variant, backend, device, settings.device)
@@ -137,6 +139,13 @@ def _is_bits(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _as_on(backend: str, variant: Variant, settings: BenchmarkSettings) -> Variant:
+    """The variant with what surrounds integers on this backend, as when upscaling."""
+    if settings.precision != "auto" or backend != "openvino" or not variant.quantized:
+        return variant
+    return replace(variant, precision=_cpu_precision())
 
 
 def _exists(variant: Variant, backend: str, device: str, wanted_device: str) -> bool:

@@ -43,7 +43,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="auto|fp32|bf16",
-            help="What surrounds integers. Default: fp32, as when upscaling.",
+            help="What surrounds integers. Default: as when upscaling.",
         ),
     ] = None,
     device: DeviceOption = None,

@@ -73,7 +73,7 @@ def upscale_all(
     with _told_when_stopped(run, settings, as_json, f" of {len(work.planned)}", how):
         with ImageBar(len(processes.share(work.planned))) as bar:
             if settings.engine == "local":
-                run.upscaler = open_upscaler(settings, bar, processes)
+                run.upscaler = open_upscaler(settings, bar, processes, work.is_of_one)
                 results = upscale_planned(run.upscaler, work, settings, bar, processes)
             else:
                 results = upscale_on_ray(work, settings, bar)

@@ -15,6 +15,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+from passionsr_cli.conversion.enlarging import convolve_before_enlarging
 from passionsr_cli.conversion.linear_passes import (
     compute_apart,
     leave_out_rims,
@@ -30,8 +31,9 @@ MOVES = ("Reshape", "Transpose")
 Node = Any
 
 
-def fit_to_cpu(model: openvino.Model) -> None:
-    """Rewrite a graph whose shapes are all known, in place."""
+def fit_to_cpu(model: openvino.Model, saturating: bool = False) -> None:
+    """Rewrite a graph whose shapes are all known, in place, for CPUs whose sums of two 8-bit
+    products may be `saturating` or not."""
     for node in model.get_ordered_ops():
         if node.get_type_name() == "VariadicSplit":
             compute_apart(node)
@@ -41,6 +43,9 @@ def fit_to_cpu(model: openvino.Model) -> None:
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Convolution":
             leave_out_rims(node)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convolution":
+            convolve_before_enlarging(node, saturating)
     for node in model.get_ordered_ops():
         if node.get_type_name() == "GroupNormalization":
             _normalize_by_channels(node)

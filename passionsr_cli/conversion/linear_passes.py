@@ -23,14 +23,14 @@ def compute_apart(split: Node) -> None:
     Splitting costs a pass over the output, by one core, and a part that nobody reads its share of
     the product.
     """
-    product, bias = _with_bias(split.input_value(0))
+    product, bias = with_bias(split.input_value(0))
     readers = [target.get_node() for target in split.input_value(0).get_target_inputs()]
     # Shapes are all known: who asks for one does not need the product.
     others = {each.get_type_name() for each in readers} - {"VariadicSplit", "ShapeOf"}
     if product is None or others or not _has_rows(product.input_value(1)):
         return
     axis, start = CHANNEL_AXIS[product.get_type_name()], 0
-    axes = _constant(split.input_value(1))
+    axes = constant_of(split.input_value(1))
     rank = len(split.input_value(0).get_partial_shape())
     if axes is None or int(axes.item()) % rank != axis % rank:
         return
@@ -49,8 +49,8 @@ def compute_apart(split: Node) -> None:
 def merge_pointwise(second: Node) -> None:
     """A convolution of 1×1 and the one before it, both of floats, become one where that is less
     work: B (A x + a) + b = (B A) x + (B a + b)."""
-    first, before = _with_bias(second.input_value(0))
-    weights = [_constant(each.input_value(1)) for each in (first, second) if each is not None]
+    first, before = with_bias(second.input_value(0))
+    weights = [constant_of(each.input_value(1)) for each in (first, second) if each is not None]
     readers = len(second.input_value(0).get_target_inputs())
     if len(weights) < 2 or any(weight is None for weight in weights) or readers > 1:
         return
@@ -75,7 +75,7 @@ def merge_pointwise(second: Node) -> None:
 def leave_out_rims(node: Node) -> None:
     """A convolution of floats whose kernels, or more than half of them from the first on, are zero
     but for their middle: these become one of 1×1."""
-    weight = _constant(node.input_value(1))
+    weight = constant_of(node.input_value(1))
     if weight is None or weight.shape[2] != weight.shape[3] or weight.shape[2] % 2 == 0:
         return
     rim = weight.shape[2] // 2
@@ -101,11 +101,11 @@ def _has_rim(kernels: Any) -> bool:
     return bool(np.count_nonzero(kernels) > np.count_nonzero(kernels[:, middle, middle]))
 
 
-def _with_bias(value: Node) -> tuple[Node, Any]:
+def with_bias(value: Node) -> tuple[Node, Any]:
     """The product that a value is, and the constant added to it; None for what is not there."""
     node, bias = value.get_node(), None
     if node.get_type_name() == "Add":
-        bias = _constant(node.input_value(1))
+        bias = constant_of(node.input_value(1))
         if bias is None:
             return None, None
         node = node.input_value(0).get_node()
@@ -116,7 +116,7 @@ def _with_bias(value: Node) -> tuple[Node, Any]:
     return None, None
 
 
-def _constant(value: Node) -> Any:
+def constant_of(value: Node) -> Any:
     """The numbers of a constant, which may be stored in half precision; None for all else."""
     node = value.get_node()
     if node.get_type_name() == "Convert" and node.get_element_type().is_real():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -28,6 +28,7 @@ class CompiledGraphs:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Future[CompiledGraph]] = {}
+        self._forgotten: list[KernelReport] = []
         self._lock = threading.Lock()
 
     def begin(self, name: str, make: Callable[[], CompiledGraph]) -> Future[CompiledGraph]:
@@ -40,11 +41,24 @@ class CompiledGraphs:
                 threading.Thread(target=_settle, args=(known, make), name="graph").start()
             return known
 
-    def made(self) -> list[CompiledGraph]:
-        """All that are there."""
+    def forget(self, names: Collection[str]) -> None:
+        """Let go of the graphs that are there of components of these names: their memory is free
+        when nobody computes with them any more, and they are made again when they are asked for."""
         with self._lock:
-            known = list(self._by_name.values())
-        return [each.result() for each in known if each.done() and each.exception() is None]
+            for name, future in list(self._by_name.items()):
+                if name.partition("-")[0] in names and (graph := _made(future)) is not None:
+                    self._forgotten.append(graph.kernels)
+                    del self._by_name[name]
+
+    def kernels(self) -> list[KernelReport]:
+        """Kernels of all graphs that are there or were."""
+        with self._lock:
+            graphs = [_made(future) for future in self._by_name.values()]
+            return [*self._forgotten, *(graph.kernels for graph in graphs if graph is not None)]
+
+
+def _made(future: Future[CompiledGraph]) -> CompiledGraph | None:
+    return future.result() if future.done() and future.exception() is None else None
 
 
 def _settle(future: Future[CompiledGraph], make: Callable[[], CompiledGraph]) -> None:

@@ -44,3 +44,13 @@ class Shareable(Protocol):
     def shared(self, at_once: int) -> Executor:
         """The same model for so many threads, each of which computes a tile on its own."""
         ...
+
+
+@runtime_checkable
+class Releasing(Protocol):
+    """An executor that can be without half of a model for a while."""
+
+    def release_restoring(self) -> None:
+        """Give back the memory of all that `decode` does not need; `restore_latent` gets it anew
+        when it is called again."""
+        ...

@@ -44,8 +44,8 @@ def open_executor(
     they are asked for, Triton for checkpoints on NVIDIA GPUs where it wins a race (see `race`), and
     torch elsewhere, compiled on GPUs where that pays (see `compiling`).
 
-    Everything around quantized layers is float32 unless another precision is asked for: rounding
-    their inputs to bf16 first would change many of the integers.
+    `precision` auto is what `choose_precision` says, but float32 around integers that torch
+    simulates or Triton runs: rounding their inputs to bf16 first changes many of the integers.
     """
     if backend not in BACKENDS:
         raise ConfigError(f"unknown backend '{backend}'{suggestion(backend, BACKENDS)}")
@@ -67,7 +67,7 @@ def open_executor(
             return _open_openvino(artifact, device, precision, reporter)
         except ImportError as error:
             raise _no_openvino(error) from error
-    chosen = choose_device(device, reporter)
+    chosen, asked = choose_device(device, reporter), precision
     if artifact.quantized and precision == "auto":
         precision = "fp32"
     if backend == "openvino" and chosen != "cpu":
@@ -84,7 +84,7 @@ def open_executor(
         return _open_triton(artifact, chosen, precision, reporter)
     if chosen == "cpu" and backend != "torch":
         try:
-            return _open_openvino(artifact, chosen, choose_precision(precision, chosen), reporter)
+            return _open_openvino(artifact, chosen, choose_precision(asked, chosen), reporter)
         except ImportError as error:
             if backend == "openvino":
                 raise _no_openvino(error) from error
@@ -158,7 +158,8 @@ def _open_openvino(artifact: Artifact, device: str, precision: str, reporter: Re
         prepared = find_prepared(artifact.entry, artifact.fingerprint, saturating)
     write = None if found == DEVICE else _write_exact
     graphs = GraphCache(folder, artifact.load, reporter, write, prepared)
-    return OpenVINOExecutor(artifact.description, graphs, precision, device, found)
+    quantized = artifact.quantized
+    return OpenVINOExecutor(artifact.description, graphs, precision, device, found, quantized)
 
 
 def _write_exact(model: OneStepModel, folder: Path) -> None:

@@ -23,6 +23,7 @@ from passionsr_cli.conversion.stored_graphs import (
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.inference import arithmetic
 from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
 from passionsr_cli.inference.core import DEVICE, core
 from passionsr_cli.inference.mapped_graphs import import_mapped
@@ -42,8 +43,10 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 class OpenVINOExecutor:
     """Runs the graphs of one model; everything that is not quantized computes in `precision`.
 
-    `device` is what people call it, `plugin` what OpenVINO does. All cores compute one tile, or as
-    many tiles at once, in threads of the caller's, as it is `shared` for.
+    Of a `quantized` model the encoder computes in float32 on CPUs at any precision: 16 bits would
+    turn what reads the image into other codes, and make it no faster. `device` is what people call
+    it, `plugin` what OpenVINO does. All cores compute one tile, or as many tiles at once, in
+    threads of the caller's, as it is `shared` for.
     """
 
     backend = "openvino"
@@ -55,9 +58,10 @@ class OpenVINOExecutor:
         precision: str,
         device: str = "cpu",
         plugin: str = DEVICE,
+        quantized: bool = False,
     ) -> None:
         self.description, self.precision = description, precision
-        self.device, self._plugin = device, plugin
+        self.device, self._plugin, self._quantized = device, plugin, quantized
         self._graphs, self._compiled = graphs, CompiledGraphs()
         self._compiling = threading.Lock()
         self._at_once, self._turns = 1, threading.Semaphore(1)
@@ -70,7 +74,7 @@ class OpenVINOExecutor:
         time for a tile of `mini`.
         """
         given = (self.description, self._graphs, self.precision, self.device, self._plugin)
-        other = OpenVINOExecutor(*given)
+        other = OpenVINOExecutor(*given, self._quantized)
         other._compiled, other._compiling = self._compiled, self._compiling
         other._at_once, other._turns = at_once, threading.Semaphore(at_once)
         return other
@@ -88,9 +92,12 @@ class OpenVINOExecutor:
     def decode(self, latent: Array) -> Array:
         return self._run(DECODER, latent)
 
+    def release_restoring(self) -> None:
+        self._compiled.forget((ENCODER, UNET))
+
     def kernels(self) -> KernelReport:
         """Kernels that really ran; a layer that fell back for any size counts as floating."""
-        parts = [compiled.kernels for compiled in self._compiled.made()]
+        parts = self._compiled.kernels()
         floating = dict(pair for part in parts for pair in part.floating)
         return KernelReport(
             _unique(name for part in parts for name in part.integer if name not in floating),
@@ -104,10 +111,15 @@ class OpenVINOExecutor:
 
     def _begin(self, component: str, shape: tuple[int, ...]) -> Future[CompiledGraph]:
         """A component for inputs of this shape, which is made if it is not there."""
-        name = "-".join([component, "x".join(str(side) for side in shape), self.precision])
+        precision = self._precision_of(component)
+        name = "-".join([component, "x".join(str(side) for side in shape), precision])
         if self._at_once > 1:
             name += f"-{self._at_once}"
         return self._compiled.begin(name, lambda: self._made(component, name, shape))
+
+    def _precision_of(self, component: str) -> str:
+        kept = component == ENCODER and self._quantized and self._plugin == DEVICE
+        return "fp32" if kept else self.precision
 
     def _run(self, component: str, x: Array) -> Array:
         compiled = self._begin(component, tuple(x.shape)).result()
@@ -138,7 +150,7 @@ class OpenVINOExecutor:
 
     def _made(self, component: str, name: str, shape: tuple[int, ...]) -> CompiledGraph:
         settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision_of(component)],
             "PERFORMANCE_HINT": "LATENCY",
         }
         if self._at_once > 1:
@@ -163,7 +175,7 @@ class OpenVINOExecutor:
         if self._plugin != DEVICE:
             return self._compile_elsewhere(component, graph, shape, settings)
         model = _shaped(graph, shape)
-        fit_to_cpu(model)
+        fit_to_cpu(model, self._quantized and arithmetic.products_saturate())
         if component == ENCODER:
             begin_behind_moves(model)
         compiled = core().compile_model(model, DEVICE, settings)

@@ -11,13 +11,13 @@ from accelerate import Accelerator
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import DeviceError
-from passionsr_cli.inference.cuda_graphs import Recordings
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.layers.convert import Frozen, frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.triton_kernels.attention import IntegerAttention, attention_obstacle
+from passionsr_cli.triton_kernels.cuda_graphs import Recordings
 from passionsr_cli.triton_kernels.feed_forwards import fuse_feed_forwards
 from passionsr_cli.triton_kernels.layers import IntegerLayer, obstacle
 from passionsr_cli.triton_kernels.norms import fuse_norms

@@ -40,3 +40,8 @@ def is_named(layer_name: str, names: Container[str]) -> bool:
     part, _, inner = layer_name.partition(".")
     end, _, rest = inner.partition(".")
     return layer_name in names or (end in ENDS and f"{part}.{rest}" in names)
+
+
+def is_upsampler(layer_name: str) -> bool:
+    """True of a convolution behind a nearest-neighbour upsampling, as diffusers names them."""
+    return ".upsamplers." in layer_name

@@ -22,6 +22,7 @@ MergedStart = Literal["zero", "residual"]
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # Why a layer has other bits than the rest, as the manifest says it.
 EXCEPTION = "kept at 8 bits by the preset"
+NARROWED = "6 bits of weights, so that CPUs convolve before they enlarge"
 FLOATING = "left in floating point by the settings"
 
 

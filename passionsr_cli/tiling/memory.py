@@ -65,9 +65,14 @@ def tiles_at_once(description: ModelDescription, device: str, free: int, tile_px
     return max(1, min(MOST_TILES_AT_ONCE, fitting))
 
 
+def is_large(description: ModelDescription, tile_px: int) -> bool:
+    """Tell whether a tile takes so much that it keeps all cores busy by itself."""
+    return 2 * tile_bytes(description, tile_px) > MOST_SHARED_BYTES
+
+
 def tiles_in_parallel(description: ModelDescription, free: int, tile_px: int) -> int:
     """Count of the tiles that threads compute at the same time where the executor is `Shareable`:
     two, where there are as many cores and the memory for them is little."""
-    size = tile_bytes(description, tile_px)
-    fits = 2 * size <= min(MOST_SHARED_BYTES, USABLE_SHARE * free)
-    return 2 if fits and (psutil.cpu_count(logical=False) or 1) > 1 else 1
+    fits = 2 * tile_bytes(description, tile_px) <= USABLE_SHARE * free
+    several = fits and not is_large(description, tile_px)
+    return 2 if several and (psutil.cpu_count(logical=False) or 1) > 1 else 1

@@ -20,7 +20,7 @@ from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.replay import PutAside
 from passionsr_cli.imaging.resampling import pad_mirroring, resampled_rows
 from passionsr_cli.imaging.strips import RowStream, made_ahead
-from passionsr_cli.inference.executor import Executor, Shareable
+from passionsr_cli.inference.executor import Executor, Releasing, Shareable
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.tiling import memory as tile_memory
@@ -56,7 +56,8 @@ class TiledUpscaler:
     fastest tile that fits in the memory that is free now (see `memory`).
     `color_fix`, `realism`, `margin_px` and `plain_px` None mean what the model's description says;
     `realism` in [0, 1] is for models with a dial. Several threads may use one: they take turns at
-    the model.
+    the model. Where an image `is_only` one, a large model is never in memory as a whole: all of
+    the image's latents come first, and what made them goes before they are decoded.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TiledUpscaler:
         realism: float | None = None,
         margin_px: int | None = None,
         plain_px: int | None = None,
+        is_only: bool = False,
     ) -> None:
         self.executor = executor
         self.realism = executor.description.realism if realism is None else realism
@@ -96,6 +98,7 @@ class TiledUpscaler:
         shared_tile_px = self.tile_px or tile_memory.LARGEST_TILE_PX
         at_once = tile_memory.tiles_in_parallel(executor.description, free, shared_tile_px)
         self._shared, self.at_once = None, 1
+        self._in_halves = is_only and tile_memory.is_large(executor.description, shared_tile_px)
         if executor.device == "cpu" and isinstance(executor, Shareable) and at_once > 1:
             self._shared, self.at_once = executor.shared(at_once), at_once
 
@@ -221,8 +224,12 @@ class TiledUpscaler:
         channels = int(self.executor.description.vae["latent_channels"])
         small = [scaled(axis, self.overlap_px, f) for axis in (rows, columns)]
         strips = blended_strips(small[0], small[1], channels, restore)
-        # One row of tiles is decoded while the latents of the next are made.
-        latents = RowStream(strips if several is None else made_ahead(strips))
+        if several is not None:
+            # One row of tiles is decoded while the latents of the next are made.
+            strips = made_ahead(strips)
+        elif self._in_halves and isinstance(executor, Releasing):
+            strips = _all_made(strips, executor.release_restoring)
+        latents = RowStream(strips)
         return blended_strips(rows, columns, 3, decode)
 
     def _results(self, half: Half, parts: Iterator[Array], at_once: bool) -> Iterator[Array]:
@@ -260,6 +267,12 @@ def _with_moments_of(lr: Array, strips: Iterator[Array]) -> Iterator[Array]:
     found = colour.moments(aside.passing(strips))
     wanted = colour.moments([lr])
     return (colour.match_moments(strip, found, wanted) for strip in aside.replay())
+
+
+def _all_made(strips: Iterator[Array], then: Callable[[], None]) -> Iterator[Array]:
+    made = list(strips)
+    then()
+    yield from made
 
 
 def _length(axis: Axis) -> int:

@@ -90,8 +90,9 @@ def open_upscaler(
     settings: UpscaleSettings,
     reporter: Reporter = SILENT,
     processes: Processes | None = None,
+    is_only: bool = False,
 ) -> TiledUpscaler:
-    """A model or a checkpoint, ready for images.
+    """A model or a checkpoint, ready for images, or for an only one, which takes less memory.
 
     Of several GPUs each of the processes takes another.
     """
@@ -100,15 +101,24 @@ def open_upscaler(
     if processes is not None and processes.count > 1:
         device = processes.device(choose_device(device))
     executor = open_executor(artifact, settings.backend, device, settings.precision, reporter)
-    return upscaler_with(executor, settings, reporter)
+    return upscaler_with(executor, settings, reporter, is_only)
 
 
 def upscaler_with(
-    executor: Executor, settings: UpscaleSettings, reporter: Reporter = SILENT
+    executor: Executor,
+    settings: UpscaleSettings,
+    reporter: Reporter = SILENT,
+    is_only: bool = False,
 ) -> TiledUpscaler:
     """An opened model under the settings that do not choose another: tiles, colours, realism."""
     return TiledUpscaler(
-        executor, settings.tile, settings.overlap, settings.color_fix, reporter, settings.realism
+        executor,
+        settings.tile,
+        settings.overlap,
+        settings.color_fix,
+        reporter,
+        settings.realism,
+        is_only=is_only,
     )
 
 

@@ -56,6 +56,11 @@ class Work:
     made_by: str
     journal: Journal | None = None
 
+    @property
+    def is_of_one(self) -> bool:
+        """True if one image at most is computed."""
+        return sum(isinstance(item, Job) for item in self.planned) <= 1
+
 
 class _StoppedError(Exception):
     """Nobody wants the image any more that is being worked on."""
@@ -89,7 +94,8 @@ def upscale(
     work = plan_work(inputs, settings)
     if settings.engine == "ray":
         return upscale_on_ray(work, settings, reporter)
-    return upscale_planned(open_upscaler(settings, reporter), work, settings, reporter)
+    upscaler = open_upscaler(settings, reporter, is_only=work.is_of_one)
+    return upscale_planned(upscaler, work, settings, reporter)
 
 
 def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:

@@ -22,7 +22,7 @@ from passionsr_cli.methods.stages import (
 )
 from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.quantization.schemes import EXCEPTION, LayerPlan, LayerRecord
+from passionsr_cli.quantization.schemes import EXCEPTION, NARROWED, LayerPlan, LayerRecord
 
 ALL = LayerDesign(Transformation(True, "unpadded", split=True))
 
@@ -50,6 +50,37 @@ def test_what_carries_the_image_is_left_alone_at_any_bits(tiny_model: OneStepMod
     assert len(left) == 6
     lifted = [name for name, row in rows.items() if row.reason == EXCEPTION]
     assert sorted(lifted) == ["unet.conv_in", "unet.conv_out", "unet.time_embedding.linear_1"]
+
+
+UPSAMPLER = "vae.decoder.up_blocks.0.upsamplers.0.conv"
+
+
+@pytest.mark.parametrize(
+    ("bits", "wanted", "symmetric"),
+    [("w8a8", "w6a8", True), ("w6a4", "w6a4", True), ("w4a8", "w4a8", False), ("a8", "a8", None)],
+)
+def test_weights_behind_an_upsampling_sum_to_eight_bits(
+    tiny_model: OneStepModel, bits: str, wanted: str, symmetric: bool | None
+) -> None:
+    row = _rows(tiny_model, vae=bits, unet="w2a2")[UPSAMPLER]
+    assert bits_of(row).removeprefix("w16") == wanted
+    assert row.reason == (NARROWED if bits == "w8a8" else "")
+    assert (None if row.weight is None else row.weight.symmetric) == symmetric
+    if row.weight is not None:
+        lowest, highest = row.weight.quant_min, row.weight.quant_max
+        widest = max(-lowest, highest) if symmetric else highest - lowest
+        assert 4 * widest <= 127
+
+
+@pytest.mark.parametrize(
+    "named", [{"eight_bit_layers": 1}, {"layer_bits": 1}], ids=lambda named: next(iter(named))
+)
+def test_weights_behind_an_upsampling_have_eight_bits_where_they_are_named(
+    tiny_model: OneStepModel, named: dict[str, object]
+) -> None:
+    given: object = (UPSAMPLER,) if "eight_bit_layers" in named else {UPSAMPLER: "w8a8"}
+    row = _rows(tiny_model, **dict.fromkeys(named, given))[UPSAMPLER]
+    assert (bits_of(row), row.reason) == ("w8a8", "")
 
 
 def test_eight_bit_weights_are_symmetric_and_fewer_are_not(tiny_model: OneStepModel) -> None:

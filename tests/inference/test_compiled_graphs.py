@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from queue import SimpleQueue
 
 import pytest
@@ -26,12 +28,31 @@ def test_a_graph_is_made_once_and_what_failed_again() -> None:
 
     with pytest.raises(MemoryError, match="no room"):
         graphs.begin("unet", fail).result()
-    assert graphs.made() == []
+    assert graphs.kernels() == []
     first = graphs.begin("unet", make)
     # Nobody waits for it here.
     assert begun.wait(30)
-    assert graphs.made() == []
+    assert graphs.kernels() == []
     second = graphs.begin("unet", fail)
     goes_on.set()
     assert first.result() is second.result() is made[0]
-    assert graphs.made() == made
+    assert graphs.kernels() == [KernelReport(integer=("a",))]
+
+
+def test_what_is_forgotten_is_made_again_and_its_kernels_ran() -> None:
+    graphs = CompiledGraphs()
+
+    def make() -> CompiledGraph:
+        return CompiledGraph(SimpleQueue(), KernelReport(integer=("a",)))
+
+    unet = graphs.begin("unet-1x4-fp32", make).result()
+    decoder = graphs.begin("decoder-1x4-fp32", make).result()
+    gone = weakref.ref(unet)
+    graphs.forget(("encoder", "unet"))
+    del unet
+    gc.collect()
+    assert gone() is None
+    assert graphs.begin("decoder-1x4-fp32", make).result() is decoder
+    assert len(graphs.kernels()) == 2
+    graphs.begin("unet-1x4-fp32", make).result()
+    assert len(graphs.kernels()) == 3

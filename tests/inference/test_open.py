@@ -23,6 +23,18 @@ def test_a_cpu_runs_openvino_unless_told_otherwise(least_folder: Path) -> None:
     assert open_executor(source, "torch", "cpu", "fp32", SILENT).backend == "torch"
 
 
+@pytest.mark.parametrize(("is_fast", "around"), [(True, "bf16"), (False, "fp32")])
+def test_integers_are_in_sixteen_bits_where_these_are_fast(
+    calibrate: Callable[..., str], monkeypatch: pytest.MonkeyPatch, is_fast: bool, around: str
+) -> None:
+    monkeypatch.setattr("passionsr_cli.system.cpu.has_bf16", lambda: is_fast)
+    source = resolve(calibrate("w8a8"), CHECKPOINT)
+    assert open_executor(source, "auto", "cpu", "auto", SILENT).precision == around
+    assert open_executor(source, "openvino", "cpu", "fp32", SILENT).precision == "fp32"
+    # What simulates them rounds as the definition does.
+    assert open_executor(source, "torch", "cpu", "auto", SILENT).precision == "fp32"
+
+
 def test_the_same_weights_at_another_timestep_are_another_model(
     tiny_model: OneStepModel, least_folder: Path, tmp_path: Path
 ) -> None:

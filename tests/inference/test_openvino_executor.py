@@ -19,6 +19,7 @@ from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference import openvino_executor
+from passionsr_cli.inference.core import DEVICE
 from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
@@ -105,6 +106,38 @@ def test_what_would_overflow_is_computed_in_floats(
     assert len(notes.texts) == 2
     _executor(source, tmp_path / "graphs", notes).restore_latent(image)
     assert len(notes.texts) == 2
+
+
+def test_the_encoder_of_integers_is_exact_at_any_precision(
+    calibrate: Callable[..., str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    def precisions(artifact: Artifact) -> dict[str, str]:
+        graphs = GraphCache(tmp_path / artifact.fingerprint, artifact.load, SILENT)
+        given = (artifact.description, graphs, "bf16", "cpu", DEVICE, artifact.quantized)
+        executor = OpenVINOExecutor(*given)
+        executor.decode(executor.restore_latent(_random(1, 3, 32, 32)))
+        kept = (tmp_path / artifact.fingerprint / "compiled").glob("*.blob")
+        return {path.stem.split("-")[0]: path.stem.split("-")[-1] for path in kept}
+
+    around = {"unet": "bf16", "decoder": "bf16"}
+    quantized = resolve(calibrate("w6a6"), CHECKPOINT)
+    assert precisions(quantized) == {"encoder": "fp32", **around}
+    floating = resolve(str(tiny_folder), MODEL)
+    assert precisions(floating) == {"encoder": "bf16", **around}
+
+
+def test_what_was_given_back_is_there_again_and_told(
+    calibrate: Callable[..., str], tmp_path: Path
+) -> None:
+    executor = _executor(resolve(calibrate("w6a6"), CHECKPOINT), tmp_path / "graphs", Notes())
+    image = _random(1, 3, 32, 32)
+    latent = executor.restore_latent(image)
+    told = executor.kernels()
+    assert told.integer
+    executor.release_restoring()
+    executor.decode(latent)
+    assert set(told.integer) < set(executor.kernels().integer)
+    assert np.array_equal(executor.restore_latent(image), latent)
 
 
 def test_floating_point_models_agree_with_torch(tiny_folder: Path, graphs: Path) -> None:
@@ -235,8 +268,8 @@ def test_threads_share_the_cores_and_come_to_the_same(tiny_folder: Path, graphs:
         latents = list(pool.map(again.restore_latent, images[:2]))
     for image, latent in zip(images, latents, strict=False):
         assert np.array_equal(latent, shared.restore_latent(image))
-    for compiled in again._compiled.made():
-        model = compiled.requests.get().get_compiled_model()
+    for future in again._compiled._by_name.values():
+        model = future.result().requests.get().get_compiled_model()
         assert model.get_property("ENABLE_CPU_PINNING") is False
 
 

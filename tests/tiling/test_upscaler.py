@@ -72,6 +72,41 @@ def test_a_margin_is_the_mirrored_image_cut_off(
     assert np.array_equal(upscaler.upscale(lr).rgb, inner)
 
 
+class _Releasing(TorchExecutor):
+    """Says what is asked of it, a letter a call."""
+
+    calls = ""
+
+    def restore_latent(self, upscaled: Array, realism: float | None = None) -> Array:
+        self.calls += "r"
+        return super().restore_latent(upscaled, realism)
+
+    def decode(self, latent: Array) -> Array:
+        self.calls += "d"
+        return super().decode(latent)
+
+    def release_restoring(self) -> None:
+        self.calls += "-"
+
+
+def test_of_an_only_image_nothing_is_decoded_before_the_rest_of_a_large_model_went(
+    tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lr, executor = _image(40, 24), _Releasing(tiny_model, accelerator("cpu", "fp32"))
+    wanted = TiledUpscaler(executor, 64, 16, is_only=True).upscale(lr).rgb
+    assert "dr" in executor.calls
+    assert "-" not in executor.calls, "a small model's latents take more than it does"
+    monkeypatch.setattr(memory, "MOST_SHARED_BYTES", 0)
+    several, executor.calls = TiledUpscaler(executor, 64, 16), ""
+    assert np.array_equal(several.upscale(lr).rgb, wanted)
+    assert "-" not in executor.calls
+    only, executor.calls = TiledUpscaler(executor, 64, 16, is_only=True), ""
+    assert np.array_equal(only.upscale(lr).rgb, wanted)
+    tiles = only.count_tiles(lr)
+    assert tiles > 2
+    assert executor.calls == "r" * tiles + "-" + "d" * tiles
+
+
 def test_a_model_says_that_plain_areas_stay(tiny_model: OneStepModel) -> None:
     lr = _image(24, 40)
     lr[:, :, 16:] = 0.25

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from passionsr_cli.checkpoints.artifacts import resolve
-from passionsr_cli.inference import cuda_graphs, torch_executor
 from passionsr_cli.inference import open as opening
+from passionsr_cli.inference import torch_executor
 from passionsr_cli.inference.compiling import CompilingExecutor
-from passionsr_cli.inference.cuda_graphs import Recordings, record
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.torch_executor import CompiledExecutor, TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
@@ -24,6 +23,8 @@ from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import MODEL
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.triton_kernels import cuda_graphs
+from passionsr_cli.triton_kernels.cuda_graphs import Recordings, record
 
 
 @pytest.fixture
