@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
 from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.system.devices import choose_precision
 
 RUNNER = CliRunner()
 ATTENTION = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
@@ -67,7 +68,7 @@ def test_from_calibration_to_an_upscaled_photograph(config: Path, tmp_path: Path
     printed = json.loads(done.stdout)
     assert target.exists()
     assert printed["checkpoint"] == "mine"
-    assert printed["precision"] == "fp32"
+    assert printed["precision"] == choose_precision("auto", "cpu")
     assert printed["model"] == "least"
     assert printed["backend"] == "openvino"
     # Where 8-bit products saturate, the layers that would overflow run in floating point.

@@ -64,7 +64,7 @@ def test_long_names_are_folded_and_not_cut(tmp_path: Path) -> None:
         text=True,
     )
     (row,) = [line for line in piped.stdout.splitlines() if name in line]
-    assert row.split()[:4] == [name, "mini", "w8a8", "maxmin"]
+    assert row.split()[:4] == [name, "mini", "w8a8", "passionsr"]
 
 
 def test_without_a_terminal_long_work_writes_a_log(
