@@ -131,6 +131,8 @@ def _is_plain(node: Node, between: list[Node]) -> bool:
     borders = [[0, 0, *steps[side]] for side in ("pads_begin", "pads_end")]
     for each in between:
         if each.get_type_name() == "Pad":
+            if each.get_attributes()["pad_mode"] != "constant":
+                return False
             borders += [list(constant_of(each.input_value(number))) for number in (1, 2)]
     given = [border for border in borders if any(border)]
     once = list(steps["strides"]) == [1, 1] == list(steps["dilations"])

@@ -130,3 +130,18 @@ def test_other_enlargements_stay(doubled: Any) -> None:
     model = _model(torch.ones(24, SHAPE[1], 3, 3), on_integers=False, doubled=doubled)
     fit_to_cpu(model)
     assert [node.get_friendly_name() for node in _products(model)] == ["layer"]
+
+
+def test_borders_that_repeat_the_image_stay() -> None:
+    """Mirrored before it is enlarged, another row would be repeated."""
+
+    def bordered(x: Any) -> Any:
+        return ops.pad(_doubled(x), [0, 0, 1, 1], [0, 0, 1, 1], "reflect")
+
+    source: Any = ops.parameter(list(SHAPE), np.float32)
+    weight = ops.constant(np.ones((24, SHAPE[1], 3, 3), np.float32))
+    product = ops.convolution(bordered(source), weight, [1, 1], [0, 0], [0, 0], [1, 1])
+    product.set_friendly_name("layer")
+    model = openvino.Model([product], [source])
+    fit_to_cpu(model)
+    assert [node.get_friendly_name() for node in _products(model)] == ["layer"]
