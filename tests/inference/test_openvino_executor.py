@@ -140,6 +140,28 @@ def test_what_was_given_back_is_there_again_and_told(
     assert np.array_equal(executor.restore_latent(image), latent)
 
 
+@pytest.mark.parametrize("saturating", [False, True])
+def test_graphs_are_fitted_to_how_this_cpu_sums_products(
+    calibrate: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    saturating: bool,
+) -> None:
+    """Sums of weights that were exact one by one could overflow, and nobody would be told."""
+    fitted: list[bool] = []
+
+    def fit(model: Any, saturates: bool) -> None:
+        fitted.append(saturates)
+
+    monkeypatch.setattr("passionsr_cli.inference.arithmetic.products_saturate", lambda: saturating)
+    monkeypatch.setattr(openvino_executor, "fit_to_cpu", fit)
+    source = resolve(calibrate("w6a6"), CHECKPOINT)
+    graphs = GraphCache(tmp_path / "graphs", source.load, SILENT)
+    given = (source.description, graphs, "fp32", "cpu", DEVICE, source.quantized)
+    OpenVINOExecutor(*given).restore_latent(_random(1, 3, 32, 32))
+    assert set(fitted) == {saturating}
+
+
 def test_floating_point_models_agree_with_torch(tiny_folder: Path, graphs: Path) -> None:
     source = resolve(str(tiny_folder), MODEL)
     executor = _executor(source, graphs, Notes())

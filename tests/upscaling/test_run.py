@@ -12,10 +12,10 @@ from PIL import Image
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import png
-from passionsr_cli.progress import Notes
+from passionsr_cli.progress import Notes, Reporter
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
-from passionsr_cli.upscaling import images
+from passionsr_cli.upscaling import images, run
 from passionsr_cli.upscaling.images import Done, Failed, Outcome, Skipped, open_upscaler
 from passionsr_cli.upscaling.planning import Job, Refused
 from passionsr_cli.upscaling.run import Outcomes, plan_work, upscale_planned
@@ -262,3 +262,21 @@ def test_a_dial_that_is_not_there_is_said_before_any_work(
 ) -> None:
     with pytest.raises(ConfigError, match="'tiny' has no dial for realism; models that have one:"):
         plan_work([str(photographs)], settings.model_copy(update={"realism": 0.5}))
+
+
+def test_an_only_image_is_known_before_the_model_is_opened(
+    photographs: Path, settings: UpscaleSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of it alone, a large model's halves need not be in memory together."""
+    told: list[bool] = []
+
+    def opened(settings: UpscaleSettings, reporter: Reporter, is_only: bool) -> TiledUpscaler:
+        told.append(is_only)
+        raise ConfigError("enough is known")
+
+    monkeypatch.setattr(run, "open_upscaler", opened)
+    one = str(sorted(photographs.rglob("*.png"))[0])
+    for inputs in ([one], [str(photographs)]):
+        with pytest.raises(ConfigError, match="enough is known"):
+            run.upscale(inputs, settings)
+    assert told == [True, False]
