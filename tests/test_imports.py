@@ -63,6 +63,20 @@ def test_what_only_describes(module: str) -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize("name", ["photo.png", "photo.jpg"])
+def test_reading_what_most_people_have(tmp_path: Path, name: str) -> None:
+    """Not with all of Pillow's plugins, which take longer to load than it takes to decode."""
+    photo = tmp_path / name
+    Image.new("RGB", (16, 16), "teal").save(photo)
+    program = (
+        "import sys; from pathlib import Path; from passionsr_cli.imaging.decoding import decode; "
+        "decode(Path(sys.argv[1])); print('PIL.AvifImagePlugin' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, str(photo)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
 def test_upscaling_from_the_cache(
     calibrate: Callable[..., str], tiny_folder: Path, tmp_path: Path
 ) -> None:

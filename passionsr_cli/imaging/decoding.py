@@ -16,6 +16,7 @@ from PIL import Image
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import heif, netpbm, profiles, soundness, tiff, tiff_colours
 from passionsr_cli.imaging.arrays import turn_upright
+from passionsr_cli.imaging.png import SIGNATURE
 from passionsr_cli.metadata import colour_tags, exif_blocks, jpeg_segments, tiff_tags
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
 from passionsr_cli.metadata.iptc_records import IPTC
@@ -35,6 +36,7 @@ JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
 SAYING_RESOLUTION = ("PNG", "BMP")
 LACKS_END = "lacks its end, though no pixel; read as it is"
 JPEGS = ("JPEG", "MPO")
+JPEG_MAGIC = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def _formats(path: Path, start: bytes) -> list[str]:
     """The formats of this installation; HEIC is read by a plugin of Pillow's."""
     if start[4:8] == b"ftyp" and start[8:12] in heif.BRANDS and not heif.plugged_in():
         raise ImageError(f"{path}: HEIC needs a plugin; {heif.HOW_TO_INSTALL}")
+    for magic, names in ((SIGNATURE, ("PNG",)), (JPEG_MAGIC, JPEGS)):
+        if start.startswith(magic):
+            # To load all other plugins of Pillow's takes longer than to decode a small photograph.
+            Image.preinit()
+            return list(names)
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 

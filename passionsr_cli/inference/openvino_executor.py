@@ -86,6 +86,10 @@ class OpenVINOExecutor:
         # The largest graph is taken in while the encoder runs.
         self._begin(UNET, (batch, channels, height // factor, width // factor))
         latent = self._run(ENCODER, upscaled)
+        if self._is_small(DECODER, latent):
+            # So is the decoder, where it need not wait until restoring's memory is given back.
+            latents = int(self.description.vae["latent_channels"])
+            self._begin(DECODER, (batch, latents, height // factor, width // factor))
         noise = mix_heads(self._run(UNET, latent), self.description, realism)
         return predict_x0(latent, noise, self._rates)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.inference.arithmetic import kernels_saturate, products_saturate
+from passionsr_cli.system import cpu
 
 CPU = Path("/proc/cpuinfo")
 
@@ -16,4 +17,15 @@ CPU = Path("/proc/cpuinfo")
 def test_products_saturate_where_no_instruction_sums_them_in_32_bits() -> None:
     instructions = CPU.read_text(encoding="utf-8").split()
     sums_exactly = {"avx512_vnni", "avx_vnni", "amx_int8"} & set(instructions)
-    assert products_saturate() == (not sums_exactly)
+    assert kernels_saturate() == (not sums_exactly)
+
+
+def test_kernels_are_asked_where_instructions_do_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    products_saturate.cache_clear()
+    assert products_saturate() == kernels_saturate()
+    monkeypatch.setattr("passionsr_cli.inference.arithmetic.kernels_saturate", lambda: True)
+    for known, saturates in (((), True), (("avx_vnni",), True), (("avx512_vnni",), False)):
+        products_saturate.cache_clear()
+        monkeypatch.setattr(cpu, "instructions", lambda known=known: known)
+        assert products_saturate() == saturates
+    products_saturate.cache_clear()

@@ -19,6 +19,7 @@ from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference import openvino_executor
+from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
 from passionsr_cli.inference.core import DEVICE
 from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import open_executor
@@ -126,9 +127,33 @@ def test_the_encoder_of_integers_is_exact_at_any_precision(
     assert precisions(floating) == {"encoder": "bf16", **around}
 
 
-def test_what_was_given_back_is_there_again_and_told(
-    calibrate: Callable[..., str], tmp_path: Path
+@pytest.mark.parametrize("small", [True, False])
+def test_a_small_decoder_is_made_ready_while_latents_are_restored(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
 ) -> None:
+    """A large one would take its memory before theirs is given back."""
+    begun: list[str] = []
+
+    def begin(graphs: CompiledGraphs, name: str, make: Callable[[], CompiledGraph]) -> object:
+        begun.append(name)
+        return made(graphs, name, make)
+
+    made = CompiledGraphs.begin
+    monkeypatch.setattr(CompiledGraphs, "begin", begin)
+    if not small:
+        monkeypatch.setattr(openvino_executor, "SMALL_BYTES", 0)
+    executor = _executor(resolve(str(tiny_folder), MODEL), tmp_path / "graphs", Notes())
+    latent = executor.restore_latent(_random(1, 3, 32, 32))
+    ahead = [name for name in begun if name.startswith("decoder")]
+    assert len(ahead) == small
+    executor.decode(latent)
+    assert {name for name in begun if name.startswith("decoder")} == set(ahead or begun[-1:])
+
+
+def test_what_was_given_back_is_there_again_and_told(
+    calibrate: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_executor, "SMALL_BYTES", 0)
     executor = _executor(resolve(calibrate("w6a6"), CHECKPOINT), tmp_path / "graphs", Notes())
     image = _random(1, 3, 32, 32)
     latent = executor.restore_latent(image)
@@ -211,10 +236,12 @@ def test_later_runs_start_from_the_cache(calibrate: Callable[..., str], tmp_path
     image, folder = _random(1, 3, 32, 32), tmp_path / "graphs"
     first = _executor(source, folder, notes)
     latent = first.restore_latent(image)
+    result = first.decode(latent)
     assert notes.texts[0] == "converting the model, once; later runs start from the cache"
     told = len(notes.texts)
     again = OpenVINOExecutor(source.description, GraphCache(folder, _must_not_load, notes), "fp32")
     assert np.array_equal(again.restore_latent(image), latent)
+    assert np.array_equal(again.decode(latent), result)
     assert again.kernels() == first.kernels()
     assert len(notes.texts) == told
 
@@ -224,7 +251,10 @@ def test_a_damaged_cache_is_made_again(
     tiny_folder: Path, graphs: Path, file: str, damage: str
 ) -> None:
     source, notes, image = resolve(str(tiny_folder), MODEL), Notes(), _random(1, 3, 32, 32)
-    latent = _executor(source, graphs, notes).restore_latent(image)
+    whole = _executor(source, graphs, notes)
+    latent = whole.restore_latent(image)
+    # Made ready meanwhile: what is damaged next must not be what it is made of.
+    whole.decode(latent)
     assert notes.texts == []
     if damage == "cut":
         content = (graphs / file).read_bytes()
@@ -235,7 +265,9 @@ def test_a_damaged_cache_is_made_again(
     assert np.array_equal(_executor(source, graphs, notes).restore_latent(image), latent)
     assert notes.texts == []
     wider = _random(1, 3, 32, 64)
-    wide = _executor(source, graphs, notes).restore_latent(wider)
+    anew = _executor(source, graphs, notes)
+    wide = anew.restore_latent(wider)
+    anew.decode(wide)
     assert len(notes.texts) == 2
     assert ("damaged" if damage == "cut" else "missing") in notes.texts[0]
     again = _executor(source, graphs, notes)
@@ -246,14 +278,16 @@ def test_a_damaged_cache_is_made_again(
 
 def test_a_damaged_compiled_graph_is_compiled_again(tiny_folder: Path, graphs: Path) -> None:
     source, notes, image = resolve(str(tiny_folder), MODEL), Notes(), _random(1, 3, 32, 32)
-    latent = _executor(source, graphs, notes).restore_latent(image)
+    executor = _executor(source, graphs, notes)
+    result = executor.decode(executor.restore_latent(image))
     for path in (graphs / "compiled").glob("*.blob"):
         path.write_bytes(path.read_bytes()[:-100])
     for path in (graphs / "compiled").glob("unet*.json"):
         path.write_text(json.dumps({"sha256": 3}))
-    assert np.array_equal(_executor(source, graphs, notes).restore_latent(image), latent)
+    again = _executor(source, graphs, notes)
+    assert np.array_equal(again.decode(again.restore_latent(image)), result)
     assert all("is damaged, compiling again" in note for note in notes.texts)
-    assert len(notes.texts) == 2
+    assert len(notes.texts) == 3
 
 
 def test_few_sizes_stay_on_disk(tiny_folder: Path, graphs: Path) -> None:

@@ -64,6 +64,33 @@ def test_ctrl_c_does_not_wait_for_long_for_threads(
     assert [path.name for path in tmp_path.iterdir()] == written
 
 
+_ENDING = """
+import atexit, sys
+from passionsr_cli.terminal import console
+
+class Large:
+    def __del__(self):
+        print("taken down")
+
+console.large = Large()
+console.debugging = sys.argv[1] == "debug"
+
+def program(arguments):
+    atexit.register(print, "at the end")
+    raise SystemExit(eval(sys.argv[2]))
+
+console.run_to_end(program, [])
+"""
+
+
+@pytest.mark.parametrize(("code", "told"), [("None", 0), ("0", 0), ("2", 2)])
+def test_libraries_are_not_taken_down_at_the_end_but_to_debug(code: str, told: int) -> None:
+    for how, printed in (("", "at the end\n"), ("debug", "at the end\ntaken down\n")):
+        command = [sys.executable, "-c", _ENDING, how, code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (told, printed, "")
+
+
 def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
