@@ -12,12 +12,14 @@ import importlib.util
 import json
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
@@ -76,6 +78,27 @@ def _verdict(artifact: Artifact, device: str, precision: str, reporter: Reporter
         f"first use of {artifact.entry.name} on this GPU: a race of integers against compiled "
         "bf16 decides what runs it from now on; this takes minutes"
     )
+    with _alone(path.parent):
+        # Of several processes, as of several equal GPUs, one has raced for all of them.
+        return _read(path) or _held(path, artifact, device, precision)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold no race beside another process's, which would time each other."""
+    lock = FileLock(folder / "lock")
+    # Where nothing can be written, nobody can be waited for.
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _held(path: Path, artifact: Artifact, device: str, precision: str) -> Verdict:
+    """The verdict of a race that is held now, kept in `path`."""
     arguments = {"folder": str(artifact.entry.folder), "device": device, "precision": precision}
     try:
         measured: dict[str, Any] = run_child(f"{__name__}:race", arguments)

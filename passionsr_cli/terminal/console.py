@@ -168,14 +168,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 def run_to_end(program: Callable[[list[str]], Any], arguments: list[str]) -> None:
     """Run a command line and end the process; at Ctrl-C without waiting for threads, which may be
-    deep in libraries for minutes: nothing of theirs is half-written.
-
-    Nor are libraries taken down object by object behind what they do at the end (`atexit`): a small
-    picture would wait a tenth of its time for that. With `--debug` they are.
-    """
-    codes: list[int] = []
-    # Of all that is done at the end the first to be registered is the last.
-    atexit.register(_leave, codes)
+    deep in libraries for minutes: nothing of theirs is half-written."""
     try:
         program(arguments)
     except SystemExit as end:
@@ -185,6 +178,21 @@ def run_to_end(program: Callable[[list[str]], Any], arguments: list[str]) -> Non
                 with suppress(OSError, ValueError):
                     stream.flush()
             os._exit(EXIT_INTERRUPTED)
+        raise
+
+
+def run_alone(program: Callable[[], None]) -> None:
+    """Run what this process is there for.
+
+    Behind what libraries do at the end (`atexit`) they are not taken down object by object, for
+    which a small picture would wait a tenth of its time. With `--debug` they are.
+    """
+    codes: list[int] = []
+    # Of all that is done at the end the first to be registered is the last.
+    atexit.register(_leave, codes)
+    try:
+        program()
+    except SystemExit as end:
         if isinstance(end.code, int | None) and not debugging:
             codes.append(end.code or 0)
         raise

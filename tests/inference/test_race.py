@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.errors import DeviceError
@@ -56,6 +58,33 @@ def test_a_race_is_held_once_for_a_gpu_a_checkpoint_and_a_precision(
     races.choose_arithmetic(checkpoint, "cuda:1", "fp32", SILENT)
     races.choose_arithmetic(checkpoint, "cuda", "bf16", SILENT)
     assert len(held) == 3
+
+
+def test_of_two_processes_one_races_and_the_other_waits_for_its_verdict(
+    checkpoint: Artifact, held: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Two races at once would time each other."""
+    folder = tmp_path / "cache" / "triton"
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor(2) as processes, FileLock(folder / "lock"):
+        asked = [
+            processes.submit(races.choose_arithmetic, checkpoint, "cuda", "fp32", SILENT)
+            for _ in range(2)
+        ]
+        assert not wait(asked, timeout=0.3).done
+        assert held == []
+    assert all(verdict.result().on_integers for verdict in asked)
+    assert len(held) == 1
+
+
+def test_where_nothing_can_be_written_a_race_is_held_without_a_lock(
+    checkpoint: Artifact, held: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "triton").write_text("no folder")
+    for _ in range(2):
+        assert races.choose_arithmetic(checkpoint, "cuda", "fp32", SILENT).on_integers
+    assert len(held) == 2
 
 
 @pytest.mark.parametrize(

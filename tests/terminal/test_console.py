@@ -75,11 +75,11 @@ class Large:
 console.large = Large()
 console.debugging = sys.argv[1] == "debug"
 
-def program(arguments):
+def program():
     atexit.register(print, "at the end")
     raise SystemExit(eval(sys.argv[2]))
 
-console.run_to_end(program, [])
+console.run_alone(program)
 """
 
 
