@@ -1,6 +1,7 @@
 """Plots of a report as SVG inside HTML: colours come from the page, so both its themes work.
 
-Series number n has the class `s{n}`; text and axes have the colour of the text around them.
+A series has its colour and its shape by its number (`look`); text and axes have the colour of the
+text around them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from html import escape
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 24, 34
 TICKS = 5
+# So many are easily told apart; more series have them again, as rings.
+COLOURS = 8
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class Point:
     y: float
     series: int
     label: str
+
+
+def look(series: int) -> str:
+    """The classes of a series' dots, and of its mark in a legend."""
+    return f"s{series % COLOURS}" + " ring" * (series >= COLOURS)
 
 
 def plot(
@@ -42,10 +50,10 @@ def plot(
     for series in sorted({point.series for point in points}) if joined else ():
         own = [point for point in points if point.series == series]
         places = " ".join(f"{x_axis.at(one.x):.1f},{y_axis.at(one.y):.1f}" for one in own)
-        parts.append(f'<polyline class="line s{series}" points="{places}"/>')
+        parts.append(f'<polyline class="line {look(series)}" points="{places}"/>')
     for point in points:
         parts.append(
-            f'<circle class="dot s{point.series}" cx="{x_axis.at(point.x):.1f}" '
+            f'<circle class="dot {look(point.series)}" cx="{x_axis.at(point.x):.1f}" '
             f'cy="{y_axis.at(point.y):.1f}" r="{2.5 if joined else 5}">'
             f"<title>{escape(point.label)}</title></circle>"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.pictures import Picture, pictures
-from passionsr_cli.evaluation.plots import Point, plot
+from passionsr_cli.evaluation.plots import Point, look, plot
 from passionsr_cli.evaluation.records import write_text
 from passionsr_cli.evaluation.results import Results, RowResult
 from passionsr_cli.pages.rendering import render
@@ -16,7 +16,6 @@ from passionsr_cli.system.text import counted
 
 PAGE = Path(__file__).parent / "report.html"
 # As many as the page has classes s0, s1, …
-COLOURS = 8
 
 
 def write_report(
@@ -34,7 +33,7 @@ def write_report(
         rows=[{"name": row.name, "cells": _cells(results, row)} for row in results.rows],
         published=_published(results),
         remarks=_remarks(results),
-        colours=COLOURS,
+        look=look,
         plots=_plots(results),
         pictures=[_data(picture) for picture in pictures(results, pairs, files)],
     )
@@ -105,7 +104,7 @@ def _by_image(results: Results, metric: str) -> list[Point]:
 
 
 def _point(x: float, y: float, series: int, name: str) -> Point:
-    return Point(x, y, series % COLOURS, f"{name}: {y:.4f}")
+    return Point(x, y, series, f"{name}: {y:.4f}")
 
 
 def _data(picture: Picture) -> dict[str, Any]:

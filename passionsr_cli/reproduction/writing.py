@@ -1,31 +1,37 @@
-"""table.md, table.csv and table.html: one table, three times."""
+"""table.md, table.csv and table.html: one table, three times; and its plots as files."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from passionsr_cli.evaluation.plots import Point, plot
+from passionsr_cli.evaluation.plots import HEIGHT, WIDTH, Point, look, plot
 from passionsr_cli.evaluation.records import write_text
-from passionsr_cli.evaluation.report import COLOURS
 from passionsr_cli.pages.rendering import render
 from passionsr_cli.reproduction.definitions import SECONDS, SIZE, TO_FULL_PRECISION
 from passionsr_cli.reproduction.results import Line, Table
 from passionsr_cli.system.text import spreadsheet_cell
 
 PAGE = Path(__file__).parent / "table.html"
+PLOT = Path(__file__).parent / "plot.svg"
 REPORT = "report.html"
 
 
 def write_table(table: Table) -> None:
-    """Write all three into its folder, each whole or not at all. Raises `OutputError`."""
+    """Write all into its folder, each whole or not at all; plots are in `table.html` and, each by
+    itself, in `mb.svg` and `seconds.svg`. Raises `OutputError`."""
     folder = table.folder
     write_text(folder / "table.md", markdown(table))
     write_text(folder / "table.csv", comma_separated(table))
     report = folder / REPORT
     write_text(folder / "table.html", page(table, REPORT if report.exists() else None))
+    for key, figure in _plots(table).items():
+        inside = figure.partition(">")[2].removesuffix("</svg>")
+        drawing = render(
+            PLOT, plot=inside, labels=_plotted(table), look=look, width=WIDTH, height=HEIGHT
+        )
+        write_text(folder / f"{key}.svg", drawing)
 
 
 def headings(table: Table) -> list[str]:
@@ -81,7 +87,6 @@ def comma_separated(table: Table) -> str:
 def page(table: Table, report: str | None) -> str:
     """The table as a page that needs no network; `report` is the page with the pictures."""
     rows = [{"state": line.look, "head": head, "cells": line.cells} for line, head in heads(table)]
-    labels = list(dict.fromkeys(line.label for line in table.lines))
     return render(
         PAGE,
         title=table.title,
@@ -91,30 +96,36 @@ def page(table: Table, report: str | None) -> str:
         rows=rows,
         remarks=_remarks(table),
         report=report,
-        labels=labels,
-        colours=COLOURS,
-        plots=_plots(table, labels),
+        labels=_plotted(table),
+        look=look,
+        plots=list(_plots(table).values()),
     )
 
 
-def _plots(table: Table, labels: Sequence[str]) -> list[str]:
-    """SVG of nearness to full precision against size and against time, as far as the table has
-    these."""
-    titles = {column.key: column.title for column in table.columns}
+def _plotted(table: Table) -> list[str]:
+    """The names of those whose nearness to full precision is there."""
+    near = (line.label for line in table.lines if TO_FULL_PRECISION in line.values)
+    return list(dict.fromkeys(near))
+
+
+def _plots(table: Table) -> dict[str, str]:
+    """SVG of nearness to full precision against size and against time, by their columns, as far as
+    the table has these."""
+    titles, labels = {column.key: column.title for column in table.columns}, _plotted(table)
     if TO_FULL_PRECISION not in titles:
-        return []
-    figures, name = [], titles[TO_FULL_PRECISION]
+        return {}
+    figures, name = {}, titles[TO_FULL_PRECISION]
     for key in (SIZE, SECONDS):
         points = [
             Point(
                 line.values[key],
                 line.values[TO_FULL_PRECISION],
-                labels.index(line.label) % COLOURS,
+                labels.index(line.label),
                 f"{line.row}: {line.values[TO_FULL_PRECISION]:.2f} dB",
             )
             for line in table.lines
             if {key, TO_FULL_PRECISION} <= line.values.keys()
         ]
         if key in titles and points:
-            figures.append(plot(f"{name} against {titles[key]}", titles[key], name, points))
+            figures[key] = plot(f"{name} against {titles[key]}", titles[key], name, points)
     return figures

@@ -15,6 +15,7 @@ from PIL import Image
 
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.pictures import most_different
+from passionsr_cli.evaluation.plots import COLOURS as DIFFERENT
 from passionsr_cli.evaluation.plots import Point, plot
 from passionsr_cli.evaluation.report import write_report
 from passionsr_cli.evaluation.results import ImageResult, Results, RowResult
@@ -73,6 +74,9 @@ def test_plots_place_dots_by_their_values() -> None:
     assert x1 < x2
     assert y1 > y2
     assert "high &amp; far" in svg
+    # More series than colours are told apart by shape.
+    many = plot("t", "x", "y", [Point(0, 0, series, "") for series in range(2 * DIFFERENT)])
+    assert len(set(re.findall(r'class="(dot [^"]+)"', many))) == 2 * DIFFERENT
     # One value alone, even 0, is a plot too.
     assert "<circle" in plot("t", "x", "y", [Point(0, 0, 0, "only")])
 

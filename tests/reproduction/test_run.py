@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from passionsr_cli.store import MODEL, Store
 
 W8A8, W6A6 = "least-w8a8-maxmin-quick", "least-w6a6-maxmin-quick"
 PASSIONSR = "least-w6a6-passionsr-quick"
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 class _Counting(Silent):
@@ -252,3 +254,8 @@ def test_rows_of_several_seeds_are_ranked_by_size(
     assert done.remarks[0].startswith("The nearest below 1 MB: MaxMin ")
     page = (done.folder / "table.html").read_text()
     assert page.count("<svg") == 2
+    for name in ("mb.svg", "seconds.svg"):
+        drawing = ElementTree.fromstring((done.folder / name).read_text())
+        # Two rows, and one series in the legend.
+        assert len(drawing.findall(f"{SVG}circle")) == 3
+        assert [text.text for text in drawing.findall(f"{SVG}text")][-1] == "MaxMin"
