@@ -14,7 +14,7 @@ from html import escape
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 24, 34
 TICKS = 5
-# So many are easily told apart; more series have them again, as rings.
+# As many as plots.css has classes s0, s1, …; more series have them again, as rings.
 COLOURS = 8
 
 

@@ -15,7 +15,6 @@ from passionsr_cli.pages.rendering import render
 from passionsr_cli.system.text import counted
 
 PAGE = Path(__file__).parent / "report.html"
-# As many as the page has classes s0, s1, …
 
 
 def write_report(
