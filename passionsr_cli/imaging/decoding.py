@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import heif, netpbm, profiles, soundness, tiff, tiff_colours
@@ -29,14 +29,15 @@ ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 LARGEST_PX = 100_000_000
 DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "LA", *DEEP_GREY_MODES)
-PNG_DEPTH_AT = 24
-JFIF_INCH = 1
+PNG_DEPTH_AT, JFIF_INCH = 24, 1
 JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
 # Formats that say the resolution themselves, apart from EXIF.
 SAYING_RESOLUTION = ("PNG", "BMP")
 LACKS_END = "lacks its end, though no pixel; read as it is"
 JPEGS = ("JPEG", "MPO")
 JPEG_MAGIC = b"\xff\xd8\xff"
+# An editor's XMP may be longer than the 1 MB that Pillow grants one text.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         if photograph.deep is not None:
             return _from_deep_tiff(photograph.deep, metadata)
         number = photograph.number
-    with Image.open(path, formats=_formats(path, start)) as image:
+    # Not of the path: Pillow would map a TIFF's pixels as the rows that it has after turning.
+    with path.open("rb") as file, Image.open(file, formats=_formats(path, start)) as image:
         if image.format in ANIMATIONS and getattr(image, "is_animated", False):
             frames = getattr(image, "n_frames", 2)
             raise ImageError(f"{path}: an animation of {frames} frames; save those to upscale")
@@ -85,8 +87,12 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
             # Pillow has turned it.
             return _finished(*_pixels(loaded), metadata.upright(), loaded.mode)
         metadata = _metadata(path, loaded)
-        if loaded.format == "PNG" and start[PNG_DEPTH_AT] == 16:
+        depth = start[PNG_DEPTH_AT] if loaded.format == "PNG" else 8
+        if depth == 16:
             return _finished(_deep_png(path), 16, metadata, loaded.mode)
+        if depth in (2, 4) and loaded.mode == "L" and "transparency" in loaded.info:
+            # Pillow has spread the grey over 8 bits, but not the level that is transparent.
+            loaded.info["transparency"] *= 255 // (2**depth - 1)
         if loaded.format == "PPM" and (deep := netpbm.read_deep(path)) is not None:
             return Decoded(deep, 16, metadata)
         return replace(_finished(*_pixels(loaded), metadata, loaded.mode), note=note)

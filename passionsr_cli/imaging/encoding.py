@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +18,19 @@ from passionsr_cli.imaging.strips import STRIP_PX
 from passionsr_cli.metadata import iptc_records
 from passionsr_cli.metadata.exif_blocks import PREFIX
 from passionsr_cli.metadata.kinds import Metadata
-from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.files import replace_atomically, write_memory
 
 # What each format is written with; PNG and TIFF are written by strips, the others by Pillow.
 OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
     ".png": {},
-    ".jpg": {"quality": 95, "subsampling": 0},
-    ".jpeg": {"quality": 95, "subsampling": 0},
-    ".webp": {"quality": 95},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".webp": {"format": "WEBP", "quality": 95},
     ".tif": {},
     ".tiff": {},
-    ".avif": {"quality": 90, "subsampling": "4:4:4"},
-    ".heic": {"quality": 90, "chroma": 444},
-    ".bmp": {},
+    ".avif": {"format": "AVIF", "quality": 90, "subsampling": "4:4:4"},
+    ".heic": {"format": "HEIF", "quality": 90, "chroma": 444},
+    ".bmp": {"format": "BMP"},
 }
 DEEP = (".png", ".tif", ".tiff")
 JPEG = (".jpg", ".jpeg")
@@ -142,26 +143,25 @@ def _write_whole(
     """By Pillow, whose encoders want the whole image, one byte per channel."""
     from PIL import Image
 
-    pixels = np.empty(shape, np.uint8)
-    top = 0
+    pixels, top = np.empty(shape, np.uint8), 0
     for strip in strips:
         pixels[top : top + len(strip)] = strip
         top += len(strip)
-    suffix = path.suffix.lower()
+    suffix, encoded = path.suffix.lower(), io.BytesIO()
     options = {**OUTPUT_FORMATS[suffix], **_options(metadata, suffix)}
     if quality is not None and "quality" in options:
         options["quality"] = quality
     image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
     try:
-        image.save(temporary, **options)
-    except OSError:
-        raise
+        image.save(encoded, **options)
     except Exception as error:
         # Some encoders parse the metadata that they are given.
         reason = " ".join(str(error).split())
         raise OutputError(
             f"{path}: cannot be encoded ({reason}); try .png or --strip-metadata"
         ) from None
+    # By itself Pillow does not notice that a full disk took a part alone.
+    write_memory(temporary, encoded)
 
 
 def _options(metadata: Metadata, suffix: str) -> dict[str, Any]:

@@ -100,14 +100,20 @@ def _by_code_points(path: Path, primaries: int, transfer: int) -> bytes | None:
     return _profile(*PRIMARIES[primaries], GAMMAS.get(transfer))
 
 
-def _profile(primaries: Sequence[float], white: tuple[float, float], gamma: float | None) -> bytes:
-    """An ICC profile of these primaries; without an exponent its curve is that of sRGB."""
+def _profile(
+    primaries: Sequence[float], white: tuple[float, float], gamma: float | None
+) -> bytes | None:
+    """An ICC profile of these primaries, None if they are none, such as zeros; without an exponent
+    its curve is that of sRGB."""
     import imagecodecs
 
-    places: dict[str, Any] = {"whitepoint": white, "primaries": tuple(primaries)}
-    if gamma is not None:
-        return bytes(imagecodecs.cms_profile("rgb", **places, gamma=gamma))
     x = np.linspace(0, 1, CURVE_POINTS)
     light = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    curve = light.astype(np.float32)
-    return bytes(imagecodecs.cms_profile("rgb", **places, transferfunction=curve))
+    curve: dict[str, Any] = {"transferfunction": light.astype(np.float32)}
+    if gamma is not None:
+        curve = {"gamma": gamma}
+    places: dict[str, Any] = {"whitepoint": white, "primaries": tuple(primaries)}
+    try:
+        return bytes(imagecodecs.cms_profile("rgb", **places, **curve))
+    except imagecodecs.CmsError:
+        return None

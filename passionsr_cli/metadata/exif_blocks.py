@@ -159,8 +159,8 @@ def _edited(exif: bytes, *edits: Callable[[_Block], None]) -> bytes:
 
 def _set_upright(block: _Block) -> None:
     entry = block.find(block.first, ORIENTATION)
-    if entry is not None and entry.kind == SHORT:
-        block.write("H", entry.place + 8, 1)
+    if entry is not None and entry.kind in (SHORT, LONG):
+        block.write("H" if entry.kind == SHORT else "I", entry.place + 8, 1)
 
 
 def _exchange_resolutions(block: _Block) -> None:

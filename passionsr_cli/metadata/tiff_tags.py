@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from passionsr_cli.metadata import iptc_records
 from passionsr_cli.metadata.exif_blocks import (
@@ -23,10 +23,14 @@ from passionsr_cli.metadata.exif_blocks import (
 )
 from passionsr_cli.metadata.kinds import LYING, UPRIGHT, Metadata
 
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
 BIG_ENDIAN_BIG_MAGIC = b"MM\0+"
 BIG_MAGIC = (b"II+\0", BIG_ENDIAN_BIG_MAGIC)
 GPS_IFD, ICC, XMP, IPTC, RESOURCES = 0x8825, 34675, 700, 33723, 34377
-BYTE, ASCII, LONG, UNDEFINED, LONG8 = 1, 2, 4, 7, 16
+BYTE, ASCII, SHORT, LONG, UNDEFINED, SIGNED_RATIONAL, LONG8 = 1, 2, 3, 4, 7, 10, 16
+LARGEST_SHORT = 2**16 - 1
 # Of the first directory, what describes the photograph and not how the file is laid out.
 DESCRIPTION = 270
 DESCRIPTIVE_TAGS = (DESCRIPTION, 271, 272, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096))
@@ -128,7 +132,9 @@ def _exif_of(path: Path, place: int) -> bytes | None:
                 directory.load(file)
                 # This one would point into the file that it came from.
                 entries = {
-                    key: _raw(value) for key, value in directory.items() if key != INTEROP_IFD
+                    key: _raw(value)
+                    for key, value in directory.items()
+                    if key != INTEROP_IFD and _filled(header, tag, key, _raw(value))
                 }
                 exif.get_ifd(tag).update(entries)
                 found = found or bool(entries)
@@ -145,6 +151,22 @@ def spread(metadata: Metadata, big: bool) -> tuple[list[Tag], dict[int, Any]]:
         tags.append((IPTC, UNDEFINED, len(metadata.iptc), metadata.iptc, True))
     tags += [(tag - 1, LONG8 if big else LONG, 1, 0, True) for tag in directories]
     return tags, directories
+
+
+def _filled(
+    header: bytes, group: int, key: int, value: Any, kind: int | None = None
+) -> ImageFileDirectory_v2 | None:
+    """A directory of one entry, as Pillow types it or as `kind`; None if that cannot be."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    directory = ImageFileDirectory_v2(header, group=group)
+    try:
+        directory[key] = value
+        directory.tagtype[key] = kind or directory.tagtype[key]
+        directory.tobytes()
+    except Exception:
+        return None
+    return directory
 
 
 def _raw(value: Any) -> Any:
@@ -176,6 +198,8 @@ def _tags_of(block: bytes) -> tuple[list[Tag], dict[int, Any]]:
             tags.append((tag, ASCII, len(encoded), encoded, True))
         elif isinstance(value, bytes):
             tags.append((tag, BYTE, len(value), value, True))
+        elif isinstance(value, int) and 0 <= value <= LARGEST_SHORT:
+            tags.append((tag, SHORT, 1, value, True))
     return tags, {tag: entries for tag, entries in ifds.items() if entries}
 
 
@@ -197,7 +221,12 @@ def append(path: Path, directories: dict[int, Any], big: bool) -> None:
             header = b"II+\0" + bytes(12) if big else b"II*\0" + bytes(4)
             directory = ImageFileDirectory_v2(header, group=tag)
             for key, value in entries.items():
-                directory[key] = _raw(value)
+                # Programs write heights below zero, and texts where numbers belong.
+                other = ASCII if isinstance(value, str) else SIGNED_RATIONAL
+                tried = (_filled(header, tag, key, _raw(value), kind) for kind in (None, other))
+                if filled := next(filter(None, tried), None):
+                    directory[key] = _raw(value)
+                    directory.tagtype[key] = filled.tagtype[key]
             offset = (out.seek(0, 2) + 1) // 2 * 2
             out.seek(offset)
             out.write(directory.tobytes(offset))

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import errno
+import signal
+import struct
+import sys
+import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -269,6 +274,55 @@ def test_truncated_files_are_damaged(tmp_path: Path, suffix: str) -> None:
 def test_an_unknown_output_format_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write '\.xyz' files; use one of \.png"):
         write_picture(tmp_path / "a.xyz", Picture(_black(8)))
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def _small_png(depth: int, *chunks: bytes) -> bytes:
+    """16×16 pixels of grey whose levels repeat every four, as libpng packs them."""
+    header = _png_chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, depth, 0, 0, 0, 0))
+    rows = zlib.compress((b"\0" + bytes([0b00011011] * (2 * depth))) * 16)
+    parts = (header, *chunks, _png_chunk(b"IDAT", rows), _png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("depth", "level"), [(1, 1), (2, 0), (2, 3), (4, 1), (4, 11), (8, 27)])
+def test_one_grey_level_may_be_transparent(tmp_path: Path, depth: int, level: int) -> None:
+    content = _small_png(depth, _png_chunk(b"tRNS", struct.pack(">H", level)))
+    (tmp_path / "a.png").write_bytes(content)
+    expected = imagecodecs.png_decode(content)[..., -1] / 255
+    alpha = read_picture(tmp_path / "a.png").alpha
+    assert alpha is not None
+    assert np.count_nonzero(alpha == 0) > 0
+    assert np.array_equal(alpha[0], expected.astype(np.float32))
+
+
+def test_long_texts_and_impossible_colours_are_no_damage(tmp_path: Path) -> None:
+    text = b"XML:com.adobe.xmp\0" + b"\1\0\0\0" + zlib.compress(b"<x/>" + b" " * 3_000_000)
+    content = _small_png(8, _png_chunk(b"cHRM", bytes(32)), _png_chunk(b"iTXt", text))
+    (tmp_path / "a.png").write_bytes(content)
+    assert read_picture(tmp_path / "a.png").metadata.icc_profile is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on files is a Unix matter")
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif", "bmp", "avif"])
+def test_a_file_that_cannot_be_whole_is_none(tmp_path: Path, ending: str) -> None:
+    import resource
+
+    noise = np.random.default_rng(0).random((3, 96, 96)).astype(np.float32)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            write_picture(tmp_path / f"a.{ending}", Picture(noise))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

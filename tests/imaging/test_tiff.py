@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import tiff
@@ -79,6 +80,20 @@ def test_every_orientation_is_read_upright(tmp_path: Path, orientation: int, dep
     expected = stored.reshape(-1, 3)[place.ravel()].reshape(*place.shape, 3)
     found = read_picture(tmp_path / "a.tif").rgb.transpose(1, 2, 0) * (2**depth - 1)
     assert np.array_equal(found.round(), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [3, 5, 6, 8])
+def test_every_kind_of_pixels_is_read_upright(tmp_path: Path, mode: str, orientation: int) -> None:
+    """As a PNG of what Pillow decodes from memory, where it cannot map the file."""
+    image = Image.fromarray(RNG.integers(0, 256, (6, 9, 3)).astype("u1")).convert(mode)
+    image.save(tmp_path / "a.tif", tiffinfo={274: orientation})
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO((tmp_path / "a.tif").read_bytes())))
+    found, expected = read_picture(tmp_path / "a.tif"), turned.convert("RGBA")
+    assert found.size == expected.size == ((6, 9) if orientation >= 5 else (9, 6))
+    if mode != "CMYK":
+        wanted = np.asarray(expected)[..., :3]
+        assert np.array_equal((found.rgb.transpose(1, 2, 0) * 255).round(), wanted)
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,14 @@ def test_resolutions_change_places_with_the_sides(order: str) -> None:
     assert (_read(kept)[0x11A], _read(kept)[0x11B]) == (300, 600)
 
 
+@pytest.mark.parametrize("kind", ["H", "I"])
+def test_a_picture_that_was_turned_is_upright(kind: str) -> None:
+    entry = struct.pack("<HHI", 0x0112, {"H": 3, "I": 4}[kind], 1) + struct.pack(f"<{kind}", 6)
+    block = b"II*\0" + struct.pack("<IH", 8, 1) + entry.ljust(12, b"\0") + bytes(4)
+    assert exif_blocks.orientation(block) == 6
+    assert _read(exif_blocks.upright(block, lying=True))[0x0112] == 1
+
+
 def test_resolution_is_added_where_there_is_none() -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0131] = "maker", "program"
