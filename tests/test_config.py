@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,45 @@ def test_free_widths_of_few_bits_start_as_their_presets(
     told = settings_for(bits, [own], options).method_settings["passionsr"]
     assert told == {**preset["passionsr"], "bounds_start": "extremes"}
     assert settings_for("w5a5", None, {"unet": "fp"}).method_settings == {}
+
+
+@pytest.mark.parametrize(
+    ("bits", "config", "options"),
+    [
+        (None, None, {"budget": "7MB"}),
+        (None, None, {"layer_bits": {"unet.conv_in": "w8a8", "unet.conv_out": "w3a8"}}),
+        ("w8a8", None, {"layer_bits": {"unet.conv_in": "w4a8"}}),
+        (None, [{"layer_bits": {"unet.mid_block.attentions.0": "a4"}}], {}),
+        (None, [{"unet": "w3a5"}], {}),
+        ("w6a6", [{"vae": "w4a4"}], {}),
+    ],
+)
+def test_widths_of_few_bits_start_as_their_presets_wherever_they_are_given(
+    bits: str | None, config: list[str | dict[str, Any]] | None, options: dict[str, Any]
+) -> None:
+    preset = settings_for("w4a4", None, {}).method_settings
+    assert settings_for(bits, config, options).method_settings == preset
+    own = {"method_settings": {"passionsr": {"component": {"steps": 7, "learning_rate": 1.0}}}}
+    told = settings_for(bits, [*(config or ()), own], options).method_settings["passionsr"]
+    assert told == {**preset["passionsr"], **own["method_settings"]["passionsr"]}
+
+
+@pytest.mark.parametrize("preset", [name for name in CALIBRATION if name.startswith("w")])
+def test_a_presets_widths_given_otherwise_start_as_the_preset(preset: str) -> None:
+    expected = settings_from(preset, CalibrationSettings)
+    widths = {"unet": str(expected.unet), "vae": str(expected.vae)}
+    for found in (
+        settings_for(preset, None, {}),
+        settings_for(None, preset, {}),
+        settings_for(None, [dict(widths)], {}),
+        settings_for(None, None, dict(widths)),
+    ):
+        assert found.method_settings == expected.method_settings
+    assert settings_for(preset, None, {}) == expected
+
+
+def test_widths_that_others_replace_do_not_count() -> None:
+    assert settings_for("w3a5", None, {"unet": "w8a8", "vae": "w8a8"}).method_settings == {}
 
 
 def test_capitals_name_the_same_preset() -> None:

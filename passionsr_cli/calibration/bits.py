@@ -10,7 +10,7 @@ from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import preset_names, settings_from
 
 MIXED = "mixed"
-# Widths that are given freely start and learn as this preset does if one is as narrow as its own.
+# Widths start and learn as this preset does if one is as narrow as its own.
 NARROW, NARROW_BITS = "w4a4", 4
 
 
@@ -22,8 +22,9 @@ def settings_for(
     """Settings from `bits`, then presets, files or values, later ones on top, then the options.
 
     `bits` is a preset's name, or bit widths for the UNet and the VAE alike, and with a budget by
-    default the preset of mixed precision. Widths of at most 4 bits start and learn as in the
-    presets that have them. Options that are None were not given.
+    default the preset of mixed precision. Widths of at most 4 bits, wherever they are given, also
+    those of single layers, start and learn as in the presets that have them, unless
+    `method_settings` say otherwise. Options that are None were not given.
     """
     above = [config] if isinstance(config, str) else list(config or ())
     below: list[str | dict[str, Any]] = []
@@ -32,10 +33,11 @@ def settings_for(
     if bits is not None:
         preset = bits.lower()
         below = [preset if preset in preset_names() else _alike(bits)]
-    free = [below[0]["unet"]] if below and isinstance(below[0], dict) else []
-    if any(_is_narrow(each) for each in (*free, options.get("unet"), options.get("vae"))):
-        starts = settings_from(NARROW, CalibrationSettings).method_settings
-        below = [{"method_settings": starts}, *below]
+    settings = settings_from([*below, *above], CalibrationSettings, options)
+    if not _is_narrow(settings):
+        return settings
+    starts = settings_from(NARROW, CalibrationSettings).method_settings
+    below = [{"method_settings": starts}, *below]
     return settings_from([*below, *above], CalibrationSettings, options)
 
 
@@ -48,10 +50,16 @@ def _alike(bits: str) -> dict[str, Any]:
     return {"unet": parsed, "vae": parsed}
 
 
-def _is_narrow(bits: object) -> bool:
-    """True of widths as narrow as those of `NARROW`; what is no width is refused elsewhere."""
-    try:
-        parsed = Bits.parse(bits)
-    except ValueError:
-        return False
-    return min(parsed.weight, parsed.activation) <= NARROW_BITS
+def _is_narrow(settings: CalibrationSettings) -> bool:
+    """Tell whether a component, or a layer of a plan, is as narrow as those of `NARROW`."""
+    of_components = [bits for bits in (settings.unet, settings.vae) if _may_be_narrow(bits)]
+    each = (*of_components, *settings.layer_bits.values())
+    return any(min(bits.weight, bits.activation) <= NARROW_BITS for bits in each)
+
+
+def _may_be_narrow(bits: Bits) -> bool:
+    """False of the widths of a preset that starts and learns as at 8 bits, as w4a8 does."""
+    name = str(bits)
+    if name not in preset_names():
+        return True
+    return bool(settings_from(name, CalibrationSettings).method_settings)
