@@ -34,7 +34,13 @@ from passionsr_cli.checkpoints.manifest import (
     created_now,
 )
 from passionsr_cli.checkpoints.tensors import write_checkpoint
-from passionsr_cli.checkpoints.unfinished import SETTINGS_FILE, run_folder, saved_settings
+from passionsr_cli.checkpoints.unfinished import (
+    SETTINGS_FILE,
+    run_folder,
+    save_request,
+    saved_origin,
+    saved_settings,
+)
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data import calibration_images
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
@@ -45,7 +51,6 @@ from passionsr_cli.registry import EMBEDDED_CHECKPOINT
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.devices import accelerator
-from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 from passionsr_cli.system.paths import home
 
@@ -62,7 +67,8 @@ def calibrate(
 
     The unfinished run lives in the user's data directory under `calibration/NAME`; one process at
     a time holds it. The same call takes it up from its last saved step, and it ends as it would
-    have without the stop; what is finished is returned as it is. Other settings are refused.
+    have without the stop; what is finished is returned as it is. Other settings are refused, and
+    so are other weights or images under the same names.
     """
     settings = settings or CalibrationSettings()
     name = name or settings.default_name()
@@ -82,12 +88,15 @@ def _calibrate(
     method = methods.build(settings)
     store, folder = Store(CHECKPOINT), run_folder(name)
     begun = _begun(store, folder, name, settings)
+    before = saved_origin(name) if begun else {}
     # No process may find what another one has begun.
     used.wait_for_everyone()
     known = catalogue.find_present(settings.model)
     check_names(known.description, settings)
     check_design(known.description, settings, method.design)
     chosen = calibration_images.gather(settings, known.description)
+    origin = {"model": known.sha256, "images": chosen.fingerprint()}
+    _check_origin(before, origin, name, settings)
     if chosen.hr is None and any(stage.target == "hr" for stage in method.stages):
         raise ConfigError("the decoder's target is 'hr', but the images are low-resolution ones")
     disk = capacity.check_disk(home(), known.description, settings)
@@ -104,8 +113,7 @@ def _calibrate(
         planned = within_budget(model, settings, method, chosen, folder, used, reporter)
         run = Calibration(model, planned, method, chosen, folder, used, reporter)
         if used.is_main_process:
-            with replace_atomically(folder / SETTINGS_FILE) as temporary:
-                temporary.write_text(settings.model_dump_json(indent=2), encoding="utf-8")
+            save_request(name, settings, origin)
         run.run()
         if used.is_main_process:
             _write(store.folder(name), run, _manifest(run, settings, known, chosen))
@@ -133,17 +141,27 @@ def _write(folder: Path, run: Calibration, manifest: CheckpointManifest) -> None
 
 
 def _finished(name: str, settings: CalibrationSettings) -> Checkpoint | None:
-    """The checkpoint of this name, if the same settings made it from the same model."""
+    """The checkpoint of this name, if the same settings made it from the same model and images."""
     if not Store(CHECKPOINT).exists(name):
         return None
     made, method = find_checkpoint(name), methods.build(settings)
-    about = made.manifest
+    about, known = made.manifest, catalogue.find_present(settings.model)
     same = (
         about.settings == _recorded(settings)
         and (about.method.name, about.method.settings) == (method.name, method.settings)
-        and about.model.sha256 == catalogue.find_present(settings.model).sha256
+        and about.model.sha256 == known.sha256
+        and not _images_changed(about.images, settings, known)
     )
     return made if same else None
+
+
+def _images_changed(
+    before: ImagesRecord, settings: CalibrationSettings, known: catalogue.KnownModel
+) -> bool:
+    """True if the folder of a finished calibration's images is there and holds others now."""
+    if before.sha256 is None or settings.images is None or not settings.images.exists():
+        return False
+    return calibration_images.gather(settings, known.description).fingerprint() != before.sha256
 
 
 def _recorded(settings: CalibrationSettings) -> dict[str, JsonValue]:
@@ -175,6 +193,24 @@ def _begun(store: Store, folder: Path, name: str, settings: CalibrationSettings)
             f"`passionsr checkpoints remove {name}`"
         )
     return True
+
+
+def _check_origin(
+    before: dict[str, str], now: dict[str, str], name: str, settings: CalibrationSettings
+) -> None:
+    """Refuse to go on with other weights or images than those an unfinished run began with."""
+    changed = [key for key in now if before.get(key, now[key]) != now[key]]
+    if changed:
+        key = changed[0]
+        what = {
+            "model": f"other weights of the model '{settings.model}'",
+            "images": f"other images of {settings.images or 'the sample: photographs'}",
+        }[key]
+        raise ConfigError(
+            f"an unfinished calibration '{name}' was begun with {what} (SHA-256 "
+            f"{before[key][:12]}…, now {now[key][:12]}…); put those back, choose another --name, "
+            f"or delete it with `passionsr checkpoints remove {name}`"
+        )
 
 
 def _comparable(settings: CalibrationSettings) -> dict[str, Any]:

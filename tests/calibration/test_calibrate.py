@@ -1,0 +1,90 @@
+"""What a calibration was begun with is what it goes on with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reporting import Kill, KillAt
+
+from passionsr_cli import api
+from passionsr_cli.checkpoints.unfinished import ORIGIN_FILE, run_folder
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ConfigError, StoreError
+from passionsr_cli.models.loading import load, save
+
+
+@pytest.fixture
+def settings(least_folder: Path, tmp_path: Path) -> CalibrationSettings:
+    """A calibration of a model and on images that a test may change."""
+    shutil.copytree(least_folder, tmp_path / "model")
+    (tmp_path / "images").mkdir()
+    _draw(tmp_path / "images", 0)
+    return CalibrationSettings(
+        model=str(tmp_path / "model"),
+        images=tmp_path / "images",
+        method="maxmin",
+        crops=2,
+        crop_px=32,
+        device="cpu",
+        precision="fp32",
+    )
+
+
+def _draw(folder: Path, seed: int) -> None:
+    """The same names with other pixels for every seed."""
+    for number in range(2):
+        pixels = np.random.default_rng((seed, number)).integers(0, 255, (48, 48, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+
+
+def _change_weights(folder: Path) -> None:
+    model = load(str(folder))
+    torch.nn.init.normal_(model.context)
+    shutil.rmtree(folder)
+    save(folder, model, {})
+
+
+def _begin(settings: CalibrationSettings) -> None:
+    with pytest.raises(Kill):
+        api.calibrate(settings, "mine", KillAt("full precision", 1))
+
+
+def test_other_weights_cannot_take_up_a_run(settings: CalibrationSettings) -> None:
+    _begin(settings)
+    _change_weights(Path(settings.model))
+    with pytest.raises(ConfigError, match=r"'mine' was begun with other weights of .*put those"):
+        api.calibrate(settings, "mine")
+
+
+def test_other_images_cannot_take_up_a_run(settings: CalibrationSettings) -> None:
+    assert settings.images is not None
+    _begin(settings)
+    _draw(settings.images, 1)
+    with pytest.raises(ConfigError, match=r"'mine' was begun with other images of .*put those"):
+        api.calibrate(settings, "mine")
+    _draw(settings.images, 0)
+    assert api.calibrate(settings, "mine").name == "mine"
+
+
+def test_a_run_that_did_not_note_its_origin_goes_on(settings: CalibrationSettings) -> None:
+    """As older versions left it."""
+    _begin(settings)
+    (run_folder("mine") / ORIGIN_FILE).unlink()
+    assert api.calibrate(settings, "mine").name == "mine"
+
+
+def test_a_checkpoint_of_other_images_is_another(settings: CalibrationSettings) -> None:
+    assert settings.images is not None
+    made = api.calibrate(settings, "mine")
+    assert api.calibrate(settings, "mine").manifest == made.manifest
+    _draw(settings.images, 1)
+    with pytest.raises(StoreError, match="'mine' exists already"):
+        api.calibrate(settings, "mine")
+    # Without its images it is as finished as it was.
+    shutil.rmtree(settings.images)
+    assert api.calibrate(settings, "mine").manifest == made.manifest
