@@ -30,8 +30,9 @@ Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
 PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "rounding"]
 
-KERNEL_KINDS = {"isotropic": 0.45, "anisotropic": 0.25, "generalized": 0.12}
-KERNEL_KINDS |= {"plateau": 0.06, "disk": 0.08, "motion": 0.04}
+KernelKind = Literal["isotropic", "anisotropic", "generalized", "plateau", "disk", "motion"]
+KERNEL_KINDS: dict[KernelKind, float] = {"isotropic": 0.45, "anisotropic": 0.25}
+KERNEL_KINDS |= {"generalized": 0.12, "plateau": 0.06, "disk": 0.08, "motion": 0.04}
 # Those of PassionSR, and what reads the image and the latents, the only way into the network.
 EIGHT_BIT_LAYERS = (
     *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
@@ -203,7 +204,7 @@ class DegradationSettings(Settings):
 
     blur_probability: float = 0.85
     blur_sigma_px: Range = (0.3, 2.4)
-    kernel_kinds: dict[str, float] = KERNEL_KINDS
+    kernel_kinds: dict[KernelKind, NonNegativeFloat] = KERNEL_KINDS
     second_order_probability: float = 0.25
     second_blur_sigma_px: Range = (0.2, 0.8)
     intermediate_scale: Range = (0.4, 1.0)

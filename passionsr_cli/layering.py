@@ -114,7 +114,8 @@ def validate(
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # "[key]" says that the key itself is meant, which stands before it.
+        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
         if first["type"] == "extra_forbidden":
             nearest = _nearest(first["loc"], kind)
             raise ConfigError(f"{origin}: unknown key '{where}'{nearest}") from None

@@ -24,6 +24,7 @@ from passionsr_cli.methods.stages import (
     Learnables,
     MergedBranches,
     Offsets,
+    Ranks,
     Stages,
     StartBounds,
     component_stages,
@@ -42,7 +43,7 @@ class EfficientDMSettings(Settings):
     `merged_ranks` has kinds of layers as keys, see `methods.stages.Branches`.
     """
 
-    merged_ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
+    merged_ranks: Ranks = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     merged_start: Literal["zero", "residual"] = "zero"
     bounds_start: BoundsStart = "mse"
     offsets: Offsets = "all"

@@ -18,6 +18,7 @@ from passionsr_cli.methods.stages import (
     Losses,
     MergedBranches,
     ModuleOrder,
+    Ranks,
     Stage,
     Stages,
     StartBounds,
@@ -45,9 +46,9 @@ class QArtSRSettings(Settings):
     move the branches, which are of 16 bits, further away than they learn back.
     """
 
-    ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
+    ranks: Ranks = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     narrowest_branch: NonNegativeInt = 0
-    merged_ranks: dict[str, int] = Field({"linear": 8, "convolution": 8, "pointwise": 8})
+    merged_ranks: Ranks = Field({"linear": 8, "convolution": 8, "pointwise": 8})
     merged_start: MergedStart = "zero"
     exponent: float = Field(0.7, ge=0, le=1)
     bounds_start: BoundsStart = "mse"

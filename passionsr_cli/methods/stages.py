@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, NonNegativeInt
 
 from passionsr_cli.config import FitSettings
 from passionsr_cli.models.components import COMPONENTS, UNET
@@ -17,6 +19,7 @@ from passionsr_cli.quantization.schemes import (
     ScaleStart,
     State,
 )
+from passionsr_cli.system.text import suggestion
 
 ShiftPolicy = Literal["none", "unpadded", "all"]
 Order = Literal["forwards", "backwards"]
@@ -26,6 +29,21 @@ Learnables = frozenset[Learnable]
 
 LET: Learnables = frozenset({Learnable.TRANSFORM})
 LBQ: Learnables = frozenset({Learnable.BOUNDS, Learnable.WEIGHT_BOUNDS})
+KINDS = ("linear", "convolution", "pointwise")
+
+
+def _kind(key: str) -> str:
+    known = (*KINDS, *(f"{component}.{kind}" for component in COMPONENTS for kind in KINDS))
+    if key not in known:
+        raise ValueError(
+            f"'{key}' is no kind of layers; write {', '.join(KINDS)}, or one of them behind its "
+            f"component, {', '.join(COMPONENTS)}, as unet.linear{suggestion(key, known)}"
+        )
+    return key
+
+
+# What settings say of `Branches` and `MergedBranches`.
+Ranks = dict[Annotated[str, AfterValidator(_kind)], NonNegativeInt]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from passionsr_cli.methods.stages import (
     Branches,
     Grids,
     LayerDesign,
+    Ranks,
     RoundByGPTQ,
     Stage,
     Stages,
@@ -43,7 +44,7 @@ class SVDQuantSettings(Settings):
     that, with its branch, gives its output best. `rounding` is that of the residual.
     """
 
-    ranks: dict[str, int] = Field({"linear": 32, "convolution": 32, "pointwise": 32})
+    ranks: Ranks = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     bounds_start: BoundsStart = "mse"
     exponents: tuple[float, ...] = Field((0.7,), min_length=1)
     split: bool = True

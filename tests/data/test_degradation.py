@@ -6,9 +6,11 @@ import torch
 from scipy import ndimage
 from torch import Generator
 
-from passionsr_cli.config import DegradationSettings
+from passionsr_cli.config import CalibrationSettings, DegradationSettings
 from passionsr_cli.data.degradation import add_sensor_noise, blur, degrade, random_kernel, sharpen
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging import samples
+from passionsr_cli.layering import settings_from
 
 SETTINGS = DegradationSettings()
 
@@ -44,6 +46,12 @@ def test_every_kernel_keeps_brightness_and_position(kind: str) -> None:
         assert kernel.sum() == pytest.approx(1)
         assert (kernel >= 0).all()
         torch.testing.assert_close(kernel, kernel.flip(0, 1), atol=1e-6, rtol=0)
+
+
+def test_a_kind_of_kernel_that_is_none_is_refused() -> None:
+    given = {"degradation": {"kernel_kinds": {"isotropc": 1.0}}}
+    with pytest.raises(ConfigError, match=r"kernel_kinds\.isotropc: .* expected 'isotropic', "):
+        settings_from(None, CalibrationSettings, given)
 
 
 def test_blur_is_convolution_with_replicated_borders() -> None:

@@ -63,6 +63,28 @@ def test_unknown_names_and_keys_are_refused() -> None:
         _build(let={"steps": 3, "learning_rate": 0})
 
 
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("svdquant", "ranks"),
+        ("qartsr", "ranks"),
+        *((n, "merged_ranks") for n in ("qartsr", "efficientdm")),
+    ],
+)
+def test_ranks_of_what_is_no_kind_of_layers_are_refused(name: str, key: str) -> None:
+    _build(name, **{key: {"linear": 4, "unet.pointwise": 0, "decoder.convolution": 2}})
+    _build(name, **{key: {}})
+    for typed, meant in (("lineer", "linear"), ("decoder.pointwse", "decoder.pointwise")):
+        wanted = rf"{key}\.{typed}: .* write linear.*; did you mean '{meant}'"
+        with pytest.raises(ConfigError, match=wanted) as caught:
+            _build(name, **{key: {typed: 4}})
+        assert "[key]" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"'vae\.linear' is no kind of layers"):
+        _build(name, **{key: {"vae.linear": 2}})
+    with pytest.raises(ConfigError, match=rf"{key}\.linear: found '-1', expected greater"):
+        _build(name, **{key: {"linear": -1}})
+
+
 def test_lsq_learns_all_steps_from_the_image_at_once() -> None:
     method = _build("lsq")
     sgd = {"steps": 1, "learning_rate": 1, "optimizer": "sgd"}
