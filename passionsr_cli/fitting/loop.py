@@ -89,6 +89,8 @@ class Fit:
     def resume(self, saved: Mapping[str, Any]) -> None:
         """Take up the state that `save` wrote."""
         self.step, self.losses = saved["step"], dict(saved["losses"])
+        # Older files, and those of a best state, begin anew with these.
+        self.lowest, self.best = saved.get("lowest", math.inf), saved.get("best")
         for name, item in self.tracked.items():
             item.load_state_dict(saved["tracked"][name])
         for objective in self.objectives:
@@ -100,7 +102,7 @@ class Fit:
 
     def save(self) -> None:
         """Write the state; a kill meanwhile leaves the previous one."""
-        self._write(self._state())
+        self._write({**self._state(), "lowest": self.lowest, "best": self.best})
 
     def _state(self) -> dict[str, Any]:
         # Of gradients in fp16: what they are multiplied by, and how long that went well.
@@ -214,11 +216,11 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
         write_memory(temporary, content)
 
 
-def read_state(file: Path) -> dict[str, Any] | None:
-    """Read the state that `write_state` wrote, on the CPU; None where no run was saved."""
+def read_state(file: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+    """Read the state that `write_state` wrote, onto a device; None where no run was saved."""
     if not file.exists():
         return None
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
     return state
 
 

@@ -96,6 +96,37 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
 
 
 @pytest.mark.parametrize("kept", [True, False])
+def test_a_resumed_run_knows_what_it_diverges_from(
+    kept: bool, cpu: Accelerator, tmp_path: Path
+) -> None:
+    """A loss that jumped before the stop is measured against the lowest of all steps."""
+
+    def diverging(steps: int) -> Fit:
+        stage, layer = _stage(cpu, tmp_path / "run.pt", steps)
+        stage.divergence = 10.0
+
+        def loss(batch: Batch) -> Tensor:
+            return (layer.weight * 0).sum() + (0.1 if stage.step < 20 else 20.0)
+
+        stage.objectives = [dataclasses.replace(stage.objectives[0], loss=loss)]
+        return stage
+
+    diverging(21).run(_batches(0), SILENT)
+    saved = torch.load(tmp_path / "run.pt", weights_only=True)
+    resumed = diverging(60 if kept else 30)
+    if not kept:
+        # As older versions wrote it.
+        del saved["lowest"], saved["best"]
+        resumed.resume(saved)
+        resumed.run(_batches(resumed.step), SILENT)
+        return
+    resumed.resume(saved)
+    with pytest.raises(FitError, match=r"from 0\.1 at best at step 23; .* that of step 1$"):
+        resumed.run(_batches(resumed.step), SILENT)
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
 def test_the_scale_of_gradients_in_fp16_goes_on(
     kept: bool, cpu: Accelerator, tmp_path: Path
 ) -> None:
