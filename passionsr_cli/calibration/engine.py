@@ -26,7 +26,7 @@ from passionsr_cli.calibration.whole import Whole
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
-from passionsr_cli.fitting.loop import Batch, write_state
+from passionsr_cli.fitting.loop import Batch, read_state, write_state
 from passionsr_cli.forecast.minutes import COMPARED_IMAGES, Forecast, forecast, measure_pace
 from passionsr_cli.layers.convert import Frozen, freeze, learning_layers, set_state
 from passionsr_cli.layers.frozen import FrozenLayer
@@ -229,11 +229,10 @@ class Calibration:
             self.folder / FIT_FILE,
             self.settings.save_every_seconds,
         )
-        if (self.folder / FIT_FILE).exists():
-            device = self.accelerator.device
-            running.resume(
-                torch.load(self.folder / FIT_FILE, map_location=device, weights_only=True)
-            )
+        saved = read_state(self.folder / FIT_FILE, self.accelerator.device)
+        # A kill may have left that of the stage before.
+        if saved and saved["stage"] == running.name:
+            running.resume(saved)
         task = f"{stage.name}: fit"
         self.curve.since(task)
         running.run(self._batches(stage, running.step), self.reporter)

@@ -157,6 +157,26 @@ def test_a_run_module_by_module_is_resumed_bit_for_bit(
     assert same_tensors(stopped, finished(settings, "undisturbed"))
 
 
+def test_a_stage_does_not_take_up_the_fit_of_the_one_before(
+    least_folder: Path, finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between saving that a stage is over and removing the state of its fit."""
+    settings = _settings(least_folder, vae="fp", crops=2, passionsr={"separate": True})
+    plain = engine.Calibration._save
+
+    def save_and_end(self: engine.Calibration) -> None:
+        plain(self)
+        if self.results:
+            raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Calibration, "_save", save_and_end)
+        with pytest.raises(Kill):
+            api.calibrate(settings, "killed")
+    assert (run_folder("killed") / engine.FIT_FILE).exists()
+    assert same_tensors(api.calibrate(settings, "killed"), finished(settings, "undisturbed"))
+
+
 def test_other_settings_cannot_take_up_a_run(least_folder: Path) -> None:
     with pytest.raises(Kill):
         api.calibrate(_settings(least_folder), "mine", reporter=KillAt("encoder", 2))
