@@ -28,6 +28,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Backend = Literal["auto", "torch", "openvino", "onnxruntime", "triton"]
 Fit = Literal["contain", "cover", "fill"]
 Range = tuple[float, float]
+Quality = Annotated[int, Field(ge=1, le=100)]
 PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "rounding"]
 
 KernelKind = Literal["isotropic", "anisotropic", "generalized", "plateau", "disk", "motion"]
@@ -147,7 +148,7 @@ Tile = Annotated[int | Literal["auto"], BeforeValidator(_checked_tile)]
 class Settings(BaseModel):
     """Base of everything that can stand in a configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class UpscaleSettings(Settings):
@@ -180,7 +181,7 @@ class UpscaleSettings(Settings):
     height: PositiveInt | None = None
     fit: Fit = "contain"
     format: Literal["same", "png", "jpg", "webp", "tiff", "avif"] | None = None
-    quality: Annotated[int | None, Field(ge=1, le=100)] = None
+    quality: Quality | None = None
     depth: Annotated[Literal["auto", 8, 16], BeforeValidator(_number)] = "auto"
     strip_metadata: bool = False
 
@@ -216,7 +217,7 @@ class DegradationSettings(Settings):
     sharpening: Range = (0.3, 1.5)
     sharpening_sigma_px: Range = (0.5, 1.5)
     jpeg_probability: float = 0.4
-    jpeg_quality: tuple[int, int] = (60, 96)
+    jpeg_quality: tuple[Quality, Quality] = (60, 96)
 
 
 class CalibrationSettings(Settings):

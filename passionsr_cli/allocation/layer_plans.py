@@ -52,7 +52,7 @@ def check_names(description: ModelDescription, settings: CalibrationSettings) ->
                 hint = suggestion(name, known, most=3)
                 raise ConfigError(f"{setting}: the model has no layer '{name}'{hint}")
     for name, bits in settings.layer_bits.items():
-        if kinds[name] == ATTENTION and bits.weight != FLOAT_BITS:
+        if kinds.get(name) == ATTENTION and bits.weight != FLOAT_BITS:
             raise ConfigError(f"layer_bits: '{name}' has no weights; write a8, found {bits}")
 
 

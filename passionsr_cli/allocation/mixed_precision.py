@@ -87,7 +87,9 @@ def bits_within_budget(
     """
     options = Options(model, settings, method.design)
     options.check()
-    corner, numbers = min(CORNER_PX, settings.crop_px), range(min(IMAGES, len(images)))
+    unit, numbers = model.description.unit_px, range(min(IMAGES, len(images)))
+    # The most units that fit, or one.
+    corner = max(unit, min(CORNER_PX, settings.crop_px) // unit * unit)
     crops = [images.upscaled([number])[..., :corner, :corner] for number in numbers]
     errors = measure_sensitivity(
         model,

@@ -113,10 +113,14 @@ def build(
     save_every_seconds: float,
 ) -> loop.Fit:
     """The optimisation of one stage, in which these layers of the chain learn, at once or in
-    turns, and every step of which is noted in the curve. Batches hold what the loss reads."""
+    turns, and every step of which is noted in the curve. Batches hold what the loss reads. Without
+    anything that learns it has no steps."""
     assert stage.fit is not None
     steps_each = stage.fit.steps
     groups = parameter_groups(layers, stage.learns, stage.fit.rates)
+    if not groups:
+        # Attentions have no roundings to learn: where they alone are quantized nothing is left.
+        return loop.Fit(stage.name, 0, (), {}, accelerator, file, save_every_seconds)
     parameters = [parameter for group in groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.requires_grad_(True)

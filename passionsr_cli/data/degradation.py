@@ -57,7 +57,7 @@ def _camera(image: Tensor, settings: DegradationSettings, generator: Generator) 
         sigma = _uniform(settings.sharpening_sigma_px, generator)
         image = sharpen(image, _uniform(settings.sharpening, generator), sigma)
     if _chance(settings.jpeg_probability, generator):
-        low, high = settings.jpeg_quality
+        low, high = sorted(settings.jpeg_quality)
         quality = int(torch.randint(low, high + 1, (), generator=generator))
         image = compress_jpeg(image, quality)
     return image

@@ -6,7 +6,7 @@ rates and weights of losses are not stated in the paper and were searched here.
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
@@ -58,6 +58,21 @@ class QArtSRSettings(Settings):
     end_to_end: FitSettings | None = FitSettings(steps=300, learning_rate=0.02)
     perceptual_weight: float = Field(0.05, ge=0)
     output_weight: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_lower_something(self) -> QArtSRSettings:
+        of_image = self.output_weight + self.perceptual_weight
+        if not of_image and self.end_to_end is not None:
+            raise ValueError(
+                "output_weight and perceptual_weight are 0, so end_to_end has no loss; give one of "
+                "them more, or end_to_end: null"
+            )
+        if not of_image + self.module_weight and self.module is not None:
+            raise ValueError(
+                "output_weight, perceptual_weight and module_weight are 0, so module has no loss; "
+                "give one of them more, or module: null"
+            )
+        return self
 
 
 def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:

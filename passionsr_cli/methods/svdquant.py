@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from passionsr_cli.config import Settings
 from passionsr_cli.methods.stages import (
@@ -46,7 +46,7 @@ class SVDQuantSettings(Settings):
 
     ranks: Ranks = Field({"linear": 32, "convolution": 32, "pointwise": 32})
     bounds_start: BoundsStart = "mse"
-    exponents: tuple[float, ...] = Field((0.7,), min_length=1)
+    exponents: tuple[NonNegativeFloat, ...] = Field((0.7,), min_length=1)
     split: bool = True
     rounding: Literal["nearest", "gptq"] = "gptq"
 

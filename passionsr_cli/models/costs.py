@@ -53,7 +53,11 @@ class LayerCosts:
 
 
 def layer_costs(model: OneStepModel, output_px: int = OUTPUT_PX) -> list[LayerCosts]:
-    """Operations of every layer that runs for one square result, of a model on the meta device."""
+    """Operations of every layer that runs for one square result, of a model on the meta device.
+
+    The result has `output_px`, or the next size that the model takes.
+    """
+    output_px += -output_px % model.description.unit_px
     running: dict[str, int] = {}
     found = {name: (kind, layer) for name, kind, layer in find_layers(model)}
     handles = []

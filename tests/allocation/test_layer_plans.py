@@ -144,6 +144,14 @@ def test_without_transformation_there_is_none(tiny_model: OneStepModel) -> None:
     assert not any(plan.channel_scale or plan.channel_shift or plan.split for plan in plans)
 
 
+def test_plans_may_name_an_attention_that_the_model_goes_without(
+    least_model: OneStepModel,
+) -> None:
+    """As those of a model that has it do."""
+    given = {"layer_bits": {"vae.encoder.mid_block.attentions.0": "a8"}}
+    check_names(least_model.description, CalibrationSettings.model_validate(given))
+
+
 @pytest.mark.parametrize("setting", ["eight_bit_layers", "float_layers"])
 def test_a_layer_that_does_not_exist_is_named(tiny_model: OneStepModel, setting: str) -> None:
     settings = CalibrationSettings.model_validate({setting: ("unet.conv_uot",)})

@@ -14,12 +14,14 @@ from PIL import Image
 from passionsr_cli import api, methods
 from passionsr_cli.allocation import mixed_precision
 from passionsr_cli.allocation.integer_program import allocate
-from passionsr_cli.allocation.mixed_precision import Options
+from passionsr_cli.allocation.mixed_precision import Options, bits_within_budget
 from passionsr_cli.allocation.sensitivity import measure_sensitivity
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import bits_of, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.config import Bits, CalibrationSettings
+from passionsr_cli.data.calibration_images import gather
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import PLAIN
 from passionsr_cli.models.costs import layer_costs
@@ -83,6 +85,22 @@ def test_a_mean_width_is_kept_and_spent_where_it_counts(
     # Nothing limits activations.
     activations = {r.activation.num_bits for r in _records("mixed").values() if r.activation}
     assert activations == {8}
+
+
+def test_sensitivity_is_measured_on_a_corner_of_whole_units(
+    least_description: ModelDescription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = least_description.model_dump() | {"patch_size": 3}
+    values["vae"].update(in_channels=27, out_channels=27)
+    description = ModelDescription.model_validate(values)
+    monkeypatch.setattr(mixed_precision, "CORNER_PX", 32)
+    assert 32 % description.unit_px != 0
+    settings = _settings(Path("unsaved"), budget="4bit", crop_px=4 * description.unit_px)
+    images = gather(settings, description)
+    method = methods.build(settings)
+    model = OneStepModel(description)
+    found = bits_within_budget(model, settings, method, images, SILENT)
+    assert "unet.conv_in" in found
 
 
 def test_a_share_of_operations_is_kept(tiny_folder: Path, tiny_model: OneStepModel) -> None:

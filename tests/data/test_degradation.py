@@ -54,6 +54,18 @@ def test_a_kind_of_kernel_that_is_none_is_refused() -> None:
         settings_from(None, CalibrationSettings, given)
 
 
+def test_qualities_of_jpeg_may_fall_and_are_ones_that_jpeg_has() -> None:
+    rising, falling = (
+        DegradationSettings(jpeg_quality=pair, jpeg_probability=1) for pair in ((60, 96), (96, 60))
+    )
+    image = _photograph()
+    found = [degrade(image, 4, each, Generator().manual_seed(3)) for each in (rising, falling)]
+    assert torch.equal(*found)
+    given = {"degradation": {"jpeg_quality": [0, 96]}}
+    with pytest.raises(ConfigError, match=r"jpeg_quality\.0: found '0', expected greater than"):
+        settings_from(None, CalibrationSettings, given)
+
+
 def test_blur_is_convolution_with_replicated_borders() -> None:
     kernel = random_kernel(SETTINGS, (1.0, 2.0), Generator().manual_seed(0))
     image = _photograph()[None]

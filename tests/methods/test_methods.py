@@ -85,6 +85,19 @@ def test_ranks_of_what_is_no_kind_of_layers_are_refused(name: str, key: str) -> 
         _build(name, **{key: {"linear": -1}})
 
 
+def test_what_no_fit_could_use_is_refused() -> None:
+    for exponent in (float("nan"), float("inf"), -0.5):
+        with pytest.raises(ConfigError, match=r"svdquant: exponents\.0: "):
+            _build("svdquant", exponents=[exponent])
+    with pytest.raises(ConfigError, match="so end_to_end has no loss; give one of them more"):
+        _build("qartsr", output_weight=0, perceptual_weight=0)
+    weightless = {"output_weight": 0, "perceptual_weight": 0, "end_to_end": None}
+    with pytest.raises(ConfigError, match="so module has no loss"):
+        _build("qartsr", **weightless, module_weight=0)
+    assert _build("qartsr", **weightless).stages
+    assert _build("qartsr", **weightless, module_weight=0, module=None).stages
+
+
 def test_lsq_learns_all_steps_from_the_image_at_once() -> None:
     method = _build("lsq")
     sgd = {"steps": 1, "learning_rate": 1, "optimizer": "sgd"}

@@ -43,3 +43,18 @@ def test_it_comes_nearer_than_maxmin_and_goes_on_where_it_stopped(
     # In mid-turn, where the blocks before are decided and the one in turn is not.
     assert goes_on("qdiffusion", "unet roundings", 7, **FITS)
     assert find_checkpoint("undisturbed").manifest.image_psnr > plain
+
+
+def test_where_attentions_alone_are_quantized_no_roundings_are_learned(
+    calibrate: Callable[..., str],
+) -> None:
+    attention = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
+    name = calibrate(
+        "w8a8",
+        unet="fp",
+        layer_bits={attention: "a8"},
+        method="qdiffusion",
+        method_settings={"qdiffusion": FITS},
+    )
+    stages = {stage.name: stage for stage in find_checkpoint(name).manifest.stages}
+    assert (stages["unet roundings"].steps, stages["unet activations"].steps) == (0, 1)
