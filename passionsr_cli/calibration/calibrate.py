@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def _images_changed(
     before: ImagesRecord, settings: CalibrationSettings, known: catalogue.KnownModel
 ) -> bool:
     """True if the folder of a finished calibration's images is there and holds others now."""
-    if before.sha256 is None or settings.images is None or not settings.images.exists():
+    if before.sha256 is None or settings.images is None or not exists(settings.images):
         return False
     return calibration_images.gather(settings, known.description).fingerprint() != before.sha256
 

@@ -19,6 +19,7 @@ from passionsr_cli.training.run import (
     finished,
     learned_from,
     note_settings,
+    origin_of,
     photographs_in,
     run_folder,
     write_descendant,
@@ -45,7 +46,8 @@ def retrain(
         "timestep": known.description.timestep,
     }
     about: dict[str, Any] = {"made_from": {"model": made_from}, "retraining": recorded}
-    there = finished(store, name, about, reporter)
+    origin = origin_of(photos, settings.model)
+    there = finished(store, name, about, origin, reporter)
     if there is not None:
         return there
     used = accelerator(device, precision, reporter)
@@ -54,11 +56,12 @@ def retrain(
     folder = run_folder(store, name)
     photographs = photographs_in(photos)
     with claimed(folder, used):
-        note_settings(folder, settings)
+        note_settings(folder, settings, origin)
         trainer = Retrainer(settings, known, photographs, folder, used)
         model = trainer.run(reporter)
     if used.is_main_process:
         own = description.model_copy(update={"name": name})
+        about["origin"] = origin
         about["photographs"] = learned_from(photos, photographs)
         about["curve"] = [vars(row) for row in trainer.record.rows]
         write_descendant(store, model, own, about, folder)

@@ -36,6 +36,7 @@ from passionsr_cli.training.run import (
     finished,
     learned_from,
     note_settings,
+    origin_of,
     photographs_in,
     run_folder,
     write_descendant,
@@ -74,18 +75,20 @@ def distil(
     known = find_present(settings.model)
     made_from = {"model": {"name": known.name, "sha256": known.sha256}}
     about: dict[str, Any] = {"made_from": made_from, "distillation": recorded}
-    there = finished(store, name, about, reporter)
+    origin = origin_of(photos, settings.model)
+    there = finished(store, name, about, origin, reporter)
     if there is not None:
         return there
     used = accelerator(device, precision, reporter)
     description = lighter(known.description, settings)
     folder, photographs = run_folder(store, name), photographs_in(photos)
     with claimed(folder, used):
-        note_settings(folder, settings)
+        note_settings(folder, settings, origin)
         distiller = Distiller(settings, known.name, description, photographs, folder, used)
         model = distiller.run(reporter)
     if used.is_main_process:
         own = description.model_copy(update={"name": name})
+        about["origin"] = origin
         about["photographs"] = learned_from(photos, photographs)
         about["curve"] = [vars(likeness) for likeness in distiller.curve]
         write_descendant(store, model, own, about, folder)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +20,23 @@ from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import images_in
+from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.registry import model_names
+from passionsr_cli.registry import model_names, read_description
 from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.devices import accelerator
-from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.files import read_json, replace_atomically
 from passionsr_cli.system.paths import home
 from passionsr_cli.training.settings import TrainingSettings
 from passionsr_cli.training.trainer import CURVE_FILE, Trainer
 from passionsr_cli.training.validation import read_rows
 
-SETTINGS_FILE = "settings.json"
+SETTINGS_FILE, ORIGIN_FILE = "settings.json", "origin.json"
+# SHA-256 of what a model is made of, by its name; None of what is not there (any more).
+Origin = Mapping[str, str | None]
 
 
 def train(
@@ -44,10 +50,13 @@ def train(
     """Train on the photographs of a folder and write the result into the store as `name`.
 
     The unfinished run lives in the user's data directory under `training/NAME`; the same call
-    takes it up again, or returns what it has finished; a call with other settings is refused.
+    takes it up again, or returns what it has finished; a call with other settings, photographs or
+    weights to start from is refused.
     """
     store, recorded = Store(MODEL), settings.model_dump(mode="json", exclude={"model"})
-    known = finished(store, name, {"training": recorded}, reporter)
+    about = {"training": recorded, "description": settings.model.model_dump(mode="json")}
+    origin = origin_of(photos, settings.start_from)
+    known = finished(store, name, about, origin, reporter)
     if known is not None:
         return known
     used = accelerator(device, precision, reporter)
@@ -55,11 +64,12 @@ def train(
     folder = run_folder(store, name)
     with claimed(folder, used):
         trainer = Trainer(settings, photographs, folder, used)
-        note_settings(folder, settings)
+        note_settings(folder, settings, origin)
         model = trainer.run(reporter)
     if used.is_main_process:
         provenance = {
             "training": recorded,
+            "origin": origin,
             "photographs": len(trainer.photographs),
             "curve": read_rows(folder / CURVE_FILE),
             "versions": {"passionsr": __version__, "torch": str(torch.__version__)},
@@ -82,7 +92,24 @@ def run_folder(store: Store, name: str) -> Path:
     return home() / "training" / store.folder(name).name
 
 
-def finished(store: Store, name: str, about: dict[str, Any], reporter: Reporter) -> Entry | None:
+def origin_of(photos: Path | None, model: str | None) -> Origin:
+    """SHA-256 of the photographs, and of the weights of the model that a run begins with."""
+    here = photos is None or exists(photos)
+    return {
+        "photographs": photographs_in(photos).fingerprint() if here else None,
+        "model": None if model is None else find_present(model).sha256,
+    }
+
+
+def _differing(noted: Origin, now: Origin) -> list[str]:
+    """Parts that are known to have changed; earlier versions did not note them."""
+    known = [part for part in now if None not in (noted.get(part), now[part])]
+    return [part for part in known if noted[part] != now[part]]
+
+
+def finished(
+    store: Store, name: str, about: dict[str, Any], origin: Origin, reporter: Reporter
+) -> Entry | None:
     """The model of this name, if its manifest says the same; another of that name is refused.
 
     What its run left, if it was killed at its very end, is removed.
@@ -91,7 +118,10 @@ def finished(store: Store, name: str, about: dict[str, Any], reporter: Reporter)
         return None
     if store.exists(name):
         entry = store.read(name)
-        if all(entry.manifest.get(key) == value for key, value in about.items()):
+        described = read_description(entry.folder).model_dump(mode="json")
+        noted = {**entry.manifest, "description": described}
+        same = all(noted.get(key) == value for key, value in about.items())
+        if same and not _differing(noted.get("origin", {}), origin):
             reporter.note(f"'{name}' is finished already")
             _remove(run_folder(store, name))
             return entry
@@ -134,13 +164,27 @@ def claimed(folder: Path, used: Accelerator) -> AbstractContextManager[None]:
     return claim(folder, "training") if used.is_main_process else nullcontext()
 
 
-def note_settings(folder: Path, settings: Settings) -> None:
-    """Note the settings of a new run, or compare them with those of the run that is there."""
+def note_settings(folder: Path, settings: Settings, origin: Origin) -> None:
+    """Note what a new run is made of, or compare it with that of the run that is there."""
     path, wanted = folder / SETTINGS_FILE, settings.model_dump_json(indent=2)
-    if path.exists() and path.read_text(encoding="utf-8") != wanted:
-        raise ConfigError(
-            f"{folder} holds an unfinished training with other settings; "
-            "finish it with those, choose another --name, or delete that folder"
-        )
-    with replace_atomically(path) as temporary:
-        temporary.write_text(wanted, encoding="utf-8")
+    if path.exists():
+        other = ["settings"] if path.read_text(encoding="utf-8") != wanted else []
+        other += _differing(_noted_origin(folder), origin)
+        if other:
+            what = "a model of other weights" if other[0] == "model" else f"other {other[0]}"
+            raise ConfigError(
+                f"{folder} holds an unfinished training with {what}; finish it with those, choose "
+                "another --name, or delete that folder"
+            )
+    # Settings come last: with them the run is there.
+    for file, text in ((ORIGIN_FILE, json.dumps(origin, indent=2)), (SETTINGS_FILE, wanted)):
+        with replace_atomically(folder / file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _noted_origin(folder: Path) -> Origin:
+    path = folder / ORIGIN_FILE
+    if not path.exists():
+        return {}
+    noted: Origin = read_json(path)
+    return noted

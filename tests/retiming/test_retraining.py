@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from reporting import killed_at
 
 from passionsr_cli import api
@@ -97,6 +98,18 @@ def test_a_moved_model_can_be_used_and_says_what_it_was_made_from(
     assert api.retrain(_settings(values), None, "moved", "cpu", "fp32").manifest == entry.manifest
     with pytest.raises(StoreError, match="'moved' exists already"):
         api.retrain(_settings(values, seed=5), None, "moved", "cpu", "fp32")
+
+
+def test_what_is_finished_learned_from_the_same_photographs(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = _settings(values, stages=[{**values["stages"][0], "steps": 1}])
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "one.png")
+    made = api.retrain(settings, tmp_path, "moved", "cpu", "fp32")
+    assert api.retrain(settings, tmp_path, "moved", "cpu", "fp32").manifest == made.manifest
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "one.png")
+    with pytest.raises(StoreError, match="'moved' exists already"):
+        api.retrain(settings, tmp_path, "moved", "cpu", "fp32")
 
 
 @torch.no_grad()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 from reporting import killed_at
 
 from passionsr_cli import api
-from passionsr_cli.errors import ConfigError
+from passionsr_cli.errors import ConfigError, StoreError
 from passionsr_cli.models import loading
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import describe
@@ -77,6 +80,15 @@ def test_a_kill_loses_nothing() -> None:
     tensors, others = whole.tensors(), again.tensors()
     assert all(torch.equal(tensors[key], others[key]) for key in tensors)
     assert whole.manifest["curve"] == again.manifest["curve"]
+
+
+def test_what_is_finished_learned_from_the_same_photographs(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"steps": 1})
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "one.png")
+    api.distil(settings, tmp_path, "light", "cpu", "fp32")
+    Image.new("RGB", (64, 64), "blue").save(tmp_path / "one.png")
+    with pytest.raises(StoreError, match="'light' exists already"):
+        api.distil(settings, tmp_path, "light", "cpu", "fp32")
 
 
 def test_what_cannot_be_distilled() -> None:

@@ -23,6 +23,7 @@ from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.paths import home
 from passionsr_cli.training.batches import TrainingBatches
 from passionsr_cli.training.initialisation import start_as_interpolator
+from passionsr_cli.training.run import ORIGIN_FILE
 from passionsr_cli.training.settings import TrainingSettings
 from passionsr_cli.training.trainer import Trainer
 
@@ -183,6 +184,65 @@ def test_an_unfinished_run_is_not_mixed_with_other_settings(
     other = settings.model_copy(update={"seed": 5})
     with pytest.raises(ConfigError, match="unfinished training with other settings"):
         api.train(other, photos, "mine", "cpu", "fp32")
+
+
+@pytest.fixture
+def short(settings: TrainingSettings) -> TrainingSettings:
+    """One stage of two steps."""
+    stage = settings.stages[0].model_copy(update={"steps": 2, "batch_size": 1})
+    return settings.model_copy(update={"stages": (stage,), "save_every_seconds": 1000})
+
+
+def _repaint(photos: Path) -> None:
+    """Other photographs under the same names."""
+    for path in photos.iterdir():
+        with Image.open(path) as image:
+            turned = image.transpose(Image.Transpose.ROTATE_180)
+        turned.save(path)
+
+
+def test_what_is_finished_is_the_same_photographs_and_the_same_architecture(
+    short: TrainingSettings, photos: Path
+) -> None:
+    made = api.train(short, photos, "mine", "cpu", "fp32")
+    later = short.model.model_copy(update={"timestep": 77})
+    with pytest.raises(StoreError, match="'mine' exists already"):
+        api.train(short.model_copy(update={"model": later}), photos, "mine", "cpu", "fp32")
+    moved = photos.rename(photos.with_name("elsewhere"))
+    assert api.train(short, moved, "mine", "cpu", "fp32").manifest == made.manifest
+    # Without its photographs it is as finished as it was.
+    assert api.train(short, photos, "mine", "cpu", "fp32").manifest == made.manifest
+    _repaint(moved)
+    with pytest.raises(StoreError, match="'mine' exists already"):
+        api.train(short, moved, "mine", "cpu", "fp32")
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_an_unfinished_run_is_not_mixed_with_other_photographs(
+    noted: bool, short: TrainingSettings, photos: Path
+) -> None:
+    with pytest.raises(Kill):
+        api.train(short, photos, "mine", "cpu", "fp32", KillAt("pixels", 1))
+    _repaint(photos)
+    if not noted:
+        # As older versions left it.
+        (home() / "training" / "mine" / ORIGIN_FILE).unlink()
+        assert api.train(short, photos, "mine", "cpu", "fp32").name == "mine"
+        return
+    with pytest.raises(ConfigError, match="unfinished training with other photographs"):
+        api.train(short, photos, "mine", "cpu", "fp32")
+
+
+def test_an_unfinished_run_starts_from_the_same_weights(
+    short: TrainingSettings, photos: Path, tmp_path: Path
+) -> None:
+    loading.save(tmp_path / "start", OneStepModel(short.model), {})
+    further = short.model_copy(update={"start_from": str(tmp_path / "start")})
+    with pytest.raises(Kill):
+        api.train(further, photos, "mine", "cpu", "fp32", KillAt("pixels", 1))
+    loading.save(tmp_path / "start", OneStepModel(short.model), {})
+    with pytest.raises(ConfigError, match="unfinished training with a model of other weights"):
+        api.train(further, photos, "mine", "cpu", "fp32")
 
 
 def test_photographs_that_are_missing_or_small_are_named(
