@@ -134,6 +134,12 @@ class TableDefinition(Settings):
                 raise ValueError(f"row '{row.name}' names no method")
             if row.budget is not None and row.bits != FULL_PRECISION:
                 raise ValueError(f"row '{row.name}' has bits and a budget; give one of them")
+            if row.budget is not None and self.of_sizes and not row.published_only:
+                raise ValueError(
+                    f"row '{row.name}' has a budget, whose bits are measured, but the columns "
+                    f"{', '.join(self.columns)} are of the architecture alone; give the row bits, "
+                    f"or the table a column such as {TO_FULL_PRECISION}"
+                )
             if row.method is None and (row.method_settings or row.timestep is not None):
                 raise ValueError(f"row '{row.name}' says how, but names no method")
         return self

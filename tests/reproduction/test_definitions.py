@@ -139,6 +139,17 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
             "row 'Ours 7MB' has bits and a budget; give one of them",
         ),
         ({"rows": [{"label": "Ours", "bits": "w4a4"}]}, "row 'Ours W4A4' names no method"),
+        *(
+            (
+                {
+                    "columns": columns,
+                    "rows": [{"label": "Ours", "budget": "7MB", "method": "maxmin"}],
+                },
+                "row 'Ours 7MB' has a budget, whose bits are measured, but the columns "
+                + ", ".join(columns),
+            )
+            for columns in (["parameters_m", "operations_g"], ["mb", "weight_bits"])
+        ),
         ({"row": []}, "unknown key 'row'; did you mean 'rows'?"),
     ):
         path.write_text(yaml.safe_dump({**values, **change}))
