@@ -40,12 +40,14 @@ Factor = Callable[[str, int], float]
 class AdapterFile:
     """Contents of one file, by names of a `OneStepModel`.
 
-    `factor` gives what B A is multiplied by in a layer of this name whose adapter has this rank.
+    `factor` gives what B A is multiplied by in a layer of this name whose adapter has this rank;
+    `settings` is the file that says it, where that is another.
     """
 
     path: Path
     held: dict[str, Any]
     factor: Factor
+    settings: Path | None = None
 
 
 def read_adapter_files(path: Path, shapes: Shapes, alpha: float | None) -> list[AdapterFile]:
@@ -91,14 +93,16 @@ def _is_peft(folder: Path) -> bool:
 
 
 def _read_peft(folder: Path, shapes: Shapes) -> AdapterFile:
-    config = read_json(folder / _CONFIG)
+    settings = folder / _CONFIG
+    config = read_json(settings)
     for key, expected in (("peft_type", "LORA"), ("use_dora", False)):
         if config.get(key, expected) != expected:
-            raise ModelError(f"{folder / _CONFIG}: {key} is {config[key]}, expected {expected}")
+            raise ModelError(f"{settings}: {key} is {config[key]}, expected {expected}")
     path = next((folder / name for name in _PEFT_WEIGHTS if (folder / name).is_file()), None)
     if path is None:
         raise ModelError(f"{folder} lacks its weights; expected {_PEFT_WEIGHTS[0]} there")
-    return AdapterFile(path, _placed(path, read_file(path), shapes), _factor(path, config, None))
+    placed = _placed(path, read_file(path), shapes)
+    return AdapterFile(path, placed, _factor(path, config, None), settings)
 
 
 def _factor(path: Path, config: Mapping[str, Any], alpha: float | None) -> Factor:

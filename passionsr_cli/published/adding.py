@@ -18,7 +18,7 @@ from passionsr_cli.models.components import ENDS
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.published.adcsr import read_adcsr
 from passionsr_cli.published.decoders import LightDecoder, read_decoder
-from passionsr_cli.published.legacy import Base, read_base
+from passionsr_cli.published.legacy import Base, read_base, weights_in
 from passionsr_cli.published.lora import Adapters, merge, read_adapters
 from passionsr_cli.published.prompts import empty_context, read_context
 from passionsr_cli.published.recipes import find_recipe
@@ -257,7 +257,9 @@ def _check_space(root: Path, tensors: Tensors) -> None:
 def _provenance(
     base: Base, parts: ModelFiles, adapters: Adapters | None, decoder: LightDecoder | None
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {"base": _files(base.files)}
+    text = base.text_folder if parts.context is None else None
+    text_files = [] if text is None else [text / "config.json", weights_in(text)]
+    made: dict[str, Any] = {"base": _files([*base.files, *text_files])}
     if adapters is not None:
         made["adapters"] = {
             "files": _files(adapters.files),

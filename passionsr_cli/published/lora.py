@@ -107,7 +107,7 @@ def _collect(file: AdapterFile, adapters: Adapters) -> None:
         own = own_alphas.get(layer)
         factor = file.factor(layer, rank) if own is None else own / rank
         adapters.pairs.setdefault(layer, []).append(Pair(pair["A"], pair["B"], factor, adapter))
-    adapters.files.append(path)
+    adapters.files += filter(None, (path, file.settings))
 
 
 def _check_pair(path: Path, layer: str, pair: Mapping[str, Tensor]) -> None:

@@ -155,7 +155,8 @@ def test_folders_of_peft_have_their_own_ranks_and_alphas(
 ) -> None:
     unet, encoder = _write_folders(tiny_model, tmp_path / "adapter")
     entry = put_together("x", tiny_model.description, ModelFiles(base, tmp_path / "adapter"))
-    assert len(entry.manifest["made_from"]["adapters"]["files"]) == 2
+    # Of each folder the weights and their settings.
+    assert len(entry.manifest["made_from"]["adapters"]["files"]) == 4
     merged = loading.load("x")
     latent, context = torch.randn(1, 4, 16, 16), torch.randn(1, 3, 8)
     expected = _predicted(unet, latent, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import foreign
@@ -383,3 +384,41 @@ def test_the_same_again_is_finished_already(
     for changed in (parts, ModelFiles(ldm), ModelFiles(ldm, pickle, lora_alpha=2.0)):
         with pytest.raises(OutputError, match="there is another model 'x'"):
             put_together("x", tiny_description, changed)
+
+
+@pytest.mark.parametrize("changed", ["alpha", "text"])
+def test_what_settings_and_the_text_encoder_say_is_noticed_too(
+    changed: str, tiny_model: OneStepModel, folder: Path, tmp_path: Path
+) -> None:
+    adapters = tmp_path / "peft"
+    adapters.mkdir()
+    config = adapters / "adapter_config.json"
+    config.write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
+    layer = "base_model.model.unet.conv_in.lora_"
+    halves = {
+        f"{layer}A.weight": torch.randn(2, 4, 3, 3),
+        f"{layer}B.weight": torch.ones(8, 2, 1, 1),
+    }
+    save_file(halves, adapters / "adapter_model.safetensors")
+    parts = ModelFiles(folder, adapters)
+    made = put_together("x", tiny_model.description, parts)
+    assert put_together("x", tiny_model.description, parts).tensors_file == made.tensors_file
+    if changed == "alpha":
+        _edit(config, lora_alpha=32)
+    else:
+        shutil.rmtree(folder / "text_encoder")
+        other = foreign.openclip_state(WIDTH, TOKENS, VOCABULARY, blocks=3, seed=6)
+        foreign.write_text_folder(folder / "text_encoder", other)
+    with pytest.raises(OutputError, match="there is another model 'x'"):
+        put_together("x", tiny_model.description, parts)
+
+
+def test_a_text_encoder_beside_a_given_context_is_of_no_account(
+    tiny_model: OneStepModel, folder: Path, tmp_path: Path
+) -> None:
+    torch.save(torch.randn(1, TOKENS, WIDTH), tmp_path / "context.pt")
+    parts = ModelFiles(folder, context=tmp_path / "context.pt")
+    made = put_together("x", tiny_model.description, parts)
+    _edit(folder / "text_encoder" / "config.json", num_hidden_layers=1)
+    again = put_together("x", tiny_model.description, parts)
+    assert again.tensors_file == made.tensors_file
