@@ -18,9 +18,12 @@ from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.models.catalogue import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL
+from passionsr_cli.system.sources import version_of
 
 Kind = Literal["model", "checkpoint", "baseline", "images"]
 PLAIN: tuple[Baseline, ...] = ("bicubic", "lanczos")
+# Other versions of these may make other images.
+PACKAGES = ("torch", "diffusers", "openvino", "pillow")
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,13 @@ def _of_artifact(
         settings.device,
         settings.precision,
         settings.backend,
+        version_of("onnxruntime") if settings.backend == "onnxruntime" else "",
+        version_of("nncf") if kind == "baseline" else "",
     )
     return Candidate(name, kind, artifact, None, fingerprint, artifact.description.realism)
 
 
 def _fingerprint(*made_of: object) -> str:
-    made_by = [__version__, image_code("evaluation/generate.py"), *made_of]
+    versions = [version_of(package) for package in PACKAGES]
+    made_by = [__version__, versions, image_code("evaluation/generate.py"), *made_of]
     return hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:16]

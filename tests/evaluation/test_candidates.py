@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from passionsr_cli.evaluation import candidates
 from passionsr_cli.evaluation.candidates import plan_candidates
 from passionsr_cli.evaluation.settings import EvaluationSettings
 
@@ -22,3 +23,22 @@ def test_images_of_other_code_are_others(
     places = "passionsr_cli.evaluation.candidates.image_code"
     monkeypatch.setattr(places, lambda *places: "of other sources")
     assert set(fingerprints()).isdisjoint(before)
+
+
+@pytest.mark.parametrize("package", ["torch", "diffusers", "openvino", "pillow", "nncf"])
+def test_images_by_other_versions_of_packages_are_others(
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    settings = EvaluationSettings(model=(str(least_folder),), baseline=("nncf", "bicubic"))
+
+    def fingerprints() -> dict[str, str]:
+        return {row.name: row.fingerprint for row in plan_candidates(settings)}
+
+    before = fingerprints()
+    known = candidates.version_of
+    monkeypatch.setattr(
+        candidates, "version_of", lambda name: "of tomorrow" if name == package else known(name)
+    )
+    after = fingerprints()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == ({"nncf"} if package == "nncf" else set(before))
