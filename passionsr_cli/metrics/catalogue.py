@@ -93,7 +93,7 @@ _ALEXNET = WeightsFile("checkpoints", f"{_TORCHVISION}/alexnet-owt-7be5be79.pth"
 _VGG16 = WeightsFile("checkpoints", f"{_TORCHVISION}/vgg16-397923af.pth", "397923af")
 _RN50_SHA256 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"
 _RN50 = WeightsFile("clip", f"{_CLIP}/{_RN50_SHA256}/RN50.pt", _RN50_SHA256)
-_LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
+LUMA = {"test_y_channel": True, "color_space": "ycbcr"}
 
 _LITE1 = Metric(
     "lite1",
@@ -113,8 +113,8 @@ _LITE1 = Metric(
     ),
 )
 _COMMON = (
-    Metric("psnr", "PSNR", "psnr", _LUMA, referenced=True, cheap=True),
-    Metric("ssim", "SSIM", "ssim", _LUMA, referenced=True, cheap=True),
+    Metric("psnr", "PSNR", "psnr", LUMA, referenced=True, cheap=True),
+    Metric("ssim", "SSIM", "ssim", LUMA, referenced=True, cheap=True),
     Metric(
         "lpips",
         "LPIPS",

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from passionsr_cli.metrics.catalogue import metrics_of
+from passionsr_cli.metrics.catalogue import LUMA, metrics_of
 from passionsr_cli.metrics.scoring import built
 from passionsr_cli.metrics.weights import WeightsFinder
 
@@ -31,5 +31,5 @@ def ssim_loss(image: Tensor, reference: Tensor) -> Tensor:
     images, through pyiqa: what the metric scores, in single precision."""
     from pyiqa.archs.ssim_arch import preprocess_rgb, ssim
 
-    luma = (preprocess_rgb(x.float(), True, 1, "yiq") for x in (image, reference))
+    luma = (preprocess_rgb(x.float(), data_range=1, **LUMA) for x in (image, reference))
     return 1 - cast("Tensor", ssim(*luma, data_range=1)).mean()

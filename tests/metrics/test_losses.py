@@ -8,7 +8,7 @@ import torch
 
 from passionsr_cli.errors import MetricError
 from passionsr_cli.metrics import losses
-from passionsr_cli.metrics.catalogue import Metric
+from passionsr_cli.metrics.catalogue import Metric, metrics_of
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
 
@@ -26,6 +26,18 @@ def test_lpips_as_a_loss_is_the_metric_and_has_gradients(
     assert float(loss) == pytest.approx(scorer.score(image.detach(), reference), rel=1e-5)
     assert image.grad is not None
     assert float(image.grad.abs().sum()) > 0
+
+
+def test_ssim_as_a_loss_is_the_metric(tmp_path: Path) -> None:
+    (metric,) = metrics_of("passionsr", ["ssim"])
+    scorer = Scorer(metric, {})
+    # Of little contrast, where the metric's constants weigh.
+    image, reference = (
+        torch.rand(2, 3, 64, 64, generator=torch.manual_seed(n)) / 8 for n in (1, 2)
+    )
+    wanted = [scorer.score(*pair) for pair in zip(image, reference, strict=True)]
+    found = losses.ssim_loss(image, reference)
+    assert float(1 - found) == pytest.approx(sum(wanted) / 2, abs=2e-3)
 
 
 def test_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
