@@ -196,8 +196,9 @@ def test_the_faithful_end_is_held_by_the_loss_of_its_stage(
         "rms": np.mean([np.sqrt(np.mean(one**2)) for one in errors]),
     }
     batch = {"hr": hr, "lr": hr[..., ::4, ::4].contiguous()}
-    # SSIM as its authors define it, on BT.601's luma.
-    luma = (np.tensordot((0.299, 0.587, 0.114), x[0].numpy(), 1) for x in (faithful, hr))
+    # SSIM as its authors define it, on the luma of the metric: BT.601's, from 16 to 235.
+    weights = np.array((65.481, 128.553, 24.966)) / 255
+    luma = (16 / 255 + np.tensordot(weights, x[0].numpy(), 1) for x in (faithful, hr))
     ssim = structural_similarity(
         *luma, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
