@@ -27,7 +27,12 @@ from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.losses import Critics, Losses
 from passionsr_cli.training.settings import TrainingSettings, TrainingStage
 from passionsr_cli.training.taught import TaughtBatches, teach
-from passionsr_cli.training.validation import Validation, append_row, mean_psnr
+from passionsr_cli.training.validation import (
+    Validation,
+    append_row,
+    drop_rows_beyond,
+    mean_psnr,
+)
 
 STATE_FILE = "training.pt"
 CURVE_FILE = "curve.csv"
@@ -80,6 +85,10 @@ class Trainer:
         saved = read_state(self.folder / STATE_FILE)
         names = [stage.name for stage in self.settings.stages]
         first = names.index(saved["stage"]) if saved else 0
+        if self.accelerator.is_main_process:
+            done = {each.name: each.steps for each in self.settings.stages[:first]}
+            now = {saved["stage"]: saved["step"]} if saved else {}
+            drop_rows_beyond(self.folder / CURVE_FILE, {**done, **now})
         model = self.accelerator.prepare(Ends(self.model))
         critics = self.critics and self.accelerator.prepare(self.critics)
         processes = self.accelerator.num_processes

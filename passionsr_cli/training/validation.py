@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from passionsr_cli.data.photographs import CropBatches
 from passionsr_cli.metrics.psnr import psnr
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.training.ends import Ends
 from passionsr_cli.training.losses import as_model_input
 
@@ -66,6 +68,26 @@ def append_row(path: Path, scores: Validation) -> None:
         writer.writerow(
             {k: round(v, 4) if isinstance(v, float) else v for k, v in vars(scores).items()}
         )
+
+
+def drop_rows_beyond(path: Path, steps: Mapping[str, int]) -> None:
+    """Keep the rows up to these steps of these stages: a resumed run writes all others again."""
+    rows = read_rows(path)
+    # One that was cut off lacks its last values.
+    whole = [row for row in rows if None not in row.values()]
+    kept = [row for row in whole if int(row["step"]) <= steps.get(row["stage"], -1)]
+    if len(kept) == len(rows):
+        return
+    if not kept:
+        path.unlink()
+        return
+    with (
+        replace_atomically(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, list(kept[0]))
+        writer.writeheader()
+        writer.writerows(kept)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

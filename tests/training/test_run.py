@@ -26,6 +26,7 @@ from passionsr_cli.training.initialisation import start_as_interpolator
 from passionsr_cli.training.run import ORIGIN_FILE
 from passionsr_cli.training.settings import TrainingSettings
 from passionsr_cli.training.trainer import Trainer
+from passionsr_cli.training.validation import Validation, append_row, drop_rows_beyond
 
 
 @pytest.fixture
@@ -87,6 +88,40 @@ def test_killed_and_resumed_it_ends_like_an_undisturbed_run(
     ]
     whole, broken = (Store("model").read(name).tensors() for name in ("whole", "broken"))
     assert all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_was_measured_beyond_the_saved_step_is_measured_once(
+    saved: bool, settings: TrainingSettings, photos: Path
+) -> None:
+    stages = tuple(
+        settings.stages[0].model_copy(update={"name": name, "steps": 2}) for name in ("one", "two")
+    )
+    changes = {"stages": stages, "validation_every_steps": 1, "save_every_seconds": 1000}
+    short = settings.model_copy(update=changes)
+    with pytest.raises(Kill):
+        # What is saved is the end of the first stage, or nothing.
+        api.train(short, photos, "mine", "cpu", "fp32", KillAt("two" if saved else "one", 2))
+    rows = api.train(short, photos, "mine", "cpu", "fp32").manifest["curve"]
+    assert [(row["stage"], row["step"]) for row in rows] == [
+        (stage, step) for stage in ("one", "two") for step in ("1", "2")
+    ]
+
+
+def test_rows_of_a_curve_are_kept_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    drop_rows_beyond(path, {})
+    for stage, step in (("one", 5), ("two", 5), ("two", 15)):
+        append_row(path, Validation(stage, step, 1.5, 30.25, None, 20.0))
+    before = path.read_bytes()
+    drop_rows_beyond(path, {"one": 5, "two": 15})
+    assert path.read_bytes() == before
+    with path.open("ab") as file:
+        file.write(b"two,2")  # of 20, cut off
+    drop_rows_beyond(path, {"one": 5, "two": 15})
+    assert path.read_bytes() == before
+    drop_rows_beyond(path, {"one": 5, "two": 14})
+    assert path.read_bytes() == before[: before.index(b"two,15")]
 
 
 @pytest.mark.gpu
