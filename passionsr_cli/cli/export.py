@@ -64,7 +64,7 @@ def export(
     from passionsr_cli.export.formats import check_format
 
     # What is not there is refused before seconds of imports.
-    check_format(format_name, target, precision)
+    check_format(format_name, target, precision, size)
     resolve(name)
 
     from passionsr_cli import api

@@ -105,11 +105,11 @@ def export(
     """Write a checkpoint or a model for another runtime, run it there and compare.
 
     `format` is openvino, onnx or safetensors; `output` a folder that does not exist yet, by
-    default NAME-FORMAT; `size` fixes the sides of the upscaled image in pixels, the next size that
-    the model takes; `precision`, of onnx, is fp32 or fp16, the type of all that is not quantized,
-    by default fp16 for the target tensorrt.
+    default NAME-FORMAT; `size`, not of safetensors, fixes the sides of the upscaled image in
+    pixels, the next size that the model takes; `precision`, of onnx, is fp32 or fp16, the type of
+    all that is not quantized, by default fp16 for the target tensorrt.
     """
-    form = find_format(format, target, precision)
+    form = find_format(format, target, precision, size)
     artifact = resolve(name)
     folder = output or Path(f"{Path(name).name}-{format}")
     if size is not None:

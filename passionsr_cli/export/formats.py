@@ -39,19 +39,25 @@ class Format:
     open: Callable[[Path, ModelDescription], Executor]
 
 
-def find_format(name: str, target: str | None = None, precision: str | None = None) -> Format:
+def find_format(
+    name: str,
+    target: str | None = None,
+    precision: str | None = None,
+    size_px: int | None = None,
+) -> Format:
     """The format of this name, by default in the precision its target likes.
 
-    Raises `ConfigError` if there is none, or not for the target or in this precision.
+    Raises `ConfigError` if there is none, or not for the target, in this precision or of this size.
     """
-    check_format(name, target, precision)
+    check_format(name, target, precision, size_px)
     if name == "onnx":
         return _onnx(target, precision or ("fp16" if target == TENSORRT else "fp32"))
     return {"openvino": _openvino, "safetensors": _safetensors}[name]()
 
 
-def check_format(name: str, target: str | None, precision: str | None) -> None:
-    """Refuse a format that is unknown, not installed, not for the target or not in this precision.
+def check_format(name: str, target: str | None, precision: str | None, size_px: int | None) -> None:
+    """Refuse a format that is unknown, not installed, not for the target, not in this precision or
+    of no size.
 
     Imports no torch.
     """
@@ -63,6 +69,11 @@ def check_format(name: str, target: str | None, precision: str | None) -> None:
         raise ConfigError(f"unknown precision '{precision}'; use {' or '.join(ONNX_PRECISIONS)}")
     if precision == "fp16" and name != "onnx":
         raise ConfigError(f"--precision fp16 is for onnx; {name} is written in fp32")
+    if size_px is not None and name == "safetensors":
+        raise ConfigError(
+            f"--size {size_px} is for openvino and onnx; safetensors is tensors, which take images "
+            "of any size: leave --size out"
+        )
     if target is not None and (name, target) != ("onnx", TENSORRT):
         raise ConfigError(f"--target {target} does not go with {name}; use onnx and {TENSORRT}")
 

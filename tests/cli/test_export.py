@@ -37,6 +37,7 @@ def test_a_model_is_exported_and_said_to_be_near(least_folder: Path, tmp_path: P
         (["mini", "--format", "tflite"], 2, "known are openvino, onnx, safetensors"),
         (["mini", "--target", "tensorrt"], 2, "does not go with openvino"),
         (["mini", "--precision", "fp16"], 2, "--precision fp16 is for onnx"),
+        (["mini", "-f", "safetensors", "--size", "64"], 2, "--size 64 is for openvino and onnx"),
         (["mini", "--size", "0"], 2, "0 px"),
         (["passionsr-fp"], 1, "not on this machine"),
     ],

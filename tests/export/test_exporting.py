@@ -30,17 +30,17 @@ from passionsr_cli.system.files import sha256_of
 FORMATS = ("openvino", "onnx", "safetensors")
 
 
-@pytest.fixture
-def small_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is exported without a size is proven on fewer pixels."""
-    monkeypatch.setattr(exporting, "DEFAULT_SIZE_PX", 64)
+def _size(form: str) -> int | None:
+    """A size for the formats that have one."""
+    return None if form == "safetensors" else 64
 
 
+@pytest.mark.usefixtures("small_photograph")
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_checkpoint_is_exported_and_proven(
     calibrate: Callable[..., str], form: str, tmp_path: Path
 ) -> None:
-    report = api.export(calibrate("w4a6"), form, tmp_path / "out", size=64)
+    report = api.export(calibrate("w4a6"), form, tmp_path / "out", size=_size(form))
     folder = tmp_path / "out"
     assert report.fidelity.sufficient
     assert report.bytes <= sum(path.stat().st_size for path in folder.iterdir())
@@ -64,17 +64,19 @@ def test_a_checkpoint_is_exported_and_proven(
         assert kernels <= {"Conv", "FusedConv", "Gemm"}
 
 
+@pytest.mark.usefixtures("small_photograph")
 def test_of_several_at_once_one_exports(least_folder: Path, tmp_path: Path) -> None:
     with (
         claim(tmp_path / ".out.exporting", "exporting"),
         pytest.raises(OutputError, match=r"process \d+ on .*, exporting since \d\d:\d\d, holds it"),
     ):
-        api.export(str(least_folder), "safetensors", tmp_path / "out", size=64)
+        api.export(str(least_folder), "safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    api.export(str(least_folder), "safetensors", tmp_path / "out", size=64)
+    api.export(str(least_folder), "safetensors", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.usefixtures("small_photograph")
 @pytest.mark.parametrize("form", FORMATS)
 def test_branches_are_exported(
     calibrate: Callable[..., str], tiny_folder: Path, form: str, tmp_path: Path
@@ -88,7 +90,7 @@ def test_branches_are_exported(
     name = calibrate("w4a4", method="qartsr", **settings)
     plans = [record.plan for record in find_checkpoint(name).manifest.layers]
     assert any(isinstance(plan, LayerPlan) and plan.rank == 4 for plan in plans)
-    report = api.export(name, form, tmp_path / "out", size=64)
+    report = api.export(name, form, tmp_path / "out", size=_size(form))
     assert report.fidelity.sufficient
     if form == "openvino":
         layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
@@ -96,18 +98,20 @@ def test_branches_are_exported(
         assert on_integers_as_far_as_exact(report.kernels)
 
 
+@pytest.mark.usefixtures("small_photograph")
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_full_precision_model_is_exported(least_folder: Path, form: str, tmp_path: Path) -> None:
-    report = api.export(str(least_folder), form, tmp_path / "out", size=64)
+    report = api.export(str(least_folder), form, tmp_path / "out", size=_size(form))
     assert report.fidelity.psnr is None or report.fidelity.psnr > 80
     assert report.kernels.integer == report.kernels.floating == ()
 
 
+@pytest.mark.usefixtures("small_photograph")
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_dial_is_exported_with_both_heads(
     dial_model: OneStepModel, dial_folder: Path, form: str, tmp_path: Path
 ) -> None:
-    report = api.export(str(dial_folder), form, tmp_path / "out", size=64)
+    report = api.export(str(dial_folder), form, tmp_path / "out", size=_size(form))
     assert report.fidelity.psnr is None or report.fidelity.psnr > 80
     assert report.fidelity.realism in (0, 0.25, 1)
     about = json.loads((tmp_path / "out" / "model.json").read_text())
@@ -129,6 +133,7 @@ def test_a_dial_is_exported_with_both_heads(
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.usefixtures("small_photograph")
 @pytest.mark.parametrize("spoiled", [0, 1, 2])
 def test_of_the_settings_of_a_dial_the_worst_counts(
     dial_folder: Path, tmp_path: Path, spoiled: int, monkeypatch: pytest.MonkeyPatch
@@ -144,7 +149,7 @@ def test_of_the_settings_of_a_dial_the_worst_counts(
 
     monkeypatch.setattr(exporting, "define", define)
     with pytest.raises(StoreError, match="dB of its definition"):
-        api.export(str(dial_folder), "safetensors", tmp_path / "out", size=64)
+        api.export(str(dial_folder), "safetensors", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -164,11 +169,12 @@ def test_without_a_size_any_image_goes(
     assert near is None or near > 30
 
 
+@pytest.mark.usefixtures("small_photograph")
 def test_what_is_packed_loads_as_a_checkpoint(
     calibrate: Callable[..., str], tmp_path: Path
 ) -> None:
     name = calibrate("w3a5")
-    api.export(name, "safetensors", tmp_path / "out", size=64)
+    api.export(name, "safetensors", tmp_path / "out")
     one, other = (load_checkpoint(find_checkpoint(n)) for n in (name, str(tmp_path / "out")))
     x = torch.rand(1, 3, 32, 32)
     assert torch.equal(one(x), other(x))
@@ -270,7 +276,7 @@ def test_the_same_export_is_done_once(least_folder: Path, tmp_path: Path) -> Non
     assert again.as_dict() == json.loads(json.dumps(first.as_dict()))
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     with pytest.raises(OutputError, match="exists already"):
-        api.export(str(least_folder), "safetensors", out, size=128)
+        api.export(str(least_folder), "openvino", out, size=64)
     damaged = next(path for path in out.iterdir() if path.suffix == ".safetensors")
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(OutputError, match="exists already"):
@@ -324,6 +330,12 @@ def test_unknown_names_and_formats() -> None:
         api.export("mini", "tflite")
     with pytest.raises(ConfigError, match="tensorrt does not go with openvino"):
         api.export("mini", "openvino", target="tensorrt")
+
+
+def test_tensors_have_no_size() -> None:
+    wanted = "--size 64 is for openvino and onnx; .* any size: leave --size out"
+    with pytest.raises(ConfigError, match=wanted):
+        api.export("mini", "safetensors", size=64)
 
 
 def test_onnx_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

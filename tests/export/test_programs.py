@@ -31,9 +31,10 @@ def _program(page: Path, marker: str) -> str:
     return found[1]
 
 
+@pytest.mark.usefixtures("small_photograph")
 @pytest.mark.parametrize("bits", ["w6a6", "w8a8", "w3a4"])
 def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_path: Path) -> None:
-    api.export(calibrate(bits), "safetensors", tmp_path / "out", size=64)
+    api.export(calibrate(bits), "safetensors", tmp_path / "out")
     names: dict[str, Any] = {}
     exec(_program(FORMAT, "read packed weights"), names)
     read = names["read_weights"](tmp_path / "out")
@@ -44,12 +45,13 @@ def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_p
         assert np.allclose(read[name], layer.weight.detach().numpy(), rtol=1e-6, atol=0)
 
 
+@pytest.mark.usefixtures("small_photograph")
 def test_packed_weights_beside_branches_are_read(
     calibrate: Callable[..., str], tmp_path: Path
 ) -> None:
     own = {"module": None, "end_to_end": None, "ranks": {"linear": 4}}
     name = calibrate("w2a2", method="qartsr", method_settings={"qartsr": own})
-    api.export(name, "safetensors", tmp_path / "out", size=64)
+    api.export(name, "safetensors", tmp_path / "out")
     names: dict[str, Any] = {}
     exec(_program(FORMAT, "read packed weights"), names)
     assert names["read_weights"](tmp_path / "out")
