@@ -198,7 +198,7 @@ def upscale(
     from passionsr_cli.terminal.comparing import Comparing
 
     comparing = Comparing(compare, contact_sheet, tuple(beside or ()))
-    comparing.check(settings)
+    comparing.check(inputs, settings, watch)
     if watch:
         watch_folders(inputs, settings, as_json)
     elif streams.uses_streams(inputs, settings.output):

@@ -64,9 +64,8 @@ def upscale_all(
     ]
     if not unfinished and len(settled) == len(work.planned):
         # No need to load a model to say so.
-        if comparing.wanted:
-            comparing.write(settled, settings)
         summarise(None, settings, settled, as_json)
+        comparing.write(settled, settings)
         raise typer.Exit(EXIT_ERROR if refused else 0)
     processes, run = Processes(), _Run()
     how = "; the same command goes on" if work.journal else ""
@@ -80,9 +79,8 @@ def upscale_all(
             run.take(results, quiet or as_json)
         run.outcomes = processes.gather(run.outcomes)
     if processes.is_first:
-        if comparing.wanted:
-            comparing.write(run.outcomes, settings)
         summarise(run.upscaler, settings, run.outcomes, as_json)
+        comparing.write(run.outcomes, settings)
     if any(isinstance(outcome, Failed) for outcome in run.outcomes):
         raise typer.Exit(EXIT_ERROR)
 
@@ -96,6 +94,8 @@ def watch_folders(inputs: list[str], settings: UpscaleSettings, as_json: bool) -
         raise ConfigError(f"--watch needs a folder, and {inputs[0]} is none")
     if settings.engine != "local":
         raise ConfigError("--watch does not go with --engine ray")
+    if settings.overwrite:
+        raise ConfigError("--watch makes what is missing; it does not go with --overwrite")
     run = _Run()
     with _told_when_stopped(run, settings, as_json):
         run.upscaler = open_upscaler(settings, Lines())

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.imaging.files import read_picture, read_rgb
+from passionsr_cli.imaging.resampling import resampled_rows
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.upscaling.images import Done, Skipped
 from passionsr_cli.upscaling.library import OF_FILES, Upscaler
@@ -22,14 +24,18 @@ from passionsr_cli.upscaling.library import OF_FILES, Upscaler
 # Of a larger result the page and the sheet show the place with most detail.
 SIDE_PX = 1024
 COARSE_PX = 16
+# A result may be as much larger than the largest input as one can ask for.
+LARGEST_RESULT_PX = 10**10
+
+Levels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Version:
-    """A part of an image as it is in one version; `rgb` (3, H, W) in [0, 1], all of one size."""
+    """A part of an image as it is in one version; `rgb` (3, H, W), 0 to 255, all of one size."""
 
     name: str
-    rgb: Array
+    rgb: Levels
 
 
 @dataclass(frozen=True)
@@ -91,11 +97,11 @@ def compare(
 
 def _made(
     places: Sequence[_Place], settings: UpscaleSettings, reporter: Reporter
-) -> Iterator[Array]:
+) -> Iterator[Levels]:
     options = settings.model_dump(exclude=set(OF_FILES), exclude_none=True)
     with Upscaler(reporter, **options) as upscaler:
         for place in places:
-            rgb = np.ascontiguousarray(read_picture(place.source).rgb.transpose(1, 2, 0))
+            rgb = np.ascontiguousarray(read_rgb(place.source).transpose(1, 2, 0))
             yield place.cut(upscaler.upscale(rgb).transpose(2, 0, 1))
 
 
@@ -106,35 +112,63 @@ class _Place:
     source: str
     top: int
     left: int
-    input: Array
-    result: Array
+    input: Levels
+    result: Levels
 
     @classmethod
     def of(cls, done: Done | Skipped) -> _Place:
-        result = read_picture(done.output).rgb
-        low = read_picture(done.source).rgb
+        with _large_files_readable():
+            result = read_rgb(done.output, LARGEST_RESULT_PX)
+        size = (result.shape[1], result.shape[2])
         top, left = _most_detail(result)
-        place = cls(done.source, top, left, low, result)
-        large = bicubic(low, (result.shape[1], result.shape[2]))
-        return cls(done.source, top, left, place.cut(large), place.cut(result))
+        shown = _cut(result, top, left)
+        rows = (top, top + shown.shape[1])
+        del result
+        large = resampled_rows(read_picture(done.source).rgb, size, rows, "bicubic")
+        return cls(done.source, top, left, _cut(rounded_levels(large), 0, left), shown)
 
-    def cut(self, image: Array) -> Array:
+    def cut(self, image: Levels) -> Levels:
         """The place in an image of the result's size."""
-        rows, columns = slice(self.top, self.top + SIDE_PX), slice(self.left, self.left + SIDE_PX)
-        return np.ascontiguousarray(image[:, rows, columns])
+        return _cut(image, self.top, self.left)
 
 
-def _most_detail(image: Array) -> tuple[int, int]:
+@contextmanager
+def _large_files_readable() -> Iterator[None]:
+    """Lift Pillow's own limit, which is lower than that of results."""
+    from PIL import Image
+
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _cut(image: Levels, top: int, left: int) -> Levels:
+    # A copy, so that the whole may go.
+    return image[:, top : top + SIDE_PX, left : left + SIDE_PX].copy()
+
+
+def _most_detail(image: Levels) -> tuple[int, int]:
     """Top and left of the square of `SIDE_PX` in which neighbouring pixels differ most."""
-    grey = image.mean(0)
-    detail = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
-    height, width = (side // COARSE_PX * COARSE_PX for side in detail.shape)
+    height, width = ((side - 1) // COARSE_PX * COARSE_PX for side in image.shape[1:])
     if height <= SIDE_PX and width <= SIDE_PX:
         return 0, 0
-    blocks = detail[:height, :width].reshape(height // COARSE_PX, COARSE_PX, -1, COARSE_PX)
-    sums = np.pad(blocks.sum((1, 3)).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    # Block by block of rows, which takes little memory.
+    tops = range(0, height, COARSE_PX)
+    blocks = np.stack([_detail(image[:, top : top + COARSE_PX + 1], width) for top in tops])
+    sums = np.pad(blocks.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     down, across = (min(SIDE_PX // COARSE_PX, side) for side in (len(sums) - 1, sums.shape[1] - 1))
     windows = sums[down:, across:] - sums[:-down, across:] - sums[down:, :-across]
     windows = windows + sums[:-down, :-across]
     row, column = np.unravel_index(int(windows.argmax()), windows.shape)
     return int(row) * COARSE_PX, int(column) * COARSE_PX
+
+
+def _detail(rows: Levels, width: int) -> npt.NDArray[np.float32]:
+    """Sums of differences to the pixels below and to the right, in blocks of `COARSE_PX` columns;
+    the last of `rows` is only looked at from above."""
+    grey = rows[:, :, : width + 1].mean(0, dtype=np.float32)
+    detail = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
+    blocks: npt.NDArray[np.float32] = detail.reshape(len(detail), -1, COARSE_PX).sum((0, 2))
+    return blocks

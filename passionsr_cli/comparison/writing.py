@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passionsr_cli.comparison.versions import Compared
-from passionsr_cli.imaging.arrays import Array, rounded_levels
+import numpy as np
+
+from passionsr_cli.comparison.versions import Compared, Levels
+from passionsr_cli.errors import OutputError
 from passionsr_cli.pages.rendering import render
 from passionsr_cli.system.files import replace_atomically
 
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent / "comparison.html"
 CELL_PX, TITLE_PX, GAP_PX = 480, 28, 8
+# By which a comparison is known, near its beginning.
+MADE_BY, HEAD_BYTES = "Made by passionsr", 1000
 
 
 def write_page(path: Path, compared: Sequence[Compared]) -> None:
@@ -46,13 +52,14 @@ def write_page(path: Path, compared: Sequence[Compared]) -> None:
         remarks=[],
         pictures=pictures,
     )
-    with replace_atomically(path) as temporary:
+    with _told(path), replace_atomically(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
 def write_sheet(path: Path, compared: Sequence[Compared]) -> None:
     """Write a PNG of all versions: a row for each image, names above."""
     from PIL import Image, ImageDraw
+    from PIL.PngImagePlugin import PngInfo
 
     columns = max(len(each.versions) for each in compared)
     width, height = (min(CELL_PX, max(each.size[side] for each in compared)) for side in (0, 1))
@@ -65,22 +72,52 @@ def write_sheet(path: Path, compared: Sequence[Compared]) -> None:
             left, top = GAP_PX + column * across, GAP_PX + row * down
             draw.text((left, top), f"{each.name}: {version.name}", "black", font_size=16)
             sheet.paste(_middle(version.rgb), (left, top + TITLE_PX))
-    with replace_atomically(path) as temporary:
-        sheet.save(temporary, "PNG")
+    about = PngInfo()
+    about.add_text("Comment", MADE_BY)
+    with _told(path), replace_atomically(path) as temporary:
+        sheet.save(temporary, "PNG", pnginfo=about)
 
 
-def _middle(rgb: Array) -> Image.Image:
+def place_for(path: Path, overwrite: bool) -> Path:
+    """`path`, or where a file is that is no comparison of ours, and is not to be overwritten, the
+    first of its name with a number that is free or one."""
+    numbers = count(2)
+    place = path
+    while place.exists() and not overwrite and not _is_comparison(place):
+        place = path.with_stem(f"{path.stem}-{next(numbers)}")
+    return place
+
+
+def _is_comparison(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return MADE_BY.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say of a comparison that cannot be written that it is that, and not the result."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _middle(rgb: Levels) -> Image.Image:
     """The middle of a version, pixel by pixel."""
     from PIL import Image
 
     top, left = (max(0, side - CELL_PX) // 2 for side in rgb.shape[1:])
     part = rgb[:, top : top + CELL_PX, left : left + CELL_PX]
-    return Image.fromarray(rounded_levels(part).transpose(1, 2, 0))
+    return Image.fromarray(np.ascontiguousarray(part.transpose(1, 2, 0)))
 
 
-def _url(rgb: Array) -> str:
+def _url(rgb: Levels) -> str:
     from PIL import Image
 
     file = BytesIO()
-    Image.fromarray(rounded_levels(rgb).transpose(1, 2, 0)).save(file, "WEBP", lossless=True)
+    image = Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0)))
+    image.save(file, "WEBP", lossless=True)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -73,9 +73,9 @@ def read_picture(source: str | Path, largest_px: int = LARGEST_PX) -> Picture:
         raise ImageError(f"{source}: damaged or unreadable ({reason})") from None
 
 
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """A photograph as (3, H, W) uint8, for training: any transparency is dropped."""
-    return rounded_levels(read_picture(path).rgb)
+def read_rgb(source: str | Path, largest_px: int = LARGEST_PX) -> npt.NDArray[np.uint8]:
+    """A picture as (3, H, W) uint8, to be looked at or learned from: transparency is dropped."""
+    return rounded_levels(read_picture(source, largest_px).rgb)
 
 
 def _to_picture(decoded: Decoded) -> Picture:

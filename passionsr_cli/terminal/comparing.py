@@ -28,33 +28,42 @@ class Comparing:
     def wanted(self) -> bool:
         return self.page or self.sheet or bool(self.beside)
 
-    def check(self, settings: UpscaleSettings) -> None:
-        """Refuse further versions that cannot be, before any work."""
+    def check(self, inputs: list[str], settings: UpscaleSettings, watching: bool) -> None:
+        """Refuse comparisons and further versions that cannot be, before any work."""
         from passionsr_cli.comparison.versions import settings_beside
+        from passionsr_cli.errors import ConfigError
+        from passionsr_cli.terminal.streams import uses_streams
         from passionsr_cli.upscaling.images import artifact_for
 
+        if self.wanted and (watching or uses_streams(inputs, settings.output)):
+            raise ConfigError(
+                "--compare, --contact-sheet and --beside are about images that are all known and "
+                "have results in files; they do not go with --watch or '-'"
+            )
         for other in settings_beside(self.beside, settings).values():
             artifact_for(other)
 
     def write(self, outcomes: Sequence[Outcome], settings: UpscaleSettings) -> None:
         """Write what is wanted of the images that have results, and say where it is."""
         from passionsr_cli.comparison.versions import compare
-        from passionsr_cli.comparison.writing import write_page, write_sheet
+        from passionsr_cli.comparison.writing import place_for, write_page, write_sheet
         from passionsr_cli.terminal.progress import CurrentBar
         from passionsr_cli.upscaling.images import Failed
         from passionsr_cli.upscaling.planning import SHEET_NAME
 
         done = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
-        if not done:
+        if not done or not self.wanted:
             return
         with CurrentBar() as bar:
             compared = compare(done, settings, self.beside, bar)
         if self.page or not self.sheet:
-            write_page(_path(done, PAGE_NAME), compared)
-            show_note(f"compare in a browser: {_path(done, PAGE_NAME)}")
+            place = place_for(_path(done, PAGE_NAME), settings.overwrite)
+            write_page(place, compared)
+            show_note(f"compare in a browser: {place}")
         if self.sheet:
-            write_sheet(_path(done, SHEET_NAME), compared)
-            show_note(f"contact sheet: {_path(done, SHEET_NAME)}")
+            place = place_for(_path(done, SHEET_NAME), settings.overwrite)
+            write_sheet(place, compared)
+            show_note(f"contact sheet: {place}")
 
 
 NOTHING = Comparing(page=False, sheet=False, beside=())

@@ -48,6 +48,11 @@ class Finished:
         """True if this result was finished, and it and its source are as they were then."""
         return describes(self._lines, line_of(self.made_by, source, output, output))
 
+    def source_of(self, output: Path) -> str | None:
+        """The source of a file that was finished here, by whatever, and is as it was then."""
+        line = self._lines.get(str(output.absolute()))
+        return str(line.get("source")) if line and _is_there(line) else None
+
     def note(self, lines: Iterable[Line]) -> None:
         """Remember results, and forget earlier ones that have changed. Where the disk is full,
         nothing."""

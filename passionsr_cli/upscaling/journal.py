@@ -28,11 +28,12 @@ from passionsr_cli.upscaling.finished import Finished, by_output, describes, lin
 from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
-# Lines of a writer, results it has written, and those it is writing: WRITER.jsonl,
-# WRITER-PROCESS-THREAD.png, .WRITER-PROCESS-THREAD.PROCESS.png.
-_LINES = re.compile(r"\d+\.jsonl")
+# Lines of a writer, a process's number or an actor of Ray's, results it has written, and those it
+# is writing: WRITER.jsonl, WRITER-PROCESS-THREAD.png, .WRITER-PROCESS-THREAD.PROCESS.png.
+_WRITER = r"(?:\d+|ray-[0-9a-f]+)"
+_LINES = re.compile(rf"{_WRITER}\.jsonl")
 _LOCK = re.compile("|".join(map(re.escape, (LOCK_FILE, HOLDER_FILE))))
-_HALF = re.compile(r"\d+-\d+-\d+\.\w+|\.\d+-\d+-\d+\.\d+\.\w+")
+_HALF = re.compile(rf"{_WRITER}-\d+-\d+\.\w+|\.{_WRITER}-\d+-\d+\.\d+\.\w+")
 
 
 class Journal:
@@ -89,13 +90,11 @@ class Journal:
             raise OutputError(f"{job.output}: cannot be written ({error.strerror})") from None
 
     def close(self) -> None:
-        """The run is over: nothing of the journal remains beside its results."""
+        """The run that holds it is over: only the lock is left, until it lets go of that."""
         with contextlib.suppress(OSError):
             Finished(self.root, self.made_by).note(by_output(self._files(_LINES)).values())
-        for path in [*self._files(_LINES), *self._files(_HALF), *self._files(_LOCK)]:
+        for path in [*self._files(_LINES), *self._files(_HALF)]:
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
 
     @property
     def _file(self) -> Path:

@@ -22,8 +22,8 @@ from passionsr_cli.system.text import nearest
 
 # Other suffixes of formats that are written.
 SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
-# Which is no image to upscale.
-SHEET_NAME = "contact-sheet.png"
+# Which is no image to upscale, with a number or without.
+SHEET_NAME, SHEETS = "contact-sheet.png", re.compile(r"contact-sheet(-\d+)?\.png$")
 # Of a name that the shell took apart.
 MOST_WORDS = 8
 # Names in a folder that a mistyped one is compared with, and how alike the nearest must be.
@@ -67,6 +67,7 @@ class Naming:
     without the suffix of a format in it, results are of `format`. That may be 'same', as '.{ext}'
     in the template: the input's own, or PNG where that cannot be written. `keep` tells of a source
     and its result that exists whether it is wanted as it is; `overwrite` replaces all others.
+    `source_of` tells of an image what an earlier run made it from.
     """
 
     template: str = "{stem}_x4"
@@ -74,6 +75,7 @@ class Naming:
     recursive: bool = True
     overwrite: bool = False
     keep: Callable[[str, Path], bool] = lambda source, output: False
+    source_of: Callable[[Path], str | None] = lambda image: None
 
     def result(self, name: str) -> str:
         """The result's file name of an input's."""
@@ -179,9 +181,12 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
         except RecursionError:
             yield Refused(given, ImageError(f"{given[:40]}…: a pattern of too many parts"))
             return
-        matches = [Path(name) for name in found]
+        matches = [match for match in map(Path, found) if is_image(match)]
+        below = _below(base, output)
+        folders = {match.parent for match in matches}
+        own = {each for each in folders if below in (real := each.resolve(), *real.parents)}
         images: list[_Found | Refused] = [
-            _Found(str(match), base) for match in matches if is_image(match)
+            _Found(str(match), base) for match in matches if match.parent not in own
         ]
         nothing = "no image matches"
     elif isdir(given) and not samples.is_sample(given):
@@ -198,7 +203,13 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
         if (result := source.with_name(naming.result(source.name)).with_suffix(""))
         != source.with_suffix("")
     }
-    fresh = [image for image in images if Path(image.source).with_suffix("") not in results]
+    there = {abspath(source) for source in sources}
+    fresh = [
+        image
+        for image in images
+        if (path := Path(image.source)).with_suffix("") not in results
+        and naming.source_of(path) not in there
+    ]
     if not fresh:
         known = ", ".join(IMAGE_SUFFIXES)
         fresh = [Refused(given, ImageError(f"{given}: {nothing} ({known})"))]
@@ -223,7 +234,7 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
     Links to folders are not followed: a loop would have no end.
     """
     unreadable: list[OSError] = []
-    excluded = None if output is None else output.absolute()
+    excluded = _below(folder, output)
     for here, below, names in os.walk(folder, onerror=unreadable.append):
         place = Path(here)
         wanted = [] if not recursive else sorted(below)
@@ -232,14 +243,20 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
             for name in wanted
             if not name.startswith(".")
             and name not in LITTER
-            and (place / name).absolute() != excluded
+            and (place / name).resolve() != excluded
         ]
         for name in sorted(names):
-            if is_image(place / name) and not name.endswith(SHEET_NAME):
+            if is_image(place / name) and not SHEETS.search(name):
                 yield _Found(str(place / name), folder)
     for error in unreadable:
         reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")
         yield Refused(str(error.filename), reason)
+
+
+def _below(folder: Path, output: Path | None) -> Path | None:
+    """The folder of results, without links, if it lies below one of images."""
+    real = None if output is None else output.resolve()
+    return real if real and folder.resolve() in real.parents else None
 
 
 def _absent(source: str) -> str:

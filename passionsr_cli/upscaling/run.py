@@ -114,6 +114,10 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
             return True
         return not settings.overwrite and finished(root or output.parent).holds(image, output)
 
+    def source_of(image: Path) -> str | None:
+        folders = image.absolute().parents
+        return next(filter(None, (finished(folder).source_of(image) for folder in folders)), None)
+
     scale = TargetSize.of(settings).label(artifact.description.upscale_factor)
     naming = Naming(
         settings.name.replace("{scale}", scale).replace("{model}", artifact.description.name),
@@ -121,6 +125,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
         settings.recursive,
         settings.overwrite,
         keep,
+        source_of,
     )
     return Work(plan(inputs, settings.output, naming), made_by, journal)
 
@@ -197,8 +202,9 @@ def _journaled(
             reporter.done(outcome)
             yield outcome
         processes.wait()
-    if journal is not None and processes.is_first:
-        journal.close()
+        if journal is not None and processes.is_first:
+            # While it is held: another run may begin at once.
+            journal.close()
 
 
 def _noting(made_by: str) -> Note:

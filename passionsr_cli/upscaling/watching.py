@@ -10,7 +10,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import Failed, upscale_job
-from passionsr_cli.upscaling.planning import Job
+from passionsr_cli.upscaling.planning import Job, Refused, is_several
 from passionsr_cli.upscaling.run import Outcomes, plan_work
 
 LOOK_EVERY_SECONDS = 1.0
@@ -26,13 +26,21 @@ def watch(
     """Outcomes of the images that are in the inputs without a result, or come there, without end.
 
     A file is worked on when two looks found it with the same size and time. One that cannot be
-    upscaled is told of once, and tried again when it has changed.
+    upscaled is told of once, and tried again when it has changed. What cannot even be planned, such
+    as a second image of one result's name, is told of once, too.
     """
     settings = settings.model_copy(update={"skip_existing": True})
     seen: dict[str, tuple[int, int]] = {}
     failed: dict[str, tuple[int, int]] = {}
+    told: set[str] = set()
     while True:
         work = plan_work(inputs, settings)
+        for item in work.planned:
+            # That a folder holds no image yet is no failure.
+            empty = item.source in inputs and is_several([item.source])
+            if isinstance(item, Refused) and not empty and str(item.error) not in told:
+                told.add(str(item.error))
+                yield Failed(item.source, str(item.error))
         for job in [item for item in work.planned if isinstance(item, Job)]:
             found = _identity(job.source)
             if found is None or failed.get(job.source) == found:

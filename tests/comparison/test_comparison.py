@@ -14,6 +14,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.comparison.versions import compare
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.imaging.files import read_picture
+from passionsr_cli.upscaling.images import Done
 
 
 @pytest.fixture
@@ -75,8 +79,47 @@ def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, least_folder
     places = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], (8, 8))
     assert (places == result[:8, :8, 0]).all((-1, -2)).any()
     assert sheet.shape[1] > 2 * width
-    again = CliRunner().invoke(app, ["upscale", str(folder), "--skip-existing"])
-    assert "contact-sheet" not in again.output
+    # One that is there already is replaced, what a person called so is not.
+    again = _run(least_folder, "--contact-sheet", "--compare")
+    assert again.exit_code == 0, again.output
+    Path("a <b>_x4_contact-sheet.png").write_bytes(Path("a <b>.png").read_bytes())
+    Path("a <b>_x4_compare.html").write_text("notes")
+    third = _run(least_folder, "--contact-sheet", "--compare")
+    assert "contact sheet: a <b>_x4_contact-sheet-2.png" in third.stderr
+    assert "a <b>_x4_compare-2.html" in third.stderr
+    assert Path("a <b>_x4_compare.html").read_text() == "notes"
+    assert not list(folder.glob("*-3.*"))
+    last = CliRunner().invoke(app, ["upscale", str(folder), "--skip-existing"])
+    assert "contact-sheet" not in last.output
+
+
+def test_results_above_the_largest_input_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limits lowered, to save what images of that size take."""
+    monkeypatch.setattr(read_picture, "__defaults__", (64 * 64,))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64)
+    small = np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    Image.fromarray(small).save(tmp_path / "a.png")
+    # Flat, but for one square of noise, which is what is shown.
+    large = np.full((32 * 48, 48 * 48, 3), 90, np.uint8)
+    large[200:1224, 1024:2048] = np.random.default_rng(1).integers(0, 256, (1024, 1024, 3))
+    Image.fromarray(large).save(tmp_path / "a_x4.png")
+    done = Done(str(tmp_path / "a.png"), tmp_path / "a_x4.png", (48, 32), (2304, 1536), 1.0, 1)
+    (compared,) = compare([done], UpscaleSettings())
+    shown = compared.versions[1].rgb.transpose(1, 2, 0)
+    assert np.array_equal(shown, large[192:1216, 1024:2048])
+    red = Image.fromarray(small[..., 0].astype(np.float32))
+    whole = np.asarray(red.resize((2304, 1536), Image.Resampling.BICUBIC)).clip(0, 255)
+    assert np.abs(compared.versions[0].rgb[0] - whole[192:1216, 1024:2048]).max() <= 1
+    assert Image.MAX_IMAGE_PIXELS == 64 * 64
+
+
+@pytest.mark.parametrize("options", [["--watch", "--compare"], ["-o", "-", "--contact-sheet"]])
+def test_comparisons_that_cannot_be_are_refused(folder: Path, options: list[str]) -> None:
+    done = CliRunner().invoke(app, ["upscale", str(folder), *options])
+    assert done.exit_code == 2
+    assert "they do not go with --watch or '-'" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,9 @@ def compared() -> Compared:
     """A photograph, the small one made large, and another version, as `--beside` adds it."""
     large = samples.high_resolution("sample:coffee")[:, :200, :320]
     small = bicubic(samples.low_resolution("sample:coffee")[:, :50, :80], (200, 320)).clip(0, 1)
-    versions = (("input, bicubic", small), ("result", large), ("realism 1", 1 - large))
-    return Compared("photo.jpg", tuple(Version(name, rgb) for name, rgb in versions))
+    images = {"input, bicubic": small, "result": large, "realism 1": 1 - large}
+    versions = (Version(name, rounded_levels(rgb)) for name, rgb in images.items())
+    return Compared("photo.jpg", tuple(versions))
 
 
 @pytest.fixture(params=["screen", "telephone"])
@@ -64,7 +65,7 @@ def _seen(browser: Browser) -> Pixels:
 
 def _near(seen: Pixels, version: Version, columns: slice) -> bool:
     """Tell whether these columns of the stage show that version, stretched."""
-    pixels = Image.fromarray(rounded_levels(version.rgb).transpose(1, 2, 0))
+    pixels = Image.fromarray(np.ascontiguousarray(version.rgb.transpose(1, 2, 0)))
     wanted = pixels.resize((seen.shape[1], seen.shape[0]), Image.Resampling.NEAREST)
     difference = np.abs(seen - np.asarray(wanted, np.float32))[8:-8, columns]
     return float(difference.mean()) < 6

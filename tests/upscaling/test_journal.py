@@ -30,6 +30,11 @@ def _finish(journal: Journal, job: Job, content: bytes = b"a result") -> None:
         journal.finish(job, place)
 
 
+def _end(journal: Journal) -> None:
+    with journal.opened():
+        journal.close()
+
+
 def _journal(job: Job, made_by: str = "mini", writer: str = "0") -> Journal:
     return Journal(job.output.parents[1], made_by, writer)
 
@@ -57,7 +62,7 @@ def test_a_result_goes_to_a_file_system_mounted_below(
     _finish(_journal(job), job)
     assert job.output.read_bytes() == b"a result"
     assert _journal(job).holds(job.source, job.output)
-    _journal(job).close()
+    _end(_journal(job))
     assert [path.name for path in job.output.parents[1].rglob("*")] == ["sub", "a_x4.png"]
 
 
@@ -166,9 +171,23 @@ def test_a_folder_in_a_file_s_place_is_told(job: Job, name: str, message: str) -
         _finish(_journal(job), job)
 
 
-def test_nothing_remains_when_the_run_is_over(job: Job) -> None:
-    _finish(_journal(job), job)
-    _journal(job).close()
+@pytest.mark.parametrize("writer", ["0", "12", "ray-0123abcd"])
+def test_every_writers_results_are_known(job: Job, writer: str) -> None:
+    with _journal(job).opened():
+        one = _journal(job).of_writer(writer)
+        place = one.place_for(job.output)
+        place.write_bytes(b"a result")
+        one.finish(job, place)
+        temporary_beside(one.place_for(job.output)).write_bytes(b"half")
+    assert _journal(job).holds(job.source, job.output)
+    _end(_journal(job))
+    assert not _journal(job).folder.exists()
+
+
+@pytest.mark.parametrize("writer", ["0", "ray-0123abcd"])
+def test_nothing_remains_when_the_run_is_over(job: Job, writer: str) -> None:
+    _finish(_journal(job, writer=writer), job)
+    _end(_journal(job))
     assert sorted(path.name for path in job.output.parents[1].iterdir()) == ["sub"]
     assert not _journal(job).holds(job.source, job.output)
 
@@ -176,11 +195,11 @@ def test_nothing_remains_when_the_run_is_over(job: Job) -> None:
 @pytest.mark.parametrize("changed", [None, "source", "result", "settings"])
 def test_finished_work_is_known_to_the_same_command(job: Job, changed: str | None) -> None:
     _finish(_journal(job), job)
-    _journal(job).close()
+    _end(_journal(job))
     # Another run into the same folder does not forget the first one's.
     other = Job(job.source, job.output.with_name("b_x4.png"))
     _finish(_journal(job), other)
-    _journal(job).close()
+    _end(_journal(job))
     if changed in ("source", "result"):
         path = job.output if changed == "result" else Path(job.source)
         path.write_bytes(b"something longer than before")

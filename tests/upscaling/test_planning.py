@@ -226,3 +226,25 @@ def test_parts_of_a_name_with_spaces_are_refused(
         with pytest.raises(ConfigError, match=r"needs quotes: 'my best photo\.png'"):
             _plan(*typed)
     assert len(_plan("b.jpg", "a.png", "my best photo.png")) == 3
+
+
+def test_results_below_a_pattern_or_behind_a_link_are_no_images(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "results" / "old").mkdir(parents=True)
+    (folder / "results" / "old" / "c_x4.png").write_bytes(b"")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    for given in (f"{folder}/**/*.png", "../in", tmp_path / "link"):
+        jobs = _plan(given, output=Path("results"), overwrite=True)
+        assert next(Path(job.source).name for job in jobs if isinstance(job, Job)) == "a.png"
+        assert not any("c_x4" in job.source for job in jobs)
+    # A folder of results above the images hides none of them.
+    assert len(_plan(f"{folder}/*.png", output=tmp_path)) == 1
+
+
+def test_what_was_made_of_an_image_beside_it_is_none_of_the_images(folder: Path) -> None:
+    made = {folder / "a_x2.png": str(folder / "a.png"), folder / "b.jpg": "/elsewhere/c.jpg"}
+    (folder / "a_x2.png").write_bytes(b"")
+    found = _plan(folder, template="{stem}_large", source_of=made.get)
+    assert [Path(job.source).name for job in found] == ["a.png", "a_x4.png", "b.jpg"]

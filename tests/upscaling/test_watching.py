@@ -51,5 +51,10 @@ def test_images_are_upscaled_as_they_arrive_and_only_whole(
     assert next(outcomes).source == str(folder / "other.png")
     (folder / "broken.png").write_bytes(whole.read_bytes())
     assert isinstance(next(outcomes), Done)
+    # Two images cannot have one result.
+    Image.open(whole).save(folder / "other.jpg")
+    fifth = next(outcomes)
+    assert isinstance(fifth, Failed)
+    assert "is already that of" in fifth.error
     outcomes.close()
     assert len(list((tmp_path / "out").iterdir())) == 4
