@@ -116,6 +116,8 @@ class Handlers:
             raise gr.Error(str(error), print_exception=False) from None
         except _StoppedError:
             raise gr.Error("stopped", print_exception=False) from None
+        # Gradio removes uploads and results after an hour; of a link to one it knows nothing.
+        Path(done.source).unlink(missing_ok=True)
         return str(done.output)
 
     def stop(self, request: gr.Request) -> None:

@@ -103,7 +103,8 @@ def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
     names = [LOOPBACK, "localhost"] if settings.host in (LOOPBACK, "localhost") else ["*"]
     system = ("ui-sans-serif", "system-ui", "sans-serif")
     blocks.launch(
-        server_name=settings.host,
+        # Gradio takes an IPv6 address as it stands in a URL.
+        server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -108,8 +109,9 @@ def _receive(address: str, partial: Path, reporter: Reporter) -> int:
         raise DownloadError(f"answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise DownloadError(f"cannot be reached: {error.reason}") from error
-    except OSError as error:
-        raise DownloadError(f"cannot be fetched: {error}") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise DownloadError(f"cannot be fetched: {reason}") from error
 
 
 def check_digest(path: Path, sha256: str, shown: Path) -> None:

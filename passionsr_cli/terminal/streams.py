@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ImageError, OutputError
 from passionsr_cli.imaging.samples import is_sample
+from passionsr_cli.system.files import temporary_folder, temporary_space
 from passionsr_cli.terminal.console import output
 from passionsr_cli.upscaling.planning import is_several
 
@@ -42,10 +42,13 @@ def streamed(
     """
     to_stdout = settings.output is None or str(settings.output) == STREAM
     _check(inputs, to_stdout, as_json)
-    with tempfile.TemporaryDirectory(prefix="passionsr-") as name:
+    with temporary_space():
+        folder = temporary_folder()
+    with folder as name:
         place = Path(name) / "standard input"
         if STREAM in inputs:
-            inputs = [str(_read(place))]
+            with temporary_space():
+                inputs = [str(_read(place))]
         if not to_stdout:
             yield inputs, settings
             return

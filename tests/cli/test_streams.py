@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.errors import OutputError
+from passionsr_cli.terminal.streams import streamed
 
 
 @pytest.fixture
@@ -57,3 +63,15 @@ def test_no_picture_is_no_output(photograph: Path) -> None:
     done = _run(photograph.parent, "-", stdin=b"no picture")
     assert (done.returncode, done.stdout) == (1, b"")
     assert "not an image file that can be read" in done.stderr.decode()
+
+
+def test_a_full_disk_behind_a_pipe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", fails)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a photograph")))
+    settings = UpscaleSettings(output=Path("a.png"))
+    told = pytest.raises(OutputError, match="No space left on device.*set TMPDIR")
+    with told, streamed(["-"], settings, as_json=False):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import re
 import threading
 import time
@@ -18,7 +19,7 @@ from huggingface_hub import constants
 
 from passionsr_cli import registry
 from passionsr_cli.description import DownloadSource, ModelDescription
-from passionsr_cli.errors import ModelError
+from passionsr_cli.errors import DownloadError, ModelError
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
 from passionsr_cli.published import pulling
@@ -267,3 +268,18 @@ def test_of_several_at_once_one_fetches(server: Server, tmp_path: Path) -> None:
     assert not thread.is_alive()
     assert [path.name for path in tmp_path.iterdir()] == ["weights.bin"]
     assert server.ranges == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [http.client.IncompleteRead(b"ab", 5), http.client.BadStatusLine("x"), http.client.InvalidURL],
+)
+def test_a_server_that_speaks_no_http_is_told(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("urllib.request.urlopen", fails)
+    with pytest.raises(DownloadError, match="cannot be fetched: .+"):
+        download("http://127.0.0.1:1/file", tmp_path / "file")
