@@ -72,6 +72,6 @@ def test_a_full_disk_behind_a_pipe_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("shutil.copyfileobj", fails)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a photograph")))
     settings = UpscaleSettings(output=Path("a.png"))
-    told = pytest.raises(OutputError, match="No space left on device.*set TMPDIR")
+    told = pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR")
     with told, streamed(["-"], settings, as_json=False):
         pass

@@ -281,5 +281,5 @@ def test_a_server_that_speaks_no_http_is_told(
         raise error
 
     monkeypatch.setattr("urllib.request.urlopen", fails)
-    with pytest.raises(DownloadError, match="cannot be fetched: .+"):
+    with pytest.raises(DownloadError, match=r"cannot be fetched: .+"):
         download("http://127.0.0.1:1/file", tmp_path / "file")
