@@ -50,7 +50,7 @@ from passionsr_cli.models import catalogue, loading
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT
 from passionsr_cli.store import CHECKPOINT, Store
-from passionsr_cli.system.claims import claim
+from passionsr_cli.system.claims import claim, clear
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 from passionsr_cli.system.paths import home
@@ -109,8 +109,7 @@ def _calibrate(
     model = loading.load(settings.model)
     with _clear_errors():
         if used.is_main_process and not begun:
-            # Of a run that was killed before it had settings.
-            (folder / plan_files.PLAN_FILE).unlink(missing_ok=True)
+            clear(folder)
         planned = within_budget(model, settings, method, chosen, folder, used, reporter)
         run = Calibration(model, planned, method, chosen, folder, used, reporter)
         if used.is_main_process:

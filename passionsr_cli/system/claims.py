@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.system.files import read_json
+from passionsr_cli.system.files import read_json, remove
 
 LOCK_FILE, HOLDER_FILE = "lock", "holder.json"
 
@@ -49,6 +49,14 @@ def claim(folder: Path, work: str) -> Iterator[None]:
                 (folder / LOCK_FILE).unlink()
                 folder.rmdir()
         lock.release()
+
+
+def clear(folder: Path) -> None:
+    """Empty a folder that is held: of a finished run that was killed while it was removed, a part
+    may be left, which the next run of its name would take for its own."""
+    for path in folder.iterdir():
+        if path.name not in (LOCK_FILE, HOLDER_FILE):
+            remove(path)
 
 
 def holder(folder: Path) -> str | None:

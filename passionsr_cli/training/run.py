@@ -26,7 +26,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import model_names, read_description
 from passionsr_cli.store import MODEL, Entry, Store, shortest
-from passionsr_cli.system.claims import claim
+from passionsr_cli.system.claims import claim, clear
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import read_json, replace_atomically
 from passionsr_cli.system.paths import home
@@ -176,6 +176,8 @@ def note_settings(folder: Path, settings: Settings, origin: Origin) -> None:
                 f"{folder} holds an unfinished training with {what}; finish it with those, choose "
                 "another --name, or delete that folder"
             )
+    else:
+        clear(folder)
     # Settings come last: with them the run is there.
     for file, text in ((ORIGIN_FILE, json.dumps(origin, indent=2)), (SETTINGS_FILE, wanted)):
         with replace_atomically(folder / file) as temporary:

@@ -12,7 +12,7 @@ from PIL import Image
 from reporting import Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.checkpoints.unfinished import ORIGIN_FILE, run_folder
+from passionsr_cli.checkpoints.unfinished import ORIGIN_FILE, SETTINGS_FILE, run_folder
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, StoreError
 from passionsr_cli.models.loading import load, save
@@ -88,3 +88,15 @@ def test_a_checkpoint_of_other_images_is_another(settings: CalibrationSettings) 
     # Without its images it is as finished as it was.
     shutil.rmtree(settings.images)
     assert api.calibrate(settings, "mine").manifest == made.manifest
+
+
+def test_what_is_left_of_a_finished_run_is_not_taken_up(settings: CalibrationSettings) -> None:
+    whole = api.calibrate(settings, "whole")
+    _begin(settings)
+    # As if it had been killed while the folder of its finished run was removed.
+    (run_folder("mine") / SETTINGS_FILE).unlink()
+    _draw(Path(str(settings.images)), 1)
+    other = api.calibrate(settings, "mine")
+    assert other.manifest.images.sha256 != whole.manifest.images.sha256
+    assert other.manifest.bounds == api.calibrate(settings, "fresh").manifest.bounds
+    assert other.manifest.bounds != whole.manifest.bounds

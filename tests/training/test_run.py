@@ -23,7 +23,7 @@ from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.paths import home
 from passionsr_cli.training.batches import TrainingBatches
 from passionsr_cli.training.initialisation import start_as_interpolator
-from passionsr_cli.training.run import ORIGIN_FILE
+from passionsr_cli.training.run import ORIGIN_FILE, SETTINGS_FILE, run_folder
 from passionsr_cli.training.settings import TrainingSettings
 from passionsr_cli.training.trainer import Trainer
 from passionsr_cli.training.validation import Validation, append_row, drop_rows_beyond
@@ -106,6 +106,21 @@ def test_what_was_measured_beyond_the_saved_step_is_measured_once(
     assert [(row["stage"], row["step"]) for row in rows] == [
         (stage, step) for stage in ("one", "two") for step in ("1", "2")
     ]
+
+
+def test_what_is_left_of_a_finished_run_is_not_taken_up(
+    settings: TrainingSettings, photos: Path
+) -> None:
+    stage = settings.stages[0]
+    short = settings.model_copy(update={"stages": (stage,)})
+    with pytest.raises(Kill):
+        api.train(short, photos, "mine", "cpu", "fp32", KillAt(stage.name, 4))
+    # As if it had been killed while the folder of its finished run was removed.
+    (run_folder(Store("model"), "mine") / SETTINGS_FILE).unlink()
+    other = short.model_copy(update={"seed": 1})
+    mine, fresh = (api.train(other, photos, name, "cpu", "fp32") for name in ("mine", "fresh"))
+    pairs = zip(mine.tensors().values(), fresh.tensors().values(), strict=True)
+    assert all(torch.equal(one, another) for one, another in pairs)
 
 
 def test_rows_of_a_curve_are_kept_as_they_are(tmp_path: Path) -> None:
