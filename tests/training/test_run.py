@@ -111,10 +111,10 @@ def test_what_was_measured_beyond_the_saved_step_is_measured_once(
 def test_what_is_left_of_a_finished_run_is_not_taken_up(
     settings: TrainingSettings, photos: Path
 ) -> None:
-    stage = settings.stages[0]
-    short = settings.model_copy(update={"stages": (stage,)})
+    stages = tuple(settings.stages[0].model_copy(update={"name": name}) for name in ("one", "two"))
+    short = settings.model_copy(update={"stages": stages})
     with pytest.raises(Kill):
-        api.train(short, photos, "mine", "cpu", "fp32", KillAt(stage.name, 4))
+        api.train(short, photos, "mine", "cpu", "fp32", KillAt("two", 1))
     # As if it had been killed while the folder of its finished run was removed.
     (run_folder(Store("model"), "mine") / SETTINGS_FILE).unlink()
     other = short.model_copy(update={"seed": 1})
