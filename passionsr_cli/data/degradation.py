@@ -15,6 +15,8 @@ from torch import Generator, Tensor
 from passionsr_cli.config import DegradationSettings, Range
 
 KERNEL_RADIUS_PX = 7
+# Which blurs nothing.
+SMALLEST_SIGMA_PX = 1e-3
 RESIZE_FILTERS = ("bicubic", "bilinear", "area")
 
 
@@ -113,12 +115,13 @@ def random_kernel(settings: DegradationSettings, sigma_px: Range, generator: Gen
     names = list(settings.kernel_kinds)
     weights = torch.tensor([settings.kernel_kinds[name] for name in names])
     kind = names[int(torch.multinomial(weights, 1, generator=generator))]
-    across, along = _uniform(sigma_px, generator), _uniform(sigma_px, generator)
+    low, high = (max(sigma, SMALLEST_SIGMA_PX) for sigma in sigma_px)
+    across, along = _uniform((low, high), generator), _uniform((low, high), generator)
     angle = _uniform((0.0, math.pi), generator)
     if kind == "isotropic":
         along = across
     if kind == "motion":
-        across = sigma_px[0]
+        across = low
     axis = torch.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     u = (x * math.cos(angle) + y * math.sin(angle)) / along

@@ -113,3 +113,11 @@ def test_sharpening_leaves_rims_where_it_is_asked_for() -> None:
 
     assert contrast() == pytest.approx(0.5, abs=0.02)
     assert contrast(sharpening_probability=1.0) > 0.55
+
+
+@pytest.mark.parametrize("kind", list(SETTINGS.kernel_kinds))
+def test_a_blur_of_no_width_changes_nothing(kind: str) -> None:
+    settings = settings_from(None, DegradationSettings, {"kernel_kinds": {kind: 1.0}})
+    kernel = random_kernel(settings, (0.0, 0.0), Generator().manual_seed(0))
+    assert float(kernel[7, 7]) == pytest.approx(1, abs=1e-3)
+    assert float(kernel.sum()) == pytest.approx(1)
