@@ -13,10 +13,10 @@ Level = TypeVar("Level", bound=np.generic)
 
 def rounded_levels(image: Array, white: int = 255) -> npt.NDArray[np.uint8]:
     """The integers of an image of 8 bits, half to even, clipped to what there is."""
-    levels: npt.NDArray[np.uint8] = (
-        np.rint(image * np.float32(white)).clip(0, white).astype(np.uint8)
-    )
-    return levels
+    # In place: images are large.
+    levels = image * np.float32(white)
+    np.rint(levels, out=levels).clip(0, white, out=levels)
+    return levels.astype(np.uint8)
 
 
 def fused_add(total: Array | float, values: Array, weights: Array | float) -> Array:
