@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ def _with_noise(image: Image.Image) -> Image.Image:
 
 
 @pytest.mark.parametrize(("degraded", "gain_db"), [(_as_jpeg, 0.6), (_with_noise, 1.0)])
-def test_compressed_and_noisy_photographs_are_restored(degraded, gain_db) -> None:  # type: ignore[no-untyped-def]
+def test_compressed_and_noisy_photographs_are_restored(
+    degraded: Callable[[Image.Image], Image.Image], gain_db: float
+) -> None:
     """RGB PSNR over Pillow's bicubic enlargement."""
     gains = []
     with Upscaler(realism=0) as upscaler:
