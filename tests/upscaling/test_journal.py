@@ -5,14 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError
+from passionsr_cli.system.claims import holder
 from passionsr_cli.system.files import temporary_beside
 from passionsr_cli.upscaling.finished import Finished
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.planning import Job
-from passionsr_cli.upscaling.run import plan_work
+from passionsr_cli.upscaling.run import plan_work, upscale
 
 
 @pytest.fixture
@@ -231,3 +233,23 @@ def test_a_journal_of_other_code_does_not_count(
     assert made_by() == before
     monkeypatch.setattr("passionsr_cli.upscaling.run.image_code", lambda *places: "of others")
     assert made_by() != before
+
+
+def test_a_run_puts_its_journal_away_while_it_holds_it(
+    tmp_path: Path, least_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run may begin as soon as it lets go."""
+    held: list[str | None] = []
+    close = Journal.close
+
+    def watched(journal: Journal) -> None:
+        held.append(holder(journal.folder))
+        close(journal)
+
+    monkeypatch.setattr(Journal, "close", watched)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    settings = UpscaleSettings(model=str(least_folder), backend="torch", device="cpu")
+    list(upscale([str(tmp_path)], settings))
+    assert len(held) == 1
+    assert held[0] is not None
+    assert not (tmp_path / ".passionsr").exists()
