@@ -201,6 +201,17 @@ class ModelDescription(BaseModel):
         return self.model_copy(update=changes)
 
     @property
+    def hearing_both_ends(self) -> ModelDescription:
+        """With a default at which both ε of a dial count: this one, or half-way if it is an end.
+
+        Who learns from the default's images would learn nothing about the other end.
+        """
+        if self.realism in (None, 0, self.pixel_strength):
+            halfway = None if self.realism is None else self.pixel_strength / 2
+            return self.model_copy(update={"realism": halfway})
+        return self
+
+    @property
     def heads(self) -> int:
         """Count of ε that the UNet predicts: two with a dial, the faithful and the natural one."""
         return 1 if self.realism is None else 2

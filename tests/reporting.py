@@ -68,19 +68,23 @@ def hurried(reporter: HurryT) -> Iterator[HurryT]:
 
 
 class KillAt(Hurry):
-    """Ends the work at one step of one task."""
+    """Ends the work at one step of one task, the first time or a later one that it begins."""
 
-    def __init__(self, task: str, number: int) -> None:
+    def __init__(self, task: str, number: int, time: int = 1) -> None:
         super().__init__({task})
-        self.place = task, number
+        self.place, self.time, self.times = (task, number), time, 0
+
+    def started(self, task: str, total: float | None = None) -> None:
+        super().started(task, total)
+        self.times += self.there
 
     def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
-        if (task, done) == self.place:
+        if (task, done) == self.place and self.times == self.time:
             raise Kill
 
 
 @contextmanager
-def killed_at(task: str, number: int) -> Iterator[KillAt]:
+def killed_at(task: str, number: int, time: int = 1) -> Iterator[KillAt]:
     """A reporter that kills the work inside at this step, of a task that is `hurried`."""
-    with hurried(KillAt(task, number)) as killer, pytest.raises(Kill):
+    with hurried(KillAt(task, number, time)) as killer, pytest.raises(Kill):
         yield killer

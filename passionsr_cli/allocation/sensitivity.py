@@ -215,6 +215,9 @@ def _on_grids(observed: LearningLayer, plan: LayerPlan) -> LearningLayer:
     layer.weight_quantizer = quantizer_on(plan.weight, observed.weight.shape[0], False)
     layer.input_quantizer = quantizer_on(plan.activation, 0, False)
     layer.to(observed.weight.device)
+    if layer.merged is not None:
+        # The last candidate's, where the weight is not rounded now.
+        layer.merged.clear()
     layer.start_bounds()
     layer.state = State.QUANTIZING
     return layer

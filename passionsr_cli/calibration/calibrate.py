@@ -107,6 +107,7 @@ def _calibrate(
             f"takes about {memory / 1e9:.1f} GB of memory and {disk / 1e9:.2f} GB of disk"
         )
     model = loading.load(settings.model)
+    model.description = model.description.hearing_both_ends
     with _clear_errors():
         if used.is_main_process and not begun:
             clear(folder)

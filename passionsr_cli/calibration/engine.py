@@ -38,7 +38,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
 from passionsr_cli.quantization.schemes import LayerRecord, State
 
-STATE_FILE, FIT_FILE, OBSERVING_FILE = "calibration.pt", "fit.pt", "observing.pt"
+STATE_FILE, FIT_FILE = "calibration.pt", "fit.pt"
 
 
 @dataclass(frozen=True)
@@ -185,13 +185,13 @@ class Calibration:
             read=self.inputs.now(stage.components[0]),
             layers=layers,
             count=len(self.images),
-            observe=lambda: self._observe(stage, layers),
+            observe=lambda what: self._observe(stage, layers, what),
             reporter=self.reporter,
         )
         for what in stage.starts:
             start(what, head)
 
-    def _observe(self, stage: Stage, layers: fit.Learned) -> None:
+    def _observe(self, stage: Stage, layers: fit.Learned, what: str) -> None:
         for layer in layers.values():
             for observer in layer.observers().values():
                 observer.forget()
@@ -203,7 +203,7 @@ class Calibration:
             layers,
             self.inputs.now(stage.components[0]),
             batches,
-            self.folder / OBSERVING_FILE,
+            self.folder / f"observing for {what}.pt",
             self.settings.save_every_seconds,
             f"{stage.name}: observing",
             self.reporter,

@@ -56,6 +56,7 @@ def parameter_groups(
 
     Most are relative to where they started, so a grid of b bits has steps of about 2^-b of them:
     each group's factor schedule learning rates given in steps of its grid into the parameters'.
+    What is merged into a weight is in steps of the weight's grid (EfficientDM, arXiv 2310.03270).
     Roundings are of one step as they are. `rates` multiplies those of single parts.
     """
     groups: dict[float, list[nn.Parameter]] = {}
@@ -64,8 +65,11 @@ def parameter_groups(
             if part not in learns:
                 continue
             for module in modules:
-                own = module.scheme.num_bits if isinstance(module, Quantizer) else None
-                steps = 1.0 if part is Learnable.ROUNDING else 2.0 ** -(own or layer.most_bits())
+                scheme = module.scheme if isinstance(module, Quantizer) else None
+                if part is Learnable.MERGED and isinstance(layer, LearningLayer):
+                    scheme = layer.plan.weight
+                bits = layer.most_bits() if scheme is None else scheme.num_bits
+                steps = 1.0 if part is Learnable.ROUNDING else 2.0**-bits
                 factor = steps * rates.get(part.value, 1.0)
                 groups.setdefault(factor, []).extend(module.parameters())
     return [

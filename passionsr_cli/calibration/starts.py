@@ -25,7 +25,8 @@ from passionsr_cli.progress import Reporter
 class Head:
     """The layers that start, what runs them, and what reaches them.
 
-    `observe` passes all images through the layers, which then know their ranges as they are now.
+    `observe` passes all images through the layers, which then know their ranges as they are now;
+    what these are for tells such passes apart.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Head:
     read: Read
     layers: Mapping[str, Learning]
     count: int
-    observe: Callable[[], None]
+    observe: Callable[[str], None]
     reporter: Reporter
 
 
@@ -48,7 +49,7 @@ def _branches(what: StartBranches, head: Head) -> None:
 
 
 def _transform(what: StartTransform, head: Head) -> None:
-    head.observe()
+    head.observe("transformations")
     for layer in head.layers.values():
         layer.start_transform(what.exponents[len(what.exponents) // 2])
     if len(what.exponents) > 1:
@@ -56,7 +57,7 @@ def _transform(what: StartTransform, head: Head) -> None:
 
 
 def _bounds(what: StartBounds, head: Head) -> None:
-    head.observe()
+    head.observe("bounds")
     for layer in head.layers.values():
         layer.start_bounds()
 

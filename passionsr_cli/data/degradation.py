@@ -17,6 +17,8 @@ from passionsr_cli.config import DegradationSettings, Range
 KERNEL_RADIUS_PX = 7
 # Which blurs nothing.
 SMALLEST_SIGMA_PX = 1e-3
+# Of a motion's line: a narrower one meets no pixel but the middle one.
+SMALLEST_LINE_PX = 0.3
 RESIZE_FILTERS = ("bicubic", "bilinear", "area")
 
 
@@ -121,7 +123,7 @@ def random_kernel(settings: DegradationSettings, sigma_px: Range, generator: Gen
     if kind == "isotropic":
         along = across
     if kind == "motion":
-        across = low
+        across = min(max(low, SMALLEST_LINE_PX), along)
     axis = torch.arange(-KERNEL_RADIUS_PX, KERNEL_RADIUS_PX + 1, dtype=torch.float32)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     u = (x * math.cos(angle) + y * math.sin(angle)) / along

@@ -119,7 +119,7 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
         for side in (lr, hr):
             if not isdir(side):
                 raise DataError(f"{side}: no such folder; --dataset LR,HR names two folders")
-        pairs = _paired(_side(Path(lr), "*"), _side(Path(hr), "*"), lr, hr)
+        pairs = _paired(images_by_name(Path(lr), "*"), images_by_name(Path(hr), "*"), lr, hr)
         return Dataset(f"{Path(lr).name},{Path(hr).name}", pairs)
     known = suggestion(wanted, (SAMPLE, *KNOWN))
     raise DataError(f"no data set '{wanted}': neither a folder nor a known one{known}")
@@ -156,7 +156,10 @@ def _in_folder(name: str, folder: Path, layouts: Sequence[Layout]) -> Dataset:
         )
         if not ((folder / lr_folder).is_dir() and (folder / hr_folder).is_dir()):
             continue
-        lr, hr = _side(folder / lr_folder, lr_pattern), _side(folder / hr_folder, hr_pattern)
+        lr, hr = (
+            images_by_name(folder / lr_folder, lr_pattern),
+            images_by_name(folder / hr_folder, hr_pattern),
+        )
         pairs = _paired(lr, hr, layout.lr, layout.hr, folder)
         return Dataset(name, pairs, layout.crops)
     if find_images(folder):
@@ -175,8 +178,8 @@ def _other_side(folder: Path) -> str:
     return f"name the other side, too: --dataset LR_FOLDER,{folder}"
 
 
-def _side(folder: Path, pattern: str) -> dict[str, Path]:
-    """The images of one side by what stands for the '*'; two of the same are refused."""
+def images_by_name(folder: Path, pattern: str = "*") -> dict[str, Path]:
+    """The images of a folder by what stands for the '*'; two of the same are refused."""
     beginning, end = pattern.split("*")
     found: dict[str, Path] = {}
     for path in find_images(folder):

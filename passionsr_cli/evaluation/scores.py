@@ -8,10 +8,9 @@ from os.path import exists
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passionsr_cli.data.pairs import Dataset, Pair, finished_images
+from passionsr_cli.data.pairs import Dataset, Pair, finished_images, images_by_name
 from passionsr_cli.errors import ConfigError, DataError, MetricError
 from passionsr_cli.evaluation.results import shown
-from passionsr_cli.imaging.files import find_images
 from passionsr_cli.metrics.catalogue import Metric, Protocol, metrics_of
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.progress import SILENT, Reporter
@@ -75,7 +74,7 @@ def _pairs(images: Path, photographs: Path) -> list[tuple[Pair, Path]]:
         raise DataError(f"{images} and {photographs}: give two images, or two folders")
     if not images.is_dir():
         return [(_pair(photographs), images)]
-    dataset = Dataset(str(photographs), tuple(map(_pair, find_images(photographs))))
+    dataset = Dataset(str(photographs), tuple(map(_pair, images_by_name(photographs).values())))
     found = finished_images(images, dataset)
     if not found:
         raise DataError(f"{images} holds no image of {photographs}")

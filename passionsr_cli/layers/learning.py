@@ -32,7 +32,9 @@ class LearningLayer(LearningWeight):
         channels = layer.weight.shape[1]
         transforms = plan.channel_scale or plan.channel_shift
         self.transform = ChannelTransform(channels, plan.channel_shift) if transforms else None
-        self.split = None if plan.split is None else Split(plan.split, plan.channel_shift)
+        symmetric = plan.activation is not None and plan.activation.symmetric
+        cut = plan.split
+        self.split = None if cut is None else Split(cut, plan.channel_shift, symmetric)
         self.input_quantizer = quantizer_on(plan.activation, 0, plan.fitting.scaled_gradient)
         self.tensor_observer = MinMaxObserver()
         self.channel_observer = MinMaxObserver(self.product.channel_axis)

@@ -14,6 +14,9 @@ from passionsr_cli.quantization.rounding import AdaptiveRounding, DecidedRoundin
 from passionsr_cli.quantization.schemes import LayerPlan, Scheme, State
 from passionsr_cli.quantization.transform import Bounds
 
+# Of a branch's factors wherever they run: what that rounds away the quantized weight makes up for.
+BRANCH_TYPE = torch.bfloat16
+
 
 class LearningWeight(QuantizedLayer):
     """Weight of a layer that is calibrated: what is added to it, and how it is rounded.
@@ -41,7 +44,7 @@ class LearningWeight(QuantizedLayer):
         """W − L₁L₂ + F₁F₂: without rounding it would be the layer's with its branch."""
         weight = self.weight.float()
         if self.branch is not None:
-            weight = weight - self.branch.product()
+            weight = weight - self.branch.product(BRANCH_TYPE)
         return weight if self.merged is None else weight + self.merged.product()
 
     def scaled_weight(self, scale: Tensor | None) -> Tensor:
@@ -77,12 +80,12 @@ class LearningWeight(QuantizedLayer):
         return weight if weight.dim() == 2 else weight.flatten(2).sum(2)
 
     def branch_factors(self) -> tuple[Tensor, Tensor] | None:
-        """(down, up) of the branch beside the layer in bfloat16, shaped like weights."""
+        """(down, up) of the branch beside the layer as they run, shaped like weights."""
         if self.branch is None:
             return None
         down, up = self.branch.factors()
         up = up.reshape(*up.shape, *[1] * (down.dim() - 2))
-        return down.to(torch.bfloat16), up.to(torch.bfloat16)
+        return down.to(BRANCH_TYPE), up.to(BRANCH_TYPE)
 
     @torch.no_grad()
     def _start_weight(self, scale: Tensor | None) -> None:

@@ -35,9 +35,10 @@ class LowRank(nn.Module):
         """(down, up), float32; gradients reach what is learned."""
         return self.down * self.down_unit, self.up * self.up_unit
 
-    def product(self) -> Tensor:
-        """up·down, shaped (O, C, …)."""
-        down, up = self.factors()
+    def product(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """up·down, shaped (O, C, …), of the factors as numbers of this type; gradients pass as if
+        they were not rounded."""
+        down, up = (each + (each.to(dtype) - each).detach() for each in self.factors())
         with torch.autocast(down.device.type, enabled=False):
             return (up @ down.flatten(1)).reshape(self.shape)
 

@@ -51,20 +51,24 @@ class Split(nn.Module):
     Each part has its own grid while bounds are found; `fold` turns the second part's grid into
     a further scale r and shift d of its channels, so that one grid serves both:
     (X̃₁ − d)/r is quantized on the grid of X̃₀. With step sizes Δ and zero points z of the two,
-    r = Δ₁/Δ₀ and d = Δ₁(z₀ − z₁); without a shift z₀ = z₁ and d = 0.
+    r = Δ₁/Δ₀ and d = Δ₁(z₀ − z₁); without a shift z₀ = z₁ and d = 0. Steps of a symmetric grid
+    follow from the largest magnitude.
     """
 
-    def __init__(self, boundary: int, shifts: bool) -> None:
+    def __init__(self, boundary: int, shifts: bool, symmetric: bool = False) -> None:
         super().__init__()
-        self.boundary = boundary
+        self.boundary, self.symmetric = boundary, symmetric
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.shift = nn.Parameter(torch.zeros(())) if shifts else None
 
     def fold(self, first: Bounds, second: Bounds) -> tuple[Tensor, Tensor | None, Bounds]:
         """(r, d, bounds of the common grid) from the bounds of both parts; differentiable."""
         (lower0, upper0), (lower1, upper1) = first, second
-        range0 = (upper0 - lower0).clamp_min(SMALLEST_RANGE)
-        ratio = (upper1 - lower1).clamp_min(SMALLEST_RANGE) / range0
+        if self.symmetric and self.shift is None:
+            size0, size1 = extent(first), extent(second)
+        else:
+            size0, size1 = upper0 - lower0, upper1 - lower1
+        ratio = size1.clamp_min(SMALLEST_RANGE) / size0.clamp_min(SMALLEST_RANGE)
         if self.shift is not None:
             return ratio, lower1 - ratio * lower0, first
         lower = torch.minimum(lower0, lower1 / ratio)

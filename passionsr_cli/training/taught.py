@@ -20,10 +20,8 @@ from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.training.batches import TrainingBatches, random_offset
 from passionsr_cli.training.real_esrgan import load_real_esrgan, weights_file
-from passionsr_cli.training.settings import TeacherSettings
+from passionsr_cli.training.settings import COLOUR_PX, TeacherSettings
 
-# The teacher's colours drift: their averages over this many pixels are the photograph's.
-COLOUR_PX = 16
 TASK = "teacher's crops"
 
 

@@ -10,7 +10,7 @@ from passionsr_cli.methods.stages import StartBounds, StartTransform
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT
 from passionsr_cli.quantization.affine import fake_quantize, grid_between
-from passionsr_cli.quantization.schemes import AttentionPlan, LayerPlan, Scheme
+from passionsr_cli.quantization.schemes import AttentionPlan, LayerFitting, LayerPlan, Scheme
 
 ATTENTION = "unet.mid_block.attentions.0.transformer_blocks.0.attn1"
 LAYERS = (
@@ -98,6 +98,19 @@ def test_channel_scales_spare_what_a_wide_channel_costs(tiny_model: OneStepModel
         found = measure_sensitivity(tiny_model, candidates, starts, images, SILENT)
         errors.append(found[name]["activation", 4, 0])
     assert errors[1] < errors[0] / 10
+
+
+def test_what_one_grid_merges_into_a_weight_is_not_anothers_error(tiny_model: OneStepModel) -> None:
+    name, images = "unet.mid_block.resnets.0.conv1", _images(1)
+    fitting = LayerFitting(merged_start="residual")
+    plan = LayerPlan(Scheme(8, True, 0), Scheme(8), merged_rank=2, fitting=fitting)
+    activation = {("activation", 8): Scheme(8)}
+    errors = []
+    for schemes in (activation, {("weight", 2): Scheme(2, True, 0), **activation}):
+        candidates = {name: Candidates([plan], schemes)}  # type: ignore[dict-item]
+        found = measure_sensitivity(tiny_model, candidates, (StartBounds(),), images, SILENT)
+        errors.append(found[name]["activation", 8, 0])
+    assert errors[1] == pytest.approx(errors[0], rel=0.01)
 
 
 def test_the_model_is_left_as_it_was(tiny_model: OneStepModel) -> None:

@@ -20,6 +20,7 @@ from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, FitError, OutputError, StoreError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.resampling import bicubic
@@ -91,6 +92,32 @@ def test_learning_the_noise_of_a_dial_helps_both_its_ends(dial_folder: Path) -> 
         assert after < before
 
 
+def test_both_ends_of_a_dial_count_where_its_default_is_one(
+    least_description: ModelDescription, tmp_path: Path
+) -> None:
+    """Of two UNets the default image has one alone."""
+    values = {**least_description.model_dump(), "name": "two", "unets": 2, "realism": 1.0}
+    description = ModelDescription.model_validate(values)
+    torch.manual_seed(0)
+    save(tmp_path / "two", OneStepModel(description), {})
+    own = {"lsq": {"fit": {"steps": 20, "learning_rate": 0.15}, "distributed": True}}
+    changes = {"method": "lsq", "vae": "fp", "method_settings": own}
+    entry = api.calibrate(_settings(tmp_path / "two", **changes), "two")
+    assert entry.manifest.model.description.realism == 1
+    own["lsq"]["fit"] = {"steps": 1, "learning_rate": 1e-9}
+    api.calibrate(_settings(tmp_path / "two", **changes), "start")
+    learned, started = _tensors("two"), _tensors("start")
+    for end in ("faithful", "natural"):
+        scales = [name for name in started if f"unet.{end}." in name and name.endswith("_scale")]
+        moved = [n for n in scales if not torch.allclose(learned[n], started[n], rtol=1e-5)]
+        assert len(moved) > len(scales) / 2 > 0
+
+    budget = {"method": "maxmin", "budget": "5bit", "unet": "w8a8", "vae": "w8a8"}
+    layers = api.calibrate(_settings(tmp_path / "two", **budget), "mixed").manifest.layers
+    bits = [each.weight.num_bits for each in layers if "unet.faithful." in each.name if each.weight]
+    assert max(bits) > 2
+
+
 def test_a_stage_that_makes_it_worse_keeps_its_start(least_folder: Path) -> None:
     # Steps as large as whole ranges, towards the end of which nothing is left of the image.
     wild = {"steps": 3, "learning_rate": 200.0, "schedule": "milestones", "milestones": ()}
@@ -130,6 +157,16 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(
     assert len(fitted) < 6 * STEPS or place[0] in ("full precision", "encoder LET: observing")
     assert same_tensors(stopped, finished(settings, "undisturbed"))
     assert unfinished() == []
+
+
+def test_a_second_look_at_the_ranges_is_no_first_one(tiny_folder: Path, finished: Finished) -> None:
+    """Layers are observed for their transformations, and through these for their bounds."""
+    settings = _settings(tiny_folder, method="qdm", vae="fp", observing_batch_size=2)
+    settings.method_settings["qdm"] = {"fit": {"steps": 1, "learning_rate": 0.1}}
+    with killed_at("unet: observing", 4, time=2) as reporter:
+        api.calibrate(settings, "stopped", reporter=reporter)
+    stopped = api.calibrate(settings, "stopped")
+    assert same_tensors(stopped, finished(settings, "undisturbed"))
 
 
 MODULES_STOPPED: list[Place] = [

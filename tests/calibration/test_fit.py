@@ -8,7 +8,7 @@ from passionsr_cli.calibration.fit import optimizer_of, parameter_groups
 from passionsr_cli.config import FitSettings
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.methods.stages import LBQ, LET, Learnables
-from passionsr_cli.quantization.schemes import LayerFitting, LayerPlan, Scheme
+from passionsr_cli.quantization.schemes import LayerFitting, LayerPlan, Learnable, Scheme
 
 
 @pytest.fixture
@@ -33,6 +33,12 @@ def test_parameters_learn_in_steps_of_their_grid(layer: LearningLayer) -> None:
     # A channel scale moves both operands, so it goes with the finer grid.
     assert {factors[id(p)] for p in layer.transform.parameters()} == {1 / 256}
     assert id(layer.weight) not in factors
+
+
+def test_what_is_merged_learns_in_steps_of_the_weight() -> None:
+    plan = LayerPlan(Scheme(4, False, 0), Scheme(8), merged_rank=2)
+    layer = LearningLayer(nn.Linear(4, 6), plan)
+    assert set(_factors(layer, frozenset({Learnable.MERGED})).values()) == {1 / 16}
 
 
 def test_one_step_of_the_rate_is_one_step_of_the_grid(layer: LearningLayer) -> None:

@@ -115,6 +115,17 @@ def test_sharpening_leaves_rims_where_it_is_asked_for() -> None:
     assert contrast(sharpening_probability=1.0) > 0.55
 
 
+def test_motion_is_seen_beside_blurs_of_no_width() -> None:
+    """Its length is drawn from the widths: of [0, 2.4] few are below a third of a pixel."""
+    settings = SETTINGS.model_copy(update={"kernel_kinds": {"motion": 1.0}})
+    seeds = range(100)
+    middles = [
+        float(random_kernel(settings, (0.0, 2.4), Generator().manual_seed(seed))[7, 7])
+        for seed in seeds
+    ]
+    assert sum(middle > 0.9 for middle in middles) < 25
+
+
 @pytest.mark.parametrize("kind", list(SETTINGS.kernel_kinds))
 def test_a_blur_of_no_width_changes_nothing(kind: str) -> None:
     settings = settings_from(None, DegradationSettings, {"kernel_kinds": {kind: 1.0}})

@@ -61,5 +61,8 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         score(tmp_path / "nobody.png", one)
     with pytest.raises(DataError, match="holds no image of"):
         score(tmp_path / "empty", tmp_path)
+    _image(tmp_path / "a.bmp", 30)
+    with pytest.raises(DataError, match=r"a\.bmp and .*a\.png are the same image twice"):
+        score(tmp_path, tmp_path)
     with pytest.raises(ConfigError, match="fid is of a whole data set"):
         score(one, one, ["fid"])

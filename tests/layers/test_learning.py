@@ -221,6 +221,17 @@ def test_without_rounding_branches_change_nothing(kind: str, options: dict[str, 
         )
 
 
+def test_what_is_rounded_makes_up_for_a_branch_in_bfloat16() -> None:
+    """W = (W − L₁L₂) + L₁L₂ with the factors as they run."""
+    torch.manual_seed(0)
+    layer = nn.Linear(40, 30)
+    quantized = LearningLayer(layer, LayerPlan(None, None, rank=4))
+    quantized.start_branch()
+    down, up = (factor.double() for factor in _branch(quantized))
+    whole = quantized.freeze().stored_weight().double() + up @ down
+    torch.testing.assert_close(whole, layer.weight.detach().double(), rtol=0, atol=1e-6)
+
+
 def _branch(layer: LearningLayer) -> tuple[Tensor, Tensor]:
     factors = layer.branch_factors()
     assert factors is not None

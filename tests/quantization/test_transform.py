@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passionsr_cli.quantization.transform import ChannelTransform, Split
+from passionsr_cli.quantization.transform import ChannelTransform, Split, extent
 
 
 def _codes(x: torch.Tensor, lower: float, upper: float, levels: int) -> tuple[torch.Tensor, float]:
@@ -46,6 +46,18 @@ def test_without_a_shift_one_grid_covers_both_parts() -> None:
     assert float(upper * ratio) >= 10
     assert float(lower) <= -1
     assert float(upper) >= 3
+
+
+@pytest.mark.parametrize("second", [(0.0, 1.0), (-3.0, 0.5), (-0.2, 0.1)])
+def test_a_symmetric_grid_suits_both_parts(second: tuple[float, float]) -> None:
+    """Its steps are those of a grid of each part's own."""
+    first = (-1.0, 0.6)
+    ratio, _, bounds = Split(1, False, symmetric=True).fold(
+        *((torch.tensor(low), torch.tensor(high)) for low, high in (first, second))
+    )
+    common = float(extent(bounds))
+    assert common == pytest.approx(1.0)
+    assert common * float(ratio) == pytest.approx(max(-second[0], second[1]))
 
 
 def test_a_split_changes_its_second_part_only() -> None:

@@ -79,6 +79,11 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, teacher: _Bright) -> No
     assert all(file.read_bytes() == content for file, content in before.items())
 
 
+def test_colours_need_whole_blocks() -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        TeacherSettings(crop_px=200)
+
+
 def test_parts_lie_over_each_other(tmp_path: Path) -> None:
     """However a part is cut, turned and mirrored: HR and LR show the same, and so does `taught`."""
     torch.manual_seed(0)
