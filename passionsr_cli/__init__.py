@@ -33,10 +33,15 @@ if TYPE_CHECKING:
         add_model,
         bench,
         calibrate,
+        distil,
         evaluate,
         export,
         import_checkpoint,
+        pull_model,
         reproduce,
+        retrain,
+        score,
+        sweep_timesteps,
         train,
         upscale,
     )
@@ -57,10 +62,15 @@ __all__ = [
     "add_model",
     "bench",
     "calibrate",
+    "distil",
     "evaluate",
     "export",
     "import_checkpoint",
+    "pull_model",
     "reproduce",
+    "retrain",
+    "score",
+    "sweep_timesteps",
     "train",
     "upscale",
 ]
@@ -70,3 +80,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module("passionsr_cli.api"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -93,3 +93,7 @@ def __getattr__(name: str) -> Any:
     if name not in ROOMS:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(importlib.import_module(f"passionsr_cli.{ROOMS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -144,7 +144,12 @@ class ModelDescription(BaseModel):
 
     @model_validator(mode="after")
     def _decoder_has_the_vaes_levels(self) -> ModelDescription:
-        groups, levels = self.vae.get("norm_num_groups", 32), len(self.vae["block_out_channels"])
+        groups, levels = (
+            self.vae.get("norm_num_groups", 32),
+            len(self.vae.get("block_out_channels", ())),
+        )
+        if not levels:
+            raise ValueError("vae.block_out_channels is missing")
         for channels in self.decoder_channels:
             if len(self.decoder_channels) != levels or channels % groups:
                 raise ValueError(

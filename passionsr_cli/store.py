@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,20 +65,33 @@ class Entry:
         """All tensors, after their checksum was compared with the manifest's."""
         from safetensors.torch import load_file
 
-        return load_file(self._verified_path())
+        return self._loaded(load_file)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The same as `tensors`, without torch."""
         from safetensors.numpy import load_file
 
-        arrays: dict[str, npt.NDArray[Any]] = load_file(self._verified_path())
-        return arrays
+        return self._loaded(load_file)
+
+    def _loaded(self, load: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        from safetensors import SafetensorError
+
+        path = self._verified_path()
+        try:
+            return load(path)
+        except SafetensorError as error:
+            raise StoreError(f"{path} is no file of tensors: {error}") from error
 
     def _verified_path(self) -> Path:
         path, expected = self.tensors_path, self.tensors_file.sha256
         if not path.is_file():
             raise StoreError(f"{path} is missing; write the entry '{self.name}' again")
-        found = sha256_of(path)
+        found, size = sha256_of(path), path.stat().st_size
+        if size != self.tensors_file.bytes:
+            raise StoreError(
+                f"{path} is damaged: it has {size} bytes, the manifest says "
+                f"{self.tensors_file.bytes}; write the entry '{self.name}' again"
+            )
         if found != expected:
             raise StoreError(
                 f"{path} is damaged: its SHA-256 is {found[:12]}…, the manifest says "
@@ -224,15 +237,23 @@ class Store:
         return sorted(path.parent.name for path in self.root.glob(f"*/{MANIFEST_FILE}"))
 
     def read(self, name: str) -> Entry:
+        return read_entry(self._present(name), self.kind)
+
+    def _present(self, name: str) -> Path:
+        """The folder of an entry, damaged or not, that is there."""
         if not self.exists(name):
             raise StoreError(f"no {self.kind} named '{name}'{suggestion(name, self.names())}")
-        return read_entry(self.folder(name), self.kind)
+        return self.folder(name)
 
     def write(self, name: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Entry:
         return write_entry(self.folder(name), self.kind, manifest, tensors)
 
     def remove(self, name: str) -> None:
-        """Delete an entry: its manifest first, so that no half entry is ever listed."""
-        folder = self.read(name).folder
+        """Delete an entry, damaged or not: its manifest first, so that no half entry is ever
+        listed. Of one that is linked here the link alone goes."""
+        folder = self._present(name)
+        if folder.is_symlink():
+            folder.unlink()
+            return
         (folder / MANIFEST_FILE).unlink()
         shutil.rmtree(folder)

@@ -3,16 +3,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from reporting import Heard
 
 import passionsr_cli
-from passionsr_cli import UpscaleSettings, upscale
-from passionsr_cli.errors import ModelError
+from passionsr_cli import UpscaleSettings, api, upscale
+from passionsr_cli.errors import ModelError, OutputError
 
 
 def test_every_public_name_exists() -> None:
     for name in passionsr_cli.__all__:
         assert getattr(passionsr_cli, name) is not None
+    assert {*passionsr_cli.__all__} == {*api.__all__, "__version__"} <= {*dir(passionsr_cli)}
+    assert {*api.ROOMS} == {*api.__all__}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = passionsr_cli.nonsense
 
@@ -37,3 +40,25 @@ def test_upscaling_from_python_reports_each_image(tmp_path: Path) -> None:
 def test_a_wrong_model_raises_before_the_first_image() -> None:
     with pytest.raises(ModelError):
         upscale(["sample:rocket"], UpscaleSettings(model="nope"))
+
+
+def test_one_file_may_stand_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A string is no list of letters, of which "." is a folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("p.png", "other.png"):
+        Image.new("RGB", (16, 12), "teal").save(name)
+    for given in ("p.png", Path("p.png"), [Path("p.png")]):
+        (done,) = upscale(given, UpscaleSettings(overwrite=True))
+        assert isinstance(done, passionsr_cli.Done)
+        assert (done.source, done.output) == ("p.png", Path("p_x4.png"))
+
+
+def test_no_result_replaces_its_own_source(tmp_path: Path) -> None:
+    photo = tmp_path / "p.png"
+    Image.new("RGB", (16, 12), "teal").save(photo)
+    before = photo.read_bytes()
+    with passionsr_cli.Upscaler() as upscaler:
+        for output in (photo, tmp_path / "nowhere" / ".." / "p.png"):
+            with pytest.raises(OutputError, match="would replace its own input"):
+                upscaler.upscale_file(photo, output)
+    assert photo.read_bytes() == before

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from passionsr_cli.errors import StoreError
-from passionsr_cli.store import Store, checksum, kind_of, read_entry, write_entry
+from passionsr_cli.store import (
+    Entry,
+    Store,
+    TensorsFile,
+    checksum,
+    kind_of,
+    read_entry,
+    write_entry,
+)
 from passionsr_cli.system import files
+from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.paths import home
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int8)}
@@ -91,6 +101,31 @@ def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
     entry.tensors_path.write_bytes(bytes(content))
     with pytest.raises(StoreError, match=r"damaged.*SHA-256"):
         read_entry(tmp_path / "one", "checkpoint").tensors()
+
+
+def test_what_is_damaged_or_linked_can_be_removed(tmp_path: Path) -> None:
+    store = Store("checkpoint")
+    store.write("cut", {}, TENSORS)
+    (store.folder("cut") / "manifest.json").write_text('{"kind": "check')
+    store.remove("cut")
+    elsewhere = write_entry(tmp_path / "elsewhere", "checkpoint", {}, TENSORS)
+    store.folder("link").symlink_to(elsewhere.folder)
+    assert store.names() == ["link"]
+    store.remove("link")
+    assert store.names() == []
+    assert list(store.root.iterdir()) == []
+    assert torch.equal(read_entry(elsewhere.folder, "checkpoint").tensors()["a"], TENSORS["a"])
+
+
+def test_what_holds_no_tensors_is_refused(tmp_path: Path) -> None:
+    entry = write_entry(tmp_path / "one", "checkpoint", {}, TENSORS)
+    entry.tensors_path.write_bytes(b"no tensors")
+    size = entry.tensors_path.stat().st_size
+    changed = TensorsFile(entry.tensors_file.file, sha256_of(entry.tensors_path), size)
+    with pytest.raises(StoreError, match="is no file of tensors"):
+        Entry(entry.folder, {}, changed).tensors()
+    with pytest.raises(StoreError, match="is damaged: it has 10 bytes, the manifest says 11"):
+        Entry(entry.folder, {}, replace(changed, bytes=11)).arrays()
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

@@ -80,7 +80,7 @@ def _kind_named(name: str) -> str:
     made = checkpoint_names()
     if name in made or kind_of(Path(name)) == CHECKPOINT:
         return CHECKPOINT
-    models = [known.name for known in catalogue.known_models()]
+    models = catalogue.names()
     if name not in models and not isdir(name):
         raise StoreError(
             f"there is no checkpoint or model '{name}'{suggestion(name, [*made, *models])}"

@@ -14,7 +14,7 @@ from typing import Any
 from passionsr_cli.checkpoints.manifest import CheckpointManifest, load_manifest
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
 from passionsr_cli.config import FLOAT_BITS
-from passionsr_cli.errors import ModelError, StoreError
+from passionsr_cli.errors import ModelError, PassionSRError, StoreError
 from passionsr_cli.models.catalogue import find
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
@@ -99,7 +99,7 @@ def listing() -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
     for name in checkpoint_names():
         try:
             found.append(summary(find_checkpoint(name)))
-        except StoreError as error:
+        except PassionSRError as error:
             damaged[name] = str(error)
     return found, damaged, unfinished()
 

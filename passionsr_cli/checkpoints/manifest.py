@@ -114,7 +114,11 @@ class CheckpointManifest(Record):
 
     @model_validator(mode="after")
     def _plans_fit_their_layers(self) -> CheckpointManifest:
+        names = set[str]()
         for record in self.layers:
+            if record.name in names:
+                raise ValueError(f"{record.name} is there twice")
+            names.add(record.name)
             of_attention = isinstance(record.plan, AttentionPlan)
             if record.plan is not None and of_attention != (record.kind == ATTENTION):
                 raise ValueError(f"{record.name} ({record.kind}) has the plan of another kind")

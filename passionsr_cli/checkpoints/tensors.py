@@ -43,6 +43,7 @@ from passionsr_cli.layers.convert import (
     Quantized,
     apply,
     attention_shape,
+    kind_of,
     quantized_layers,
 )
 from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
@@ -132,6 +133,8 @@ def load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
         model = OneStepModel(manifest.model.description)
 
     def build(layer: nn.Module, record: LayerRecord) -> Quantized:
+        if kind_of(layer) != record.kind:
+            raise ValueError(f"{record.name} is no {record.kind} of the model")
         # They leave `tensors`, as copies: each of these points into the file, all of which would
         # stay in memory for one of them.
         names = [key for key in tensors if key.rpartition(".")[0] == record.name]
@@ -144,7 +147,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> OneStepModel:
         apply(model, manifest.layers, build)
         rest = {name: tensors.pop(name).float().clone() for name in list(tensors)}
         _fill(model, rest)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"{checkpoint.tensors_path} does not fit the manifest of '{checkpoint.name}': {error}"
         ) from error

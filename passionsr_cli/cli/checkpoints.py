@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from passionsr_cli.cli.options import JsonOption
-from passionsr_cli.terminal.console import EXIT_ERROR, command, decibels, output, print_json
+from passionsr_cli.cli.options import JsonOption, YesOption, confirm_removal
+from passionsr_cli.terminal.console import command, decibels, output, print_json
 from passionsr_cli.terminal.grammar import Program
 
 app = Program(name="checkpoints", invoke_without_command=True)
@@ -159,13 +159,16 @@ def remove_checkpoint(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A checkpoint's or unfinished calibration's name.")
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete a checkpoint, or a calibration that was not finished."""
     from passionsr_cli.checkpoints import catalogue
 
-    what = catalogue.what_is_named(name)
-    if not yes and not typer.confirm(f"delete the {what} '{name}'?"):
-        raise typer.Exit(EXIT_ERROR)
+    what = f"{catalogue.what_is_named(name)} '{name}'"
+    confirm_removal(what, yes)
     catalogue.remove(name)
-    output.print(f"deleted the {what} '{name}'")
+    if as_json:
+        print_json({"removed": name})
+        return
+    output.print(f"deleted the {what}")

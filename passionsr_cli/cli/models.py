@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passionsr_cli.cli.options import JsonOption
+from passionsr_cli.cli.options import JsonOption, YesOption, confirm_removal
 from passionsr_cli.terminal.console import command, output, print_json
 from passionsr_cli.terminal.grammar import Program
 
@@ -25,10 +25,10 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
     """List models, and whether their weights are on this machine."""
     if context.invoked_subcommand is not None:
         return
-    from passionsr_cli.models.catalogue import known_models
+    from passionsr_cli.models.catalogue import listing
     from passionsr_cli.terminal.tables import numbers, print_table, words
 
-    known = known_models()
+    known, damaged = listing()
     if as_json:
         rows = [
             {
@@ -40,7 +40,7 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
             }
             for m in known
         ]
-        print_json({"models": rows})
+        print_json({"models": rows, "damaged": damaged})
         return
     columns = [*words("name"), *numbers("factor", "realism"), *words("weights", "what it is")]
     lines = [
@@ -54,6 +54,8 @@ def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
         for model in known
     ]
     print_table(columns, lines)
+    for name, reason in damaged.items():
+        output.print(f"{name}: damaged ({reason})", soft_wrap=True, markup=False)
 
 
 def _default_realism(description: ModelDescription) -> str:
@@ -72,7 +74,7 @@ def show_model(
 
     known = find(name)
 
-    from passionsr_cli.models.costs import compression_rows, measure
+    from passionsr_cli.models.costs import compression_rows, counted_px, measure
     from passionsr_cli.terminal.tables import numbers, print_table, words
 
     description = known.description
@@ -119,8 +121,9 @@ def show_model(
         for row in rows
     ]
     print_table([*words("quantized", "bits"), *sizes], saved)
+    px = counted_px(description)
     output.print(
-        "512×512 result. Parameters as 32-bit equivalents, operations × bits / 32 in quantized "
+        f"{px}×{px} result. Parameters as 32-bit equivalents, operations × bits / 32 in quantized "
         "layers with weights (PassionSR, Table 3)."
     )
 
@@ -205,6 +208,25 @@ def pull_model(
     with DownloadBars() as bars:
         entry = api.pull_model(model, name, source, lora, context, overwrite, bars)
     _show_added(entry, as_json)
+
+
+@app.command("remove")
+@command
+def remove_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of one that was made or added.")],
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a model's weights from this machine; its checkpoints go on without them."""
+    from passionsr_cli.models import catalogue
+
+    catalogue.check_removable(name)
+    confirm_removal(f"model '{name}'", yes)
+    catalogue.remove(name)
+    if as_json:
+        print_json({"removed": name})
+        return
+    output.print(f"deleted the model '{name}'")
 
 
 def _show_added(entry: Entry, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from passionsr_cli.errors import ConfigError
+from passionsr_cli.terminal.console import EXIT_ERROR
 from passionsr_cli.terminal.help import GENERAL
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ ConfigOption = Annotated[
     str | None,
     _general(metavar="FILE|PRESET", help="YAML file with any of these options, and more."),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JsonOption = Annotated[
     bool, _general("--json", help="Print one JSON object and nothing else on stdout.")
 ]
@@ -82,3 +86,17 @@ def given(values: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
         for name, value in values.items()
         if name in kind.model_fields and value is not None and value != []
     }
+
+
+def confirm_removal(what: str, yes: bool) -> None:
+    """Ask before something is deleted; where nobody can answer `--yes` is needed."""
+    if yes:
+        return
+    try:
+        agreed = typer.confirm(f"delete the {what}?")
+    except typer.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        raise ConfigError(f"nobody said whether to delete the {what}; add --yes") from None
+    if not agreed:
+        raise typer.Exit(EXIT_ERROR)

@@ -193,9 +193,9 @@ def upscale(
 
     settings = settings_from(config, UpscaleSettings, given(locals(), UpscaleSettings))
 
-    from passionsr_cli.cli.work import upscale_all, watch_folders
     from passionsr_cli.terminal import streams
     from passionsr_cli.terminal.comparing import Comparing
+    from passionsr_cli.terminal.work import upscale_all, watch_folders
 
     comparing = Comparing(compare, contact_sheet, tuple(beside or ()))
     comparing.check(inputs, settings, watch)

@@ -36,13 +36,18 @@ PARTS_SUFFIX = ".parts."
 
 def find_layers(model: nn.Module) -> Iterator[tuple[str, str, nn.Module]]:
     """(name, kind, layer) of every convolution, linear layer and attention, in model order."""
+    for name, layer in model.named_modules():
+        kind = kind_of(layer)
+        if kind is not None:
+            yield name, kind, layer
+
+
+def kind_of(layer: nn.Module) -> str | None:
+    """The kind of a layer that can be quantized; None for any other."""
     from diffusers.models.attention_processor import Attention
 
     kinds = ((nn.Conv2d, CONVOLUTION), (nn.Linear, LINEAR), (Attention, ATTENTION))
-    for name, layer in model.named_modules():
-        for kind_of_layer, kind in kinds:
-            if isinstance(layer, kind_of_layer):
-                yield name, kind, layer
+    return next((kind for type_, kind in kinds if isinstance(layer, type_)), None)
 
 
 def build_layer(layer: nn.Module, plan: Plan) -> Learning:

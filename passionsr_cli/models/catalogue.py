@@ -7,7 +7,7 @@ from os.path import isdir
 from pathlib import Path
 
 from passionsr_cli.description import ModelDescription
-from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.errors import ConfigError, ModelError, PassionSRError
 from passionsr_cli.registry import (
     EMBEDDED_FOLDER,
     EMBEDDED_MODEL,
@@ -39,11 +39,27 @@ class KnownModel:
         return self.entry.tensors_file.sha256
 
 
+def names() -> tuple[str, ...]:
+    """Names of registered models, then of those that were trained or added on this machine."""
+    own = [name for name in Store(MODEL).names() if name not in model_names()]
+    return (*model_names(), *own)
+
+
 def known_models() -> list[KnownModel]:
-    """Registered models, then those that were trained or added on this machine."""
-    store = Store(MODEL)
-    own = [name for name in store.names() if name not in model_names()]
-    return [find(name) for name in (*model_names(), *own)]
+    """The models of these names, but damaged ones."""
+    return listing()[0]
+
+
+def listing() -> tuple[list[KnownModel], dict[str, str]]:
+    """The models of these names, and damaged ones with the reason."""
+    found: list[KnownModel] = []
+    damaged: dict[str, str] = {}
+    for name in names():
+        try:
+            found.append(find(name))
+        except PassionSRError as error:
+            damaged[name] = str(error)
+    return found, damaged
 
 
 def find(name: str) -> KnownModel:
@@ -59,8 +75,7 @@ def find(name: str) -> KnownModel:
         return KnownModel(name, describe(name), None)
     if isdir(name):
         return KnownModel(name, read_description(Path(name)), Path(name))
-    known = [*model_names(), *(other for other in stored if other not in model_names())]
-    raise ModelError(f"unknown model '{name}', and no folder{suggestion(name, known)}")
+    raise ModelError(f"unknown model '{name}', and no folder{suggestion(name, names())}")
 
 
 def find_present(name: str) -> KnownModel:
@@ -72,6 +87,20 @@ def find_present(name: str) -> KnownModel:
             f"fetches them, `passionsr models show {name}` says from where"
         )
     return known
+
+
+def remove(name: str) -> None:
+    """Delete a model of the store. Raises `ModelError` for a name that is none of its."""
+    check_removable(name)
+    Store(MODEL).remove(name)
+
+
+def check_removable(name: str) -> None:
+    """Refuse a name that is none of the store's models."""
+    if name not in Store(MODEL).names():
+        find_present(name)
+        where = "part of passionsr and stays" if name == EMBEDDED_MODEL else "outside the store"
+        raise ModelError(f"'{name}' is {where}; models that can be deleted are in the store")
 
 
 def check_dial(description: ModelDescription, realism: float | None) -> None:

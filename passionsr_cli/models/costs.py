@@ -52,12 +52,15 @@ class LayerCosts:
     operations: int
 
 
-def layer_costs(model: OneStepModel, output_px: int = OUTPUT_PX) -> list[LayerCosts]:
-    """Operations of every layer that runs for one square result, of a model on the meta device.
+def counted_px(description: ModelDescription, output_px: int = OUTPUT_PX) -> int:
+    """The side of the result that costs are of: `output_px`, or the next size the model takes."""
+    return output_px + -output_px % description.unit_px
 
-    The result has `output_px`, or the next size that the model takes.
-    """
-    output_px += -output_px % model.description.unit_px
+
+def layer_costs(model: OneStepModel, output_px: int = OUTPUT_PX) -> list[LayerCosts]:
+    """Operations of every layer that runs for one square result of `counted_px`, of a model on the
+    meta device."""
+    output_px = counted_px(model.description, output_px)
     running: dict[str, int] = {}
     found = {name: (kind, layer) for name, kind, layer in find_layers(model)}
     handles = []

@@ -41,10 +41,24 @@ class OneStepModel(nn.Module):
 
     def __init__(self, description: ModelDescription) -> None:
         super().__init__()
+        self.description = description
+        try:
+            self._build(description)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # What diffusers says of shapes that it cannot build.
+            raise ModelError(
+                f"the description of '{description.name}' is of no model that diffusers can build: "
+                f"{error}"
+            ) from error
+        for name in description.left_out:
+            self._leave_out(name)
+        self.register_buffer("context", torch.zeros(1, *description.context_shape))
+        self.rates = rates(description)
+
+    def _build(self, description: ModelDescription) -> None:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-        self.description = description
         self.vae = AutoencoderKL(**description.vae)
         if description.decoder_channels:
             light = {**description.vae, "block_out_channels": description.decoder_channels}
@@ -57,10 +71,6 @@ class OneStepModel(nn.Module):
         if description.unets == len(ENDS):
             unets = (self.unet, make_unet(**description.unet))
             self.unet = nn.ModuleDict(dict(zip(ENDS, unets, strict=True)))
-        for name in description.left_out:
-            self._leave_out(name)
-        self.register_buffer("context", torch.zeros(1, *description.context_shape))
-        self.rates = rates(description)
 
     def _leave_out(self, name: str) -> None:
         try:

@@ -48,6 +48,8 @@ class Scheme:
             raise ConfigError(
                 f"{self.num_bits} bits cannot be quantized to; use {FEWEST_BITS} to {MOST_BITS}"
             )
+        if self.channel_axis not in (None, 0, 1):
+            raise ConfigError(f"channel_axis must be 0, 1 or none, found {self.channel_axis}")
 
     @property
     def quant_min(self) -> int:

@@ -19,9 +19,9 @@ Values = Callable[[], Iterable[str]]
 
 
 def models() -> list[str]:
-    from passionsr_cli.models.catalogue import known_models
+    from passionsr_cli.models.catalogue import names
 
-    return [known.name for known in known_models()]
+    return list(names())
 
 
 def checkpoints() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.errors import ConfigError, ImageError
+from passionsr_cli.errors import ConfigError, ImageError, OutputError
 from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
@@ -85,7 +86,10 @@ class Upscaler:
 
     def upscale_file(self, source: str | Path, output: str | Path) -> Done:
         """Upscale an image file, or `sample:NAME`, as the command does; a large one is never whole
-        in memory. Replaces `output`; it is written whole or not at all. After a kill it goes on."""
+        in memory. Replaces `output`, unless that is the source; it is written whole or not at
+        all. After a kill it goes on."""
+        if os.path.realpath(source) == os.path.realpath(output):
+            raise OutputError(f"{output}: the result would replace its own input")
         job = Job(str(source), Path(output))
         return upscale_file(self._ready(), job, self._settings, made_by=self._made_by)
 

@@ -36,6 +36,7 @@ from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.planning import Job, Naming, Planned, is_several, plan
 from passionsr_cli.upscaling.sizing import TargetSize
 
+StrPath = str | os.PathLike[str]
 # While one image is computed, another is read or written.
 IMAGES_AT_ONCE = 2
 # Those that are dropped end with their next tile.
@@ -81,9 +82,11 @@ class _UntilStopped:
 
 
 def upscale(
-    inputs: Sequence[str], settings: UpscaleSettings | None = None, reporter: Reporter = SILENT
+    inputs: StrPath | Sequence[StrPath],
+    settings: UpscaleSettings | None = None,
+    reporter: Reporter = SILENT,
 ) -> Outcomes:
-    """Upscale the images that `inputs` (files, folders, patterns, `sample:NAME`) name.
+    """Upscale the images that `inputs` (files, folders, patterns, `sample:NAME`; or one) name.
 
     Outcomes come in the order of the inputs; a failure is one of them, and the others go on.
     Several images overlap: `reporter` hears of their tiles from several threads. Raises
@@ -91,7 +94,8 @@ def upscale(
     ray in the settings the work is shared on a cluster, and outcomes come in no order.
     """
     settings = settings or UpscaleSettings()
-    work = plan_work(inputs, settings)
+    named = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    work = plan_work([os.fspath(each) for each in named], settings)
     if settings.engine == "ray":
         return upscale_on_ray(work, settings, reporter)
     upscaler = open_upscaler(settings, reporter, is_only=work.is_of_one)

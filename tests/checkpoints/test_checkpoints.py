@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from passionsr_cli.checkpoints.catalogue import Checkpoint, check_origin, find_c
 from passionsr_cli.checkpoints.curve_file import read_curve
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.errors import ModelError, OutputError, PassionSRError, StoreError
 from passionsr_cli.layers.convert import frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.loading import save
@@ -184,7 +186,8 @@ def test_damaged_checkpoints_are_refused_with_the_reason(x: Checkpoint) -> None:
 
     def rewrite(changed: dict[str, torch.Tensor]) -> Checkpoint:
         save_file(changed, x.tensors_path)
-        own = {**manifest["tensors"], "sha256": sha256_of(x.tensors_path)}
+        size = x.tensors_path.stat().st_size
+        own = {**manifest["tensors"], "sha256": sha256_of(x.tensors_path), "bytes": size}
         stored = {**manifest, "tensors": own}
         path.write_text(json.dumps({**stored, "checksum": checksum(stored)}))
         return find_checkpoint("x")
@@ -217,6 +220,47 @@ def test_damaged_checkpoints_are_refused_with_the_reason(x: Checkpoint) -> None:
     x.tensors_path.write_bytes(x.tensors_path.read_bytes()[:-3] + b"abc")
     with pytest.raises(StoreError, match="is damaged: its SHA-256"):
         load_checkpoint(find_checkpoint("x"))
+
+
+def _layer(manifest: dict[str, Any]) -> dict[str, Any]:
+    name = "unet.mid_block.resnets.0.conv1"
+    layer: dict[str, Any] = next(x for x in manifest["layers"] if x["name"] == name)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["model"]["description"]["unet"].update(nonsense=1), "nonsense"),
+        (
+            lambda m: m["model"]["description"]["unet"].update(down_block_types=["Nobody"] * 2),
+            "Nobody",
+        ),
+        (
+            lambda m: m["model"]["description"]["vae"].pop("block_out_channels"),
+            "block_out_channels is missing",
+        ),
+        (lambda m: _layer(m).update(name="unet.nowhere"), "nowhere"),
+        (lambda m: _layer(m).update(kind="linear"), "conv1 is no linear of the model"),
+        (lambda m: m["layers"].append(m["layers"][0]), "is there twice"),
+        (
+            lambda m: _layer(m)["plan"]["weight"].update(channel_axis=7),
+            "channel_axis must be 0, 1 or none",
+        ),
+    ],
+)
+def test_manifests_of_nothing_that_can_be_built_are_refused(
+    x: Checkpoint, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    """With a right checksum, as of another program's."""
+    path = x.folder / "manifest.json"
+    stored = json.loads(path.read_text())
+    change(stored)
+    path.write_text(json.dumps({**stored, "checksum": checksum(stored)}))
+    with pytest.raises(PassionSRError, match=re.escape(message)):
+        load_checkpoint(find_checkpoint("x"))
+    found, damaged, _ = catalogue.listing()
+    assert {"x"} <= {item["name"] for item in found} | {*damaged}
 
 
 def test_a_checkpoint_of_another_model_is_refused(

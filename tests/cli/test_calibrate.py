@@ -130,6 +130,9 @@ def test_checkpoints_are_listed_shown_and_removed(config: Path) -> None:
     assert "mine" in _run("checkpoints").output
     shown = _line(_run("checkpoints", "show", "mine", "--layers"))
     assert "4 bits, asymmetric, per channel" in shown.replace("│ ", "") or "4 bits," in shown
+    unanswered = _run("checkpoints", "remove", "mine")
+    assert unanswered.exit_code == 2
+    assert "nobody said whether to delete the checkpoint 'mine'; add --yes" in _line(unanswered)
     assert _run("checkpoints", "remove", "mine", "--yes").exit_code == 0
     done = _run("checkpoints", "show", "mine")
     assert done.exit_code == 1

@@ -7,11 +7,12 @@ import foreign
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from passionsr_cli import registry
 from passionsr_cli.cli.app import app
 from passionsr_cli.models import loading
+from passionsr_cli.models.costs import counted_px
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.store import Store
 
@@ -51,6 +52,36 @@ def test_a_model_is_shown_with_its_costs() -> None:
     assert found["present"] is True
     assert {part["name"] for part in found["parts"]} == {"unet", "vae"}
     assert "operations" in CliRunner().invoke(app, ["models", "show", "mini"]).output
+
+
+def test_a_damaged_model_is_told_of_and_removed(dial_model: OneStepModel) -> None:
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["models", *arguments])
+
+    loading.save(Store("model").folder("mine"), dial_model, {})
+    manifest = Store("model").folder("mine") / "manifest.json"
+    manifest.write_text(manifest.read_text()[:100])
+    loading.save(Store("model").root / "a b", dial_model, {})
+    assert "mine: damaged (" in run().output
+    listed = json.loads(run("--json").stdout)
+    assert [*listed["damaged"]] == ["a b", "mine"]
+    assert "mini" in [row["name"] for row in listed["models"]]
+    assert "mine" in CliRunner().invoke(app, ["export", "mine"]).output
+    unanswered = run("remove", "mine")
+    assert unanswered.exit_code == 2
+    assert "add --yes" in unanswered.output
+    assert json.loads(run("remove", "mine", "--yes", "--json").stdout) == {"removed": "mine"}
+    assert not manifest.parent.exists()
+    for name, message in (("mini", "is part of passionsr and stays"), ("mine", "unknown model")):
+        refused = run("remove", name, "--yes")
+        assert refused.exit_code == 1
+        assert message in refused.output
+
+
+def test_costs_are_of_a_size_that_the_model_takes(tiny_model: OneStepModel) -> None:
+    description = tiny_model.description.model_copy(update={"upscale_factor": 3})
+    assert counted_px(description) % description.unit_px == 0
+    assert 512 < counted_px(description) < 512 + description.unit_px
 
 
 def test_an_unknown_model_is_one_line() -> None:

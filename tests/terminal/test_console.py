@@ -97,7 +97,7 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
     def broken(*_: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr("passionsr_cli.cli.work.plan_work", broken)
+    monkeypatch.setattr("passionsr_cli.terminal.work.plan_work", broken)
     done = CliRunner().invoke(app, ["upscale", "sample:rocket"])
     assert done.exit_code == 1
     assert "unexpected KeyError (see --debug): 'surprise'" in done.output
@@ -114,7 +114,7 @@ def test_a_missing_extra_is_named_with_its_command(
     def missing(*_: object) -> None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
 
-    monkeypatch.setattr("passionsr_cli.cli.work.plan_work", missing)
+    monkeypatch.setattr("passionsr_cli.terminal.work.plan_work", missing)
     done = CliRunner().invoke(app, ["upscale", "sample:rocket"])
     assert done.exit_code == 1
     assert done.output == f"error: this needs {module}: pip install 'passionsr[{extra}]'\n"
