@@ -16,14 +16,13 @@ from passionsr_cli.comparison.versions import Compared, Levels
 from passionsr_cli.errors import OutputError
 from passionsr_cli.pages.rendering import render
 from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.upscaling.sheets import MADE_BY, is_comparison
 
 if TYPE_CHECKING:
     from PIL import Image
 
 PAGE = Path(__file__).parent / "comparison.html"
 CELL_PX, TITLE_PX, GAP_PX = 480, 28, 8
-# By which a comparison is known, near its beginning.
-MADE_BY, HEAD_BYTES = "Made by passionsr", 1000
 
 
 def write_page(path: Path, compared: Sequence[Compared]) -> None:
@@ -83,17 +82,9 @@ def place_for(path: Path, overwrite: bool) -> Path:
     first of its name with a number that is free or one."""
     numbers = count(2)
     place = path
-    while place.exists() and not overwrite and not _is_comparison(place):
+    while place.exists() and not overwrite and not is_comparison(place):
         place = path.with_stem(f"{path.stem}-{next(numbers)}")
     return place
-
-
-def _is_comparison(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return MADE_BY.encode() in file.read(HEAD_BYTES)
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Comparing:
         from passionsr_cli.comparison.writing import place_for, write_page, write_sheet
         from passionsr_cli.terminal.progress import CurrentBar
         from passionsr_cli.upscaling.images import Failed
-        from passionsr_cli.upscaling.planning import SHEET_NAME
+        from passionsr_cli.upscaling.sheets import SHEET_NAME
 
         done = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
         if not done or not self.wanted:

@@ -45,6 +45,8 @@ class Journal:
         self._turn = threading.Lock()
         try:
             self._lines = by_output(self._files(_LINES))
+        except PermissionError as error:
+            raise OutputError(f"{root}: cannot be read ({error.strerror})") from None
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
@@ -60,6 +62,15 @@ class Journal:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Held by one run at a time; what others left half-written is removed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            pass  # What it is instead is told next.
+        except OSError as error:
+            raise OutputError(
+                f"{self.root}: cannot be written ({error.strerror}); name another folder for the "
+                "results with --output"
+            ) from None
         make_own_folder(self.folder, _is_ours)
         with claim(self.folder, "upscaling"):
             for path in self._files(_HALF):

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape, glob, has_magic
-from itertools import islice
 
 # Unlike those of `Path`, these take names that are too long, and an empty one is no folder.
-from os.path import abspath, exists, isdir
+from os.path import abspath, exists, isdir, realpath
 from pathlib import Path
 
 from passionsr_cli.errors import ConfigError, ImageError, OutputError, PassionSRError
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.encoding import OUTPUT_FORMATS, check_output
 from passionsr_cli.imaging.files import IMAGE_SUFFIXES, is_image
-from passionsr_cli.system.text import nearest
+from passionsr_cli.upscaling.mistyped import check_output_named, check_quotes, why_absent
+from passionsr_cli.upscaling.naming import Naming
+from passionsr_cli.upscaling.sheets import is_sheet
 
-# Other suffixes of formats that are written.
-SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
-# Which is no image to upscale, with a number or without.
-SHEET_NAME, SHEETS = "contact-sheet.png", re.compile(r"contact-sheet(-\d+)?\.png$")
-# Of a name that the shell took apart.
-MOST_WORDS = 8
-# Names in a folder that a mistyped one is compared with, and how alike the nearest must be.
-MOST_NAMES, ALIKE = 2000, 0.7
 # What systems and archives leave in folders; hidden names are left out anyway.
 LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+# Folders of no files, where nothing can be put beside anything; and all below /proc.
+SYSTEM_FOLDERS = (Path("/dev"), Path("/dev/fd"))
 
 
 @dataclass(frozen=True)
@@ -60,35 +53,6 @@ Planned = Job | Present | Refused
 
 
 @dataclass(frozen=True)
-class Naming:
-    """Names of results, and how they are found again.
-
-    `template` may hold {stem} and {ext}, the input's name without and its suffix without the dot;
-    without the suffix of a format in it, results are of `format`. That may be 'same', as '.{ext}'
-    in the template: the input's own, or PNG where that cannot be written. `keep` tells of a source
-    and its result that exists whether it is wanted as it is; `overwrite` replaces all others.
-    `source_of` tells of an image what an earlier run made it from.
-    """
-
-    template: str = "{stem}_x4"
-    format: str = "png"
-    recursive: bool = True
-    overwrite: bool = False
-    keep: Callable[[str, Path], bool] = lambda source, output: False
-    source_of: Callable[[Path], str | None] = lambda image: None
-
-    def result(self, name: str) -> str:
-        """The result's file name of an input's."""
-        stem, ext = Path(name).stem, Path(name).suffix.removeprefix(".")
-        own = ext if f".{ext}".lower() in OUTPUT_FORMATS else SIMILAR.get(ext.lower(), "png")
-        template = re.sub(r"\.\{ext\}$", f".{own}", self.template)
-        filled = template.replace("{stem}", stem).replace("{ext}", ext)
-        if Path(template).suffix.lower() in OUTPUT_FORMATS:
-            return filled
-        return f"{filled}.{own if self.format == 'same' else self.format}"
-
-
-@dataclass(frozen=True)
 class _Found:
     """An image and the folder that its place in the output tree is counted from."""
 
@@ -105,8 +69,8 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     tree of an input folder is mirrored. None writes beside each input (samples: in the working
     folder).
     """
-    _check_quotes(inputs)
-    _check_output_named(inputs)
+    check_quotes(inputs)
+    check_output_named(inputs)
     several = is_several(inputs)
     to_file = output is not None and not several and output.suffix != "" and not isdir(output)
     if to_file and output is not None:
@@ -121,37 +85,25 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
                 f"--output {folder}"
             )
     planned: list[Planned] = []
+    named: set[Path] = set()
     taken: dict[Path, str] = {}
     for found in (image for given in inputs for image in _images_of(given, output, naming)):
         if isinstance(found, Refused):
             planned.append(found)
             continue
+        place = _place(found.source)
+        if place in named:
+            continue
+        named.add(place)
         target = output if to_file and output is not None else _target(found, output, naming)
-        before = taken.get(target.absolute())
-        if before is not None and abspath(before) == abspath(found.source):
-            continue  # the same image, named twice
         planned.append(_decide(found.source, target, naming, taken))
-        taken.setdefault(target.absolute(), found.source)
+        taken.setdefault(_place(target), found.source)
     return planned
 
 
-def _check_quotes(inputs: Sequence[str]) -> None:
-    """Refuse the parts of a name with spaces, which the shell took apart."""
-    for missing in (place for place, given in enumerate(inputs) if not exists(given)):
-        for first in range(max(0, missing - MOST_WORDS), missing + 1):
-            for last in range(missing + 1, missing + MOST_WORDS):
-                whole = " ".join(inputs[first:last])
-                if last - first > 1 and exists(whole):
-                    raise ConfigError(f"a name with spaces needs quotes: '{whole}'")
-
-
-def _check_output_named(inputs: Sequence[str]) -> None:
-    """Refuse 'in.jpg out.png', which other programs take as input and output."""
-    last = inputs[-1]
-    if len(inputs) != 2 or not exists(inputs[0]) or exists(last) or _is_pattern(last):
-        return
-    if Path(last).suffix.lower() in OUTPUT_FORMATS:
-        raise ConfigError(f"{last}: no such file; if it is to be the result: --output {last}")
+def _place(path: str | Path) -> Path:
+    """One path for one file, whichever links and '..' lead to its folder."""
+    return Path(realpath(Path(path).parent)) / Path(path).name
 
 
 def is_several(inputs: Sequence[str]) -> bool:
@@ -195,6 +147,15 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
     else:
         yield _Found(given, path.parent)
         return
+    fresh = _without_results(images, naming)
+    if not fresh:
+        known = ", ".join(IMAGE_SUFFIXES)
+        fresh = [Refused(given, ImageError(f"{given}: {nothing} ({known})"))]
+    yield from fresh
+
+
+def _without_results(images: list[_Found | Refused], naming: Naming) -> list[_Found | Refused]:
+    """The images that no earlier run made of others among them."""
     sources = [Path(image.source) for image in images if isinstance(image, _Found)]
     # A result may have its source's own name, in another folder.
     results = {
@@ -204,16 +165,21 @@ def _images_of(given: str, output: Path | None, naming: Naming) -> Iterator[_Fou
         != source.with_suffix("")
     }
     there = {abspath(source) for source in sources}
-    fresh = [
-        image
-        for image in images
-        if (path := Path(image.source)).with_suffix("") not in results
-        and naming.source_of(path) not in there
-    ]
-    if not fresh:
-        known = ", ".join(IMAGE_SUFFIXES)
-        fresh = [Refused(given, ImageError(f"{given}: {nothing} ({known})"))]
-    yield from fresh
+
+    def is_result(image: _Found) -> bool:
+        path = Path(image.source)
+        if path.with_suffix("") in results or is_sheet(path):
+            return True
+        made_of = naming.source_of(path)
+        return made_of is not None and (made_of in there or _is_unlisted(made_of, image.base))
+
+    return [image for image in images if isinstance(image, Refused) or not is_result(image)]
+
+
+def _is_unlisted(source: str, folder: Path) -> bool:
+    """Tell whether an image is in a folder whose name does not say that it is one."""
+    below = Path(abspath(folder)) in Path(source).parents
+    return below and not is_image(Path(source)) and exists(source)
 
 
 def _split(pattern: str) -> tuple[Path, str]:
@@ -246,7 +212,7 @@ def _tree(folder: Path, output: Path | None, recursive: bool) -> Iterator[_Found
             and (place / name).resolve() != excluded
         ]
         for name in sorted(names):
-            if is_image(place / name) and not SHEETS.search(name):
+            if is_image(place / name):
                 yield _Found(str(place / name), folder)
     for error in unreadable:
         reason = ImageError(f"{error.filename}: cannot be read ({error.strerror})")
@@ -259,37 +225,30 @@ def _below(folder: Path, output: Path | None) -> Path | None:
     return real if real and folder.resolve() in real.parents else None
 
 
-def _absent(source: str) -> str:
-    """Why there is no such input."""
-    if "://" in source:
-        return "an address, not a file; download it, then upscale the file"
-    path = Path(source)
-    near = [f"{samples.PREFIX}{source}"] if source in samples.NAMES else []
-    if not near and isdir(path.parent):
-        with suppress(OSError), os.scandir(path.parent) as found:
-            names = [each.name for each in islice(found, MOST_NAMES)]
-            near = [str(path.parent / name) for name in nearest(path.name, names, ALIKE)]
-    return f"no such file; did you mean '{near[0]}'?" if near else "no such file"
-
-
 def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -> Planned:
+    place = _place(target)
     if samples.is_sample(source):
         try:
             samples.check(source)
         except ImageError as error:
             return Refused(source, error)
     elif not exists(source):
-        return Refused(source, ImageError(f"{source or 'an empty name'}: {_absent(source)}"))
-    elif exists(target) and target.samefile(source):
+        return Refused(source, ImageError(f"{source or 'an empty name'}: {why_absent(source)}"))
+    elif exists(place) and place.samefile(source):
         return Refused(source, OutputError(f"{target}: the result would replace its own input"))
-    if target.absolute() in taken:
-        other = taken[target.absolute()]
+    if place in taken:
         message = (
-            f"{source}: its result {target} is already that of {other}; "
+            f"{source}: its result {target} is already that of {taken[place]}; "
             "--name '{stem}_{ext}' tells them apart"
         )
         return Refused(source, OutputError(message))
-    if not exists(target):
+    if place.parent in SYSTEM_FOLDERS or Path("/proc") in place.parents:
+        message = f"{target}: no place for a result; name another with --output"
+        return Refused(source, OutputError(message))
+    if isdir(place):
+        message = f"{target}: a folder; call the result otherwise, with --output or --name"
+        return Refused(source, OutputError(message))
+    if not exists(place):
         return Job(source, target)
     if naming.keep(source, target):
         return Present(source, target)

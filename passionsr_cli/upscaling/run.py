@@ -33,7 +33,8 @@ from passionsr_cli.upscaling.images import (
     without_work,
 )
 from passionsr_cli.upscaling.journal import Journal
-from passionsr_cli.upscaling.planning import Job, Naming, Planned, is_several, plan
+from passionsr_cli.upscaling.naming import Naming
+from passionsr_cli.upscaling.planning import Job, Planned, is_several, plan
 from passionsr_cli.upscaling.sizing import TargetSize
 
 StrPath = str | os.PathLike[str]

@@ -173,6 +173,24 @@ def test_a_folder_in_a_file_s_place_is_told(job: Job, name: str, message: str) -
         _finish(_journal(job), job)
 
 
+def test_a_folder_that_is_closed_is_told_by_its_own_name(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*anything: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    journal = _journal(job)
+    monkeypatch.setattr(Path, "mkdir", closed)
+    with (
+        pytest.raises(OutputError, match=r"/out: cannot be written \(Permission .* with --output"),
+        journal.opened(),
+    ):
+        pass
+    monkeypatch.setattr(Path, "is_dir", closed)
+    with pytest.raises(OutputError, match=r"/out: cannot be read \(Permission denied"):
+        _journal(job)
+
+
 @pytest.mark.parametrize("writer", ["0", "12", "ray-0123abcd"])
 def test_every_writers_results_are_known(job: Job, writer: str) -> None:
     with _journal(job).opened():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 
 from passionsr_cli.errors import ConfigError, OutputError
-from passionsr_cli.upscaling.planning import Job, Naming, Present, Refused, plan
+from passionsr_cli.upscaling.naming import Naming
+from passionsr_cli.upscaling.planning import Job, Present, Refused, plan
 
 
 @pytest.fixture
@@ -74,6 +76,28 @@ def test_an_image_that_is_named_twice_is_upscaled_once(folder: Path, tmp_path: P
     assert [Path(job.source).name for job in planned] == ["b.jpg", "a.png"]
 
 
+@pytest.fixture
+def linked(folder: Path, tmp_path: Path) -> Path:
+    (tmp_path / "link").symlink_to(folder)
+    return tmp_path / "link"
+
+
+def test_one_file_has_many_paths(folder: Path, linked: Path) -> None:
+    (folder / "b.webp").write_bytes(b"")
+    for other in (linked, folder / ".." / "in"):
+        assert len(_plan(folder / "b.jpg", other / "b.jpg")) == 1
+        _, second = _plan(folder / "b.jpg", other / "b.webp")
+        assert "is already that of" in str(second.error)
+
+
+def test_an_image_of_two_folders_that_are_named_is_upscaled_once(
+    tree: Path, tmp_path: Path
+) -> None:
+    outputs = [job.output for job in _plan(tree, tree / "one", output=tmp_path / "out")]
+    places = ("b_x4.png", "one/a_x4.png", "one/two/c_x4.png")
+    assert outputs == [tmp_path / "out" / place for place in places]
+
+
 def test_an_empty_name_is_not_the_working_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +123,32 @@ def test_the_input_is_never_replaced(folder: Path) -> None:
     (item,) = _plan(folder / "b.jpg", output=folder / "b.jpg", overwrite=True)
     assert isinstance(item, Refused)
     assert "would replace its own input" in str(item.error)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_that_is_not_there_hides_no_file_behind_it(folder: Path, overwrite: bool) -> None:
+    (item,) = _plan(
+        folder / "b.jpg", output=folder / "nowhere" / ".." / "b.jpg", overwrite=overwrite
+    )
+    assert "would replace its own input" in str(item.error)
+    (item,) = _plan(folder / "b.jpg", output=folder / "nowhere" / ".." / "a.png")
+    assert "exists already" in str(item.error)
+
+
+@pytest.mark.parametrize("naming", [{}, {"overwrite": True}, {"keep": lambda *_: True}])
+def test_a_folder_is_no_result(folder: Path, naming: dict[str, Any]) -> None:
+    (folder / "b_x4.png").mkdir()
+    (item,) = _plan(folder / "b.jpg", **naming)
+    assert "b_x4.png: a folder; call the result otherwise" in str(item.error)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="this system has no such files")
+def test_nothing_is_put_beside_what_is_no_folder_of_files(tmp_path: Path) -> None:
+    for source in ("/dev/null", "/dev/fd/0"):
+        (item,) = _plan(source)
+        assert "no place for a result; name another with --output" in str(item.error)
+        (job,) = _plan(source, output=tmp_path / "out")
+        assert job.output.parent == tmp_path / "out"
 
 
 def test_missing_files_and_empty_folders_are_refused(tmp_path: Path) -> None:
@@ -161,7 +211,10 @@ def test_links_to_folders_are_not_followed_and_dead_ones_are_named(tree: Path) -
     os.symlink(tree / "loop.png", tree / "loop.png")
     planned = {Path(item.source).name: item for item in _plan(tree)}
     assert sorted(planned) == ["a.png", "b.jpg", "c.tif", "loop.png"]
-    assert "no such file" in str(planned["loop.png"].error)
+    loop = tree / "loop.png"
+    assert str(planned["loop.png"].error) == (
+        f"{loop}: no such file: a link to {loop}, which is not there"
+    )
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
@@ -172,6 +225,21 @@ def test_a_folder_that_may_not_be_read_is_named(tree: Path) -> None:
     finally:
         (tree / "one").chmod(0o755)
     assert "one: cannot be read" in str(refused.error)
+
+
+def test_a_file_in_a_folder_that_may_not_be_entered_is_not_called_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def guarded(path: Any, *rest: Any, **named: Any) -> os.stat_result:
+        if str(path).startswith(f"{tmp_path}/closed/"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, *rest, **named)
+
+    monkeypatch.setattr(os, "stat", guarded)
+    (refused,) = _plan(tmp_path / "closed" / "a.png")
+    assert f"a.png: no permission to look into {tmp_path}/closed" in str(refused.error)
 
 
 def test_what_is_wanted_as_it_is_is_present(folder: Path) -> None:
@@ -248,3 +316,21 @@ def test_what_was_made_of_an_image_beside_it_is_none_of_the_images(folder: Path)
     (folder / "a_x2.png").write_bytes(b"")
     found = _plan(folder, template="{stem}_large", source_of=made.get)
     assert [Path(job.source).name for job in found] == ["a.png", "a_x4.png", "b.jpg"]
+
+
+def test_what_was_made_of_an_image_that_is_not_called_one_is_none_either(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    for name in ("pic.jpg_large", "pic_x4.png", "sub/noext_x4.png"):
+        (folder / name).write_bytes(b"")
+    made = {
+        folder / "pic_x4.png": str(folder / "pic.jpg_large"),
+        folder / "sub" / "noext_x4.png": str(folder / "noext"),
+    }
+    for given in (folder, folder / "**" / "*"):
+        found = _plan(given, template="{stem}_large", source_of=made.get)
+        # That whose source has gone, or lies elsewhere, is an image as others are.
+        names = ["a.png", "a_x4.png", "b.jpg", "noext_x4.png"]
+        assert [Path(job.source).name for job in found] == names
+    assert len(_plan(folder / "pic_x4.png", source_of=made.get)) == 1
+    (folder / "noext").write_bytes(b"")
+    assert len(_plan(folder / "sub", source_of=made.get)) == 1
