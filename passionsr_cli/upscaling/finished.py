@@ -48,10 +48,10 @@ class Finished:
         """True if this result was finished, and it and its source are as they were then."""
         return describes(self._lines, line_of(self.made_by, source, output, output))
 
-    def source_of(self, output: Path) -> str | None:
-        """The source of a file that was finished here, by whatever, and is as it was then."""
+    def line(self, output: Path) -> Line | None:
+        """The line of a file that was finished here, by whatever, and is as it was then."""
         line = self._lines.get(str(output.absolute()))
-        return str(line.get("source")) if line and _is_there(line) else None
+        return line if line and _is_there(line) else None
 
     def note(self, lines: Iterable[Line]) -> None:
         """Remember results, and forget earlier ones that have changed. Where the disk is full,
@@ -82,6 +82,18 @@ def line_of(made_by: str, source: str, output: Path, written: Path) -> Line:
 def describes(lines: Lines, line: Line) -> bool:
     """Tell whether lines hold this one."""
     return lines.get(line["output"]) == line
+
+
+def is_of_another(line: Line | None, source: str, output: Path) -> bool:
+    """Tell whether a result is of another image than its source is now: its line says so, or, of
+    one that is not remembered, that the source is newer."""
+    if line is not None:
+        return (line.get("source"), line.get("read")) != (
+            os.path.abspath(source),
+            _identity(source),
+        )
+    read, written = _identity(source), _identity(output)
+    return read is not None and written is not None and read[1] > written[1]
 
 
 def by_output(files: Iterable[Path]) -> Lines:

@@ -21,7 +21,7 @@ from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
-from passionsr_cli.upscaling.finished import Finished, line_of
+from passionsr_cli.upscaling.finished import Finished, Line, is_of_another, line_of
 from passionsr_cli.upscaling.images import (
     Done,
     Note,
@@ -52,11 +52,13 @@ Outcomes = Generator[Outcome, None, None]
 @dataclass(frozen=True)
 class Work:
     """Planned images, what names how they are made, and their journal, which is None where results
-    have no common folder."""
+    have no common folder. `is_of_another` tells of a source and its result that exists whether
+    that was made of another image, or of this one before it changed."""
 
     planned: Sequence[Planned]
     made_by: str
     journal: Journal | None = None
+    is_of_another: Callable[[str, Path], bool] = lambda source, output: False
 
     @property
     def is_of_one(self) -> bool:
@@ -119,9 +121,16 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
             return True
         return not settings.overwrite and finished(root or output.parent).holds(image, output)
 
-    def source_of(image: Path) -> str | None:
+    def line_of_result(image: Path) -> Line | None:
         folders = image.absolute().parents
-        return next(filter(None, (finished(folder).source_of(image) for folder in folders)), None)
+        return next(filter(None, (finished(folder).line(image) for folder in folders)), None)
+
+    def source_of(image: Path) -> str | None:
+        line = line_of_result(image)
+        return None if line is None else str(line.get("source"))
+
+    def of_another(image: str, output: Path) -> bool:
+        return is_of_another(line_of_result(output), image, output)
 
     scale = TargetSize.of(settings).label(artifact.description.upscale_factor)
     naming = Naming(
@@ -132,7 +141,7 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
         keep,
         source_of,
     )
-    return Work(plan(inputs, settings.output, naming), made_by, journal)
+    return Work(plan(inputs, settings.output, naming), made_by, journal, of_another)
 
 
 def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | None:
@@ -165,7 +174,7 @@ def upscale_planned(
     """Work through what `plan_work` returned, or through this process's part of it."""
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
-        note = _noting(work.made_by) if journal is None else note_nothing
+        note = noting(work.made_by) if journal is None else note_nothing
         return overlapped(upscaler, planned, settings, journal, reporter, note, work.made_by)
 
     return _journaled(work, processes or Processes(), start, reporter)
@@ -177,7 +186,7 @@ def upscale_on_ray(work: Work, settings: UpscaleSettings, reporter: Reporter = S
     from passionsr_cli.upscaling import on_ray
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
-        note = _noting(work.made_by)
+        note = noting(work.made_by)
         for outcome in on_ray.outcomes(settings, planned, journal):
             if journal is None and isinstance(outcome, Done):
                 note(Job(outcome.source, outcome.output), outcome.output)
@@ -212,7 +221,7 @@ def _journaled(
             journal.close()
 
 
-def _noting(made_by: str) -> Note:
+def noting(made_by: str) -> Note:
     """Remembers results without a common folder in the cache, before they get their names: else the
     result of a process that was killed in between would be a stranger's."""
     turn = threading.Lock()

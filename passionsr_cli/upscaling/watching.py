@@ -9,9 +9,9 @@ from pathlib import Path
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.tiling.upscaler import TiledUpscaler
-from passionsr_cli.upscaling.images import Failed, upscale_job
-from passionsr_cli.upscaling.planning import Job, Refused, is_several
-from passionsr_cli.upscaling.run import Outcomes, plan_work
+from passionsr_cli.upscaling.images import Done, Failed, upscale_job
+from passionsr_cli.upscaling.planning import Job, Present, Refused, is_several
+from passionsr_cli.upscaling.run import Outcomes, noting, plan_work
 
 LOOK_EVERY_SECONDS = 1.0
 
@@ -27,11 +27,12 @@ def watch(
 
     A file is worked on when two looks found it with the same size and time. One that cannot be
     upscaled is told of once, and tried again when it has changed. What cannot even be planned, such
-    as a second image of one result's name, is told of once, too.
+    as a second image of one result's name, is told of once, too, and so is an image whose result is
+    there, but was made of another one.
     """
     settings = settings.model_copy(update={"skip_existing": True})
     seen: dict[str, tuple[int, int]] = {}
-    failed: dict[str, tuple[int, int]] = {}
+    failed: dict[Job | Present, tuple[int, int]] = {}
     told: set[str] = set()
     while True:
         work = plan_work(inputs, settings)
@@ -41,19 +42,36 @@ def watch(
             if isinstance(item, Refused) and not empty and str(item.error) not in told:
                 told.add(str(item.error))
                 yield Failed(item.source, str(item.error))
-        for job in [item for item in work.planned if isinstance(item, Job)]:
-            found = _identity(job.source)
-            if found is None or failed.get(job.source) == found:
+        note = noting(work.made_by)
+        for item in work.planned:
+            if isinstance(item, Refused):
                 continue
-            if seen.get(job.source) != found:
-                seen[job.source] = found
+            if isinstance(item, Present) and not work.is_of_another(item.source, item.output):
                 continue
-            outcome = upscale_job(upscaler, job, settings, reporter, made_by=work.made_by)
+            found = _identity(item.source)
+            if found is None or failed.get(item) == found:
+                continue
+            if seen.get(item.source) != found:
+                seen[item.source] = found
+                continue
+            if isinstance(item, Present):
+                outcome: Done | Failed = _outdated(item)
+            else:
+                made_by = work.made_by
+                outcome = upscale_job(upscaler, item, settings, reporter, None, note, made_by)
             if isinstance(outcome, Failed):
-                failed[job.source] = found
+                failed[item] = found
             reporter.done(outcome)
             yield outcome
         time.sleep(every_seconds)
+
+
+def _outdated(item: Present) -> Failed:
+    message = (
+        f"{item.source}: its result {item.output} is of another image, or of this one before it "
+        "changed; remove that, and it is upscaled"
+    )
+    return Failed(item.source, message)
 
 
 def _identity(source: str) -> tuple[int, int] | None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.upscaling.images import Done, Failed, open_upscaler
+from passionsr_cli.upscaling.run import Outcomes
 from passionsr_cli.upscaling.watching import watch
 
 
@@ -58,3 +61,42 @@ def test_images_are_upscaled_as_they_arrive_and_only_whole(
     assert "is already that of" in fifth.error
     outcomes.close()
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+@pytest.mark.parametrize("how", ["overwritten", "another suffix", "made by others"])
+def test_an_image_in_the_place_of_another_is_told_of_once(
+    tmp_path: Path, least_folder: Path, how: str
+) -> None:
+    folder, result = tmp_path / "in", tmp_path / "out" / "a_x4.png"
+    folder.mkdir()
+    noise = Image.effect_noise((16, 12), 50)
+    noise.save(folder / "a.png")
+    settings = UpscaleSettings(
+        model=str(least_folder), backend="torch", device="cpu", output=tmp_path / "out"
+    )
+    upscaler = open_upscaler(settings)
+
+    def watched() -> Outcomes:
+        return watch(upscaler, [str(folder)], settings, every_seconds=0.01)
+
+    if how == "made by others":
+        result.parent.mkdir()
+        noise.save(result)
+        os.utime(result, (1, 1))
+    else:
+        assert isinstance(next(watched()), Done)
+        (folder / "a.png").unlink()
+        Image.new("RGB", (12, 16)).save(folder / ("a.bmp" if how == "another suffix" else "a.png"))
+    (named,) = folder.iterdir()
+    noise.save(folder / "b.png")
+    # After a restart, too; and those that come later are not held up.
+    outcomes = watched()
+    told = next(outcomes)
+    assert isinstance(told, Failed)
+    assert f"{named}: its result {result} is of another image" in told.error
+    assert next(outcomes).source == str(folder / "b.png")
+    result.unlink()
+    assert next(outcomes).source == str(named)
+    noise.save(folder / "c.png")
+    assert next(outcomes).source == str(folder / "c.png")
+    outcomes.close()
