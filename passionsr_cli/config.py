@@ -111,8 +111,8 @@ def bits_name(unet: Bits, vae: Bits) -> str:
 def _checked_name(template: str) -> str:
     # Written as the end of a name it is a suffix, with or without its dot.
     template = re.sub(r"(?<=[^._\- ])\{ext\}$", ".{ext}", template)
-    unknown = set(re.findall(r"\{(.*?)\}", template)) - {"stem", "ext", "scale", "model"}
-    if unknown or "{stem}" not in template or "/" in template or "\\" in template:
+    rest = re.sub(r"\{(stem|ext|scale|model)\}", "", template)
+    if "{stem}" not in template or not set("{}/\\").isdisjoint(rest):
         raise ValueError(
             f"'{template}' is no name; it needs {{stem}} and takes {{ext}}, {{scale}} and {{model}}"
         )

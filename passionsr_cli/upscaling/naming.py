@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging.encoding import OUTPUT_FORMATS
+from passionsr_cli.imaging.files import IMAGE_SUFFIXES
 
 # Other suffixes of formats that are written.
 SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
@@ -30,6 +32,23 @@ class Naming:
     overwrite: bool = False
     keep: Callable[[str, Path], bool] = lambda source, output: False
     source_of: Callable[[Path], str | None] = lambda image: None
+
+    def check(self) -> None:
+        """Refuse a template that says a format which is read, but not written."""
+        suffix = Path(self.template).suffix.lower()
+        if suffix in IMAGE_SUFFIXES and suffix not in OUTPUT_FORMATS:
+            known = ", ".join(OUTPUT_FORMATS)
+            raise ConfigError(f"--name: cannot write '{suffix}' files; use one of {known}, or none")
+
+    def check_quality(self, file: Path | None) -> None:
+        """Refuse a quality that no result could have: neither `file`, if that is the only one, nor
+        any that is called by the template."""
+        names = (self.result("a.png"), self.result("a.jpg")) if file is None else (file,)
+        suffixes = [Path(name).suffix.lower() for name in names]
+        if not any("quality" in OUTPUT_FORMATS.get(suffix, {}) for suffix in suffixes):
+            raise ConfigError(
+                f"--quality: '{suffixes[0]}' files have none; JPEG, WebP, AVIF and HEIC do"
+            )
 
     def result(self, name: str) -> str:
         """The result's file name of an input's."""

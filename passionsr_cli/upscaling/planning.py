@@ -72,9 +72,10 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     check_quotes(inputs)
     check_output_named(inputs)
     several = is_several(inputs)
-    to_file = output is not None and not several and output.suffix != "" and not isdir(output)
-    if to_file and output is not None:
-        check_output(output)
+    file = only_result(inputs, output)
+    if file is not None:
+        check_output(file)
+    naming.check()
     if several and output is not None and not isdir(output):
         if exists(output):
             raise OutputError(f"{output}: a file, but several results need a folder")
@@ -95,7 +96,7 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
         if place in named:
             continue
         named.add(place)
-        target = output if to_file and output is not None else _target(found, output, naming)
+        target = file or _target(found, output, naming)
         planned.append(_decide(found.source, target, naming, taken))
         taken.setdefault(_place(target), found.source)
     return planned
@@ -104,6 +105,12 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
 def _place(path: str | Path) -> Path:
     """One path for one file, whichever links and '..' lead to its folder."""
     return Path(realpath(Path(path).parent)) / Path(path).name
+
+
+def only_result(inputs: Sequence[str], output: Path | None) -> Path | None:
+    """The file that `output` is, where it is no folder of results."""
+    is_folder = output is None or is_several(inputs) or output.suffix == "" or isdir(output)
+    return None if is_folder else output
 
 
 def is_several(inputs: Sequence[str]) -> bool:

@@ -34,7 +34,7 @@ from passionsr_cli.upscaling.images import (
 )
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.naming import Naming
-from passionsr_cli.upscaling.planning import Job, Planned, is_several, plan
+from passionsr_cli.upscaling.planning import Job, Planned, is_several, only_result, plan
 from passionsr_cli.upscaling.sizing import TargetSize
 
 StrPath = str | os.PathLike[str]
@@ -141,7 +141,10 @@ def plan_work(inputs: Sequence[str], settings: UpscaleSettings) -> Work:
         keep,
         source_of,
     )
-    return Work(plan(inputs, settings.output, naming), made_by, journal, of_another)
+    planned = plan(inputs, settings.output, naming)
+    if settings.quality is not None:
+        naming.check_quality(only_result(inputs, settings.output))
+    return Work(planned, made_by, journal, of_another)
 
 
 def _common_folder(inputs: Sequence[str], settings: UpscaleSettings) -> Path | None:

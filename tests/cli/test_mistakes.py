@@ -51,6 +51,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("upscale made.jpg --skip-existing", 0, "made_x4.png is there already"),
     ("upscale made.jpg", 1, "made_x4.png: exists already; use --overwrite, --skip-existing"),
     ("upscale made.jpg --name '{name}'", 2, "--name: '{name}' is no name; it needs {stem}"),
+    ("upscale made.jpg --name '{stem}_{scale'", 2, "--name: '{stem}_{scale' is no name"),
+    ("upscale made.jpg --quality 5", 2, "--quality: '.png' files have none; JPEG, WebP"),
     ("upscale sample:cofee", 1, "sample:cofee: unknown sample; did you mean 'coffee'?"),
     ("upscale a.jpg --model osediff", 1, "`passionsr models pull osediff` fetches them"),
     ("upscale a.jpg --model minni", 1, "unknown model 'minni', and no folder; did you mean 'mini"),

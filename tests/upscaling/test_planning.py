@@ -277,6 +277,38 @@ def test_a_suffix_needs_no_dot(template: str) -> None:
     assert UpscaleSettings(name="{stem}_{ext}").name == "{stem}_{ext}"
 
 
+@pytest.mark.parametrize("template", ["{stem}_{scale", "{stem}}", "{stem}{{ext}", "{stem}/a", "{}"])
+def test_a_template_is_whole(template: str) -> None:
+    from passionsr_cli.config import UpscaleSettings
+
+    with pytest.raises(ValueError, match="is no name; it needs"):
+        UpscaleSettings(name=template)
+
+
+def test_a_template_says_no_format_that_is_not_written(folder: Path) -> None:
+    for suffix in (".gif", ".JFIF", ".ppm"):
+        with pytest.raises(ConfigError, match=f"--name: cannot write '{suffix.lower()}' files"):
+            _plan(folder, template=f"{{stem}}{suffix}")
+
+
+def test_a_quality_is_of_a_result_that_can_have_one() -> None:
+    for naming, file in (
+        (Naming(), None),
+        (Naming("{stem}.tif", "jpg"), None),
+        (Naming(), Path("a.BMP")),
+        (Naming(format="jpg"), Path("a.png")),
+    ):
+        with pytest.raises(ConfigError, match=r"--quality: '.*' files have none"):
+            naming.check_quality(file)
+    for naming, file in (
+        (Naming(format="same"), None),
+        (Naming("{stem}.{ext}"), None),
+        (Naming("{stem}.webp"), None),
+        (Naming(), Path("a.JPG")),
+    ):
+        naming.check_quality(file)
+
+
 def test_a_folder_with_brackets_is_no_pattern(tmp_path: Path) -> None:
     (tmp_path / "album [2020]").mkdir()
     (tmp_path / "album [2020]" / "c.png").write_bytes(b"")
