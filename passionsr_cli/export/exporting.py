@@ -284,6 +284,7 @@ def _dial(description: ModelDescription) -> dict[str, Any] | None:
         "heads": ["faithful", "natural"],
         "noise": f"({description.pixel_strength:g} - realism) * faithful + realism * natural",
         "default": description.realism,
+        "pixel_strength": description.pixel_strength,
     }
 
 

@@ -119,6 +119,7 @@ def test_a_dial_is_exported_with_both_heads(
         "heads": ["faithful", "natural"],
         "noise": "(1 - realism) * faithful + realism * natural",
         "default": 0.25,
+        "pixel_strength": 1,
     }
     executor = formats.find_format(form, None).open(tmp_path / "out", dial_model.description)
     definition = loading.load(str(dial_folder))

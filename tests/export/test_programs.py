@@ -15,11 +15,16 @@ from PIL import Image
 from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models import loading
+from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.devices import accelerator
+from passionsr_cli.tiling import upscaler
 
 ROOT = Path(__file__).parents[2]
 EXPORTS, FORMAT = ROOT / "passionsr_cli/export/README.md", ROOT / "docs/checkpoint-format.md"
@@ -57,23 +62,39 @@ def test_packed_weights_beside_branches_are_read(
     assert names["read_weights"](tmp_path / "out")
 
 
-@pytest.mark.parametrize("of", ["least_folder", "dial_folder"])
+@pytest.fixture
+def dials_folder(dial_description: ModelDescription, tmp_path: Path) -> Path:
+    """A model with all that a program has to heed: two UNets, their λ, and a margin."""
+    values = dial_description.model_dump()
+    values["unet"]["out_channels"] = 4
+    values.update(name="tiny-dials", unets=2, pixel_strength=1.5, margin_px=12)
+    model = OneStepModel(ModelDescription.model_validate(values)).eval()
+    torch.nn.init.normal_(model.context)
+    loading.save(tmp_path / "tiny-dials", model, {})
+    return tmp_path / "tiny-dials"
+
+
+@pytest.mark.usefixtures("small_photograph")
+@pytest.mark.parametrize(("of", "size"), [("least_folder", (3, 14)), ("dials_folder", (17, 14))])
 def test_the_openvino_export_runs_alone(
-    of: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of: str,
+    size: tuple[int, int],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = str(request.getfixturevalue(of))
     folder = tmp_path / "mini-w8a8-openvino"
-    api.export(model, "openvino", folder, size=64)
+    api.export(model, "openvino", folder)
     monkeypatch.chdir(tmp_path)
-    small = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]
-    pixels = rounded_levels(small).transpose(1, 2, 0)
-    Image.fromarray(pixels).save("photo.png")
+    small = samples.low_resolution("sample:astronaut")[:, 40 : 40 + size[0], 50 : 50 + size[1]]
+    levels = rounded_levels(small)
+    Image.fromarray(levels.transpose(1, 2, 0)).save("photo.png")
     exec(_program(EXPORTS, "run the OpenVINO export"), {})
-    found = np.asarray(Image.open("photo_x4.png"), np.float32) / 255
-    assert found.shape == (64, 64, 3)
-    large = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
-    x = torch.from_numpy(np.asarray(large, np.float32) / 255).permute(2, 0, 1)[None]
-    with torch.no_grad():
-        wanted = loading.load(model)(x)[0].clamp(0, 1)
+    found = np.asarray(Image.open("photo_x4.png"), np.float32).transpose(2, 0, 1) / 255
+    monkeypatch.setattr(upscaler, "SMALLEST_SIDE_PX", 1)
+    executor = TorchExecutor(loading.load(model), accelerator("cpu", "fp32"))
+    wanted = upscaler.TiledUpscaler(executor, 0).upscale(levels.astype(np.float32) / 255).rgb
+    assert found.shape == wanted.shape == (3, 4 * size[0], 4 * size[1])
     # The file rounds to 8 bits.
-    assert np.abs(found.transpose(2, 0, 1) - wanted.numpy()).max() < 0.6 / 255
+    assert np.abs(found - wanted).max() < 0.6 / 255
