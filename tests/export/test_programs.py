@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoint_reader import upscaled
 from PIL import Image
 
 from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.description import ModelDescription
+from passionsr_cli.export.fidelity import psnr
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
@@ -36,30 +40,81 @@ def _program(page: Path, marker: str) -> str:
     return found[1]
 
 
+BRANCHES = {
+    "method": "qartsr",
+    "method_settings": {
+        "qartsr": {"module": None, "end_to_end": None, "ranks": {"linear": 4, "convolution": 4}}
+    },
+}
+SHIFTS = {
+    "method": "passionsr",
+    "method_settings": {
+        "passionsr": {"channel_shift": "all", "component": {"steps": 2, "learning_rate": 1.0}}
+    },
+}
+
+
 @pytest.mark.usefixtures("small_photograph")
-@pytest.mark.parametrize("bits", ["w6a6", "w8a8", "w3a4"])
-def test_packed_weights_are_read(calibrate: Callable[..., str], bits: str, tmp_path: Path) -> None:
-    api.export(calibrate(bits), "safetensors", tmp_path / "out")
-    names: dict[str, Any] = {}
-    exec(_program(FORMAT, "read packed weights"), names)
-    read = names["read_weights"](tmp_path / "out")
+@pytest.mark.parametrize(
+    ("bits", "settings"),
+    [("w6a6", {}), ("w8a8", {}), ("w3a4", {}), ("w2a2", BRANCHES), ("w4a4", SHIFTS)],
+)
+def test_a_packed_checkpoint_is_read(
+    calibrate: Callable[..., str], bits: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    api.export(calibrate(bits, **settings), "safetensors", tmp_path / "out")
+    read = _read_weights(tmp_path / "out")
     model = load_checkpoint(find_checkpoint(bits))
     layers = {n: x for n, x in quantized_layers(model).items() if isinstance(x, QuantizedLayer)}
     assert read.keys() == layers.keys()
     for name, layer in layers.items():
-        assert np.allclose(read[name], layer.weight.detach().numpy(), rtol=1e-6, atol=0)
+        assert read[name].dtype == np.float32
+        assert np.array_equal(read[name], layer.weight.detach().numpy())
+    _assert_same_image(tmp_path / "out", model)
+
+
+def test_the_embedded_checkpoint_is_read() -> None:
+    checkpoint = find_checkpoint("mini-w8a8")
+    _assert_same_image(checkpoint.folder, load_checkpoint(checkpoint))
 
 
 @pytest.mark.usefixtures("small_photograph")
-def test_packed_weights_beside_branches_are_read(
-    calibrate: Callable[..., str], tmp_path: Path
-) -> None:
-    own = {"module": None, "end_to_end": None, "ranks": {"linear": 4}}
-    name = calibrate("w2a2", method="qartsr", method_settings={"qartsr": own})
-    api.export(name, "safetensors", tmp_path / "out")
+def test_a_packed_model_is_read(dial_folder: Path, tmp_path: Path) -> None:
+    api.export(str(dial_folder), "safetensors", tmp_path / "out")
+    assert _read_weights(tmp_path / "out") == {}
+    _assert_same_image(tmp_path / "out", loading.load(str(dial_folder)))
+
+
+def test_released_numerics_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"kind": "checkpoint", "numerics": "released"}')
+    with pytest.raises(ValueError, match="released"):
+        _read_weights(tmp_path)
+
+
+def test_the_checksum_is_made_as_the_page_says(tmp_path: Path, least_model: OneStepModel) -> None:
+    entry = loading.save(tmp_path / "model", least_model, {"note": "×4, größer, 𝄞"})
+    manifest = json.loads((entry.folder / "manifest.json").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    exec(_program(FORMAT, "checksum"), names)
+    assert names["checksum"](manifest) == manifest["checksum"]
+
+
+def _read_weights(folder: Path) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(_program(FORMAT, "read packed weights"), names)
-    assert names["read_weights"](tmp_path / "out")
+    read: dict[str, Any] = names["read_weights"](folder)
+    return read
+
+
+def _assert_same_image(folder: Path, model: OneStepModel) -> None:
+    """What the reader makes of a photograph is what the definition makes of it."""
+    lr = samples.low_resolution("sample:astronaut")[:, 40:56, 50:66]
+    x = torch.from_numpy(bicubic(lr, (64, 64)).clip(0, 1))[None]
+    with torch.no_grad():
+        wanted = model(x)
+    near = psnr(upscaled(folder, x).numpy(), wanted.numpy())
+    # Sums in another order would leave 64 dB, attention without its channels' scales no more.
+    assert near is None or near > 80
 
 
 @pytest.fixture
