@@ -11,7 +11,16 @@ if TYPE_CHECKING:
 
 # What moves a terminal's cursor, changes its title or turns the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Paths of files of our own, and what people know them as.
+stand_ins: dict[str, str] = {}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_known(text: str) -> str:
+    """Text in which `stand_ins` are called what they stand for."""
+    for path, name in stand_ins.items():
+        text = text.replace(path, name)
+    return text
 
 
 def printable(text: str) -> str:
@@ -19,7 +28,7 @@ def printable(text: str) -> str:
 
     Ends of lines and tabulators stay; see `one_line`.
     """
-    safe = text.encode("utf-8", "replace").decode("utf-8")
+    safe = as_known(text).encode("utf-8", "replace").decode("utf-8")
     return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), safe)
 
 

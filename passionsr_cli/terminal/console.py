@@ -23,7 +23,7 @@ from rich.text import Text
 from passionsr_cli.errors import ConfigError, PassionSRError
 from passionsr_cli.system.files import drop_unfinished
 from passionsr_cli.system.paths import survive_without_home
-from passionsr_cli.system.text import one_line, printable
+from passionsr_cli.system.text import as_known, one_line, printable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -280,7 +280,7 @@ def print_json(value: object) -> None:
     if not is_first_process:
         return
     try:
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+        sys.stdout.write(as_known(json.dumps(value, indent=2)) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _write_nowhere(sys.stdout)

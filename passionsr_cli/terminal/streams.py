@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ImageError, OutputError
 from passionsr_cli.imaging.samples import is_sample
 from passionsr_cli.system.files import temporary_folder, temporary_space
+from passionsr_cli.system.text import stand_ins
 from passionsr_cli.terminal.console import output
 from passionsr_cli.upscaling.planning import is_several
 
@@ -38,14 +40,16 @@ def streamed(
     """Inputs and settings in which files of our own stand for the pipes.
 
     The result goes to standard output at the end, whole, and all that is told to standard error.
-    Raises `ConfigError` for several images and for terminals, `ImageError` for an empty input.
+    Raises `ConfigError` for several images and for terminals, `ImageError` for an empty or closed
+    input, `OutputError` for a closed output.
     """
     to_stdout = settings.output is None or str(settings.output) == STREAM
     _check(inputs, to_stdout, as_json)
     with temporary_space():
         folder = temporary_folder()
     with folder as name:
-        place = Path(name) / "standard input"
+        place = Path(name) / "stdin"
+        _tell_as(place, "standard input")
         if STREAM in inputs:
             with temporary_space():
                 inputs = [str(_read(place))]
@@ -53,6 +57,7 @@ def streamed(
             yield inputs, settings
             return
         result = place.with_name(f"result.{_suffix(settings, Path(inputs[0]))}")
+        _tell_as(result, "standard output")
         output.stderr = True
         try:
             yield inputs, settings.model_copy(update={"output": result})
@@ -61,9 +66,19 @@ def streamed(
         _write(result)
 
 
+def _tell_as(path: Path, name: str) -> None:
+    """Have a person told of a pipe, not of the file that stands for it, also in JSON."""
+    stand_ins.update(dict.fromkeys((str(path), json.dumps(str(path))[1:-1]), name))
+
+
 def _check(inputs: list[str], to_stdout: bool, as_json: bool) -> None:
     if is_several(inputs):
         raise ConfigError("a pipe holds one image; give one input")
+    # Streams that were closed from the beginning are None; console gave the output a substitute.
+    if STREAM in inputs and sys.stdin is None:
+        raise ImageError("standard input is closed; expected an image")
+    if to_stdout and sys.__stdout__ is None:
+        raise OutputError("standard output is closed; add > result.png, or --output FILE")
     if STREAM in inputs and sys.stdin.isatty():
         raise ConfigError("'-' reads an image from a pipe: passionsr upscale - < photo.jpg")
     if to_stdout and as_json:

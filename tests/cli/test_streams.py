@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner, Result
 
+from passionsr_cli.cli.app import app
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.errors import OutputError
+from passionsr_cli.errors import ImageError, OutputError
 from passionsr_cli.terminal.streams import streamed
 
 
@@ -62,7 +65,47 @@ def test_what_no_pipe_can_be(
 def test_no_picture_is_no_output(photograph: Path) -> None:
     done = _run(photograph.parent, "-", stdin=b"no picture")
     assert (done.returncode, done.stdout) == (1, b"")
-    assert "not an image file that can be read" in done.stderr.decode()
+    assert done.stderr.decode() == "error: standard input: not an image file that can be read\n"
+
+
+def test_a_pipe_is_told_of_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least_folder: Path
+) -> None:
+    # Which JSON writes otherwise.
+    (tmp_path / "für").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "für"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGBA", (12, 8)).save("a.png")
+
+    def run(*arguments: str) -> Result:
+        options = ("--model", str(least_folder), "--backend", "torch")
+        content = Path("a.png").read_bytes()
+        return CliRunner().invoke(app, ["upscale", "-", *options, *arguments], input=content)
+
+    done = run("-o", "there", "--json")
+    (image,) = json.loads(done.stdout)["images"]
+    place = str(Path("there") / "stdin_x4.png")
+    assert (image["input"], image["output"]) == ("standard input", place)
+    assert Path(place).exists()
+    told = run("--format", "jpg").stderr
+    assert "error: standard input: standard output: .jpg holds no transparency" in told
+
+
+@pytest.mark.parametrize(
+    ("stream", "error", "message"),
+    [("stdin", ImageError, "input is closed"), ("__stdout__", OutputError, "output is closed")],
+)
+def test_a_stream_that_is_closed_is_said_before_any_work(
+    stream: str, error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a photograph")))
+    monkeypatch.setattr(sys, stream, None)
+    with (
+        pytest.raises(error, match=message),
+        streamed(["-"], UpscaleSettings(), as_json=False),
+    ):
+        pass
 
 
 def test_a_full_disk_behind_a_pipe_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
