@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
@@ -99,21 +100,18 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
     """A data set by name, by folder, or by two folders 'LR,HR'. Raises `DataError`."""
     if wanted == SAMPLE:
         return _samples()
-    name = next((known for known in KNOWN if known.lower() == wanted.lower()), None)
+    name = _known(wanted)
     if name is not None:
         roots = _roots(root)
-        for place in roots:
-            # A folder of data sets, or the folder of this one.
-            own = place if place.resolve().name == name else place / name
-            for folder in (place / name, own):
-                if folder.is_dir():
-                    return _in_folder(name, folder, KNOWN[name].layouts)
+        for folder in filter(None, (_folder_of(name, place) for place in roots)):
+            return _in_folder(name, folder, KNOWN[name].layouts)
         raise DataError(_how_to_get(name, roots))
     if isdir(wanted):
         folder = Path(wanted)
-        name = next((known for known in KNOWN if known == folder.resolve().name), None)
+        own_name = folder.resolve().name
+        name = _known(own_name)
         layouts = KNOWN[name].layouts if name else ()
-        return _in_folder(folder.resolve().name, folder, (*layouts, *_ANY_FOLDER))
+        return _in_folder(name or own_name, folder, (*layouts, *_ANY_FOLDER))
     lr, comma, hr = wanted.partition(",")
     if comma:
         for side in (lr, hr):
@@ -123,6 +121,22 @@ def find_dataset(wanted: str, root: Path | None) -> Dataset:
         return Dataset(f"{Path(lr).name},{Path(hr).name}", pairs)
     known = suggestion(wanted, (SAMPLE, *KNOWN))
     raise DataError(f"no data set '{wanted}': neither a folder nor a known one{known}")
+
+
+def _known(wanted: str) -> str | None:
+    """The name of a known data set, however it was capitalised."""
+    return next((known for known in KNOWN if known.lower() == wanted.lower()), None)
+
+
+def _folder_of(name: str, place: Path) -> Path | None:
+    """The folder of a data set, however it is capitalised, in a folder of data sets, or that
+    folder if it is the set's own."""
+    below: list[Path] = []
+    with suppress(OSError):
+        below = sorted(place.iterdir())
+    named = [path for path in (place / name, *below) if path.name.lower() == name.lower()]
+    own = [place] if place.resolve().name.lower() == name.lower() else []
+    return next((path for path in (*named, *own) if path.is_dir()), None)
 
 
 def _roots(root: Path | None) -> list[Path]:

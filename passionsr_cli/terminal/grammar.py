@@ -138,6 +138,9 @@ class Commands(TyperGroup):
         return f"{_sentence(error)}{hint}"
 
     def _unknown_option(self, option: str, context: Any, typed: list[str]) -> str:
+        path = command_path(context)
+        if exists(option):
+            return f"{path} has no option {option}; the file of that name is ./{option}"
         place = next((i for i, word in enumerate(typed) if word in self.commands), None)
         if context.parent is None and place is not None:
             moved = [typed[place], *typed[:place], *typed[place + 1 :]]
@@ -146,7 +149,6 @@ class Commands(TyperGroup):
             self.commands.get("upscale", context.command)
         ):
             return f"{option} stands after a command; type: {PROGRAM} upscale {shlex.join(typed)}"
-        path = command_path(context)
         setting = option.lstrip("-").replace("-", "_")
         if setting in _settings(context.command.name):
             meant = f"; write `{setting}: …` into a YAML file and give that as --config"

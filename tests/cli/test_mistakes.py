@@ -53,6 +53,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("upscale made.jpg --name '{name}'", 2, "--name: '{name}' is no name; it needs {stem}"),
     ("upscale made.jpg --name '{stem}_{scale'", 2, "--name: '{stem}_{scale' is no name"),
     ("upscale made.jpg --quality 5", 2, "--quality: '.png' files have none; JPEG, WebP"),
+    ("upscale -dash.png", 2, "has no option -dash.png; the file of that name is ./-dash.png"),
     ("upscale sample:cofee", 1, "sample:cofee: unknown sample; did you mean 'coffee'?"),
     ("upscale a.jpg --model osediff", 1, "`passionsr models pull osediff` fetches them"),
     ("upscale a.jpg --model minni", 1, "unknown model 'minni', and no folder; did you mean 'mini"),
@@ -181,7 +182,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, _Answer]:
     folder = tmp_path_factory.mktemp("photographs")
     image = Image.new("RGB", (24, 20), "teal")
     names = ("photo.jpg", "a.jpg", "my photo.jpg", "made.jpg", "made_x4.png", "folder/b.png")
-    names += ("album [2020]/c.png", "pairs/test_LR/d.png", "pairs/test_HR/d.png", "empty/.e.png")
+    names += (
+        "album [2020]/c.png",
+        "pairs/test_LR/d.png",
+        "pairs/test_HR/d.png",
+        "empty/.e.png",
+        "-dash.png",
+    )
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         image.save(folder / name)

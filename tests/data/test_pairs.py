@@ -66,6 +66,19 @@ def test_roots_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert find_dataset("DRealSR", tmp_path).pairs[0].name == "home"
 
 
+def test_folders_may_be_capitalised_otherwise(tmp_path: Path) -> None:
+    folder = _crops(tmp_path / "realsr", "a")
+    for found in (
+        find_dataset("RealSR", tmp_path),
+        find_dataset("realSR", folder),
+        find_dataset(str(folder), None),
+    ):
+        assert (found.name, found.pairs[0].lr) == ("RealSR", str(folder / "test_LR" / "a.png"))
+    _crops(tmp_path / "RealSR", "exact")
+    if len(list(tmp_path.iterdir())) > 1:
+        assert find_dataset("realsr", tmp_path).pairs[0].name == "exact"
+
+
 def test_the_root_may_be_the_data_sets_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
