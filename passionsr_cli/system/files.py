@@ -87,7 +87,8 @@ def must_exist(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """A hidden path in the folder of `path`, which must exist, that no other process uses.
 
-    What processes that have ended left under such a name is removed, and a link that stands there.
+    What processes that have ended left under such a name is removed, also one that had this one's
+    number, as in containers, and a link that stands there.
     """
     stem = path.stem
     if len(os.fsencode(stem)) > LONGEST_STEM_BYTES:
@@ -96,9 +97,15 @@ def temporary_beside(path: Path) -> Path:
     owned = re.compile(rf"\.{re.escape(stem)}\.(\d+){re.escape(path.suffix)}")
     for left in path.parent.glob(f".*{glob.escape(path.suffix)}"):
         found = owned.fullmatch(left.name)
-        if found and (left.is_symlink() or not _runs(int(found.group(1)))):
+        if found and (left.is_symlink() or _is_left(left, int(found.group(1)))):
             remove(left)
     return path.with_name(f".{stem}.{os.getpid()}{path.suffix}")
+
+
+def _is_left(path: Path, process: int) -> bool:
+    if process == os.getpid():
+        return path not in _unfinished
+    return not _runs(process)
 
 
 def _runs(process: int) -> bool:

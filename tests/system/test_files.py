@@ -39,6 +39,18 @@ def test_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
+def test_what_one_with_the_same_number_left_is_removed(tmp_path: Path) -> None:
+    """Each container begins with process 1."""
+    left = tmp_path / f".out.{os.getpid()}"
+    left.mkdir()
+    assert temporary_beside(tmp_path / "out") == left
+    assert not left.exists()
+    with replace_atomically(tmp_path / "out") as temporary:
+        temporary.write_text("written now")
+        temporary_beside(tmp_path / "out")
+        assert temporary.exists()
+
+
 def test_what_was_killed_and_not_asked_for_has_ended(tmp_path: Path) -> None:
     """In a container without an init such processes stay."""
     process = subprocess.Popen([sys.executable, "-c", ""])
