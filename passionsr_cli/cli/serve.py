@@ -19,6 +19,9 @@ def serve(
             help="0.0.0.0 lets others in the network in. Default: this machine alone.",
         ),
     ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Answer to it alone; may be repeated.")
+    ] = None,
     port: Annotated[
         int | None, typer.Option(metavar="N", help="Default: the first free one from 7860.")
     ] = None,
@@ -26,8 +29,7 @@ def serve(
         float | None, typer.Option(metavar="MP", help="Of a photograph. Default: 16.")
     ] = None,
     queue: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="How many requests may wait, at most. Default: 20."),
+        int | None, typer.Option(metavar="N", help="Requests that may wait. Default: 20.")
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -35,8 +37,7 @@ def serve(
 ) -> None:
     """Upscale in a browser and over HTTP.
 
-    The page has sliders between before and after. It works without a network, and
-    removes what was uploaded and made when it ends.
+    It works without a network, and removes what was uploaded and made when it ends.
 
     \b
     passionsr serve

@@ -20,6 +20,10 @@ from passionsr_cli.upscaling.images import Done
 # Gradio finds the parameter that shows progress by its default.
 PROGRESS = gr.Progress()
 MIDDLE = 50
+FILE_EXPECTED = (
+    'expected {"path": PATH, "meta": {"_type": "gradio.FileData"}}, where PATH is what an upload '
+    "to /gradio_api/upload was answered with"
+)
 
 
 class _StoppedError(Exception):
@@ -29,17 +33,23 @@ class _StoppedError(Exception):
 class _Heard(Silent):
     """Shows the progress of one image of several, and ends it when its session is stopped."""
 
-    def __init__(self, progress: Any, session: Session, number: int = 0, count: int = 1) -> None:
-        self._progress, self._session = progress, session
+    def __init__(
+        self, progress: Any, session: Session, asked_at: float, number: int = 0, count: int = 1
+    ) -> None:
+        self._progress, self._session, self._asked_at = progress, session, asked_at
         self._number, self._count = number, count
 
     def started(self, task: str, total: float | None = None) -> None:
         self._show(0, task if total is None else "")
 
     def step(self, task: str, done: float, details: Mapping[str, float] = NO_DETAILS) -> None:
-        if self._session.stopped.is_set():
-            raise _StoppedError
+        self.go_on()
         self._show(done)
+
+    def go_on(self) -> None:
+        """Raise `_StoppedError` if it was stopped."""
+        if self._asked_at <= self._session.stopped_at:
+            raise _StoppedError
 
     def note(self, text: str) -> None:
         gr.Info(html.escape(text.replace(f"{self._session.folder}/", "")))
@@ -73,26 +83,34 @@ class Handlers:
         realism: float,
         scale: float,
         format: str,
+        asked_at: float,
         progress: Any = PROGRESS,
     ) -> Iterator[tuple[Any, ...]]:
-        """Upscale what was dropped, one by one; shows each result as soon as it is there."""
+        """Upscale what was dropped, one by one; shows each result as soon as it is there.
+
+        `asked_at` is the time of the page's clock when it was asked for: it may have been stopped
+        while it waited for its turn.
+        """
         if not photographs:
             raise gr.Error("drop a photograph first", print_exception=False)
         session = self._sessions.of(request.session_hash)
-        session.begin()
         failures = []
-        for number, photograph in enumerate(photographs):
-            heard = _Heard(progress, session, number, len(photographs))
-            try:
-                dial = realism if choose(model).realism is not None else None
-                done = self._upscaled(photograph, session, heard, model, dial, scale, format)
-            except _StoppedError:
-                gr.Info("stopped")
-                break
-            except PassionSRError as error:
-                failures.append(html.escape(str(error)))
-                continue
-            yield self._results(session, session.keep(done))
+        with session.working():
+            for number, photograph in enumerate(photographs):
+                heard = _Heard(progress, session, asked_at, number, len(photographs))
+                try:
+                    heard.go_on()
+                    if number == 0:
+                        session.begin()
+                    dial = realism if choose(model).realism is not None else None
+                    done = self._upscaled(photograph, session, heard, model, dial, scale, format)
+                except _StoppedError:
+                    gr.Info("stopped")
+                    break
+                except PassionSRError as error:
+                    failures.append(html.escape(str(error)))
+                    continue
+                yield self._results(session, session.keep(done))
         for failure in failures[: len(failures) if session.done else -1]:
             gr.Warning(failure, duration=None)
         if failures and not session.done:
@@ -101,28 +119,32 @@ class Handlers:
     def upscale_one(
         self,
         request: gr.Request,
-        photo: dict[str, Any],
+        photo: dict[str, Any] | None,
         model: str | None = None,
         realism: float | None = None,
         scale: float | None = None,
         format: str | None = None,
     ) -> str:
         """Upscale one photograph for a client; what is left out is as in `passionsr upscale`."""
+        if not photo:
+            raise gr.Error(f"no photo; {FILE_EXPECTED}", print_exception=False)
         session = self._sessions.of(request.session_hash)
-        heard = _Heard(PROGRESS, session)
+        heard = _Heard(PROGRESS, session, asked_at=0)
         try:
-            done = self._upscaled(photo, session, heard, model, realism, scale, format)
+            with session.working():
+                done = self._upscaled(photo, session, heard, model, realism, scale, format)
         except PassionSRError as error:
             raise gr.Error(str(error), print_exception=False) from None
         except _StoppedError:
             raise gr.Error("stopped", print_exception=False) from None
-        # Gradio removes uploads and results after an hour; of a link to one it knows nothing.
+        # A page shows it beside its result; nobody else needs it.
         Path(done.source).unlink(missing_ok=True)
         return str(done.output)
 
-    def stop(self, request: gr.Request) -> None:
-        """End what the session has under way, at its next tile."""
-        self._sessions.of(request.session_hash).stopped.set()
+    def stop(self, request: gr.Request, now: float) -> None:
+        """End what the session has asked for until `now`: what is under way at its next tile, what
+        waits when its turn comes."""
+        self._sessions.of(request.session_hash).stopped_at = now
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed."""
@@ -135,7 +157,11 @@ class Handlers:
     def look(self, request: gr.Request, name: str | None, across: float, down: float) -> Any:
         """Another place of a result, at pixels; `across` and `down` in percent."""
         done = self._shown(request, name)
-        return _paths(views.at_pixels(done, across / 100, down / 100))
+        try:
+            return _paths(views.at_pixels(done, across / 100, down / 100))
+        except ImageError as error:
+            gr.Info(html.escape(str(error)))
+            return None
 
     def _shown(self, request: gr.Request, name: str | None) -> Done:
         """The result of this name; the last one where the page names none, having no list."""
@@ -157,8 +183,8 @@ class Handlers:
         settings = self._workroom.settings(model, realism, scale, format)
         path, name = Path(photograph["path"]), photograph.get("orig_name")
         session.uploaded(path)
-        with session.working():
-            return self._workroom.upscale(path, name, session.new_folder(), settings, heard)
+        with session.new_folder() as folder:
+            return self._workroom.upscale(path, name, folder, settings, heard)
 
     def _results(self, session: Session, shown: str) -> tuple[Any, ...]:
         files = [str(done.output) for done in session.done.values()]

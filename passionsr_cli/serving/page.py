@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
+from os.path import abspath
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from passionsr_cli.imaging.files import IMAGE_SUFFIXES
 from passionsr_cli.serving.choices import choices
-from passionsr_cli.serving.handlers import MIDDLE, Handlers
+from passionsr_cli.serving.handlers import FILE_EXPECTED, MIDDLE, Handlers
 from passionsr_cli.serving.sessions import Sessions
 from passionsr_cli.serving.workroom import Workroom
+from passionsr_cli.system.text import one_line
 
 FORMATS = ("png", "same", "jpg", "webp", "tiff", "avif")
 ENTIRE, LOOK = "Whole picture", "At pixels"
-# Files of an open page stay so long; those of a closed one go at once.
-KEPT_SECONDS, LOOK_EVERY_SECONDS = 3600, 60
 # One photograph at a time, for pages and clients together; views do not wait for them.
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 VIEWS = {"concurrency_id": "views", "concurrency_limit": 1}
@@ -39,29 +42,38 @@ class Page(gr.Blocks):  # type: ignore[misc]
             raise gr.Error(message, print_exception=False) from None
 
     async def preprocess_data(self, block_fn: Any, inputs: Any, *more: Any, **named: Any) -> Any:
-        if address := _address_in(inputs):
-            message = f"{address}: an address, not a file; download it, then send the file"
-            raise gr.Error(html.escape(message), print_exception=False)
-        return await super().preprocess_data(block_fn, inputs, *more, **named)
+        for path in _paths_in(inputs):
+            if "://" in path.lstrip()[:20]:
+                message = f"{path}: an address, not a file; download it, then send the file"
+            elif not Path(abspath(path)).is_relative_to(abspath(self.GRADIO_CACHE)):
+                message = f"{path}: no file that was uploaded here; {FILE_EXPECTED}"
+            else:
+                continue
+            raise gr.Error(html.escape(one_line(message), quote=False), print_exception=False)
+        # Programs may leave out what comes last.
+        left_out = [None] * (len(block_fn.inputs) - len(inputs))
+        try:
+            return await super().preprocess_data(block_fn, [*inputs, *left_out], *more, **named)
+        except ValidationError:
+            raise gr.Error(f"no file; {FILE_EXPECTED}", print_exception=False) from None
 
 
-def _address_in(values: Any) -> str | None:
-    """The first address that stands where a file's path should, however deep."""
+def _paths_in(values: Any) -> Iterator[str]:
+    """Whatever stands where a file's path should, however deep."""
     if isinstance(values, dict):
         path = values.get("path")
-        if isinstance(path, str) and "://" in path.lstrip()[:20]:
-            return path
+        if isinstance(path, str):
+            yield path
         values = list(values.values())
-    found = map(_address_in, values) if isinstance(values, list | tuple) else ()
-    return next(filter(None, found), None)
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from _paths_in(value)
 
 
 def page(workroom: Workroom, sessions: Sessions) -> Any:
     """Gradio's `Blocks` of a server, not launched yet."""
     handlers = Handlers(workroom, sessions)
-    with Page(
-        title="passionsr", analytics_enabled=False, delete_cache=(LOOK_EVERY_SECONDS, KEPT_SECONDS)
-    ) as blocks:
+    with Page(title="passionsr", analytics_enabled=False) as blocks:
         gr.Markdown("# passionsr\nDrop photographs, and see them four times as large.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -127,19 +139,21 @@ def _connect(
     """Events: something is pressed, chosen, moved or closed."""
     _, model, realism, *_ = asked["settings"]
     views = [results[name] for name in ("entire", "place", "across", "down")]
+    clock = gr.Number(visible=False)
     # What was calibrated since the server began is in the list of a page that is loaded anew.
     blocks.load(handlers.opened, None, model, **AT_ONCE)
     model.change(handlers.dial, model, realism, **AT_ONCE)
     asked["start"].click(
         handlers.upscale_all,
-        asked["settings"],
+        [*asked["settings"], clock],
         [results["files"], results["shown"], *views],
         show_progress_on=results["files"],
         scroll_to_output=True,
+        js="(...values) => [...values.slice(0, -1), performance.now()]",
         **MODEL,
         **RAW,
     )
-    asked["stop"].click(handlers.stop, None, None, **AT_ONCE)
+    asked["stop"].click(handlers.stop, clock, None, js="() => performance.now()", **AT_ONCE)
     results["shown"].input(handlers.show, results["shown"], views, **VIEWS, **RAW)
     for slider in (results["across"], results["down"]):
         where = [results["shown"], results["across"], results["down"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +19,7 @@ from passionsr_cli.serving.settings import LOOPBACK, ServeSettings
 from passionsr_cli.serving.workroom import Workroom
 
 PORTS = range(7860, 7960)
+SWEEP_EVERY_SECONDS = 60
 # Of formats without compression the widest, with as much again for metadata.
 MOST_BYTES_PER_PX = 16
 SMALLEST_LIMIT_BYTES = 1 << 26
@@ -40,7 +41,9 @@ def serve(settings: ServeSettings | None = None, reporter: Reporter = SILENT) ->
             _launch(blocks, settings, port)
             with suppress(KeyboardInterrupt):
                 reporter.note(f"{blocks.local_url.rstrip('/')} is open; Ctrl-C ends it")
-                threading.Event().wait()
+                while True:
+                    time.sleep(SWEEP_EVERY_SECONDS)
+                    sessions.sweep()
         finally:
             sessions.stop_all()
             blocks.close(verbose=False)
@@ -94,17 +97,41 @@ WHOLE_NAMES = """
 """
 
 
+def _in_url(host: str) -> str:
+    """An address as it stands in a URL, which is how Gradio takes it, and browsers send it."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _names(settings: ServeSettings) -> list[str]:
+    """The names that requests may call the server by: a page of the internet whose name leads here
+    would otherwise be let in by the browser."""
+    own = [LOOPBACK, "localhost"]
+    if settings.name or settings.host in own:
+        return [*own, _in_url(settings.host), *settings.name]
+    return ["*"]
+
+
+class _Departures:
+    """Middleware for which people who go away in the middle of an upload are no error."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, *call: Any) -> None:
+        from starlette.requests import ClientDisconnect
+
+        with suppress(ClientDisconnect):
+            await self._app(*call)
+
+
 def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
     import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    # A page of the internet whose name leads here would otherwise be let in by the browser.
-    names = [LOOPBACK, "localhost"] if settings.host in (LOOPBACK, "localhost") else ["*"]
     system = ("ui-sans-serif", "system-ui", "sans-serif")
     blocks.launch(
-        # Gradio takes an IPv6 address as it stands in a URL.
-        server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
+        server_name=_in_url(settings.host),
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
@@ -116,7 +143,12 @@ def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
         ssr_mode=False,
         pwa=False,
         footer_links=["api"],
-        app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=names)]},
+        app_kwargs={
+            "middleware": [
+                Middleware(TrustedHostMiddleware, allowed_hosts=_names(settings)),
+                Middleware(_Departures),
+            ]
+        },
         max_file_size=max(settings.largest_px * MOST_BYTES_PER_PX, SMALLEST_LIMIT_BYTES),
         css=WHOLE_NAMES,
         theme=gr.themes.Default(font=system, font_mono=("ui-monospace", "monospace")),

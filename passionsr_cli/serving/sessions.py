@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
 import secrets
-import threading
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.system.files import remove, temporary_beside
+from passionsr_cli.system.claims import claim, holder
+from passionsr_cli.system.files import remove
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.upscaling.images import Done
+
+# Files that nobody has touched for so long are removed.
+KEPT_SECONDS = 3600
 
 
 @contextmanager
@@ -23,17 +30,28 @@ def temporary_place() -> Iterator[Path]:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        place = temporary_beside(folder / "serve")
-        place.mkdir(mode=0o700)
+        for left in folder.glob(".serve.*"):
+            _remove_if_left(left)
+        own = Path(tempfile.mkdtemp(prefix=".serve.", dir=folder))
     except OSError as error:
         raise OutputError(
             f"cannot write under {folder}: {error.strerror}; set PASSIONSR_CACHE to a folder that "
             "can be written"
         ) from None
-    try:
-        yield place
-    finally:
-        remove(place)
+    with claim(own, "serving"):
+        place = own / "files"
+        place.mkdir()
+        try:
+            yield place
+        finally:
+            remove(own)
+
+
+def _remove_if_left(folder: Path) -> None:
+    # What is another user's is none of ours.
+    with suppress(OSError):
+        if holder(folder) is None:
+            remove(folder)
 
 
 @dataclass
@@ -47,13 +65,15 @@ class Session:
     # With their inodes: the same photograph uploaded anew takes the same place.
     uploads: dict[Path, int] = field(default_factory=dict)
     done: dict[str, Done] = field(default_factory=dict)
-    stopped: threading.Event = field(default_factory=threading.Event)
+    # By its page's clock: what was asked for until then is not wanted any more.
+    stopped_at: float = -math.inf
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def uploaded(self, path: Path) -> None:
-        """Remember a file that goes when the session ends; it may be gone already."""
-        with suppress(OSError):
-            self.uploads[path] = path.stat().st_ino
+        """Remember a file that goes when the session ends; it may be gone already, or none."""
+        if os.path.isfile(path):
+            with suppress(OSError):
+                self.uploads[path] = path.stat().st_ino
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -66,15 +86,20 @@ class Session:
 
     def begin(self) -> None:
         """Forget what was made before, and its files."""
-        self.stopped.clear()
         self.done.clear()
         remove(self.folder)
 
-    def new_folder(self) -> Path:
-        """An empty folder, for one result and its views."""
+    @contextmanager
+    def new_folder(self) -> Iterator[Path]:
+        """An empty folder, for one result and its views; it goes with all in it if the block
+        fails."""
         folder = self.folder / str(next(self._numbers))
         folder.mkdir(parents=True)
-        return folder
+        try:
+            yield folder
+        except BaseException:
+            remove(folder)
+            raise
 
     def keep(self, done: Done) -> str:
         """Add a result; returns the name it is shown with, another for each."""
@@ -83,6 +108,8 @@ class Session:
             if name not in self.done:
                 break
             name = f"{done.output.name} ({number})"
+        # It is seen beside its result, and kept as long.
+        os.utime(done.source)
         self.done[name] = done
         return name
 
@@ -109,7 +136,7 @@ class Sessions:
         if session is None or (session.under_way and not session.is_page):
             return
         del self._sessions[key or ""]
-        session.stopped.set()
+        session.stopped_at = math.inf
         remove(session.folder)
         for upload, inode in session.uploads.items():
             there = upload.stat() if upload.exists() else None
@@ -120,4 +147,27 @@ class Sessions:
     def stop_all(self) -> None:
         """Let all work end at its next tile."""
         for session in list(self._sessions.values()):
-            session.stopped.set()
+            session.stopped_at = math.inf
+
+    def sweep(self) -> None:
+        """Remove what is older than `KEPT_SECONDS`: uploads, also half ones of people who went
+        away, results, and clients of which nothing is left. What is worked on stays."""
+        until = time.time() - KEPT_SECONDS
+        worked_on = [each.folder for each in list(self._sessions.values()) if each.under_way]
+        for folder, _, names in os.walk(self._place, topdown=False):
+            if any(Path(folder).is_relative_to(each) for each in worked_on):
+                continue
+            for name in names:
+                _remove_if_older(os.path.join(folder, name), until, os.unlink)
+            if Path(folder) != self._place:
+                _remove_if_older(folder, until, os.rmdir)
+        for key, session in list(self._sessions.items()):
+            if not (session.is_page or session.under_way or session.folder.exists()):
+                self._sessions.pop(key, None)
+
+
+def _remove_if_older(path: str, until: float, removing: Callable[[str], None]) -> None:
+    # It may be gone by now, and a folder may not be empty.
+    with suppress(OSError):
+        if os.lstat(path).st_ctime < until:
+            removing(path)

@@ -71,6 +71,8 @@ def _opened(done: Done) -> Image.Image:
     width, height = done.output_size
     if width * height > LARGEST_VIEWED_PX:
         raise ImageError(f"{done.output.name}: too large to be shown; the file has all of it")
+    if not (done.output.exists() and Path(done.source).exists()):
+        raise ImageError(f"{done.output.name}: is no longer here; upscale the photograph again")
     # Ours, and larger than what Pillow takes for an attack.
     Image.MAX_IMAGE_PIXELS = LARGEST_VIEWED_PX
     try:

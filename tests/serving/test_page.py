@@ -133,7 +133,7 @@ def test_30_megapixels_are_more_than_this_server_takes(visitor: Person, tmp_path
 
 
 def test_28_megapixels_are_worked_on_until_stopped_and_the_queue_has_an_end(
-    visitor: Person, server: Server, tmp_path: Path, photograph: Path
+    visitor: Person, looking: Person, server: Server, tmp_path: Path, photograph: Path
 ) -> None:
     from gradio_client import Client, handle_file
     from gradio_client.utils import QueueError
@@ -141,16 +141,22 @@ def test_28_megapixels_are_worked_on_until_stopped_and_the_queue_has_an_end(
     visitor.drop(_grey(tmp_path / "large.jpg", 6000, 4666))
     visitor.press("Upscale")
     wait_for(lambda: visitor.find(".progress-bar"))
+    # Who waits and stops has nothing made, when the turn comes.
+    looking.press("Upscale")
+    wait_for(lambda: [each for each in looking.find(".progress-text") if "queue" in each.text])
+    looking.press("Stop")
+    before = [path for path in server.files() if path.name == RESULT]
     client = Client(server.url, analytics_enabled=False, verbose=False)
     photo = handle_file(str(photograph))
-    waiting = [client.submit(photo, api_name="/upscale") for _ in range(2)]
-    wait_for(lambda: all(job.status().rank is not None for job in waiting))
+    waiting = client.submit(photo, api_name="/upscale")
+    wait_for(lambda: waiting.status().rank is not None)
     with pytest.raises(QueueError, match="Queue is full"):
         client.predict(photo, api_name="/upscale")
     visitor.press("Stop")
     assert wait_for(visitor.messages) == ["stopped"]
-    results = {Path(job.result()).read_bytes() for job in waiting}
-    assert results == {server.expected(photograph)}
+    assert Path(waiting.result()).read_bytes() == server.expected(photograph)
+    assert wait_for(looking.messages) == ["stopped"]
+    assert set(before) <= set(server.files())
     assert not [path for path in server.files() if path.name == "large_x4.png"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from typer.testing import CliRunner
 from visiting import NO_GRADIO, Server, environment_of, serving, wait_for
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.serving import server as module
+from passionsr_cli.serving.settings import ServeSettings
 
 README = Path(__file__).parents[2] / "passionsr_cli" / "serving" / "README.md"
 needs_gradio = pytest.mark.skipif(NO_GRADIO, reason="gradio is not installed")
@@ -63,6 +67,7 @@ def test_a_port_that_is_taken_is_told_at_once() -> None:
         (["--host", "192.0.2.1"], "cannot listen on the ports 7860 to 7959 of 192.0.2.1"),
         (["--port", "70000"], "--port: found '70000', expected less than or equal to 65535"),
         (["--max-megapixels", "0"], "--max-megapixels: found '0.0', expected greater than 0"),
+        (["--name", "a:80"], "--name: found 'a:80', expected a name alone, such as photos"),
         (["--queue", "0"], "--queue: found '0', expected greater than 0"),
     ],
 )
@@ -70,6 +75,57 @@ def test_what_cannot_be_served(options: list[str], message: str) -> None:
     done = CliRunner().invoke(app, ["serve", *options])
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def _ask(server: Server, path: str, body: bytes | None = None, kind: str = "") -> str:
+    """What a program without Gradio's client is answered."""
+    headers = {"Content-Type": kind} if body else {}
+    asked = urllib.request.Request(f"{server.url}/gradio_api/{path}", body, headers)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked) as answer:
+        return str(answer.read().decode())
+
+
+FORM = "multipart/form-data; boundary=B"
+PART = b'--B\r\nContent-Disposition: form-data; name="files"; filename="photo.jpg"\r\n\r\n'
+
+
+def _uploaded(server: Server, content: bytes) -> str:
+    """The path by which a request names the file."""
+    (path,) = json.loads(_ask(server, "upload", PART + content + b"\r\n--B--\r\n", FORM))
+    return str(path)
+
+
+def _photo(path: str) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def _called(server: Server, *values: object) -> tuple[str, Any]:
+    """How a call ends, as curl hears it, and with what."""
+    body = json.dumps({"data": values}).encode()
+    number = json.loads(_ask(server, "call/upscale", body, "application/json"))["event_id"]
+    event, data = _ask(server, f"call/upscale/{number}").strip().splitlines()[-2:]
+    return event.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def test_a_photograph_is_enough(server: Server, photograph: Path) -> None:
+    event, data = _called(server, _photo(_uploaded(server, photograph.read_bytes())))
+    assert event == "complete"
+    assert Path(data[0]["path"]).read_bytes() == server.expected(photograph)
+
+
+def test_what_is_wrong_with_a_call_is_named(server: Server) -> None:
+    path = _uploaded(server, b"no photograph")
+    for values, message in [
+        ((), "no photo; expected {"),
+        (("photo.jpg",), "no file; expected {"),
+        ((_photo("/etc/passwd"),), "/etc/passwd: no file that was uploaded here; expected {"),
+        ((_photo(path),), "photo.jpg: not an image file that can be read"),
+    ]:
+        event, data = _called(server, *values)
+        assert event == "error"
+        assert message in data["error"]
+    # Of what is refused only the upload stays, until it is old.
+    assert Path(path).stat().st_nlink == 1
 
 
 def test_the_documented_call_gives_the_commands_file(
@@ -133,7 +189,6 @@ def test_no_input_is_fetched_from_an_address(
 
     from passionsr_cli.serving.page import page
     from passionsr_cli.serving.sessions import Sessions
-    from passionsr_cli.serving.settings import ServeSettings
     from passionsr_cli.serving.workroom import Workroom
 
     fetched: list[object] = []
@@ -163,7 +218,6 @@ def test_no_request_speaks_to_the_terminal(tmp_path: Path) -> None:
 
     from passionsr_cli.serving.page import page
     from passionsr_cli.serving.sessions import Sessions
-    from passionsr_cli.serving.settings import ServeSettings
     from passionsr_cli.serving.workroom import Workroom
 
     blocks = page(Workroom(ServeSettings()), Sessions(tmp_path))
@@ -199,6 +253,18 @@ def test_files_go_when_the_client_goes(server: Server, tmp_path: Path, photograp
     wait_for(lambda: not set(server.files()) - before)
 
 
+def _annoy(server: Server) -> None:
+    """Name a folder as a file, and break an upload off: neither is an error of the server."""
+    folder = str(Path(_uploaded(server, b"photograph")).parent)
+    assert _called(server, _photo(folder))[0] == "error"
+    address, _, port = server.url.rstrip("/").removeprefix("http://").rpartition(":")
+    head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\n"
+    with socket.create_connection((address, int(port))) as connection:
+        connection.sendall(f"{head}Content-Length: 9999\r\n\r\n".encode() + PART + b"half")
+        wait_for(lambda: [path for path in server.files() if path.name.startswith("tmp")])
+    assert "photo.jpg" in _uploaded(server, b"another")
+
+
 @needs_gradio
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_at_the_end(number: signal.Signals, tmp_path: Path) -> None:
@@ -212,9 +278,32 @@ def test_nothing_is_left_at_the_end(number: signal.Signals, tmp_path: Path) -> N
     with serving(tmp_path, http_proxy=nobody, HTTP_PROXY=nobody) as server:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         assert opener.open(server.url).status == 200
+        _annoy(server)
         assert server.end(number) == 0
+        assert server.process.stderr is not None
+        assert server.process.stderr.read() == ""
     assert not list((tmp_path / "cache").iterdir())
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_what_is_old_is_looked_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    swept: list[object] = []
+
+    def sleep(seconds: float) -> None:
+        if len(swept) == 2:
+            raise KeyboardInterrupt
+
+    blocks = SimpleNamespace(local_url="http://127.0.0.1/", close=lambda verbose: None)
+    monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path))
+    for name in ("_prepare", "_launch"):
+        monkeypatch.setattr(module, name, lambda *given: None)
+    monkeypatch.setattr(module, "_page", lambda *given: blocks)
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    monkeypatch.setattr(module.Sessions, "sweep", lambda sessions: swept.append(sessions))
+    module.serve()
+    assert len(swept) == 2
 
 
 def test_only_this_machine_is_let_in(server: Server) -> None:
@@ -222,6 +311,19 @@ def test_only_this_machine_is_let_in(server: Server) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
     addresses = [line.split()[1] for line in listening if line.split()[3] == "0A"]
     assert [each for each in addresses if each.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, {"127.0.0.1", "localhost"}),
+        ({"host": "0.0.0.0"}, {"*"}),
+        ({"host": "0.0.0.0", "name": ["a.example"]}, {"127.0.0.1", "localhost", "a.example"}),
+    ],
+)
+def test_names_that_are_answered(settings: dict[str, Any], names: set[str]) -> None:
+    """All of a network's, until some are named; a container listens on 0.0.0.0."""
+    assert set(module._names(ServeSettings(**settings))) - {"0.0.0.0"} == names
 
 
 @pytest.mark.parametrize(("name", "status"), [("localhost", 200), ("elsewhere.example", 400)])

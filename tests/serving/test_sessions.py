@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from passionsr_cli.errors import OutputError
+from passionsr_cli.serving import sessions as module
 from passionsr_cli.serving.sessions import Sessions, temporary_place
 
 
@@ -58,3 +60,57 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path / "cache"))
     with pytest.raises(OutputError, match="set PASSIONSR_CACHE"), temporary_place():
         pass
+
+
+def test_what_a_killed_server_left_is_removed_and_what_one_has_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Numbers of processes come again: in a container each server is the first."""
+    monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path))
+    left = [tmp_path / f".serve.{number}" for number in (os.getpid(), os.getppid())]
+    for folder in left:
+        (folder / "files").mkdir(parents=True)
+        (folder / "lock").touch()
+    with temporary_place() as first:
+        (first / "photo.jpg").touch()
+        assert first.parent.stat().st_mode & 0o777 == 0o700
+        with temporary_place() as second:
+            assert first != second
+            assert (first / "photo.jpg").exists()
+        assert list(tmp_path.iterdir()) == [first.parent]
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_failed_leaves_no_photograph(tmp_path: Path) -> None:
+    session = Sessions(tmp_path).of("one")
+    with suppress(KeyboardInterrupt), session.new_folder() as folder:
+        (folder / "photo.jpg").touch()
+        raise KeyboardInterrupt
+    assert not list(session.folder.iterdir())
+
+
+def test_what_is_old_goes_and_with_it_the_client(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half an upload too, whatever a request called a file, and nothing that is worked on."""
+    sessions = Sessions(tmp_path)
+    half = tmp_path / "tmpabc"
+    half.touch()
+    for key in ("client", "page", "busy"):
+        with sessions.of(key).new_folder() as folder:
+            (folder / "result.png").touch()
+    sessions.of("client").uploaded(tmp_path)
+    assert not sessions.of("client").uploads
+    sessions.of("page").is_page = True
+    client, page, busy = (sessions.of(key) for key in ("client", "page", "busy"))
+    sessions.sweep()
+    assert len(list(tmp_path.rglob("result.png"))) == 3
+    monkeypatch.setattr(module, "KEPT_SECONDS", -1)
+    with busy.working():
+        sessions.sweep()
+        sessions.sweep()
+    assert [path.parents[1] for path in tmp_path.rglob("result.png")] == [busy.folder]
+    assert list(tmp_path.iterdir()) == [busy.folder]
+    assert sessions.of("page") is page
+    assert sessions.of("busy") is busy
+    assert sessions.of("client") is not client
