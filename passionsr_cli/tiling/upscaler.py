@@ -53,7 +53,8 @@ class TiledUpscaler:
     """Upscales images of any size with one executor; the model sees a tile at a time.
 
     `tile_px` and `overlap_px` count pixels of the result; `tile_px` 0 means no tiling, "auto" the
-    fastest tile that fits in the memory that is free now (see `memory`).
+    fastest tile that fits in the memory that is free now (see `memory`). Others than multiples of
+    what the model needs are rounded up, with a note; tiles overlap by half of one at most.
     `color_fix`, `realism`, `margin_px` and `plain_px` None mean what the model's description says;
     `realism` in [0, 1] is for models with a dial. Several threads may use one: they take turns at
     the model. Where an image `is_only` one, a large model is never in memory as a whole: all of
@@ -89,8 +90,12 @@ class TiledUpscaler:
             if tile_px < tile_memory.LARGEST_TILE_PX:
                 reporter.note(f"{free / 1e9:.1f} GB of memory are free: tiles of {tile_px} pixels")
             self._set_tile(min(tile_px, tile_memory.FASTEST_TILE_PX), tile_px)
+            if self.overlap_px < overlap_px:
+                reporter.note(f"tiles overlap by {self.overlap_px} pixels, half of one")
         else:
             self._set_tile(tile_px, tile_px)
+            if self.tile_px != tile_px:
+                reporter.note(f"tiles of {self.tile_px} pixels: multiples of {self.unit_px}")
         self.batch = tile_memory.tiles_at_once(
             executor.description, executor.device, free, self.tile_px or tile_memory.LARGEST_TILE_PX
         )

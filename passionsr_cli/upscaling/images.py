@@ -11,7 +11,7 @@ from pathlib import Path
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import check_origin
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.errors import OutputError, PassionSRError
+from passionsr_cli.errors import ConfigError, OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.picture import Picture
@@ -94,14 +94,26 @@ def open_upscaler(
 ) -> TiledUpscaler:
     """A model or a checkpoint, ready for images, or for an only one, which takes less memory.
 
-    Of several GPUs each of the processes takes another.
+    Of several GPUs each of the processes takes another. Raises `ConfigError` for an overlap that
+    tiles cannot have.
     """
+    _check_overlap(settings)
     artifact = artifact_for(settings)
     device = settings.device
     if processes is not None and processes.count > 1:
         device = processes.device(choose_device(device))
     executor = open_executor(artifact, settings.backend, device, settings.precision, reporter)
     return upscaler_with(executor, settings, reporter, is_only)
+
+
+def _check_overlap(settings: UpscaleSettings) -> None:
+    """Refuse more than half of a tile, where both were asked for; the default is cut instead."""
+    tile, overlap = settings.tile, settings.overlap
+    if tile != "auto" and overlap > tile / 2 > 0 and "overlap" in settings.model_fields_set:
+        raise ConfigError(
+            f"--overlap: {overlap} pixels are more than half of a tile of {tile}; "
+            f"give at most {tile // 2}, or larger tiles"
+        )
 
 
 def upscaler_with(

@@ -17,6 +17,7 @@ from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.progress import Notes
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.tiling import memory
 from passionsr_cli.tiling.upscaler import TiledUpscaler
@@ -45,6 +46,20 @@ def test_one_tile_is_no_tiling_bit_for_bit(executor: TorchExecutor) -> None:
     whole, tile = (TiledUpscaler(executor, tile_px).upscale(lr) for tile_px in (0, 128))
     assert tile.tiles == whole.tiles == 1
     assert np.array_equal(whole.rgb, tile.rgb)
+
+
+def test_a_tile_that_cannot_be_is_rounded_up_and_said(executor: TorchExecutor) -> None:
+    unit = executor.description.unit_px
+    for asked, said in (
+        (unit + 1, [f"tiles of {2 * unit} pixels: multiples of {unit}"]),
+        (unit, []),
+    ):
+        notes = Notes()
+        upscaler = TiledUpscaler(executor, asked, reporter=notes)
+        assert (upscaler.tile_px, notes.texts) == (unit * (1 + len(said)), said)
+    notes = Notes()
+    upscaler = TiledUpscaler(executor, "auto", 5000, reporter=notes)
+    assert notes.texts[-1] == f"tiles overlap by {upscaler.tile_px // 2} pixels, half of one"
 
 
 def test_the_same_input_gives_the_same_bits(executor: TorchExecutor) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.upscaling.images import checkpoint_for
+from passionsr_cli.errors import ConfigError, ModelError
+from passionsr_cli.upscaling.images import checkpoint_for, open_upscaler
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,11 @@ def test_the_embedded_model_runs_on_integers_where_they_pay(
     monkeypatch.setattr("passionsr_cli.system.cpu.has_integer_products", lambda: integer_products)
     settings = UpscaleSettings.model_validate({"device": "cpu", **options})
     assert checkpoint_for(settings) == expected
+
+
+def test_an_overlap_above_half_of_a_tile_is_refused_where_both_were_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"--overlap: 200 .* give at most 64, or larger tiles"):
+        open_upscaler(UpscaleSettings(tile=128, overlap=200))
+    for fitting in ({"tile": 64}, {"tile": 0, "overlap": 9}, {"overlap": 999}):
+        with pytest.raises(ModelError, match="unknown model 'nosuch'"):
+            open_upscaler(UpscaleSettings.model_validate({"model": "nosuch", **fitting}))
