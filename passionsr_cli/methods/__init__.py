@@ -13,6 +13,7 @@ from passionsr_cli.config import (
     FLOAT_BITS,
     MOST_BITS,
     CalibrationSettings,
+    FitSettings,
     Settings,
 )
 from passionsr_cli.errors import ConfigError
@@ -27,7 +28,8 @@ from passionsr_cli.methods import (
     qdm,
     svdquant,
 )
-from passionsr_cli.methods.stages import LayerDesign, Method, Stages
+from passionsr_cli.methods.stages import LayerDesign, Learnables, Method, Stages
+from passionsr_cli.quantization.schemes import Learnable
 from passionsr_cli.system.text import suggestion
 
 INTEGERS = tuple(range(FEWEST_BITS, MOST_BITS + 1))
@@ -65,7 +67,25 @@ def build(settings: CalibrationSettings) -> Method:
     _check_bits(name, method, settings)
     given = settings.method_settings.get(name, {})
     own = validate(given, method.settings, f"method_settings.{name}")
-    return Method(name, own.model_dump(mode="json"), *method.stages(own))
+    built = Method(name, own.model_dump(mode="json"), *method.stages(own))
+    for stage in built.stages:
+        if stage.fit is not None:
+            _check_fit(stage.name, stage.fit, stage.learns)
+    return built
+
+
+def _check_fit(stage: str, fit: FitSettings, learns: Learnables) -> None:
+    """Refuse what would do nothing."""
+    for part in fit.rates:
+        if Learnable(part) not in learns:
+            known = ", ".join(sorted(each.value for each in learns))
+            raise ConfigError(f"rates: the stage '{stage}' learns no {part}; it learns {known}")
+    others = ("milestones", "decay") if fit.schedule == "cosine" else ("final_learning_rate",)
+    for key in others:
+        if getattr(fit, key) != FitSettings.model_fields[key].default:
+            raise ConfigError(
+                f"{key} does nothing with the schedule '{fit.schedule}'; leave it out"
+            )
 
 
 def _check_bits(name: str, method: Known, settings: CalibrationSettings) -> None:

@@ -54,6 +54,24 @@ def test_settings_of_other_methods_may_stand_beside() -> None:
     assert methods.build(settings).name == "maxmin"
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rates": {"transform": 2.0}}, "the stage 'steps' learns no transform; it learns bounds"),
+        ({"decay": 0.5}, "decay does nothing with the schedule 'cosine'"),
+        ({"milestones": [0.2]}, "milestones does nothing"),
+        ({"schedule": "milestones", "final_learning_rate": 0.1}, "final_learning_rate does"),
+    ],
+)
+def test_settings_of_a_fit_that_would_do_nothing_are_refused(
+    values: dict[str, Any], message: str
+) -> None:
+    fit = {"steps": 3, "learning_rate": 0.1}
+    with pytest.raises(ConfigError, match=message):
+        _build("lsq", fit={**fit, **values})
+    _build("lsq", fit={**fit, "rates": {"bounds": 2.0}})
+
+
 def test_unknown_names_and_keys_are_refused() -> None:
     with pytest.raises(ConfigError, match="unknown method 'lqs'; did you mean 'lsq'"):
         _build("lqs")
