@@ -23,6 +23,7 @@ from pydantic_core import core_schema
 
 from passionsr_cli.budget import BudgetText
 from passionsr_cli.description import IMAGE_LAYERS, ColorFix, Realism
+from passionsr_cli.system.paths import name_of
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Backend = Literal["auto", "torch", "openvino", "onnxruntime", "triton"]
@@ -38,8 +39,7 @@ KERNEL_KINDS |= {"generalized": 0.12, "plateau": 0.06, "disk": 0.08, "motion": 0
 EIGHT_BIT_LAYERS = (
     *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
     *("vae.quant_conv", "vae.post_quant_conv"),
-    *("vae.encoder.conv_in", "vae.encoder.conv_out"),
-    *("vae.decoder.conv_in", "vae.decoder.conv_out"),
+    *("vae.encoder.conv_in", "vae.encoder.conv_out", "vae.decoder.conv_in", "vae.decoder.conv_out"),
 )
 # PassionSR's own, which the preset `published-exceptions` names.
 PUBLISHED_EIGHT_BIT_LAYERS = tuple(name for name in EIGHT_BIT_LAYERS if "conv_in" not in name)
@@ -270,7 +270,7 @@ class CalibrationSettings(Settings):
     def default_name(self, bits: str = "") -> str:
         """Default name of a checkpoint, MODEL-BITS-METHOD, or with other words for the bits."""
         bits = re.sub(r"[^A-Za-z0-9._-]+", "-", bits or self.bits_name)
-        return f"{Path(self.model).name}-{bits}-{self.method}"
+        return f"{name_of(self.model)}-{bits}-{self.method}"
 
     @model_validator(mode="after")
     def _something_is_quantized(self) -> CalibrationSettings:

@@ -9,6 +9,7 @@ import typer
 
 from passionsr_cli.cli.options import ConfigOption, DeviceOption, JsonOption, PrecisionOption, given
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.system.paths import name_of
 from passionsr_cli.terminal.console import command, output, print_json
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def sweep_timestep(
     options = given(locals(), CalibrationSettings) | {"method": "maxmin"}
     settings = settings_for(bits, config, options)
     steps = _numbers(timesteps or TIMESTEPS)
-    path = picture or Path(f"{Path(model).name}-{settings.bits_name}-timesteps.png")
+    path = picture or Path(f"{name_of(model)}-{settings.bits_name}-timesteps.png")
     if path.suffix.lower() not in PICTURES:
         raise ConfigError(f"--output: {path} is no picture; use {', '.join(PICTURES)}")
 

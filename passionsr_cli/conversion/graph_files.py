@@ -17,6 +17,7 @@ from passionsr_cli.conversion.stored_graphs import (
     missing_components,
 )
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.system.memory import is_out_of_memory
 
 # OpenVINO's own name of a node, or of one that it replaced; modules have others.
 _COUNTED = re.compile(r"([A-Z]\w*)_\d+")
@@ -45,7 +46,7 @@ def write_graphs(
         graph.model.set_friendly_name(component)
         renamed = _name_by_place(graph.model)
         path = folder / f"{component}.xml"
-        openvino.save_model(graph.model, path, compress_to_fp16=False)
+        _save(graph.model, path)
         keep_in_float32(path, {renamed.get(name, name) for name in stream})
         names = {
             "layers": graph.layers,
@@ -54,6 +55,17 @@ def write_graphs(
             "overflowing": graph.overflowing,
         }
         list_component(folder, component, names)
+
+
+def _save(graph: openvino.Model, path: Path) -> None:
+    """Write a graph. Raises `OSError` where that cannot be: OpenVINO says RuntimeError."""
+    try:
+        openvino.save_model(graph, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())
+        raise OSError(f"{said}; is there room on the disk?") from error
 
 
 def _name_by_place(model: openvino.Model) -> dict[str, str]:

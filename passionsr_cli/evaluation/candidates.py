@@ -18,6 +18,7 @@ from passionsr_cli.inference.made_by import image_code
 from passionsr_cli.models.catalogue import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL
+from passionsr_cli.system.paths import name_of
 from passionsr_cli.system.sources import version_of
 
 Kind = Literal["model", "checkpoint", "baseline", "images"]
@@ -89,12 +90,12 @@ def _at_each(candidate: Candidate, settings: Sequence[float]) -> list[Candidate]
 
 def model_candidate(name: str, settings: EvaluationSettings) -> Candidate:
     """The candidate of a model at full precision."""
-    return _of_artifact(Path(name).name, "model", resolve(name, MODEL), settings)
+    return _of_artifact(name_of(name), "model", resolve(name, MODEL), settings)
 
 
 def checkpoint_candidate(name: str, settings: EvaluationSettings) -> Candidate:
     """The candidate of a calibrated model."""
-    return _of_artifact(Path(name).name, "checkpoint", resolve(name, CHECKPOINT), settings)
+    return _of_artifact(name_of(name), "checkpoint", resolve(name, CHECKPOINT), settings)
 
 
 def _models(settings: EvaluationSettings) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import read_json, remove, sha256_of
 from passionsr_cli.system.memory import process_peak_bytes, returned_when_freed
+from passionsr_cli.system.paths import name_of
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
 FORMAT_VERSION = 3
@@ -111,7 +112,7 @@ def export(
     """
     form = find_format(format, target, precision, size)
     artifact = resolve(name)
-    folder = output or Path(f"{Path(name).name}-{format}")
+    folder = output or Path(f"{name_of(name)}-{format}")
     if size is not None:
         size = fitting_size(artifact.description, size, reporter)
     return export_artifact(name, artifact, form, folder, size, reporter)
@@ -137,10 +138,12 @@ def export_artifact(
     if artifact.simulated and form.name != "safetensors":
         raise ConfigError(f"{RELEASED_IS_SIMULATED}; export it with --format safetensors")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        working = folder.with_name(f".{folder.name}.exporting")
+        # The name of `.` is that of the folder it means.
+        place = Path(os.path.realpath(folder))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        working = place.parent / f".{place.name}.exporting"
         with claim(working, "exporting"):
-            if folder.exists():
+            if place.exists():
                 remove(working / UNFINISHED)
                 return _finished(folder, name, artifact, form, size_px)
             identity = _identity(name, artifact, form, size_px)
@@ -166,7 +169,7 @@ def export_artifact(
                 )
                 kernel_names = {"kernels": asdict(kernels)}
                 _write_json(files / REPORT_FILE, {**report.as_dict(), **kernel_names})
-                os.rename(files, folder)
+                os.rename(files, place)
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return report
@@ -270,7 +273,8 @@ def _finished(
         wanted = _identity(name, artifact, form, size_px)
         same = {key: stored.get(key) for key in wanted} == wanted
         if same and stored["files"] == _checksums(folder):
-            return ExportReport.from_dict(report)
+            # It may have been moved since.
+            return replace(ExportReport.from_dict(report), folder=str(folder))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise OutputError(f"{folder} exists already; choose another --output or delete it")

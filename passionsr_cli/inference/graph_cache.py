@@ -26,7 +26,7 @@ from passionsr_cli.system.files import (
     temporary_space,
     write_memory,
 )
-from passionsr_cli.system.memory import is_out_of_memory, returned_when_freed
+from passionsr_cli.system.memory import returned_when_freed
 
 if TYPE_CHECKING:
     from passionsr_cli.conversion.prepared_graphs import PreparedGraphs
@@ -97,12 +97,8 @@ class GraphCache:
                 except Exception:
                     remove(unfinished)
                     raise
-        except (OSError, RuntimeError) as error:
-            # OpenVINO says RuntimeError of a disk that is full, torch of memory.
-            if is_out_of_memory(error):
-                raise
-            reason = getattr(error, "strerror", None) or error
-            self._note(f"cannot cache under {self.folder.parent}: {reason}")
+        except OSError as error:
+            self._note(f"cannot cache under {self.folder.parent}: {error.strerror or error}")
             with temporary_space():
                 self._temporary = temporary_folder()
                 self.folder = Path(self._temporary.name)

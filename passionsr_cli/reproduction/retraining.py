@@ -3,8 +3,6 @@ arXiv 2503.05584), made where it is not there yet."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from passionsr_cli.errors import StoreError
 from passionsr_cli.layering import settings_from
 from passionsr_cli.progress import Reporter
@@ -13,6 +11,7 @@ from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.retiming import run
 from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.store import MODEL, Store
+from passionsr_cli.system.paths import name_of
 
 PRESET = "retrain"
 
@@ -21,7 +20,7 @@ def model_of(row: RowDefinition, settings: ReproductionSettings) -> str:
     """The name of the model that a row quantizes: MODEL-tTIMESTEP if it is retrained."""
     if row.timestep is None:
         return settings.model
-    return f"{Path(settings.model).name}-t{row.timestep}"
+    return f"{name_of(settings.model)}-t{row.timestep}"
 
 
 def ensure_model(row: RowDefinition, settings: ReproductionSettings, reporter: Reporter) -> None:

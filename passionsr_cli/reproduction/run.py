@@ -48,6 +48,7 @@ from passionsr_cli.reproduction.retraining import ensure_model
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
 from passionsr_cli.reproduction.writing import write_table
+from passionsr_cli.system.paths import name_of
 from passionsr_cli.system.text import counted
 
 Calibrate = Callable[[Calibration, Reporter], Checkpoint]
@@ -99,7 +100,7 @@ def _sizes(
     named = definition.published
     published = None if named is None else published_table(named)
     columns = definition.shown_columns(None)
-    whose, lines = Path(settings.model).name, list[Line]()
+    whose, lines = name_of(settings.model), list[Line]()
     for row in rows:
         if not row.published_only:
             values = sizes(row, costs)
@@ -146,7 +147,7 @@ class _Reproduction:
         self.settings, self.rows, self.reporter, self.make = settings, rows, reporter, make
         self.definition = definition
         self.columns = definition.shown_columns(settings.metrics)
-        self.whose = Path(settings.model).name
+        self.whose = name_of(settings.model)
         dataset = find_dataset(settings.dataset, settings.data_root)
         self.folder = _output_folder(settings, self.whose, dataset.name)
         self.evaluated = settings.evaluation(definition, self.folder)

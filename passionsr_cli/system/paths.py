@@ -31,6 +31,12 @@ def survive_without_home() -> bool:
     return any(folder().is_relative_to(NO_HOME) for folder in (home, cache_folder))
 
 
+def name_of(path: str) -> str:
+    """The last part of a name or path; of one that ends in none, as `.`, the folder's name."""
+    name = Path(path).name
+    return Path(path).resolve().name if name in ("", "..") else name
+
+
 def _own_folder(variable: str, directory: str) -> Path:
     """The folder that a variable names, else one of platformdirs'; of users without a home one
     that does not exist: nothing is found there, and nothing can be written."""

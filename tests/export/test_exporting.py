@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +258,47 @@ def test_a_folder_that_exists_is_left_alone(least_folder: Path, tmp_path: Path) 
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("output", [".", "", ".."])
+def test_folders_without_a_name_exist_already(
+    least_folder: Path, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    with pytest.raises(OutputError, match="exists already"):
+        api.export(str(least_folder), "safetensors", Path(output))
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_photograph")
+def test_where_it_is_started_has_a_name(
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(least_folder, tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    assert api.export(".", "safetensors").folder == "mine-safetensors"
+    assert Path("mine-safetensors").is_dir()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on files is a Unix matter")
+def test_a_full_disk_is_said_in_one_line(least_folder: Path, tmp_path: Path) -> None:
+    import resource
+
+    class FullDisk(Notes):
+        def started(self, task: str, total: float | None = None) -> None:
+            if task.startswith("writing"):
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OutputError, match=r"^cannot write .*; is there room on the disk"):
+            api.export(
+                str(least_folder), "openvino", tmp_path / "out", size=64, reporter=FullDisk()
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.usefixtures("small_photograph")
 def test_who_may_read_it_is_what_the_umask_says(least_folder: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
@@ -276,6 +319,9 @@ def test_the_same_export_is_done_once(least_folder: Path, tmp_path: Path) -> Non
     again = api.export(str(least_folder), "safetensors", out)
     assert again.as_dict() == json.loads(json.dumps(first.as_dict()))
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
+    moved = out.rename(tmp_path / "moved")
+    assert api.export(str(least_folder), "safetensors", moved).folder == str(moved)
+    out = moved.rename(out)
     with pytest.raises(OutputError, match="exists already"):
         api.export(str(least_folder), "openvino", out, size=64)
     damaged = next(path for path in out.iterdir() if path.suffix == ".safetensors")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.system.paths import NO_HOME, cache_folder, home, survive_without_home
+from passionsr_cli.system.paths import NO_HOME, cache_folder, home, name_of, survive_without_home
 
 FOLDERS = [(home, "PASSIONSR_HOME"), (cache_folder, "PASSIONSR_CACHE")]
 
@@ -62,3 +62,12 @@ def test_a_folder_that_is_named_needs_no_home(
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path))
     assert folder() == tmp_path
+
+
+def test_names_of_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    assert [name_of(path) for path in (".", "inside/..", "../mine/", "")] == ["mine"] * 4
+    assert name_of("..") == tmp_path.name
+    assert name_of("mini-w8a8") == "mini-w8a8"
+    assert name_of("some/folder/") == "folder"
