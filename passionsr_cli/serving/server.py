@@ -111,17 +111,32 @@ def _names(settings: ServeSettings) -> list[str]:
     return ["*"]
 
 
-class _Departures:
-    """Middleware for which people who go away in the middle of an upload are no error."""
+class _Quiet:
+    """Middleware that lets no request speak to the terminal: otherwise all that fails is printed
+    there, with what was sent. Who goes away in the middle of an upload is no error at all."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
-    async def __call__(self, *call: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         from starlette.requests import ClientDisconnect
+        from starlette.responses import JSONResponse
 
-        with suppress(ClientDisconnect):
-            await self._app(*call)
+        begun = False
+
+        async def answer(message: Any) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            told = {"detail": f"the request cannot be answered ({type(error).__name__})"}
+            if not begun:
+                await JSONResponse(told, 400)(scope, receive, send)
 
 
 def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
@@ -146,7 +161,7 @@ def _launch(blocks: Any, settings: ServeSettings, port: int) -> None:
         app_kwargs={
             "middleware": [
                 Middleware(TrustedHostMiddleware, allowed_hosts=_names(settings)),
-                Middleware(_Departures),
+                Middleware(_Quiet),
             ]
         },
         max_file_size=max(settings.largest_px * MOST_BYTES_PER_PX, SMALLEST_LIMIT_BYTES),

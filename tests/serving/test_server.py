@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
@@ -254,9 +255,13 @@ def test_files_go_when_the_client_goes(server: Server, tmp_path: Path, photograp
 
 
 def _annoy(server: Server) -> None:
-    """Name a folder as a file, and break an upload off: neither is an error of the server."""
+    """Name a folder as a file, and what there is not, and break an upload off: nothing of it is an
+    error of the server."""
     folder = str(Path(_uploaded(server, b"photograph")).parent)
     assert _called(server, _photo(folder))[0] == "error"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        _ask(server, "call/v2/upscale", b'{"no such": "\\u001b"}', "application/json")
+    assert json.loads(refused.value.read())["detail"].startswith("the request cannot be answered")
     address, _, port = server.url.rstrip("/").removeprefix("http://").rpartition(":")
     head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\n"
     with socket.create_connection((address, int(port))) as connection:
