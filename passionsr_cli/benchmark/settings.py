@@ -15,9 +15,10 @@ class BenchmarkSettings(Settings):
     """Options of a benchmark. `size` is the side of the result in pixels.
 
     Without `variants` there are those of `variants.DEFAULT_VARIANTS` and, where it is installed,
-    NNCF. `precision` is that around integers: auto is float32, as when upscaling. Without
-    `repeats` a row is run at least 5 times and for 2 s, 3 times if a run takes over 10 s. `against`
-    is a file with an earlier benchmark's JSON, `tolerance` the share by which a row may be slower.
+    NNCF. `precision` is that around integers: auto is, as when upscaling, bf16 where OpenVINO runs
+    them on a CPU that has it, and else float32. Without `repeats` a row is run at least 5 times and
+    for 2 s, 3 times if a run takes over 10 s. `against` is a file with an earlier benchmark's JSON,
+    `tolerance` the share by which a row may be slower.
     """
 
     model: str = EMBEDDED_MODEL

@@ -16,7 +16,7 @@ from passionsr_cli.layering import preset_names
 from passionsr_cli.system.devices import choose_device, choose_precision
 
 EAGER, COMPILED, NNCF = "fp32-nchw", "bf16-compiled", "nncf"
-BACKENDS = ("torch", "openvino", "triton")
+TIMED_BACKENDS = ("torch", "openvino", "triton")
 DEFAULT_VARIANTS = (EAGER, "fp32", "bf16", "w8a8", "w6a6", "w4a4")
 
 
@@ -91,7 +91,7 @@ def has_nncf() -> bool:
 def _on_backends(name: str, settings: BenchmarkSettings) -> tuple[Variant, tuple[str, ...]]:
     """A variant and where it runs: everywhere, or as `torch:fp32` says."""
     backend, _, rest = name.partition(":")
-    if backend in BACKENDS:
+    if backend in TIMED_BACKENDS:
         return _variant(rest, settings), (backend,)
     return _variant(name, settings), settings.backend
 

@@ -24,7 +24,7 @@ def grouped(title: str) -> Any:
 
 
 of_files, of_model, of_machine = map(grouped, ("Files", "The model", "The machine"))
-BACKENDS = "auto|torch|openvino|onnxruntime|triton"
+BACKEND_CHOICES = "auto|torch|openvino|onnxruntime|triton"
 COLOR_FIXES = "wavelet|adain|none"
 ModelOption = Annotated[
     str | None,
@@ -52,7 +52,7 @@ PrecisionOption = Annotated[
         "fast.",
     ),
 ]
-BackendOption = Annotated[str | None, of_machine(metavar=BACKENDS, help="As for upscale.")]
+BackendOption = Annotated[str | None, of_machine(metavar=BACKEND_CHOICES, help="As for upscale.")]
 _general = grouped(GENERAL)
 ConfigOption = Annotated[
     str | None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from passionsr_cli.cli.options import (
-    BACKENDS,
+    BACKEND_CHOICES,
     COLOR_FIXES,
     ConfigOption,
     JsonOption,
@@ -155,7 +155,7 @@ def upscale(
     backend: Annotated[
         str | None,
         of_machine(
-            metavar=BACKENDS,
+            metavar=BACKEND_CHOICES,
             help="What computes. Default: openvino on a CPU, torch on a GPU, or for a "
             "checkpoint triton, integers on NVIDIA GPUs, where they win a race at first use.",
         ),

@@ -28,7 +28,6 @@ PRIMARIES: dict[int, tuple[tuple[float, ...], tuple[float, float]]] = {
     11: ((0.680, 0.320, 0.265, 0.690, 0.150, 0.060), DCI),
     12: ((0.680, 0.320, 0.265, 0.690, 0.150, 0.060), D65),
 }
-UNSPECIFIED = 2
 # Exponents; the curves of television are those that its screens, and browsers, take for sRGB's.
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
 SRGB_CURVES = (1, 6, 13, 14, 15)

@@ -66,9 +66,9 @@ class Metric:
 
     `pyiqa_name` is None for a metric of our own, whose `definition` is numbered: its numbers
     change with no other package. `referenced` metrics compare with the photograph. A `cheap` one
-    has no network in it and is computed on the CPU, image by image in several threads. One of
-    `sets` gives a single number for all images together. `stand_in` is an optional metric, taken
-    by name, or by itself where this one's weights are not on the machine.
+    has no network in it and is computed on the CPU, image by image in several threads. One
+    that is `of_sets` gives a single number for all images together. `stand_in` is an optional
+    metric, taken by name, or by itself where this one's weights are not on the machine.
     """
 
     key: str

@@ -96,6 +96,7 @@ def test_what_would_overflow_is_computed_in_floats(
     assert ran.integer == ()
     assert not ran.on_integers
     assert {how for _, how in ran.floating} == {OVERFLOWS}
+    assert ran.attentions
     assert all("i8" not in how.lower() for _, how in ran.attentions)
     definition = open_executor(source, "torch", "cpu", "fp32", SILENT)
     wanted = definition.restore_latent(image)

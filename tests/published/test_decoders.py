@@ -175,6 +175,7 @@ def test_it_is_quantized_exported_and_run_like_any_other(
         )
         assert np.abs(torch_image - graph_image).mean() < 0.01 * np.abs(torch_image).mean()
     decoder = [record for record in resolve(name).manifest.layers if "vae.decoder" in record.name]
+    assert decoder
     assert all(record.plan is not None for record in decoder)
     api.export(name, "openvino", tmp_path / "out", size=64)
 

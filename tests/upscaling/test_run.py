@@ -200,10 +200,10 @@ def test_the_same_command_has_nothing_to_do_when_the_work_is_done(
     upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings, computed: list[str]
 ) -> None:
     list(_run(upscaler, photographs, settings))
-    assert all(isinstance(item, Skipped) for item in _run(upscaler, photographs, settings))
+    assert {type(item) for item in _run(upscaler, photographs, settings)} == {Skipped}
     assert len(computed) == 11
     again = settings.model_copy(update={"overwrite": True})
-    assert all(isinstance(item, Done) for item in _run(upscaler, photographs, again))
+    assert {type(item) for item in _run(upscaler, photographs, again)} == {Done}
 
 
 def test_results_of_others_are_not_taken_for_ones_own(
@@ -217,9 +217,9 @@ def test_results_of_others_are_not_taken_for_ones_own(
     assert "exists already; use --overwrite" in found["01.png"].error
     assert precious.read_bytes() == b"precious"
     again = settings.model_copy(update={"skip_existing": True})
-    assert all(isinstance(item, Skipped) for item in _run(upscaler, photographs, again))
+    assert {type(item) for item in _run(upscaler, photographs, again)} == {Skipped}
     again = settings.model_copy(update={"overwrite": True})
-    assert all(isinstance(item, Done) for item in _run(upscaler, photographs, again))
+    assert {type(item) for item in _run(upscaler, photographs, again)} == {Done}
     assert precious.read_bytes() != b"precious"
 
 
