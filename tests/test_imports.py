@@ -81,10 +81,13 @@ def test_upscaling_from_the_cache(
     calibrate: Callable[..., str], tiny_folder: Path, tmp_path: Path
 ) -> None:
     checkpoint = calibrate("w8a8")
-    settings = UpscaleSettings(checkpoint=checkpoint, output=tmp_path / "a.png", device="cpu")
+    # Without a size that follows from what memory is free at the moment.
+    settings = UpscaleSettings(
+        checkpoint=checkpoint, output=tmp_path / "a.png", device="cpu", tile=128
+    )
     (done,) = upscale(["sample:coffee"], settings)
     assert isinstance(done, Done)
-    options = ("--checkpoint", checkpoint, "--output", tmp_path / "b.png")
+    options = ("--checkpoint", checkpoint, "--output", tmp_path / "b.png", "--tile", "128")
     assert _imported("upscale", "sample:coffee", *options) == ""
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 

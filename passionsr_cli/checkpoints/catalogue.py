@@ -20,6 +20,7 @@ from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
 from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
 from passionsr_cli.system.claims import claim
+from passionsr_cli.system.paths import name_of
 from passionsr_cli.system.text import suggestion
 
 
@@ -70,7 +71,7 @@ def check_origin(name: str, model: str) -> None:
     known, origin = find(model), find_checkpoint(name).manifest.model
     if known.folder is None or known.sha256 != origin.sha256:
         raise ModelError(
-            f"checkpoint '{Path(name).name}' was made from '{origin.name}' with weights "
+            f"checkpoint '{name_of(name)}' was made from '{origin.name}' with weights "
             f"{origin.sha256[:12]}…, not from this '{model}'; leave out --model, or "
             "calibrate that model"
         )

@@ -31,6 +31,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.memory import process_peak_bytes
+from passionsr_cli.system.paths import name_of
 
 
 def _checked_numerics(text: str) -> Numerics:
@@ -61,7 +62,7 @@ def import_checkpoint(
     known = catalogue.find_present(model)
     parts = _read_parts(files, config, known.description)
     ending = "imported" if chosen == "standard" else chosen
-    name = name or f"{Path(model).name}-{_bits_name(parts)}-{ending}"
+    name = name or f"{name_of(model)}-{_bits_name(parts)}-{ending}"
     imported = tuple(
         ImportedFile(file=str(part.file), sha256=sha256_of(part.file)) for part in parts.values()
     )
