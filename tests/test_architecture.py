@@ -16,7 +16,7 @@ NAME = PACKAGE.name
 LEVELS = (
     ("errors", "_version", "progress"),
     ("system",),
-    ("description", "budget", "pages"),
+    ("description", "budget", "bits", "pages"),
     ("registry",),
     ("config", "layering", "store", "metadata"),
     ("quantization", "imaging", "fitting", "metrics"),
@@ -40,7 +40,15 @@ LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_LINES, MOST_LINES_OF_A_ROOM, MOST_LINES_OF_THE_VERBS = 300, 2000, 130
 # What is read before anything is computed.
 WITHOUT_TORCH = (
-    *("errors.py", "progress.py", "registry.py", "budget.py", "config.py", "layering.py"),
+    *(
+        "errors.py",
+        "progress.py",
+        "registry.py",
+        "budget.py",
+        "bits.py",
+        "config.py",
+        "layering.py",
+    ),
     *("system", "metadata", "imaging", "terminal", "cli"),
     *("quantization/schemes.py", "models/catalogue.py", "checkpoints/catalogue.py"),
     *("checkpoints/manifest.py", "methods", "upscaling/planning.py", "api.py"),

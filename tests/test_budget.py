@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from passionsr_cli.bits import Bits
 from passionsr_cli.budget import Budget, parse_budget
-from passionsr_cli.config import Bits, CalibrationSettings
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import settings_from
 

@@ -6,15 +6,12 @@ from typing import Any
 import pytest
 
 from passionsr_cli import methods
+from passionsr_cli.bits import Bits
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.config import (
-    PUBLISHED_EIGHT_BIT_LAYERS,
-    Bits,
-    CalibrationSettings,
-    UpscaleSettings,
-)
+from passionsr_cli.config import PUBLISHED_EIGHT_BIT_LAYERS, CalibrationSettings, UpscaleSettings
 from passionsr_cli.description import IMAGE_LAYERS
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.layering import (
     preset_names,
     presets,
@@ -178,6 +175,13 @@ def test_a_timestep_must_be_in_the_schedule() -> None:
     preset["model"]["timestep"] = 1000
     with pytest.raises(ConfigError, match="timestep must be below 1000"):
         validate(preset, TrainingSettings, "here")
+
+
+def test_folders_may_be_given_as_paths(tmp_path: Path) -> None:
+    settings = UpscaleSettings(model=tmp_path, checkpoint=tmp_path / "c")  # type: ignore[arg-type]
+    assert (settings.model, settings.checkpoint) == (str(tmp_path), str(tmp_path / "c"))
+    rows = EvaluationSettings(dataset=tmp_path, checkpoint=("a", tmp_path))  # type: ignore[arg-type]
+    assert (rows.dataset, rows.checkpoint) == (str(tmp_path), ("a", str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])

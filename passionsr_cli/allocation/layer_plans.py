@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
+from passionsr_cli.bits import FLOAT_BITS, MOST_BITS, Bits
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layers.convert import convert, find_layers

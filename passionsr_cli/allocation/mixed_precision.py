@@ -16,10 +16,11 @@ from passionsr_cli.allocation.integer_program import Choice, allocate, least
 from passionsr_cli.allocation.layer_plans import most_weight_bits, plan_of, quantize_model
 from passionsr_cli.allocation.plan_files import PLAN_FILE, write_plan
 from passionsr_cli.allocation.sensitivity import Candidates, Errors, Side, measure_sensitivity
+from passionsr_cli.bits import FLOAT_BITS, MOST_BITS, Bits
 from passionsr_cli.budget import Budget
 from passionsr_cli.checkpoints.catalogue import bits_of
 from passionsr_cli.checkpoints.sizes import HEADER_BYTES, layer_bytes
-from passionsr_cli.config import FLOAT_BITS, MOST_BITS, Bits, CalibrationSettings
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import read_yaml

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from passionsr_cli.config import FLOAT_BITS
+from passionsr_cli.bits import FLOAT_BITS
 from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.quantization.schemes import LayerRecord
 from passionsr_cli.system.files import replace_atomically

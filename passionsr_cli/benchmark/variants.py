@@ -8,9 +8,9 @@ from enum import Enum
 
 from passionsr_cli import methods
 from passionsr_cli.benchmark.settings import BenchmarkSettings
+from passionsr_cli.bits import Bits
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import check_origin, find_checkpoint
-from passionsr_cli.config import Bits
 from passionsr_cli.errors import ConfigError, DeviceError, StoreError
 from passionsr_cli.layering import preset_names
 from passionsr_cli.system.devices import choose_device, choose_precision

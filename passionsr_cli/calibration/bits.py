@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from passionsr_cli.config import Bits, CalibrationSettings
+from passionsr_cli.bits import Bits
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import preset_names, settings_from
 

@@ -11,9 +11,9 @@ from os.path import isdir
 from pathlib import Path
 from typing import Any
 
+from passionsr_cli.bits import FLOAT_BITS
 from passionsr_cli.checkpoints.manifest import CheckpointManifest, load_manifest
 from passionsr_cli.checkpoints.unfinished import run_folder, unfinished
-from passionsr_cli.config import FLOAT_BITS
 from passionsr_cli.errors import ModelError, PassionSRError, StoreError
 from passionsr_cli.models.catalogue import find
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme

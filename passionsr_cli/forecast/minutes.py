@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.allocation.layer_plans import bits_of
-from passionsr_cli.config import FLOAT_BITS, CalibrationSettings
+from passionsr_cli.bits import FLOAT_BITS
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.layers.convert import find_layers
 from passionsr_cli.methods.stages import Method, Stage
 from passionsr_cli.models.chain import Chain

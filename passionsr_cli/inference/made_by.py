@@ -7,6 +7,7 @@ from passionsr_cli.system.sources import sources_sha256
 # From a stored entry to a compiled graph.
 GRAPH_PLACES = (
     *(
+        "bits.py",
         "description.py",
         "registry.py",
         "store.py",

@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from passionsr_cli.config import (
-    FEWEST_BITS,
-    FLOAT_BITS,
-    MOST_BITS,
-    CalibrationSettings,
-    FitSettings,
-    Settings,
-)
+from passionsr_cli.bits import FEWEST_BITS, FLOAT_BITS, MOST_BITS
+from passionsr_cli.config import CalibrationSettings, FitSettings, Settings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.layering import validate
 from passionsr_cli.methods import (

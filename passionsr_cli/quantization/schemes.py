@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import ConfigDict, model_validator
 
-from passionsr_cli.config import FEWEST_BITS, MOST_BITS
+from passionsr_cli.bits import FEWEST_BITS, MOST_BITS
 from passionsr_cli.errors import ConfigError
 
 # What the two products of an attention multiply.

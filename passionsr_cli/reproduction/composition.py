@@ -8,9 +8,10 @@ from math import prod
 import torch
 
 from passionsr_cli.allocation.layer_plans import quantize_model
+from passionsr_cli.bits import FLOAT_BITS
 from passionsr_cli.checkpoints.catalogue import Checkpoint
 from passionsr_cli.checkpoints.sizes import FLOAT_BYTES, layer_tensors
-from passionsr_cli.config import FLOAT_BITS, CalibrationSettings
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.layers.convert import attention_shape, find_layers
 from passionsr_cli.methods.stages import LayerDesign

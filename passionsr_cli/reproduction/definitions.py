@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
+from passionsr_cli.bits import Bits
 from passionsr_cli.budget import BudgetText
-from passionsr_cli.config import Bits, Settings
+from passionsr_cli.config import Settings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.published import COSTS
 from passionsr_cli.layering import settings_from

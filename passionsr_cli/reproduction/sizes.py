@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from passionsr_cli.bits import FLOAT_BITS
 from passionsr_cli.calibration.bits import settings_for
-from passionsr_cli.config import FLOAT_BITS
 from passionsr_cli.models.costs import FULL_BITS, ComponentCosts, compressed
 from passionsr_cli.reproduction.definitions import FULL_PRECISION, SIZE, RowDefinition
 

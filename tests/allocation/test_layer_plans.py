@@ -10,8 +10,9 @@ from passionsr_cli.allocation.layer_plans import (
     check_names,
     quantize_model,
 )
+from passionsr_cli.bits import FLOATING
 from passionsr_cli.checkpoints.catalogue import bits_of
-from passionsr_cli.config import FLOATING, CalibrationSettings
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import (
     PLAIN,

@@ -16,10 +16,11 @@ from passionsr_cli.allocation import mixed_precision
 from passionsr_cli.allocation.integer_program import allocate
 from passionsr_cli.allocation.mixed_precision import Options, bits_within_budget
 from passionsr_cli.allocation.sensitivity import measure_sensitivity
+from passionsr_cli.bits import Bits
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import bits_of, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import unfinished
-from passionsr_cli.config import Bits, CalibrationSettings
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import gather
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError

@@ -16,10 +16,10 @@ import yaml
 from calibrating import Making
 from PIL import Image
 
+from passionsr_cli.bits import EIGHT_BITS
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
-from passionsr_cli.config import EIGHT_BITS
 from passionsr_cli.errors import FitError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction import retraining

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from passionsr_cli.config import FEWEST_BITS, MOST_BITS, Bits
+from passionsr_cli.bits import FEWEST_BITS, MOST_BITS, Bits
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
 from passionsr_cli.layering import read_yaml

@@ -11,6 +11,7 @@ import torch
 from pydantic import JsonValue
 
 from passionsr_cli import __version__
+from passionsr_cli.bits import FLOATING, bits_name
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import (
     CheckpointManifest,
@@ -23,7 +24,6 @@ from passionsr_cli.checkpoints.manifest import (
 from passionsr_cli.checkpoints.released.files import ReleasedPart, read_part
 from passionsr_cli.checkpoints.released.model import Numerics, convert_model
 from passionsr_cli.checkpoints.tensors import write_checkpoint
-from passionsr_cli.config import FLOATING, bits_name
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError, StoreError
 from passionsr_cli.models import catalogue, loading

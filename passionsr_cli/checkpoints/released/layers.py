@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.bits import MOST_BITS, Bits
 from passionsr_cli.checkpoints.released.arithmetic import (
     Tensors,
     in_halves,
@@ -15,7 +16,6 @@ from passionsr_cli.checkpoints.released.arithmetic import (
     released_grid,
     released_round,
 )
-from passionsr_cli.config import MOST_BITS, Bits
 from passionsr_cli.errors import ModelError
 from passionsr_cli.layers.frozen import FrozenAttention, FrozenLayer
 from passionsr_cli.layers.products import product_of

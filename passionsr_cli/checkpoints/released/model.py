@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from passionsr_cli.bits import EIGHT_BITS, Bits
 from passionsr_cli.checkpoints.released.arithmetic import ReleasedAttention, ReleasedLayer
 from passionsr_cli.checkpoints.released.files import ReleasedPart
 from passionsr_cli.checkpoints.released.layers import (
@@ -19,7 +20,7 @@ from passionsr_cli.checkpoints.released.layers import (
     standard_parts,
     standard_weights,
 )
-from passionsr_cli.config import EIGHT_BITS, PUBLISHED_EIGHT_BIT_LAYERS, Bits
+from passionsr_cli.config import PUBLISHED_EIGHT_BIT_LAYERS
 from passionsr_cli.errors import ModelError
 from passionsr_cli.layers.convert import PARTS_SUFFIX, Quantized, apply, find_layers
 from passionsr_cli.models.one_step import OneStepModel
