@@ -28,13 +28,23 @@ from passionsr_cli.system.paths import name_of
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Backend = Literal["auto", "torch", "openvino", "onnxruntime", "triton"]
 Fit = Literal["contain", "cover", "fill"]
-Range = tuple[float, float]
 Quality = Annotated[int, Field(ge=1, le=100)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 PartName = Literal["transform", "bounds", "weight_bounds", "branch", "merged", "rounding"]
 
 KernelKind = Literal["isotropic", "anisotropic", "generalized", "plateau", "disk", "motion"]
 KERNEL_KINDS: dict[KernelKind, float] = {"isotropic": 0.45, "anisotropic": 0.25}
 KERNEL_KINDS |= {"generalized": 0.12, "plateau": 0.06, "disk": 0.08, "motion": 0.04}
+
+
+def _weighing_something(weights: dict[KernelKind, float]) -> dict[KernelKind, float]:
+    if not sum(weights.values()):
+        raise ValueError("no kind weighs anything; give one of them a number above 0")
+    return weights
+
+
+Range = tuple[NonNegativeFloat, NonNegativeFloat]
+KernelKinds = Annotated[dict[KernelKind, NonNegativeFloat], AfterValidator(_weighing_something)]
 # Those of PassionSR, and what reads the image and the latents, the only way into the network.
 EIGHT_BIT_LAYERS = (
     *("unet.time_embedding.linear_1", "unet.conv_in", "unet.conv_out"),
@@ -148,20 +158,20 @@ class DegradationSettings(Settings):
     `sharpening` is how much of an unsharp mask cameras add, which leaves light and dark rims.
     """
 
-    blur_probability: float = 0.85
+    blur_probability: Probability = 0.85
     blur_sigma_px: Range = (0.3, 2.4)
-    kernel_kinds: dict[KernelKind, NonNegativeFloat] = KERNEL_KINDS
-    second_order_probability: float = 0.25
+    kernel_kinds: KernelKinds = KERNEL_KINDS
+    second_order_probability: Probability = 0.25
     second_blur_sigma_px: Range = (0.2, 0.8)
     intermediate_scale: Range = (0.4, 1.0)
-    noise_probability: float = 0.5
+    noise_probability: Probability = 0.5
     shot_noise: Range = (0.0, 0.0004)
     read_noise: Range = (0.0, 0.012)
-    grey_noise_probability: float = 0.4
-    sharpening_probability: float = 0.0
+    grey_noise_probability: Probability = 0.4
+    sharpening_probability: Probability = 0.0
     sharpening: Range = (0.3, 1.5)
-    sharpening_sigma_px: Range = (0.5, 1.5)
-    jpeg_probability: float = 0.4
+    sharpening_sigma_px: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.5)
+    jpeg_probability: Probability = 0.4
     jpeg_quality: tuple[Quality, Quality] = (60, 96)
 
 

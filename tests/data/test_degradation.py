@@ -54,6 +54,21 @@ def test_a_kind_of_kernel_that_is_none_is_refused() -> None:
         settings_from(None, CalibrationSettings, given)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"kernel_kinds": {"disk": 0}}, r"no kind weighs anything"),
+        ({"kernel_kinds": {}}, r"no kind weighs anything"),
+        ({"blur_probability": 1.5}, r"blur_probability: .* less than or equal to 1"),
+        ({"read_noise": [-0.1, 0.1]}, r"read_noise.*: .* greater than or equal to 0"),
+        ({"sharpening_sigma_px": [0, 1]}, r"sharpening_sigma_px.*: .* greater than 0"),
+    ],
+)
+def test_what_no_degradation_can_do_is_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings_from(None, CalibrationSettings, {"degradation": given})
+
+
 def test_qualities_of_jpeg_may_fall_and_are_ones_that_jpeg_has() -> None:
     rising, falling = (
         DegradationSettings(jpeg_quality=pair, jpeg_probability=1) for pair in ((60, 96), (96, 60))
