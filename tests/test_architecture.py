@@ -18,7 +18,7 @@ LEVELS = (
     ("system",),
     ("description", "budget", "bits", "pages"),
     ("registry",),
-    ("config", "layering", "store", "metadata"),
+    ("config", "layering", "store", "metadata", "pixels"),
     ("quantization", "imaging", "fitting", "metrics"),
     ("layers",),
     ("data", "models", "triton_kernels"),
@@ -49,7 +49,7 @@ WITHOUT_TORCH = (
         "config.py",
         "layering.py",
     ),
-    *("system", "metadata", "imaging", "terminal", "cli"),
+    *("system", "metadata", "pixels", "imaging", "terminal", "cli"),
     *("quantization/schemes.py", "models/catalogue.py", "checkpoints/catalogue.py"),
     *("checkpoints/manifest.py", "methods", "upscaling/planning.py", "api.py"),
 )

@@ -15,9 +15,9 @@ import numpy as np
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.data.calibration_images import default_crops
 from passionsr_cli.errors import ModelError
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Notes, Reporter
 
 FEWEST_RUNS, FEWEST_SLOW_RUNS = 5, 3

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
-from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import read_picture, read_rgb
-from passionsr_cli.imaging.resampling import resampled_rows
+from passionsr_cli.pixels.arrays import rounded_levels
+from passionsr_cli.pixels.resampling import resampled_rows
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.upscaling.images import Done, Skipped
 from passionsr_cli.upscaling.library import OF_FILES, Upscaler

@@ -17,9 +17,9 @@ from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import images_in, read_rgb
-from passionsr_cli.imaging.resampling import pad_mirroring
+from passionsr_cli.pixels.arrays import rounded_levels
+from passionsr_cli.pixels.resampling import pad_mirroring
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from passionsr_cli.config import DegradationSettings
 from passionsr_cli.data.crops import Crop, degraded_crop
 from passionsr_cli.fitting.loop import Batch
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import read_rgb
+from passionsr_cli.pixels.arrays import rounded_levels
 
 CACHE_BYTES = 3 * 2**30
 # So much of each file tells it from others of its name and size.

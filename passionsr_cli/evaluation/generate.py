@@ -15,10 +15,10 @@ from passionsr_cli.evaluation.candidates import Candidate
 from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.files import read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.inference.open import open_executor, open_nncf
+from passionsr_cli.pixels.arrays import Array, rounded_levels
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.processes import Processes

@@ -16,8 +16,8 @@ from PIL import Image
 from passionsr_cli.data.pairs import Pair
 from passionsr_cli.evaluation.generate import FACTOR, read_lr, read_reference
 from passionsr_cli.evaluation.results import ImageResult, Results
-from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.files import read_picture
+from passionsr_cli.pixels.arrays import Array, rounded_levels
 
 MOST_PICTURES = 8
 SIDE_PX = 384

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import pad_mirroring
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.metrics.psnr import decibels
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import pad_mirroring
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.tiling.upscaler import TiledUpscaler

@@ -1,1 +1,1 @@
-"""Files to tensors and back, tiles, colour, resampling, degradation."""
+"""Image files to pictures and back."""

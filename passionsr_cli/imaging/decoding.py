@@ -15,12 +15,12 @@ from PIL import Image, PngImagePlugin
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import heif, netpbm, profiles, soundness, tiff, tiff_colours
-from passionsr_cli.imaging.arrays import turn_upright
 from passionsr_cli.imaging.png import SIGNATURE
 from passionsr_cli.metadata import colour_tags, exif_blocks, jpeg_segments, tiff_tags
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
 from passionsr_cli.metadata.iptc_records import IPTC
 from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.pixels.arrays import turn_upright
 
 # What Pillow may try. Others run programs (EPS), or are no photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF", "PPM")

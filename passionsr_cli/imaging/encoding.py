@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from passionsr_cli.errors import OutputError
 from passionsr_cli.imaging import heif, png, tiff
-from passionsr_cli.imaging.strips import STRIP_PX
 from passionsr_cli.metadata import iptc_records
 from passionsr_cli.metadata.exif_blocks import PREFIX
 from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.pixels.strips import STRIP_PX
 from passionsr_cli.system.files import replace_atomically, write_memory
+from passionsr_cli.system.memory import free_bytes
 
 # What each format is written with; PNG and TIFF are written by strips, the others by Pillow.
 OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
@@ -32,12 +33,16 @@ OUTPUT_FORMATS: dict[str, dict[str, Any]] = {
     ".heic": {"format": "HEIF", "quality": 90, "chroma": 444},
     ".bmp": {"format": "BMP"},
 }
+# Pillow's names for 1 to 4 channels.
+MODES = ("L", "LA", "RGB", "RGBA")
 DEEP = (".png", ".tif", ".tiff")
 JPEG = (".jpg", ".jpeg")
 NO_ALPHA = (".jpg", ".jpeg", ".bmp")
 # Of all metadata these hold the resolution.
 RESOLUTION_ALONE = (".bmp",)
 LARGEST_SIDE_PX = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383, ".avif": 65536, ".heic": 65535}
+# What Pillow's pictures and their encoders take of memory, measured with noisy photographs.
+ENCODING_BYTES_PER_PX = {".bmp": 9, ".jpg": 7, ".jpeg": 7, ".webp": 22, ".avif": 44, ".heic": 43}
 # A JPEG holds each in one segment.
 LARGEST_JPEG_BLOCK = 65533 - 29
 
@@ -81,6 +86,12 @@ def check_output(path: Path, layout: Layout | None = None, keep_depth: bool = Fa
         width, height = layout.size
         raise OutputError(
             f"{path}: {width}×{height} px, but a side of a {suffix} has at most {largest}; use .png"
+        )
+    needed = ENCODING_BYTES_PER_PX.get(suffix, 0) * layout.size[0] * layout.size[1]
+    if needed > (free := free_bytes("cpu")):
+        raise OutputError(
+            f"{path}: to encode it as {suffix} takes about {needed / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are free; use .png or .tif, which are written row by row"
         )
     metadata = layout.metadata
     blocks = (metadata.exif or b"", metadata.xmp or b"", metadata.iptc or b"")
@@ -143,15 +154,15 @@ def _write_whole(
     """By Pillow, whose encoders want the whole image, one byte per channel."""
     from PIL import Image
 
-    pixels, top = np.empty(shape, np.uint8), 0
+    height, width, channels = shape
+    image, top = Image.new(MODES[channels - 1], (width, height)), 0
     for strip in strips:
-        pixels[top : top + len(strip)] = strip
+        image.paste(Image.fromarray(strip.squeeze(-1) if channels == 1 else strip), (0, top))
         top += len(strip)
     suffix, encoded = path.suffix.lower(), io.BytesIO()
     options = {**OUTPUT_FORMATS[suffix], **_options(metadata, suffix)}
     if quality is not None and "quality" in options:
         options["quality"] = quality
-    image = Image.fromarray(pixels.squeeze(-1) if shape[-1] == 1 else pixels)
     try:
         image.save(encoded, **options)
     except Exception as error:

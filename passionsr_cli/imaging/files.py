@@ -15,14 +15,14 @@ from PIL import Image, UnidentifiedImageError
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import encoding, profiles, samples
-from passionsr_cli.imaging.arrays import Array, rounded_levels
 from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode
 from passionsr_cli.imaging.encoding import Layout, check_output
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.strips import strips_of
-from passionsr_cli.imaging.transparency import spread_colours
 from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.pixels.arrays import Array, rounded_levels
+from passionsr_cli.pixels.strips import strips_of
+from passionsr_cli.pixels.transparency import spread_colours
 
 __all__ = (
     "IMAGE_SUFFIXES",

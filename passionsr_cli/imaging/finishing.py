@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from passionsr_cli.imaging import profiles
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.resampling import REACH_PX, resample_rows, resampled_rows, source_span
-from passionsr_cli.imaging.strips import RowStream, spans
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import REACH_PX, resample_rows, resampled_rows, source_span
+from passionsr_cli.pixels.strips import RowStream, spans
 
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)[:, None, None]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.pixels.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging.arrays import Array, rounded_levels
-from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.pixels.arrays import Array, rounded_levels
+from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.system.text import suggestion
 
 PREFIX = "sample:"

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.description import ModelDescription
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels.arrays import Array
 
 
 class Executor(Protocol):

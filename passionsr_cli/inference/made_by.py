@@ -19,7 +19,7 @@ GRAPH_PLACES = (
     *("layers", "conversion", "triton_kernels", "inference"),
 )
 # From a file to the pixels of its result.
-IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "imaging", "tiling")
+IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "pixels", "imaging", "tiling")
 
 
 def graph_code() -> str:

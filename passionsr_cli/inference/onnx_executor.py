@@ -14,9 +14,9 @@ from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.conversion.stored_graphs import Graphs
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, DeviceError, TileMemoryError
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.devices import has_gpu_driver
 from passionsr_cli.system.files import temporary_folder, temporary_space

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import DeviceError, TileMemoryError
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.devices import precision_name
 from passionsr_cli.system.memory import is_out_of_memory, peak_bytes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from passionsr_cli.description import ModelDescription, Schedule
-from passionsr_cli.imaging.arrays import Array, fused_add
+from passionsr_cli.pixels.arrays import Array, fused_add
 
 if TYPE_CHECKING:
     from torch import Tensor

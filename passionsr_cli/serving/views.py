@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from passionsr_cli.errors import ImageError
-from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.imaging.files import read_picture
+from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.upscaling.images import Done
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import REACH_PX, resample_rows, resampled_rows, source_span
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import REACH_PX, resample_rows, resampled_rows, source_span
 
 # Differences up to one level of 8 bits are a smooth gradient's, from two on there may be texture.
 LEVEL = np.float32(1 / 255)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import bicubic
 
 # The bicubic kernel reaches two pixels; one more for safety in rounding.
 BICUBIC_CONTEXT_PX = 3

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels.arrays import Array
 
 # The outermost quarter of an overlap has seen the least context and is not used at all.
 UNUSED_SHARE = 0.25

@@ -15,12 +15,12 @@ import numpy as np
 
 from passionsr_cli.description import ColorFix
 from passionsr_cli.errors import ImageError, TileMemoryError
-from passionsr_cli.imaging import colour
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.replay import PutAside
-from passionsr_cli.imaging.resampling import pad_mirroring, resampled_rows
-from passionsr_cli.imaging.strips import RowStream, made_ahead
 from passionsr_cli.inference.executor import Executor, Releasing, Shareable
+from passionsr_cli.pixels import colour
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.replay import PutAside
+from passionsr_cli.pixels.resampling import pad_mirroring, resampled_rows
+from passionsr_cli.pixels.strips import RowStream, made_ahead
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.tiling import memory as tile_memory

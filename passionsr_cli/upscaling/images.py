@@ -15,10 +15,10 @@ from passionsr_cli.errors import ConfigError, OutputError, PassionSRError
 from passionsr_cli.imaging.decoding import LARGEST_PX
 from passionsr_cli.imaging.files import check_output, layout_of, read_picture, write_upscaled
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.strips import made_ahead
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models.catalogue import check_dial
+from passionsr_cli.pixels.strips import made_ahead
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL

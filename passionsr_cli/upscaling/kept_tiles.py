@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.strips import strips_of
 from passionsr_cli.inference.executor import Executor
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.strips import strips_of
 from passionsr_cli.system import cpu
 from passionsr_cli.system.files import is_own_folder, remove, replace_atomically
 from passionsr_cli.system.paths import cache_folder

@@ -14,11 +14,11 @@ from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ImageError, OutputError
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.transparency import spread_colours
 from passionsr_cli.layering import validate
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.transparency import spread_colours
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import Done, artifact_for, open_upscaler, upscale_file

@@ -23,9 +23,9 @@ from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, FitError, OutputError, StoreError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.models.loading import load, save
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.progress import NO_DETAILS
 from passionsr_cli.quantization.schemes import Learnable
 from passionsr_cli.system.claims import claim

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from passionsr_cli.cli.app import app
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.pixels.arrays import rounded_levels
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from PIL import Image
 from passionsr_cli.comparison.versions import Compared, Version
 from passionsr_cli.comparison.writing import write_page
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
-from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.pixels.arrays import rounded_levels
+from passionsr_cli.pixels.resampling import bicubic
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium")
 SLIDER, STAGE = "document.querySelector('input[type=range]')", "document.querySelector('.stage')"

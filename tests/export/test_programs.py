@@ -20,13 +20,13 @@ from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.export.fidelity import psnr
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.layers.convert import quantized_layers
 from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import rounded_levels
+from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.tiling import upscaler
 

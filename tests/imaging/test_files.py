@@ -14,11 +14,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from passionsr_cli.errors import ImageError, OutputError
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.encoding import Layout
 from passionsr_cli.imaging.files import check_output, read_picture, write_picture
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.pixels.arrays import Array
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (10, 14, 3), dtype=np.uint8)
@@ -222,6 +222,20 @@ def test_a_format_that_cannot_hold_the_picture_is_refused_before_the_work() -> N
     check_output(Path("a.jpg"), deep)
     with pytest.raises(OutputError, match=r"\.jpg holds 8 bits"):
         check_output(Path("a.jpg"), deep, keep_depth=True)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif", ".bmp"])
+def test_what_the_encoder_has_no_memory_for_is_refused_before_the_work(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("passionsr_cli.imaging.encoding.free_bytes", lambda device: 500_000_000)
+    large, small = (Layout(size, 3, 8, Metadata()) for size in ((16000, 12000), (2000, 2000)))
+    with pytest.raises(
+        OutputError, match=rf"as {suffix} takes about .* 0\.5 GB are free; use .png"
+    ):
+        check_output(Path(f"a{suffix}"), large)
+    check_output(Path(f"a{suffix}"), small)
+    check_output(Path("a.png"), large)
 
 
 def test_metadata_that_an_encoder_does_not_take_is_an_error_of_one_line(tmp_path: Path) -> None:

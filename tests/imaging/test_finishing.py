@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
-from passionsr_cli.imaging.resampling import bicubic
-from passionsr_cli.imaging.transparency import spread_colours
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import bicubic
+from passionsr_cli.pixels.transparency import spread_colours
 
 YELLOW = np.array([0.9, 0.7, 0.2], np.float32)[:, None, None]
 

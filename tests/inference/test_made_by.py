@@ -13,7 +13,7 @@ from passionsr_cli.store import MODEL
 
 PACKAGE = Path(passionsr_cli.__file__).parent
 # Nothing that is computed depends on these: errors, files and memory, settings, their pictures.
-NOT_OF_NUMBERS = {"errors", "system", "progress", "layering", "config", "data", "imaging"}
+NOT_OF_NUMBERS = {"errors", "system", "progress", "layering", "config", "data", "imaging", "pixels"}
 
 
 def _imported(place: str) -> set[str]:

@@ -7,9 +7,9 @@ import pytest
 
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.export.fidelity import psnr
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL

@@ -17,7 +17,6 @@ from integers import on_integers_as_far_as_exact
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference import openvino_executor
 from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
 from passionsr_cli.inference.core import DEVICE
@@ -25,6 +24,7 @@ from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import CHECKPOINT, MODEL
 

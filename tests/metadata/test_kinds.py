@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from passionsr_cli.imaging.arrays import turn_upright
 from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.pixels.arrays import turn_upright
 
 
 def _exif(orientation: int, order: str = "<") -> bytes:

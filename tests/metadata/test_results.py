@@ -13,7 +13,7 @@ import tifffile
 from PIL import ExifTags, Image, IptcImagePlugin
 
 from passionsr_cli.imaging.files import read_picture, write_picture, write_upscaled
-from passionsr_cli.imaging.strips import strips_of
+from passionsr_cli.pixels.strips import strips_of
 
 FORMATS = [".jpg", ".png", ".tif", ".webp", ".avif", ".heic"]
 XMP = (

@@ -97,8 +97,8 @@ def _process(mutant: Mutant, folder: Path) -> str:
     from passionsr_cli.errors import PassionSRError
     from passionsr_cli.imaging.encoding import NO_ALPHA
     from passionsr_cli.imaging.files import read_picture, write_upscaled
-    from passionsr_cli.imaging.resampling import bicubic
-    from passionsr_cli.imaging.strips import strips_of
+    from passionsr_cli.pixels.resampling import bicubic
+    from passionsr_cli.pixels.strips import strips_of
 
     path = folder / mutant.name
     path.write_bytes(mutant.content)

@@ -32,11 +32,11 @@ from passionsr_cli.benchmark.measurements import integer_flop_share
 from passionsr_cli.benchmark.subjects import quantize_min_max
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.data.calibration_images import default_crops
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.torch_executor import CompiledExecutor, TorchExecutor
 from passionsr_cli.models import catalogue, loading
 from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.triton_kernels.cuda_graphs import Recordings

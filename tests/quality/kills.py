@@ -156,9 +156,9 @@ def prepare(folder: Path) -> None:
     from PIL import Image
 
     from passionsr_cli.imaging import samples
-    from passionsr_cli.imaging.arrays import rounded_levels
     from passionsr_cli.models.loading import save
     from passionsr_cli.models.one_step import OneStepModel
+    from passionsr_cli.pixels.arrays import rounded_levels
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import tiny

@@ -10,7 +10,7 @@ from PIL import Image
 from visiting import MISSING, NO_GRADIO, Person, Server, person, serving
 
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.pixels.arrays import rounded_levels
 
 # A little more than most telephones take.
 MEGAPIXELS = "29"

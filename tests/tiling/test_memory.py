@@ -6,9 +6,9 @@ import pytest
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import Array
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import Notes
 from passionsr_cli.registry import describe
 from passionsr_cli.system.devices import accelerator

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_cdt
 
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.tiling.plain_areas import plainness, with_plain_areas
 
 LEVEL = 1 / 255

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from passionsr_cli.imaging.resampling import bicubic
+from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.tiling.regions import upscaled_region
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.tiling.tiles import Tile, blended_strips, plan_axis, scaled
 
 

@@ -12,11 +12,11 @@ from reporting import Heard
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.resampling import bicubic
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.progress import Notes
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.tiling import memory

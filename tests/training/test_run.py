@@ -14,10 +14,10 @@ from passionsr_cli import api
 from passionsr_cli.data.photographs import Photographs
 from passionsr_cli.errors import ConfigError, ImageError, ModelError, StoreError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
 from passionsr_cli.layering import settings_from, validate
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
+from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.store import Store
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.paths import home

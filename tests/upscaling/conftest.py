@@ -9,7 +9,7 @@ from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.images import open_upscaler
 

@@ -22,7 +22,7 @@ from reporting import Kill
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.conversion.kernels import KernelReport
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Notes, Reporter
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.tiling.upscaler import TiledUpscaler

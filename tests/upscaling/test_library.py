@@ -13,7 +13,7 @@ from PIL import Image
 
 from passionsr_cli import Done, PassionSRError, Upscaler
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.arrays import rounded_levels
+from passionsr_cli.pixels.arrays import rounded_levels
 
 README = Path(__file__).parents[2] / "README.md"
 

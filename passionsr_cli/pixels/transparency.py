@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from passionsr_cli.imaging.arrays import Array, fused_add
+from passionsr_cli.pixels.arrays import Array, fused_add
 
 # Below this share of opacity a stored colour is mostly rounding error, or anything at all.
 TRUSTED_ALPHA = np.float32(1 / 8)

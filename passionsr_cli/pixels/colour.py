@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.strips import RowStream, spans
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.strips import RowStream, spans
 
 WAVELET_LEVELS = 5
 # Five à-trous levels reach 1 + 2 + 4 + 8 + 16 pixels.

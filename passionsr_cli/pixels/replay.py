@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.system.files import temporary_space
 
 HELD_BYTES = 1 << 27

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from passionsr_cli.imaging.arrays import Array, fused_add
+from passionsr_cli.pixels.arrays import Array, fused_add
 
 Kernel = Literal["bicubic", "lanczos"]
 REACH_PX: dict[Kernel, float] = {"bicubic": 2, "lanczos": 3}

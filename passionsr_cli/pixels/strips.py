@@ -8,7 +8,7 @@ from contextvars import copy_context
 
 import numpy as np
 
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels.arrays import Array
 
 STRIP_PX = 128
 

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 import numpy as np
 import pytest
 
-from passionsr_cli.imaging.arrays import Array
-from passionsr_cli.imaging.strips import made_ahead, strips_of
+from passionsr_cli.pixels.arrays import Array
+from passionsr_cli.pixels.strips import made_ahead, strips_of
 
 
 def test_strips_made_ahead_are_the_same() -> None:

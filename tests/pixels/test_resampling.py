@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from passionsr_cli.imaging.resampling import Kernel, bicubic, pad_mirroring, resampled_rows
+from passionsr_cli.pixels.resampling import Kernel, bicubic, pad_mirroring, resampled_rows
 
 
 @pytest.mark.parametrize("size", [(64, 80), (24, 20), (8, 10)])

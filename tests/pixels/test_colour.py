@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from passionsr_cli.imaging import colour
-from passionsr_cli.imaging.arrays import Array
+from passionsr_cli.pixels import colour
+from passionsr_cli.pixels.arrays import Array
 
 
 def _random(*shape: int) -> Array:

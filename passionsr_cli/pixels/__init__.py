@@ -1,0 +1,1 @@
+"""Images as arrays, whole or in strips: sizes, colour fixes, transparency."""
