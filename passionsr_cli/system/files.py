@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -85,21 +86,22 @@ def must_exist(path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden path in the folder of `path`, which must exist, that no other process uses.
+    """A hidden path in the folder of `path`, which must exist, that nobody else uses.
 
-    What processes that have ended left under such a name is removed, also one that had this one's
-    number, as in containers, and a link that stands there.
+    It is called `.STEM.PROCESS-RANDOM.SUFFIX`: threads may write the same file, and so may
+    processes of the same number, in containers on one folder. What processes that have ended left
+    under such a name is removed, also one that had this one's number, and a link that stands there.
     """
     stem = path.stem
     if len(os.fsencode(stem)) > LONGEST_STEM_BYTES:
-        # Names have at most 255 bytes, and this one grows by a number.
+        # Names have at most 255 bytes, and this one grows.
         stem = hashlib.sha256(os.fsencode(stem)).hexdigest()
-    owned = re.compile(rf"\.{re.escape(stem)}\.(\d+){re.escape(path.suffix)}")
+    owned = re.compile(rf"\.{re.escape(stem)}\.(\d+)(?:-\w+)?{re.escape(path.suffix)}")
     for left in path.parent.glob(f".*{glob.escape(path.suffix)}"):
         found = owned.fullmatch(left.name)
         if found and (left.is_symlink() or _is_left(left, int(found.group(1)))):
             remove(left)
-    return path.with_name(f".{stem}.{os.getpid()}{path.suffix}")
+    return path.with_name(f".{stem}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
 
 
 def _is_left(path: Path, process: int) -> bool:

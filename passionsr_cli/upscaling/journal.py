@@ -29,11 +29,11 @@ from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
 # Lines of a writer, a process's number or an actor of Ray's, results it has written, and those it
-# is writing: WRITER.jsonl, WRITER-PROCESS-THREAD.png, .WRITER-PROCESS-THREAD.PROCESS.png.
+# is writing: WRITER.jsonl, WRITER-PROCESS-THREAD.png, .WRITER-PROCESS-THREAD.PROCESS-RANDOM.png.
 _WRITER = r"(?:\d+|ray-[0-9a-f]+)"
 _LINES = re.compile(rf"{_WRITER}\.jsonl")
 _LOCK = re.compile("|".join(map(re.escape, (LOCK_FILE, HOLDER_FILE))))
-_HALF = re.compile(rf"{_WRITER}-\d+-\d+\.\w+|\.{_WRITER}-\d+-\d+\.\d+\.\w+")
+_HALF = re.compile(rf"{_WRITER}-\d+-\d+\.\w+|\.{_WRITER}-\d+-\d+\.\d+(?:-\w+)?\.\w+")
 
 
 class Journal:

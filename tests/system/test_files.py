@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,25 +31,39 @@ def _stopped_half_way(path: Path) -> None:
 
 def test_what_ended_processes_left_is_removed(tmp_path: Path) -> None:
     ended, running = _ended(), os.getppid()
-    (tmp_path / f".out.{ended}").mkdir()
-    (tmp_path / f".out.{ended}" / "half").write_text("half")
-    kept = [f".out.{running}", f".other.{ended}", f".out.{ended}.png", ".out.x", "out"]
+    for name in (f".out.{ended}", f".out.{ended}-0a1b2c3d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
+    kept = [f".out.{running}", f".other.{ended}", f".out.{ended}.jpg", ".out.x", "out"]
     for name in kept:
         (tmp_path / name).write_text("kept")
-    assert temporary_beside(tmp_path / "out") == tmp_path / f".out.{os.getpid()}"
+    temporary = temporary_beside(tmp_path / "out.png")
+    assert re.fullmatch(rf"\.out\.{os.getpid()}-\w+\.png", temporary.name)
+    temporary_beside(tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
 def test_what_one_with_the_same_number_left_is_removed(tmp_path: Path) -> None:
     """Each container begins with process 1."""
-    left = tmp_path / f".out.{os.getpid()}"
-    left.mkdir()
-    assert temporary_beside(tmp_path / "out") == left
-    assert not left.exists()
+    for left in (tmp_path / f".out.{os.getpid()}{end}" for end in ("", "-0a1b2c3d")):
+        left.mkdir()
+        temporary_beside(tmp_path / "out")
+        assert not left.exists()
     with replace_atomically(tmp_path / "out") as temporary:
         temporary.write_text("written now")
         temporary_beside(tmp_path / "out")
         assert temporary.exists()
+
+
+def test_whoever_writes_the_same_file_at_once_writes_another_temporary(tmp_path: Path) -> None:
+    """Threads, and processes of the same number in containers."""
+    path = tmp_path / "out.png"
+    with replace_atomically(path) as first, first.open("w") as file:
+        with replace_atomically(path) as second:
+            second.write_text("second")
+        file.write("first, whole")
+    assert path.read_text() == "first, whole"
+    assert [found.name for found in tmp_path.iterdir()] == ["out.png"]
 
 
 def test_what_was_killed_and_not_asked_for_has_ended(tmp_path: Path) -> None:
