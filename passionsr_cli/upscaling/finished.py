@@ -20,10 +20,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.system.paths import cache_folder
 
-FOLDER = "finished"
+FOLDER, LOCK = "finished", "lock"
 # Folders into which nobody upscaled for so long are forgotten.
 REMEMBERED_DAYS = 90
 
@@ -56,14 +58,18 @@ class Finished:
     def note(self, lines: Iterable[Line]) -> None:
         """Remember results, and forget earlier ones that have changed. Where the disk is full,
         nothing."""
+        folder = self._file.parent
         with contextlib.suppress(OSError):
-            # Another process may have noted more; results of now may not have got their names yet.
-            known = [line for line in by_output([self._file]).values() if _is_there(line)]
-            kept = ({line["output"]: line for line in [*known, *lines]}).values()
-            with replace_atomically(self._file) as temporary:
-                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "ascii")
+            folder.mkdir(parents=True, exist_ok=True)
+            # Others note at the same time; results of now may not have got their names yet.
+            with FileLock(folder / LOCK):
+                known = [line for line in by_output([self._file]).values() if _is_there(line)]
+                kept = ({line["output"]: line for line in [*known, *lines]}).values()
+                content = "".join(json.dumps(line) + "\n" for line in kept)
+                with replace_atomically(self._file) as temporary:
+                    temporary.write_text(content, "ascii")
             forgotten = time.time() - REMEMBERED_DAYS * 86400
-            for other in self._file.parent.glob("*.jsonl"):
+            for other in folder.glob("*.jsonl"):
                 if _NAME.fullmatch(other.name) and other.stat().st_mtime < forgotten:
                     other.unlink()
 

@@ -227,12 +227,10 @@ def _journaled(
 def noting(made_by: str) -> Note:
     """Remembers results without a common folder in the cache, before they get their names: else the
     result of a process that was killed in between would be a stranger's."""
-    turn = threading.Lock()
 
     def note(job: Job, result: Path) -> None:
-        with turn:
-            line = line_of(made_by, job.source, job.output, result)
-            Finished(job.output.parent, made_by).note([line])
+        line = line_of(made_by, job.source, job.output, result)
+        Finished(job.output.parent, made_by).note([line])
 
     return note
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.upscaling.finished import FOLDER, REMEMBERED_DAYS, Finished, line_of
 from passionsr_cli.upscaling.images import Done, Failed, Skipped
-from passionsr_cli.upscaling.run import upscale
+from passionsr_cli.upscaling.planning import Job
+from passionsr_cli.upscaling.run import noting, upscale
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +100,20 @@ def test_several_images_without_a_folder_of_their_own(
     assert [type(each) for each in upscale(inputs[1:], beside)] == [Skipped]
 
 
+def test_runs_at_the_same_time_forget_nothing_of_each_other(tmp_path: Path) -> None:
+    results = [tmp_path / f"{number}.png" for number in range(8)]
+    for result in results:
+        result.write_bytes(result.name.encode())
+
+    def run(result: Path) -> None:
+        noting("mini")(Job("sample:coffee", result), result)
+
+    with ThreadPoolExecutor(len(results)) as pool:
+        list(pool.map(run, results))
+    found = Finished(tmp_path, "mini")
+    assert [found.holds("sample:coffee", result) for result in results] == [True] * len(results)
+
+
 def test_folders_that_nobody_used_for_long_are_forgotten(tmp_path: Path) -> None:
     for name in ("old", "new"):
         folder = tmp_path / name
@@ -106,7 +122,7 @@ def test_folders_that_nobody_used_for_long_are_forgotten(tmp_path: Path) -> None
         line = line_of("mini", "sample:coffee", folder / "b.png", folder / "b.png")
         Finished(folder, "mini").note([line])
         if name == "old":
-            (file,) = (cache_folder() / FOLDER).iterdir()
+            (file,) = (cache_folder() / FOLDER).glob("*.jsonl")
             long_ago = time.time() - (REMEMBERED_DAYS + 1) * 86400
             os.utime(file, (long_ago, long_ago))
     found = [
