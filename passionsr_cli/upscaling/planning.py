@@ -65,9 +65,9 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     in their order and the same for the same files.
 
     `inputs` are files, folders, patterns such as 'in/**/*.jpg', and `sample:NAME`. `output` is a
-    file for one input, a folder for several, for a folder, or if it has no suffix; below it the
-    tree of an input folder is mirrored. None writes beside each input (samples: in the working
-    folder).
+    file for one input, a folder for several, for a folder, or if it has no suffix, or one of
+    digits, as in '2024.05'; below it the tree of an input folder is mirrored. None writes beside
+    each input (samples: in the working folder).
     """
     check_quotes(inputs)
     check_output_named(inputs)
@@ -109,8 +109,11 @@ def _place(path: str | Path) -> Path:
 
 def only_result(inputs: Sequence[str], output: Path | None) -> Path | None:
     """The file that `output` is, where it is no folder of results."""
-    is_folder = output is None or is_several(inputs) or output.suffix == "" or isdir(output)
-    return None if is_folder else output
+    if output is None or is_several(inputs) or isdir(output):
+        return None
+    # No format is called by digits alone; dates and versions are.
+    is_file = bool(output.suffix.strip(".0123456789"))
+    return output if is_file else None
 
 
 def is_several(inputs: Sequence[str]) -> bool:
@@ -244,10 +247,13 @@ def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -
     elif exists(place) and place.samefile(source):
         return Refused(source, OutputError(f"{target}: the result would replace its own input"))
     if place in taken:
-        message = (
-            f"{source}: its result {target} is already that of {taken[place]}; "
-            "--name '{stem}_{ext}' tells them apart"
-        )
+        other = taken[place]
+        message = f"{source}: its result {target} is already that of {other}; "
+        if Path(source).name == Path(other).name:
+            # No template tells these apart.
+            message += "give the folder above both, or a quoted pattern such as 'DIR/*/*.jpg'"
+        else:
+            message += "--name '{stem}_{ext}' tells them apart"
         return Refused(source, OutputError(message))
     if place.parent in SYSTEM_FOLDERS or Path("/proc") in place.parents:
         message = f"{target}: no place for a result; name another with --output"

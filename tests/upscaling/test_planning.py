@@ -41,6 +41,12 @@ def test_one_input_goes_to_the_file_named(folder: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_date_or_a_version_is_no_format(folder: Path, tmp_path: Path) -> None:
+    for name in ("2024.05", "v1.2.3"):
+        (job,) = _plan(folder / "b.jpg", output=tmp_path / name)
+        assert job.output == tmp_path / name / "b_x4.png"
+
+
 def test_several_inputs_go_to_the_folder_named(folder: Path, tmp_path: Path) -> None:
     jobs = _plan(folder / "b.jpg", "sample:coffee", output=tmp_path / "out")
     assert [job.output for job in jobs] == [
@@ -69,6 +75,18 @@ def test_two_inputs_never_share_a_result(folder: Path, tmp_path: Path) -> None:
     _, second = _plan(folder / "b.jpg", folder / "b.webp", output=tmp_path / "out")
     assert isinstance(second, Refused)
     assert "is already that of" in str(second.error)
+    assert "--name '{stem}_{ext}' tells them apart" in str(second.error)
+
+
+def test_what_is_said_of_two_images_of_one_name_helps(tree: Path, tmp_path: Path) -> None:
+    (tree / "two").mkdir()
+    (tree / "two" / "a.png").write_bytes(b"")
+    for inputs in ((tree / "one" / "a.png", tree / "two" / "a.png"), (tree / "one", tree / "two")):
+        *_, last = _plan(*inputs, output=tmp_path / "out")
+        assert "give the folder above both, or a quoted pattern such as" in str(last.error)
+    for given in (tree, tree / "*" / "*.png"):
+        outputs = [job.output for job in _plan(given, output=tmp_path / "out")]
+        assert {tmp_path / "out" / name / "a_x4.png" for name in ("one", "two")} <= {*outputs}
 
 
 def test_an_image_that_is_named_twice_is_upscaled_once(folder: Path, tmp_path: Path) -> None:
