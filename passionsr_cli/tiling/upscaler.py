@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from passionsr_cli.description import ColorFix
-from passionsr_cli.errors import ImageError, TileMemoryError
+from passionsr_cli.errors import TileMemoryError
 from passionsr_cli.inference.executor import Executor, Releasing, Shareable
 from passionsr_cli.pixels import colour
 from passionsr_cli.pixels.arrays import Array
@@ -27,8 +27,6 @@ from passionsr_cli.tiling import memory as tile_memory
 from passionsr_cli.tiling.plain_areas import with_plain_areas
 from passionsr_cli.tiling.regions import divided, repeated_region, times, upscaled_region
 from passionsr_cli.tiling.tiles import Axis, Tile, blended_strips, plan_axis, scaled
-
-SMALLEST_SIDE_PX = 8
 
 T = TypeVar("T")
 # One half of a model: of a batch of tiles another.
@@ -151,19 +149,13 @@ class TiledUpscaler:
         cores, both halves of the model are called through what `around` makes of them. Raises
         `TileMemoryError` where a tile does not fit.
         """
-        height, width = rgb.shape[-2:]
-        if min(height, width) < SMALLEST_SIDE_PX:
-            raise ImageError(
-                f"the image is {width}×{height} px, "
-                f"at least {SMALLEST_SIDE_PX}×{SMALLEST_SIDE_PX} are needed"
-            )
         reporter.started(task, 1.0)
         count, numbers = 2 * self.count_tiles(rgb), itertools.count(1)
 
         def on_tile() -> None:
             reporter.step(task, next(numbers) / count)
 
-        height, width = height * self.factor, width * self.factor
+        height, width = (side * self.factor for side in rgb.shape[-2:])
         strips = self._cropped(self._padded(rgb, on_tile, around), height, width)
         strips = self._colours_fixed(strips, rgb)
         if self.plain_px:

@@ -147,7 +147,6 @@ def test_the_openvino_export_runs_alone(
     Image.fromarray(levels.transpose(1, 2, 0)).save("photo.png")
     exec(_program(EXPORTS, "run the OpenVINO export"), {})
     found = np.asarray(Image.open("photo_x4.png"), np.float32).transpose(2, 0, 1) / 255
-    monkeypatch.setattr(upscaler, "SMALLEST_SIDE_PX", 1)
     executor = TorchExecutor(loading.load(model), accelerator("cpu", "fp32"))
     wanted = upscaler.TiledUpscaler(executor, 0).upscale(levels.astype(np.float32) / 255).rgb
     assert found.shape == wanted.shape == (3, 4 * size[0], 4 * size[1])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from reporting import Heard
 
-from passionsr_cli.errors import ImageError
+from passionsr_cli.description import ColorFix
 from passionsr_cli.imaging import samples
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
@@ -218,9 +218,15 @@ def test_only_images_longer_than_a_model_was_made_for_are_cut(executor: TorchExe
     assert with_margin.count_tiles(np.empty((3, 129, 128), np.float32)) == 2
 
 
-def test_too_small_an_image_is_refused(executor: TorchExecutor) -> None:
-    with pytest.raises(ImageError, match="7×9 px, at least 8×8 are needed"):
-        TiledUpscaler(executor).upscale(_image(9, 7))
+@pytest.mark.parametrize("fix", ["adain", "wavelet", "none"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 70), (70, 1)])
+def test_the_smallest_images_are_upscaled(
+    executor: TorchExecutor, fix: ColorFix, height: int, width: int
+) -> None:
+    lr = _image(height, width)
+    upscaled = TiledUpscaler(executor, 64, 16, fix, margin_px=8, plain_px=2).upscale(lr)
+    assert upscaled.rgb.shape == (3, 4 * height, 4 * width)
+    assert np.isfinite(upscaled.rgb).all()
 
 
 def test_progress_goes_up_to_the_end(executor: TorchExecutor) -> None:
