@@ -86,7 +86,7 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         if loaded.format == "TIFF":
             # Pillow has turned it.
             return _finished(*_pixels(loaded), metadata.upright(), loaded.mode)
-        metadata = _metadata(path, loaded)
+        metadata = _metadata(loaded, _profile(path, loaded))
         depth = start[PNG_DEPTH_AT] if loaded.format == "PNG" else 8
         if depth == 16:
             return _finished(_deep_png(path), 16, metadata, loaded.mode)
@@ -96,6 +96,19 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         if loaded.format == "PPM" and (deep := netpbm.read_deep(path)) is not None:
             return Decoded(deep, 16, metadata)
         return replace(_finished(*_pixels(loaded), metadata, loaded.mode), note=note)
+
+
+def decode_image(image: Image.Image) -> Decoded:
+    """Decode an image of Pillow's, opened or made, which may have no file. Raises anything that
+    decoders raise."""
+    image.load()
+    metadata = _metadata(image, _own_profile(image))
+    if image.format == "TIFF":
+        # Pillow has turned it.
+        metadata = metadata.upright()
+    # Pillow converts what is premultiplied to no other mode of grey.
+    plain = image.convert("LA") if image.mode == "La" else image
+    return _finished(*_pixels(plain), metadata, plain.mode)
 
 
 def _can_be_whole(path: Path, image: Image.Image) -> bool:
@@ -144,13 +157,13 @@ def _formats(path: Path, start: bytes) -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _metadata(path: Path, image: Image.Image) -> Metadata:
+def _metadata(image: Image.Image, profile: bytes | None) -> Metadata:
     exif, xmp = image.info.get("exif"), image.info.get("xmp")
     block = exif.removeprefix(PREFIX) or None if isinstance(exif, bytes) else None
     # Pillow gives what lies in Photoshop's part of a JPEG by number, or nothing.
     resources = image.info.get("photoshop")
     return Metadata(
-        _profile(path, image),
+        profile,
         block,
         (xmp.encode() if isinstance(xmp, str) else xmp) or None,
         (resources.get(IPTC) if isinstance(resources, dict) else None) or None,
@@ -172,11 +185,17 @@ def _resolution(image: Image.Image, exif: bytes | None) -> tuple[float, float] |
 
 def _profile(path: Path, image: Image.Image) -> bytes | None:
     """The profile of an image, or of what else its file says of its colours."""
-    profile: bytes | None = image.info.get("icc_profile") or None
+    profile = _own_profile(image)
     if image.format == "PNG":
         return colour_tags.png_profile(path) or profile
     if profile is None and image.format in ("AVIF", "HEIF"):
         return colour_tags.nclx_profile(path)
+    return profile
+
+
+def _own_profile(image: Image.Image) -> bytes | None:
+    """The profile of an image, as Pillow knows it."""
+    profile: bytes | None = image.info.get("icc_profile") or None
     if profile is None and image.mode == "RGB" and image.format in ("JPEG", "MPO"):
         return colour_tags.exif_profile(image.getexif())
     return profile

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import encoding, profiles, samples
-from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode
+from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode, decode_image
 from passionsr_cli.imaging.encoding import Layout, check_output
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
@@ -28,6 +28,7 @@ __all__ = (
     "IMAGE_SUFFIXES",
     "check_output",
     "layout_of",
+    "picture_of",
     "read_picture",
     "read_rgb",
     "write_picture",
@@ -71,6 +72,17 @@ def read_picture(source: str | Path, largest_px: int = LARGEST_PX) -> Picture:
         # Decoders fail in more ways on damaged files than their documentation names.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{source}: damaged or unreadable ({reason})") from None
+
+
+def picture_of(image: Image.Image) -> Picture:
+    """The picture of an image of Pillow's, as of a file that holds it. Raises `ImageError`."""
+    try:
+        return _to_picture(decode_image(image))
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"an image of mode {image.mode} that cannot be read ({reason})") from None
 
 
 def read_rgb(source: str | Path, largest_px: int = LARGEST_PX) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError, ImageError, OutputError
+from passionsr_cli.imaging.files import picture_of
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.layering import validate
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 AnyImage = TypeVar("AnyImage", "Image.Image", "npt.NDArray[Any]", "Tensor")
 WHITE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-MODES = ("RGB", "RGBA", "L", "LA", "I;16")
 # Of Pillow's modes, those that it would cut at 255.
 DEEP_MODES = ("I", "F", "I;16B", "I;16L", "I;16N")
 # Fields of the settings that say which files are worked on, and where results go.
@@ -51,7 +51,7 @@ class Upscaler:
     overlaps. Raises `PassionSRError` where model, device or precision cannot be had.
     """
 
-    def __init__(self, reporter: Reporter = SILENT, **options: Any) -> None:
+    def __init__(self, *, reporter: Reporter = SILENT, **options: Any) -> None:
         of_files = [name for name in OF_FILES if name in options]
         if of_files:
             raise ConfigError(
@@ -65,8 +65,9 @@ class Upscaler:
     def upscale(self, image: AnyImage) -> AnyImage:
         """The image, larger, as the same kind of object.
 
-        - Pillow images: RGB, RGBA, L, LA and I;16 stay so, others of 8 bits become RGB or RGBA.
-          They are taken for sRGB and upright, and what they know of EXIF and XMP stays behind.
+        - Pillow images: RGB, RGBA, L, LA and I;16 stay so, others of 8 bits become one of these;
+          with a colour that is transparent they get an alpha band. They are turned upright, as
+          EXIF or XMP say, and keep their ICC profile; all else that they know stays behind.
         - Arrays (H, W) or (H, W, C) with 1 to 4 channels, alpha last: uint8, uint16, or floating
           point in [0, 1].
         - Tensors (C, H, W) or (B, C, H, W) likewise, on any device, uint8 or floating point in
@@ -75,7 +76,7 @@ class Upscaler:
         Raises `ImageError` for any other.
         """
         if isinstance(image, Image.Image):
-            return Image.fromarray(self._array(np.asarray(_plain(image))))
+            return self._image(image)
         if isinstance(image, np.ndarray):
             return self._array(image)
         if _is_tensor(image):
@@ -113,26 +114,39 @@ class Upscaler:
             raise ConfigError("this upscaler is closed; make another")
         return self._upscaler
 
+    def _image(self, image: Image.Image) -> Image.Image:
+        if image.mode in DEEP_MODES:
+            raise ImageError(f"an image of mode {image.mode}, expected 8 bits per channel or I;16")
+        picture = picture_of(image)
+        kind = np.dtype(np.uint16 if picture.depth > 8 else np.uint8)
+        levels = _interleaved(self._enlarged(picture), kind)
+        large = Image.fromarray(levels if levels.shape[2] > 1 else levels[..., 0])
+        if picture.metadata.icc_profile:
+            large.info["icc_profile"] = picture.metadata.icc_profile
+        return large
+
     def _array(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         planes = image[..., None] if image.ndim == 2 else image
         if planes.ndim != 3 or not 1 <= planes.shape[2] <= 4:
             raise ImageError(f"an array {image.shape}, expected (H, W) or (H, W, 1 to 4)")
         white = _white(image.dtype)
         values = np.ascontiguousarray(planes, np.float32).transpose(2, 0, 1)
-        large = (self._planes(values / np.float32(white)) * np.float32(white)).transpose(1, 2, 0)
-        rounded = large.round() if white > 1 else large
-        return rounded.astype(image.dtype).reshape(*large.shape[:2], *image.shape[2:])
+        large = _interleaved(self._planes(values / np.float32(white)), image.dtype)
+        return large.reshape(*large.shape[:2], *image.shape[2:])
 
     def _tensor(self, image: Tensor) -> Tensor:
         import torch
 
-        if image.ndim == 4 and len(image):
-            return torch.stack([self._tensor(each) for each in image])
-        if image.ndim != 3 or not 1 <= image.shape[0] <= 4:
+        if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4:
             shape = tuple(image.shape)
             raise ImageError(f"a tensor {shape}, expected (1 to 4, H, W) or (B, 1 to 4, H, W)")
         if image.dtype != torch.uint8 and not image.is_floating_point():
             raise ImageError(f"a tensor of {image.dtype}, expected uint8, or floats in [0, 1]")
+        if image.ndim == 4:
+            if not len(image):
+                width, height = self._size_of((image.shape[3], image.shape[2]))
+                return image.new_empty((0, image.shape[1], height, width))
+            return torch.stack([self._tensor(each) for each in image])
         white = 255 if image.dtype == torch.uint8 else 1
         planes = image.detach().cpu().float() / white
         large = torch.from_numpy(self._planes(planes.numpy())) * white
@@ -140,27 +154,32 @@ class Upscaler:
 
     def _planes(self, planes: Array) -> Array:
         """(C, h, w) in [0, 1] to (C, H, W), where C is grey or RGB, then alpha if it is even."""
-        upscaler = self._ready()
+        if not planes.size:
+            raise ImageError(f"an image of {planes.shape[2]}×{planes.shape[1]} px holds no pixels")
         _check_range(planes)
         shape = (3, *planes.shape[1:])
         colours = np.broadcast_to(planes[: len(planes) - 1 + len(planes) % 2], shape)
         alpha = planes[-1:] if len(planes) % 2 == 0 else None
         if alpha is not None:
             colours = spread_colours(colours, alpha)
-        picture = Picture(colours, alpha, grey=len(planes) <= 2)
-        size = TargetSize.of(self._settings).of_input(picture.size, upscaler.factor)
-        large = upscaler.upscale(colours).rgb
+        return self._enlarged(Picture(colours, alpha, grey=len(planes) <= 2))
+
+    def _enlarged(self, picture: Picture) -> Array:
+        """(C, H, W), as `finished` gives them."""
+        size = self._size_of(picture.size)
+        large = self._ready().upscale(picture.rgb).rgb
         strips = finished([large], (large.shape[2], large.shape[1]), picture, size)
         return np.concatenate(list(strips), 1)
 
+    def _size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        return TargetSize.of(self._settings).of_input(size, self._ready().factor)
 
-def _plain(image: Image.Image) -> Image.Image:
-    """An image in one of `MODES`."""
-    if image.mode in DEEP_MODES:
-        raise ImageError(f"an image of mode {image.mode}, expected 8 bits per channel or I;16")
-    if image.mode in MODES:
-        return image
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+def _interleaved(planes: Array, kind: np.dtype[Any]) -> npt.NDArray[Any]:
+    """(C, H, W) in [0, 1] as a contiguous (H, W, C) of this kind, as other libraries want it."""
+    white = _white(kind)
+    levels = planes.transpose(1, 2, 0) * np.float32(white)
+    return (levels.round() if white > 1 else levels).astype(kind, order="C")
 
 
 def _is_tensor(image: object) -> bool:
@@ -170,14 +189,13 @@ def _is_tensor(image: object) -> bool:
 
 
 def _check_range(planes: Array) -> None:
-    if planes.size:
-        low, high = planes.min(), planes.max()
-        # Not a number is in no range.
-        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
-            raise ImageError(f"values from {low:g} to {high:g}, expected floats in [0, 1]")
+    low, high = planes.min(), planes.max()
+    # Not a number is in no range.
+    if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+        raise ImageError(f"values from {low:g} to {high:g}, expected floats in [0, 1]")
 
 
 def _white(kind: np.dtype[Any]) -> int:
-    if kind not in WHITE and not np.issubdtype(kind, np.floating):
+    if kind.newbyteorder("=") not in WHITE and not np.issubdtype(kind, np.floating):
         raise ImageError(f"an array of {kind}, expected uint8, uint16, or floats in [0, 1]")
-    return WHITE.get(kind, 1)
+    return WHITE.get(kind.newbyteorder("="), 1)

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from passionsr_cli import Done, PassionSRError, Upscaler
 from passionsr_cli.imaging import samples
@@ -40,7 +41,10 @@ def test_images_arrays_tensors_and_files_become_the_same(
     large = upscaler.upscale(image)
     assert (large.mode, large.size) == (mode, (128, 96))
     pixels = np.asarray(image)
-    assert np.array_equal(upscaler.upscale(pixels), np.asarray(large))
+    array = upscaler.upscale(pixels)
+    assert np.array_equal(array, np.asarray(large))
+    # As OpenCV and `memoryview.cast` want it.
+    assert array.flags.c_contiguous
     planes = torch.from_numpy(pixels.copy().reshape(24, 32, -1)).permute(2, 0, 1)
     found = upscaler.upscale(planes)
     assert found.dtype == torch.uint8
@@ -60,9 +64,14 @@ def test_values_keep_their_kind_and_their_depth(upscaler: Upscaler) -> None:
     assert deep.dtype == np.uint16
     assert np.abs(deep / 65535 - large).max() < 2e-3
     assert len(np.unique(deep)) > 256
+    other = upscaler.upscale((exact * 65535).round().astype(">u2"))
+    assert other.dtype == np.dtype(">u2")
+    assert np.array_equal(other, deep)
     batch = torch.from_numpy(exact).permute(2, 0, 1).half().expand(2, -1, -1, -1)
     found = upscaler.upscale(batch)
     assert (found.shape, found.dtype) == ((2, 3, 96, 128), torch.float16)
+    none = upscaler.upscale(batch[:0])
+    assert (none.shape, none.dtype) == ((0, 3, 96, 128), torch.float16)
 
 
 def test_pillows_other_modes_lose_nothing_they_hold(upscaler: Upscaler) -> None:
@@ -73,6 +82,39 @@ def test_pillows_other_modes_lose_nothing_they_hold(upscaler: Upscaler) -> None:
     palette = _photograph().quantize(8)
     palette.info["transparency"] = 0
     assert upscaler.upscale(palette).mode == "RGBA"
+    for image, mode in ((_photograph(), "RGBA"), (grey, "LA")):
+        image.info["transparency"] = image.getpixel((0, 0))
+        large = upscaler.upscale(image)
+        assert (large.mode, large.getpixel((0, 0))[-1]) == (mode, 0)
+    assert upscaler.upscale(_photograph("LA").convert("La")).mode == "LA"
+
+
+def test_pillows_images_are_upright_and_keep_their_colours(
+    upscaler: Upscaler, tmp_path: Path
+) -> None:
+    """As their files do."""
+    primaries = [0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1]
+    profile = bytes(imagecodecs.cms_profile("rgb", primaries=primaries, gamma=2.2))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    for suffix in ("png", "tif"):
+        source, result = tmp_path / f"a.{suffix}", tmp_path / "b.png"
+        _photograph().save(source, exif=exif, icc_profile=profile)
+        large = upscaler.upscale(Image.open(source))
+        upscaler.upscale_file(source, result)
+        with Image.open(result) as file:
+            assert large.size == file.size == (96, 128)
+            assert large.info["icc_profile"] == file.info["icc_profile"] == profile
+            assert np.array_equal(np.asarray(large), np.asarray(file))
+        large.save(result)
+        with Image.open(result) as again:
+            assert again.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_the_smallest_images_are_enlarged(upscaler: Upscaler) -> None:
+    for shape in ((1, 1), (1, 40), (40, 1)):
+        large = upscaler.upscale(np.zeros(shape, np.uint8))
+        assert large.shape == (4 * shape[0], 4 * shape[1])
 
 
 @pytest.mark.parametrize(
@@ -82,7 +124,8 @@ def test_pillows_other_modes_lose_nothing_they_hold(upscaler: Upscaler) -> None:
         (np.zeros((20, 20, 3), np.int64), "an array of int64, expected uint8"),
         (torch.zeros(20, 20), r"a tensor \(20, 20\), expected"),
         (torch.zeros(3, 20, 20, dtype=torch.int32), "a tensor of torch.int32, expected"),
-        (torch.zeros(3, 4, 20), "at least 8×8 are needed"),
+        (torch.zeros(3, 4, 0), "an image of 0×4 px holds no pixels"),
+        (Image.new("RGB", (0, 4)), "an image of mode RGB that cannot be read .*no pixels"),
         ("photo.jpg", "a str, expected an image"),
         (Image.new("F", (20, 20)), "an image of mode F, expected 8 bits per channel or I;16"),
         (np.full((20, 20), 255.0), r"values from 255 to 255, expected floats in \[0, 1\]"),
@@ -116,6 +159,8 @@ def test_options_of_folders_are_refused(option: dict[str, Any]) -> None:
 
 
 def test_mistaken_options_are_named() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        Upscaler("mini")  # type: ignore[misc]
     with pytest.raises(PassionSRError, match="unknown key 'tiles'; did you mean 'tile'"):
         Upscaler(tiles=3)
 
