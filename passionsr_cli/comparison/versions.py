@@ -99,7 +99,7 @@ def _made(
     places: Sequence[_Place], settings: UpscaleSettings, reporter: Reporter
 ) -> Iterator[Levels]:
     options = settings.model_dump(exclude=set(OF_FILES), exclude_none=True)
-    with Upscaler(reporter, **options) as upscaler:
+    with Upscaler(reporter=reporter, **options) as upscaler:
         for place in places:
             rgb = np.ascontiguousarray(read_rgb(place.source).transpose(1, 2, 0))
             yield place.cut(upscaler.upscale(rgb).transpose(2, 0, 1))
