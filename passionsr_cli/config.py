@@ -240,8 +240,8 @@ class FitSettings(Settings):
     """One optimisation of a calibration: how long, how fast, and how the learning rate falls.
 
     `sgd` has momentum 0.9. `cosine` falls to `final_learning_rate`; `milestones` multiplies the
-    rate by `decay` after each of these shares of the steps. `rates` multiplies the rate of single
-    parts, see `quantization.schemes.Learnable`.
+    rate by `decay` after each of these shares of the steps, 0.5 for half of them. `rates`
+    multiplies the rate of single parts, see `quantization.schemes.Learnable`.
     """
 
     steps: PositiveInt
@@ -250,6 +250,6 @@ class FitSettings(Settings):
     optimizer: Literal["adam", "sgd"] = "adam"
     schedule: Literal["cosine", "milestones"] = "cosine"
     final_learning_rate: NonNegativeFloat = 0.0
-    milestones: tuple[float, ...] = (0.5,)
-    decay: float = 0.2
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5,)
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
     gradient_clip: PositiveFloat = 1.0

@@ -160,6 +160,10 @@ def test_nested_keys_get_their_own_suggestions(tmp_path: Path) -> None:
         ({"name": "faithful"}, "stages need different names"),
         ({"learns": []}, "at least 1 item"),
         ({"natural": {"niqe": 1.0}}, "unknown key 'stages.1.natural.niqe'"),
+        ({"learning_rate": -1e-3}, "learning_rate: found '-0.001', expected greater than 0"),
+        ({"final_learning_rate": -1.0}, "final_learning_rate: found '-1.0', expected greater"),
+        ({"ema_decay": 1.0}, "ema_decay: found '1.0', expected less than 1"),
+        ({"gradient_clip": -1.0}, "gradient_clip: found '-1.0', expected greater than 0"),
     ],
 )
 def test_stages_must_fit_the_model(change: dict[str, object], message: str) -> None:

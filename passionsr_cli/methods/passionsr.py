@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from passionsr_cli.config import FitSettings, Settings
 from passionsr_cli.methods.stages import (
@@ -32,7 +32,8 @@ class PassionSRSettings(Settings):
     bounds in one fit, `component`. `separate` fits them as published, first LET while the bounds
     follow the extremes, then LBQ started anew: every change of a scale then moves whole grids,
     and less is learned. Without `distributed` everything is learned at once from the image, in
-    `joint`. Learning rates are in steps of each layer's grid.
+    `joint`. Learning rates are in steps of each layer's grid. What belongs to a part that is left
+    out is refused, but for fits, which a file may hold for several variants.
     """
 
     transformation: bool = True
@@ -47,6 +48,19 @@ class PassionSRSettings(Settings):
     lbq: FitSettings = FitSettings(steps=80, learning_rate=0.25)
     joint: FitSettings = FitSettings(steps=200, learning_rate=0.15)
     decoder_target: Literal["teacher", "hr"] = "teacher"
+
+    @model_validator(mode="after")
+    def _nothing_idles(self) -> PassionSRSettings:
+        idle = dict[str, str]()
+        if not self.distributed:
+            idle["separate"] = "distributed"
+        if not self.transformation:
+            of_transformation = ("separate", "channel_shift", "split", "exponent")
+            idle |= dict.fromkeys(of_transformation, "transformation")
+        for key, part in idle.items():
+            if getattr(self, key) != PassionSRSettings.model_fields[key].default:
+                raise ValueError(f"{key} does nothing without {part}; leave it out")
+        return self
 
 
 def stages(settings: PassionSRSettings) -> tuple[LayerDesign, Stages]:

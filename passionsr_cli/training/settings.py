@@ -65,16 +65,16 @@ class TrainingStage(Settings):
     steps: PositiveInt
     batch_size: PositiveInt = 16
     crop_px: PositiveInt = 128
-    learning_rate: float
-    final_learning_rate: float
+    learning_rate: PositiveFloat
+    final_learning_rate: NonNegativeFloat
     warmup_steps: NonNegativeInt = 0
     learns: tuple[ComponentName, ...] = Field(("unet", "decoder"), min_length=1)
     faithful_loss: Literal["l1", "rms"] = "l1"
     faithful_weight: NonNegativeFloat = 1.0
     faithful_structure: NonNegativeFloat = 0.0
     natural: NaturalLosses | None = None
-    ema_decay: float = 0.999
-    gradient_clip: float = 1.0
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    gradient_clip: PositiveFloat = 1.0
 
     @property
     def taught(self) -> bool:
@@ -158,7 +158,7 @@ class TrainingSettings(Settings):
     teacher: TeacherSettings = TeacherSettings()
     patch_critic_channels: PositiveInt = 48
     projected_critic_channels: PositiveInt = 64
-    critic_learning_rate: float = 2e-4
+    critic_learning_rate: PositiveFloat = 2e-4
     validation_photos: NonNegativeInt = 16
     validation_every_steps: PositiveInt = 500
     save_every_seconds: PositiveInt = 45

@@ -61,15 +61,36 @@ def test_settings_of_other_methods_may_stand_beside() -> None:
         ({"decay": 0.5}, "decay does nothing with the schedule 'cosine'"),
         ({"milestones": [0.2]}, "milestones does nothing"),
         ({"schedule": "milestones", "final_learning_rate": 0.1}, "final_learning_rate does"),
+        ({"schedule": "milestones", "milestones": [50, 80]}, "expected less than 1"),
+        ({"schedule": "milestones", "decay": -2}, "expected greater than 0"),
     ],
 )
-def test_settings_of_a_fit_that_would_do_nothing_are_refused(
+def test_settings_of_a_fit_that_cannot_be_or_would_do_nothing_are_refused(
     values: dict[str, Any], message: str
 ) -> None:
     fit = {"steps": 3, "learning_rate": 0.1}
     with pytest.raises(ConfigError, match=message):
         _build("lsq", fit={**fit, **values})
     _build("lsq", fit={**fit, "rates": {"bounds": 2.0}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"transformation": False, "exponent": 0.7}, "exponent does nothing without transformation"),
+        ({"transformation": False, "split": False}, "split does nothing"),
+        ({"transformation": False, "separate": True}, "separate does nothing without transform"),
+        ({"distributed": False, "separate": True}, "separate does nothing without distributed"),
+    ],
+)
+def test_settings_of_parts_that_are_left_out_are_refused(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _build(**values)
+    # A file may have the fits of every variant.
+    fit = {"steps": 3, "learning_rate": 0.1}
+    _build(transformation=False, distributed=False, component=fit, let=fit, lbq=fit)
 
 
 def test_unknown_names_and_keys_are_refused() -> None:
