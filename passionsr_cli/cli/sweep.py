@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from passionsr_cli.retiming.sweep import Sweep
 
 TIMESTEPS = "1,49,99,149,199,249,299,399,499,599,749,999"
+METHOD = "maxmin"
+# Below what a configuration says.
+DEFAULTS = {"method": METHOD, "crops": 8, "crop_px": 256}
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -37,8 +40,12 @@ def sweep_timestep(
         Path | None,
         typer.Option(metavar="DIR", help="As of calibrate. Default: the sample: photographs."),
     ] = None,
-    crops: Annotated[int, typer.Option(metavar="N", help="How many images.")] = 8,
-    crop_px: Annotated[int, typer.Option(metavar="PX", help="Their sides, upscaled.")] = 256,
+    crops: Annotated[
+        int | None, typer.Option(metavar="N", help="How many images. Default: 8.")
+    ] = None,
+    crop_px: Annotated[
+        int | None, typer.Option(metavar="PX", help="Their sides, upscaled. Default: 256.")
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -60,8 +67,10 @@ def sweep_timestep(
     from passionsr_cli.calibration.bits import settings_for
     from passionsr_cli.config import CalibrationSettings
 
-    options = given(locals(), CalibrationSettings) | {"method": "maxmin"}
-    settings = settings_for(bits, config, options)
+    configs: list[str | dict[str, Any]] = [DEFAULTS, *([config] if config else [])]
+    settings = settings_for(bits, configs, given(locals(), CalibrationSettings))
+    if settings.method != METHOD:
+        raise ConfigError(f"--config: a sweep is of min-max, not of method: {settings.method}")
     steps = _numbers(timesteps or TIMESTEPS)
     path = picture or Path(f"{name_of(model)}-{settings.bits_name}-timesteps.png")
     if path.suffix.lower() not in PICTURES:

@@ -79,9 +79,12 @@ def calibrate_here(settings: dict[str, Any], name: str, reporter: Reporter) -> N
 
 
 def calibration_of(
-    row: RowDefinition, settings: ReproductionSettings, seed: int = 0
+    row: RowDefinition, settings: ReproductionSettings, seed: int | None = None
 ) -> Calibration:
-    """Calibration of a row. Raises `ConfigError`, for a method that is not there as well."""
+    """Calibration of a row; without a `seed` with that of its configuration.
+
+    Raises `ConfigError`, for a method that is not there as well.
+    """
     own = {"method_settings": {row.method: row.method_settings}} if row.method_settings else {}
     above = [settings.config] if settings.config else []
     options = {
@@ -90,8 +93,7 @@ def calibration_of(
         "images": settings.images,
         "device": settings.device,
         "budget": row.budget,
-        # None leaves the one of a configuration.
-        "seed": seed or None,
+        "seed": seed,
     }
     bits = None if row.budget else row.bits
     chosen = settings_for(bits, [*row.configs, own, *above], options)

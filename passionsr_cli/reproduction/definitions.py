@@ -107,9 +107,9 @@ class TableDefinition(Settings):
     have any; columns are metrics of the protocol, costs, `to_fp_db`, the PSNR to the full-precision
     images, and what `composition` tells of a checkpoint.
 
-    Rows are calibrated with each of the `seeds`; their numbers are means. With `best_below_mb` rows
-    are in the order of their sizes, those that others beat are marked, and the best below each of
-    these sizes is named.
+    Rows are calibrated with each of the `seeds`, whatever a configuration says; their numbers are
+    means. With `best_below_mb` rows are in the order of their sizes, those that others beat are
+    marked, and the best below each of these sizes is named.
     """
 
     title: str
@@ -125,6 +125,11 @@ class TableDefinition(Settings):
         known = [*known_metrics(self.protocol), *(column.key for column in _OWN_COLUMNS)]
         if self.best_below_mb and not {SIZE, TO_FULL_PRECISION} <= {*self.columns}:
             raise ValueError(f"best_below_mb needs the columns {SIZE} and {TO_FULL_PRECISION}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must differ, found {', '.join(map(str, self.seeds))}")
+        names = [row.name for row in self.rows]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two rows are called '{twice[0]}'; give one of them another label")
         for column in self.columns:
             if column not in known:
                 raise ValueError(f"no column '{column}'; there are {', '.join(known)}")
@@ -144,6 +149,11 @@ class TableDefinition(Settings):
             if row.method is None and (row.method_settings or row.timestep is not None):
                 raise ValueError(f"row '{row.name}' says how, but names no method")
         return self
+
+    @property
+    def asked_seeds(self) -> tuple[int | None, ...]:
+        """The seeds that the table asks for; None, where it says none, is a configuration's."""
+        return self.seeds if "seeds" in self.model_fields_set else (None,)
 
     @property
     def of_sizes(self) -> bool:

@@ -64,7 +64,7 @@ def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]
         if definition.of_sizes or row.method is None:
             planned.append((row, "", ""))
             continue
-        for seed in definition.seeds:
+        for seed in definition.asked_seeds:
             name, state = "", ""
             try:
                 calibration = calibration_of(row, settings, seed)
@@ -178,7 +178,7 @@ class _Reproduction:
         """Calibrate a row with each seed, unless that was done before, and evaluate it."""
         names, found = list[str](), list[dict[str, float]]()
         try:
-            for seed in self.definition.seeds:
+            for seed in self.definition.asked_seeds:
                 calibration = calibration_of(row, self.settings, seed)
                 names.append(calibration.name)
                 if calibration.state != "there":

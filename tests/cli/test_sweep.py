@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from passionsr_cli import api
 from passionsr_cli.cli.app import app
+from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.errors import ConfigError
 
 
 def test_a_sweep_prints_json_and_draws(least_folder: Path, tmp_path: Path) -> None:
@@ -19,6 +22,28 @@ def test_a_sweep_prints_json_and_draws(least_folder: Path, tmp_path: Path) -> No
     assert [row["timestep"] for row in shown["rows"]] == [199, 999]
     assert shown["picture"] == str(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_stand_above_a_configuration_and_that_above_the_defaults(
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = list[CalibrationSettings]()
+
+    def sweep(settings: CalibrationSettings, *_: object) -> None:
+        swept.append(settings)
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr(api, "sweep_timesteps", sweep)
+    (tmp_path / "own.yaml").write_text("crops: 1\ncrop_px: 64")
+    own = ["--config", str(tmp_path / "own.yaml")]
+    for arguments in ([], own, [*own, "--crop-px", "32"]):
+        CliRunner().invoke(app, ["sweep-timestep", str(least_folder), *arguments])
+    found = [(each.crops, each.crop_px, each.method) for each in swept]
+    assert found == [(8, 256, "maxmin"), (1, 64, "maxmin"), (1, 32, "maxmin")]
+    (tmp_path / "own.yaml").write_text("method: passionsr")
+    done = CliRunner().invoke(app, ["sweep-timestep", str(least_folder), *own])
+    assert done.exit_code == 2
+    assert "a sweep is of min-max, not of method: passionsr" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,10 @@ def test_settings_of_a_fit_that_cannot_be_or_would_do_nothing_are_refused(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"transformation": False, "exponent": 0.7}, "exponent does nothing without transformation"),
+        (
+            {"transformation": False, "exponent": 0.7},
+            "exponent does nothing without transformation",
+        ),
         ({"transformation": False, "split": False}, "split does nothing"),
         ({"transformation": False, "separate": True}, "separate does nothing without transform"),
         ({"distributed": False, "separate": True}, "separate does nothing without distributed"),

@@ -151,6 +151,8 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
             for columns in (["parameters_m", "operations_g"], ["mb", "weight_bits"])
         ),
         ({"row": []}, "unknown key 'row'; did you mean 'rows'?"),
+        ({"seeds": [1, 0, 1]}, "seeds must differ, found 1, 0, 1"),
+        ({"rows": values["rows"] * 2}, "two rows are called 'Ours W4A4'; give one of them another"),
     ):
         path.write_text(yaml.safe_dump({**values, **change}))
         with pytest.raises(ConfigError, match=r"mine\.yaml") as error:

@@ -23,7 +23,8 @@ from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.errors import FitError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction import retraining
-from passionsr_cli.reproduction.calibrations import Calibration
+from passionsr_cli.reproduction.calibrations import Calibration, calibration_of
+from passionsr_cli.reproduction.definitions import read_table
 from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.store import MODEL, Store
@@ -219,6 +220,17 @@ def test_a_row_at_another_timestep_is_of_a_retrained_model(
         Store(MODEL).write("least-t99", {**entry.manifest, **other}, entry.tensors())
         (failed,) = reproduce(wanted, SILENT, making).failed
         assert "the model 'least-t99' that is there was retrained from another" in failed.error
+
+
+def test_a_configurations_seed_is_used_where_the_table_says_none(
+    settings: ReproductionSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "quick.yaml").write_text("seed: 1")
+    row = read_table(settings.table).rows[2]
+    for seed, used in ((None, 1), (0, 0), (1, 1), (2, 2)):
+        assert calibration_of(row, settings, seed).settings.seed == used
+    assert read_table(settings.table).asked_seeds == (None,)
+    assert read_table("methods").asked_seeds == (0, 1, 2)
 
 
 def test_rows_of_several_seeds_are_ranked_by_size(
