@@ -17,7 +17,7 @@ from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ImageError
 from passionsr_cli.imaging import samples
-from passionsr_cli.imaging.files import images_in, read_rgb
+from passionsr_cli.imaging.files import images_in, read_rgb, size_of
 from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.pixels.resampling import pad_mirroring
 
@@ -89,17 +89,7 @@ def _kind(settings: CalibrationSettings, files: Sequence[Path], factor: int) -> 
     """'hr' where every image holds a whole crop of the result, 'lr' otherwise."""
     if settings.image_kind != "auto":
         return settings.image_kind
-    return "hr" if all(min(_size(file)) >= settings.crop_px for file in files) else "lr"
-
-
-def _size(file: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.size
-    except OSError as error:
-        raise ImageError(f"{file}: cannot be read as an image ({error})") from error
+    return "hr" if all(min(size_of(file)) >= settings.crop_px for file in files) else "lr"
 
 
 def _generator(settings: CalibrationSettings, number: int) -> Generator:

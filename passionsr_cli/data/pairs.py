@@ -25,7 +25,8 @@ SAMPLE = "sample"
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of a data set's pairs. Names are 'folder/beginning*end', without a suffix.
+    """Places of a data set's pairs. Names are 'folder/beginning*end', without a suffix; a '*' among
+    the folders stands for several, whose pairs are one data set's.
 
     `crops` says that the pairs are StableSR's 128×128 and 512×512 crops, which the numbers of
     some papers, not of all, belong to.
@@ -53,8 +54,14 @@ _STABLESR = "https://huggingface.co/datasets/Iceclear/StableSR-TestSets"
 _SELFEXSR = "https://github.com/jbhuang0604/SelfExSR"
 KNOWN: dict[str, Known] = {
     "RealSR": Known(
-        # The second is that of the full size, https://github.com/csjcai/RealSR.
-        (_CROPS, Layout("test/LR/X4/*_LR4", "test/HR/*_HR")),
+        # Behind the crops the full size, https://github.com/csjcai/RealSR: sorted by size, as it
+        # was released, in a folder for each camera, and the folder of one camera.
+        (
+            _CROPS,
+            Layout("test/LR/X4/*_LR4", "test/HR/*_HR"),
+            Layout("*/Test/4/*_LR4", "*/Test/4/*_HR"),
+            Layout("*_LR4", "*_HR"),
+        ),
         _STABLESR,
     ),
     "DRealSR": Known((_CROPS,), _STABLESR),
@@ -165,21 +172,40 @@ def _samples() -> Dataset:
 
 def _in_folder(name: str, folder: Path, layouts: Sequence[Layout]) -> Dataset:
     for layout in layouts:
-        (lr_folder, lr_pattern), (hr_folder, hr_pattern) = (
-            side.rsplit("/", 1) for side in (layout.lr, layout.hr)
-        )
-        if not ((folder / lr_folder).is_dir() and (folder / hr_folder).is_dir()):
+        lr_folders, hr_folders = _places(folder, layout.lr), _places(folder, layout.hr)
+        if not (lr_folders and hr_folders):
             continue
-        lr, hr = (
-            images_by_name(folder / lr_folder, lr_pattern),
-            images_by_name(folder / hr_folder, hr_pattern),
-        )
+        lr, hr = _images_in(lr_folders, layout.lr), _images_in(hr_folders, layout.hr)
+        # Of a folder that is there anyway only its images say that it has this layout.
+        if folder in lr_folders and not (lr and hr):
+            continue
         pairs = _paired(lr, hr, layout.lr, layout.hr, folder)
         return Dataset(name, pairs, layout.crops)
     if find_images(folder):
         raise DataError(f"{folder} holds one side of pairs; {_other_side(folder)}")
     wanted = ", ".join(f"{layout.lr} and {layout.hr}" for layout in dict.fromkeys(layouts))
     raise DataError(f"{folder} holds no pairs of images; it should hold one of: {wanted}")
+
+
+def _places(folder: Path, rule: str) -> list[Path]:
+    """The folders that a layout's rule names in the folder of a data set."""
+    below = rule.rpartition("/")[0]
+    return sorted(path for path in folder.glob(below) if path.is_dir()) if below else [folder]
+
+
+def _images_in(folders: Sequence[Path], rule: str) -> dict[str, Path]:
+    """The images of these folders by what stands for the last '*' of a layout's rule."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for key, path in images_by_name(folder, rule.rpartition("/")[2]).items():
+            _keep(found, key, path)
+    return found
+
+
+def _keep(found: dict[str, Path], key: str, path: Path) -> None:
+    if key in found:
+        raise DataError(f"{found[key]} and {path} are the same image twice; keep one")
+    found[key] = path
 
 
 def _other_side(folder: Path) -> str:
@@ -201,9 +227,7 @@ def images_by_name(folder: Path, pattern: str = "*") -> dict[str, Path]:
         if not (stem.startswith(beginning) and stem.endswith(end)):
             continue
         key = stem[len(beginning) : len(stem) - len(end)]
-        if key in found:
-            raise DataError(f"{found[key]} and {path} are the same image twice; keep one")
-        found[key] = path
+        _keep(found, key, path)
     return found
 
 
@@ -214,7 +238,7 @@ def _paired(
         raise DataError(f"{folder}: no images are called {lr_rule} and {hr_rule}")
     for side, other, rule in ((lr, hr, hr_rule), (hr, lr, lr_rule)):
         for key in sorted(side.keys() - other.keys()):
-            expected = rule.replace("*", key) if "*" in rule else f"{rule}/{key}"
+            expected = key.join(rule.rsplit("*", 1)) if "*" in rule else f"{rule}/{key}"
             raise DataError(
                 f"{side[key]} has no partner {folder / expected} (with the suffix of an image)"
             )

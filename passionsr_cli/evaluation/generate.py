@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from passionsr_cli.data.pairs import Pair
-from passionsr_cli.errors import ImageError
 from passionsr_cli.evaluation.candidates import Candidate
 from passionsr_cli.evaluation.records import Record, RowFolder
 from passionsr_cli.evaluation.settings import EvaluationSettings
@@ -64,16 +63,6 @@ def read_reference(source: str) -> Array:
     return samples.high_resolution(source) if samples.is_sample(source) else read_lr(source)
 
 
-def size_of(source: str | Path) -> tuple[int, int]:
-    """(width, height) of an image file as it will be read, from its header alone."""
-    try:
-        with Image.open(source) as image:
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{source}: cannot be read as an image ({error})") from error
-
-
 def make_images(
     candidate: Candidate,
     pairs: Sequence[Pair],
@@ -101,18 +90,22 @@ def make_images(
         started = time.perf_counter()
         image = make(lr)
         seconds = time.perf_counter() - started
-        write_picture(folder.image(pair.name), Picture(image))
-        folder.write(pair.name, Record(candidate.fingerprint, source_sha256(pair.lr), seconds))
+        path = folder.image(pair.name)
+        write_picture(path, Picture(image))
+        made = Record(candidate.fingerprint, source_sha256(pair.lr), seconds, sha256_of(path))
+        folder.write(pair.name, made)
         reporter.step(task, number)
     processes.wait()
 
 
 def _is_made(pair: Pair, candidate: Candidate, folder: RowFolder) -> bool:
-    record = folder.read(pair.name)
+    """Tell whether its image is there, and still the one that was made."""
+    record, path = folder.read(pair.name), folder.image(pair.name)
     made_of = (record.made_by, record.lr_sha256)
     return (
         made_of == (candidate.fingerprint, source_sha256(pair.lr))
-        and folder.image(pair.name).exists()
+        and path.exists()
+        and record.image_sha256 == sha256_of(path)
     )
 
 

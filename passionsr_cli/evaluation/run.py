@@ -11,7 +11,7 @@ from passionsr_cli import __version__
 from passionsr_cli.data.pairs import Dataset, Pair, find_dataset, finished_images, missing_images
 from passionsr_cli.errors import DataError, OutputError
 from passionsr_cli.evaluation.candidates import Candidate, plan_candidates
-from passionsr_cli.evaluation.generate import FACTOR, make_images, size_of
+from passionsr_cli.evaluation.generate import FACTOR, make_images
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
 from passionsr_cli.evaluation.report import write_report
@@ -25,6 +25,7 @@ from passionsr_cli.evaluation.results import (
 from passionsr_cli.evaluation.scoring import Metrics, Scored, open_metrics, score_images, score_set
 from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
+from passionsr_cli.imaging.files import size_of
 from passionsr_cli.inference.open import nncf_folder
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.processes import Processes

@@ -19,7 +19,7 @@ from passionsr_cli.imaging.png import SIGNATURE
 from passionsr_cli.metadata import colour_tags, exif_blocks, jpeg_segments, tiff_tags
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
 from passionsr_cli.metadata.iptc_records import IPTC
-from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.metadata.kinds import LYING, Metadata
 from passionsr_cli.pixels.arrays import turn_upright
 
 # What Pillow may try. Others run programs (EPS), or are no photographs.
@@ -65,8 +65,6 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         start = file.read(32)
     number, metadata = 0, Metadata()
     if start.startswith(tiff.MAGIC):
-        if not tiff_tags.come_to_an_end(path):
-            raise ImageError(f"{path}: damaged: its directories lead back to themselves")
         photograph = tiff.find_photograph(path, largest_px)
         metadata = tiff_tags.read(path, photograph.number, photograph.place)
         if photograph.deep is not None:
@@ -109,6 +107,17 @@ def decode_image(image: Image.Image) -> Decoded:
     # Pillow converts what is premultiplied to no other mode of grey.
     plain = image.convert("LA") if image.mode == "La" else image
     return _finished(*_pixels(plain), metadata, plain.mode)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image file as `decode` gives it, from its header alone."""
+    with path.open("rb") as file:
+        start = file.read(32)
+    if start.startswith(tiff.MAGIC):
+        return tiff.upright_size(path)
+    with path.open("rb") as file, Image.open(file, formats=_formats(path, start)) as image:
+        lying = _metadata(image, None).orientation >= LYING
+        return (image.height, image.width) if lying else image.size
 
 
 def _can_be_whole(path: Path, image: Image.Image) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 # Unlike those of `Path`, these take names that are too long.
@@ -15,7 +16,13 @@ from PIL import Image, UnidentifiedImageError
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import encoding, profiles, samples
-from passionsr_cli.imaging.decoding import LARGEST_PX, Decoded, decode, decode_image
+from passionsr_cli.imaging.decoding import (
+    LARGEST_PX,
+    Decoded,
+    decode,
+    decode_image,
+    upright_size,
+)
 from passionsr_cli.imaging.encoding import Layout, check_output
 from passionsr_cli.imaging.finishing import finished
 from passionsr_cli.imaging.picture import Picture
@@ -31,6 +38,7 @@ __all__ = (
     "picture_of",
     "read_picture",
     "read_rgb",
+    "size_of",
     "write_picture",
     "write_upscaled",
 )
@@ -52,8 +60,24 @@ def read_picture(source: str | Path, largest_px: int = LARGEST_PX) -> Picture:
         return Picture(samples.low_resolution(str(source)))
     if exists(source) and Path(source).suffix.lower() in RAW_SUFFIXES:
         raise ImageError(f"{source}: a camera's raw file; develop it to a TIFF or JPEG first")
-    try:
+    with _faults_named(source):
         return _to_picture(decode(Path(source), largest_px))
+
+
+def size_of(source: str | Path) -> tuple[int, int]:
+    """(width, height) of an image file as it will be read, from its header alone.
+
+    Raises `ImageError`, naming the file, for whatever cannot be read.
+    """
+    with _faults_named(source):
+        return upright_size(Path(source))
+
+
+@contextmanager
+def _faults_named(source: str | Path) -> Iterator[None]:
+    """Raise `ImageError`, naming the file, for whatever decoders raise."""
+    try:
+        yield
     except ImageError:
         raise
     except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from passionsr_cli.imaging import tiff_colours
 from passionsr_cli.imaging.soundness import UNCOMPRESSED, tiff_is_whole
 from passionsr_cli.imaging.tiff_colours import LAB, YCBCR, DeepPixels
 from passionsr_cli.metadata import tiff_tags
-from passionsr_cli.metadata.kinds import Metadata
+from passionsr_cli.metadata.kinds import LYING, Metadata
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Offsets have 32 bits; the rest is for what deflating may add, and metadata.
@@ -48,17 +49,8 @@ def find_photograph(path: Path, largest_px: int) -> Photograph:
     Raises `ImageError` for kinds of pixels that cannot be read, several pages (reduced copies,
     before or behind, aside), and more than `largest_px` pixels.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        every: list[Any] = list(file.pages)
-        if not every:
-            raise ImageError(f"{path}: damaged: its first directory does not lie in it")
-        pages = [number for number, page in enumerate(every) if not page.is_reduced]
-        if len(pages) > 1:
-            raise ImageError(f"{path}: {len(pages)} pages; save the one to upscale as a file")
-        number = pages[0] if pages else 0
-        page = every[number]
+    with _opened(path) as file:
+        number, page = _photographs_page(path, file)
         check_size(path, page.imagewidth, page.imagelength, largest_px)
         if page.imagedepth != 1 or page.samplesperpixel > MOST_SAMPLES:
             raise ImageError(f"{path}: {page.samplesperpixel} channels; {CONVERT}")
@@ -75,6 +67,36 @@ def find_photograph(path: Path, largest_px: int) -> Photograph:
         if reason := tiff_colours.refusal(page):
             raise ImageError(f"{path}: {reason}; {CONVERT}")
         return Photograph(number, page.offset, DeepPixels(page))
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a TIFF's photograph as it is to be seen, from its directory alone."""
+    with _opened(path) as file:
+        _, page = _photographs_page(path, file)
+        orientation = page.tags.get(tiff_colours.ORIENTATION)
+        size = int(page.imagewidth), int(page.imagelength)
+        return size[::-1] if orientation and orientation.value >= LYING else size
+
+
+def _opened(path: Path) -> AbstractContextManager[Any]:
+    import tifffile
+
+    if not tiff_tags.come_to_an_end(path):
+        raise ImageError(f"{path}: damaged: its directories lead back to themselves")
+    file: AbstractContextManager[Any] = tifffile.TiffFile(path)
+    return file
+
+
+def _photographs_page(path: Path, file: Any) -> tuple[int, Any]:
+    """The number and the page of the photograph, the only one but for reduced copies."""
+    every: list[Any] = list(file.pages)
+    if not every:
+        raise ImageError(f"{path}: damaged: its first directory does not lie in it")
+    pages = [number for number, page in enumerate(every) if not page.is_reduced]
+    if len(pages) > 1:
+        raise ImageError(f"{path}: {len(pages)} pages; save the one to upscale as a file")
+    number = pages[0] if pages else 0
+    return number, every[number]
 
 
 def _pillow_reads(path: Path, page: Any) -> bool:

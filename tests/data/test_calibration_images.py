@@ -79,7 +79,7 @@ def test_folders_without_images_are_refused(
     with pytest.raises(ImageError, match="no images in this folder"):
         gather(settings, tiny_description)
     (tmp_path / "none" / "broken.png").write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"broken\.png: cannot be read"):
+    with pytest.raises(ImageError, match=r"broken\.png: not an image file"):
         gather(settings, tiny_description)
     with pytest.raises(ConfigError, match="crop_px must be a multiple of 8, found 60"):
         gather(CalibrationSettings(crop_px=60), tiny_description)

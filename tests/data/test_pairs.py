@@ -24,6 +24,8 @@ def _crops(folder: Path, *names: str) -> Path:
 LAYOUTS = [
     ("RealSR", "test_LR/Canon_001_LR4.png", "test_HR/Canon_001_LR4.png"),
     ("RealSR", "test/LR/X4/Canon_001_LR4.png", "test/HR/Canon_001_HR.png"),
+    ("RealSR", "Canon/Test/4/Canon_001_LR4.png", "Canon/Test/4/Canon_001_HR.png"),
+    ("RealSR", "Canon_001_LR4.png", "Canon_001_HR.png"),
     ("DRealSR", "test_LR/a.png", "test_HR/a.png"),
     ("DIV2K_val", "DIV2K_valid_LR_bicubic/X4/0801x4.png", "DIV2K_valid_HR/0801.png"),
     ("Urban100", "image_SRF_4/img_001_SRF_4_LR.png", "image_SRF_4/img_001_SRF_4_HR.png"),
@@ -46,6 +48,22 @@ def test_every_layout_is_found_by_name_and_by_folder(
     assert [(pair.lr, pair.hr) for pair in by_name.pairs] == [(str(folder / lr), str(folder / hr))]
     assert by_name.crops == lr.startswith("test_LR")
     assert {known for known, _, _ in LAYOUTS} == set(KNOWN)
+
+
+def test_the_cameras_of_realsr_are_one_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "RealSR(V3)"
+    for camera in ("Nikon", "Canon"):
+        for name in (f"{camera}_001_LR4.png", f"{camera}_001_HR.png"):
+            _image(folder / camera / "Test" / "4" / name)
+    names = [pair.name for pair in find_dataset(str(folder), None).pairs]
+    assert names == ["Canon_001_LR4", "Nikon_001_LR4"]
+    lack = folder / "Nikon" / "Test" / "4" / "Nikon_001_HR.png"
+    lack.unlink()
+    with pytest.raises(DataError, match=r"no partner .*/\*/Test/4/Nikon_001_HR "):
+        find_dataset(str(folder), None)
+    _image(tmp_path / "x_HR.png")
+    with pytest.raises(DataError, match="holds one side of pairs"):
+        find_dataset(str(tmp_path), None)
 
 
 def test_folders_of_any_name_and_suffix_are_a_data_set(tmp_path: Path) -> None:

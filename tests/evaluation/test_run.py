@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -95,6 +96,16 @@ def test_another_low_resolution_image_is_upscaled_again(
     counting.clear()
     evaluate(data, tmp_path / "out", baseline=["bicubic"])
     assert counting["upscaling bicubic"] == 1
+
+
+def test_a_picture_in_the_place_of_a_result_is_not_taken_for_it(data: Path, tmp_path: Path) -> None:
+    def run() -> float:
+        found = evaluate(data, tmp_path / "out", baseline=["bicubic"], metrics=["psnr"])
+        return found.rows[0].metrics["psnr"]
+
+    first = run()
+    shutil.copy(data / "test_HR" / "c.png", tmp_path / "out" / "images" / "bicubic" / "c.png")
+    assert run() == first
 
 
 def test_finished_images_need_no_model(

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from passionsr_cli.errors import ImageError, OutputError
 from passionsr_cli.imaging.encoding import Layout
-from passionsr_cli.imaging.files import check_output, read_picture, write_picture
+from passionsr_cli.imaging.files import check_output, read_picture, size_of, write_picture
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.metadata.kinds import Metadata
 from passionsr_cli.pixels.arrays import Array
@@ -60,6 +60,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(stored))
     picture = read_picture(_saved(image, tmp_path / "a.png", exif=exif))
+    assert size_of(tmp_path / "a.png") == picture.size
     assert np.array_equal((picture.rgb * 255).astype(np.uint8), upright.transpose(2, 0, 1))
 
 
@@ -176,7 +177,7 @@ def test_heic_is_read_and_written_upright(tmp_path: Path) -> None:
     stored = Image.fromarray(np.ascontiguousarray(np.rot90(shown, 1)))
     _saved(stored, tmp_path / "a.heic", exif=exif.tobytes(), quality=100)
     picture = read_picture(tmp_path / "a.heic")
-    assert picture.size == (96, 64)
+    assert picture.size == size_of(tmp_path / "a.heic") == (96, 64)
     assert np.abs(picture.rgb.transpose(1, 2, 0) - shown / 255).mean() < 0.02
     write_picture(tmp_path / "b.heic", picture)
     again = read_picture(tmp_path / "b.heic")
@@ -274,6 +275,20 @@ def test_unreadable_files_are_named(
         path.write_bytes(content)
     with pytest.raises(ImageError, match=f"{name}.*{message}"):
         read_picture(path)
+
+
+def test_sizes_are_those_of_headers_alone(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    chunks = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(ImageError, match=r"a\.png: too large to be opened safely"):
+        size_of(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+        size_of(tmp_path / "none.png")
+    _saved(Image.fromarray(RGB), tmp_path / "b.png")
+    whole = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[:60])
+    assert size_of(tmp_path / "b.png") == (14, 10)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])

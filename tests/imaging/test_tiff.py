@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import tiff
-from passionsr_cli.imaging.files import read_picture, write_picture
+from passionsr_cli.imaging.files import read_picture, size_of, write_picture
 from passionsr_cli.metadata.kinds import Metadata
 
 RNG = np.random.default_rng(0)
@@ -80,6 +80,7 @@ def test_every_orientation_is_read_upright(tmp_path: Path, orientation: int, dep
     expected = stored.reshape(-1, 3)[place.ravel()].reshape(*place.shape, 3)
     found = read_picture(tmp_path / "a.tif").rgb.transpose(1, 2, 0) * (2**depth - 1)
     assert np.array_equal(found.round(), expected)
+    assert size_of(tmp_path / "a.tif") == expected.shape[1::-1]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "CMYK"])
