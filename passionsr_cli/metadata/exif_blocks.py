@@ -21,8 +21,8 @@ RESOLUTION = (X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT)
 EXIF_IFD, INTEROP_IFD = 0x8769, 0xA005
 # Width and height, by the directory that has them: the image's, the picture's, the related one's.
 SIZES = {None: (0x0100, 0x0101), EXIF_IFD: (0xA002, 0xA003), INTEROP_IFD: (0x1001, 0x1002)}
-# Area and place of the subject, in pixels of the source.
-SUBJECT = (0x9214, 0xA214)
+# Area and place of the subject, in pixels of the source, and how close these lay on the sensor.
+IN_SOURCE_PIXELS = (0x9214, 0xA214, 0xA20E, 0xA20F, 0xA210)
 THUMBNAIL_AT, THUMBNAIL_BYTES = 0x0201, 0x0202
 SHORT, LONG, RATIONAL = 3, 4, 5
 ENTRY_BYTES = 12
@@ -136,9 +136,10 @@ def upright(exif: bytes, lying: bool) -> bytes:
 
 
 def of_result(exif: bytes, size: tuple[int, int]) -> bytes:
-    """A block for a result of `size` (width, height), without thumbnail and subject's place."""
+    """A block for a result of `size` (width, height), without thumbnail and what speaks of the
+    source's pixels."""
     resizes = [partial(_set_size, directory=tag, size=size) for tag in SIZES]
-    return _edited(exif, _drop_thumbnail, *resizes, _drop_subject)
+    return _edited(exif, _drop_thumbnail, *resizes, _drop_source_pixels)
 
 
 def with_resolution(exif: bytes, per_inch: tuple[float, float]) -> bytes:
@@ -181,9 +182,9 @@ def _set_size(block: _Block, directory: int | None, size: tuple[int, int]) -> No
             block.write("HII", entry.place + 2, LONG, 1, pixels)
 
 
-def _drop_subject(block: _Block) -> None:
+def _drop_source_pixels(block: _Block) -> None:
     if (start := block.directory(EXIF_IFD)) is not None:
-        kept = [entry.raw for entry in block.entries(start) if entry.tag not in SUBJECT]
+        kept = [entry.raw for entry in block.entries(start) if entry.tag not in IN_SOURCE_PIXELS]
         block.replace(start, kept)
 
 

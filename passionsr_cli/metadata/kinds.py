@@ -35,12 +35,12 @@ class Metadata:
         return said if said is not None and 1 <= said <= 8 else UPRIGHT
 
     def upright(self) -> Metadata:
-        """The same metadata of a picture that was turned; all other bytes stay as they are."""
-        lying = self.orientation >= LYING
+        """The same metadata of a picture that was turned upright; all other bytes stay."""
+        turned, lying = self.orientation != UPRIGHT, self.orientation >= LYING
         return replace(
             self,
             exif=self.exif and exif_blocks.upright(self.exif, lying),
-            xmp=self.xmp and xmp_packets.upright(self.xmp),
+            xmp=self.xmp and xmp_packets.upright(self.xmp, turned),
             resolution=self.resolution and (self.resolution[::-1] if lying else self.resolution),
         )
 

@@ -29,7 +29,7 @@ def _thumbnail() -> bytes:
 def _of_a_camera(order: str, note_last: bool) -> tuple[bytes, bytes]:
     """A block as cameras write it, by hand, and its maker's note: every value at its own offset."""
     thumbnail, note = _thumbnail(), bytes(range(1, 41))
-    first, second, third, interop = 8, 200, 400, 320
+    first, second, third, interop = 8, 200, 400, 340
     one, other = (3000, thumbnail), (600, note)
     thumbnail_at, note_at = (one[0], other[0]) if not note_last else (1000, 3000)
 
@@ -66,6 +66,9 @@ def _of_a_camera(order: str, note_last: bool) -> tuple[bytes, bytes]:
                 entry(0xA002, 3, 1, 640),
                 entry(0xA003, 3, 1, 480),
                 entry(0xA005, 4, 1, interop),
+                entry(0xA20E, 5, 1, 150),
+                entry(0xA20F, 5, 1, 158),
+                entry(0xA210, 3, 1, 3),
                 entry(0xA214, 3, 2, 0x00100020),
                 entry(0xA401, 3, 1, 1),
             ],
@@ -101,7 +104,7 @@ def test_a_result_has_its_own_size_and_no_thumbnail(order: str, note_last: bool)
     assert (details[0xA002], details[0xA003], details[0xA401]) == (70_000, 3, 1)
     related = after.get_ifd(0xA005)
     assert (related[0x1001], related[0x1002]) == (70_000, 3)
-    assert not {0x9214, 0xA214} & details.keys()
+    assert not {0x9214, 0xA20E, 0xA20F, 0xA210, 0xA214} & details.keys()
     # The maker's own offsets stay right: the note is where it was.
     assert details[0x927C] == note
     place = block.index(note)

@@ -22,17 +22,30 @@ SPACES = {
     "GPano": PHOTOS + "panorama/",
     "hdrgm": "http://ns.adobe.com/hdr-gain-map/1.0/",
     "xmpNote": "http://ns.adobe.com/xmp/note/",
+    "mwg-rs": "http://www.metadataworkinggroup.com/schemas/regions/",
+    "MP": "http://ns.microsoft.com/photo/1.2/",
+    "stDim": "http://ns.adobe.com/xap/1.0/sType/Dimensions#",
+    "xmpTPg": "http://ns.adobe.com/xap/1.0/t/pg/",
 }
 NAMESPACES = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in SPACES.items())
+# Faces, as programs write them.
+REGIONS = """<mwg-rs:Regions rdf:parseType="Resource">
+ <mwg-rs:AppliedToDimensions stDim:w="320" stDim:h="240" stDim:unit="pixel"/>
+ <mwg-rs:RegionList><rdf:Bag><rdf:li mwg-rs:Name="Ann"/></rdf:Bag></mwg-rs:RegionList>
+</mwg-rs:Regions>"""
 # As phones and programs write it: properties as attributes and as elements, some nested.
 PACKET = f"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {NAMESPACES}>
 <rdf:Description Camera:MotionPhoto="1" Camera:MotionPhotoVersion='1' Camera:BurstID="b"
   hdrgm:Version="1.0" xmpNote:HasExtendedXMP="0123" exif:PixelXDimension="640"
   GPano:FullPanoWidthPixels="1000" GPano:CroppedAreaTopPixels="50" GPano:ProjectionType="flat"
-  xmp:Rating="4">
+  exif:FocalPlaneXResolution="5184000/894" xmp:Rating="4">
  <exif:PixelYDimension>480</exif:PixelYDimension>
  <tiff:ImageWidth> 640 </tiff:ImageWidth>
+ <exif:SubjectArea><rdf:Seq><rdf:li>320</rdf:li><rdf:li>240</rdf:li></rdf:Seq></exif:SubjectArea>
+ <MP:RegionInfo rdf:parseType="Resource"/>
+ {REGIONS}
+ <xmpTPg:MaxPageSize stDim:w="210" stDim:h="297" stDim:unit="Millimeters"/>
  <dc:title><rdf:Alt><rdf:li xml:lang="x-default">640 &gt; 480, Grüße</rdf:li></rdf:Alt></dc:title>
  <Container:Directory><rdf:Seq>
   <rdf:li rdf:parseType="Resource"><Container:Item Item:Length="9"/></rdf:li>
@@ -60,6 +73,7 @@ def test_a_result_promises_nothing_that_it_has_not(prefix: str) -> None:
     result = xmp_packets.of_result(packet.encode(), (640, 480), (2560, 960))
     said = _properties(result)
     gone = ("container", "hdr-gain-map", "MotionPhoto", "MicroVideo", "Thumbnails", "xmp/note")
+    gone += ("FocalPlane", "SubjectArea")
     assert not [name for name in said if any(part in name for part in gone)]
 
     def value(prefix: str, name: str) -> str:
@@ -73,6 +87,38 @@ def test_a_result_promises_nothing_that_it_has_not(prefix: str) -> None:
     assert value("Camera", "BurstID") == "b"
     assert value("xmp", "Rating") == "4"
     assert value("rdf", "li") == "640 > 480, Grüße"
+
+
+@pytest.mark.parametrize("as_elements", [False, True])
+def test_regions_were_marked_on_the_size_of_the_result(as_elements: bool) -> None:
+    packet = PACKET
+    if as_elements:
+        packet = packet.replace(
+            'AppliedToDimensions stDim:w="320" stDim:h="240" stDim:unit="pixel"/>',
+            'AppliedToDimensions rdf:parseType="Resource"><stDim:w>320</stDim:w>'
+            "<stDim:h> 240 </stDim:h></mwg-rs:AppliedToDimensions>",
+        )
+        assert packet != PACKET
+    root = ET.fromstring(xmp_packets.of_result(packet.encode(), (640, 480), (2560, 960)))
+    sizes = []
+    for name in ("mwg-rs", "AppliedToDimensions"), ("xmpTPg", "MaxPageSize"):
+        (found,) = root.iter("{" + SPACES[name[0]] + "}" + name[1])
+        said = _properties(ET.tostring(found))
+        sizes.append([said["{" + SPACES["stDim"] + "}" + side] for side in "wh"])
+    # That of paper has nothing to do with it.
+    assert sizes == [["1280", "480"], ["210", "297"]]
+
+
+def test_a_turned_picture_has_no_regions() -> None:
+    packet = PACKET.encode()
+    assert xmp_packets.upright(packet, turned=False) == packet
+    turned = xmp_packets.upright(packet, turned=True)
+    said = _properties(turned)
+    assert not [name for name in said if "egions" in name or "RegionInfo" in name]
+    assert said["{" + SPACES["exif"] + "}PixelXDimension"] == "640"
+    # Nothing else has gone.
+    expected = packet.replace(REGIONS.encode(), b"")
+    assert turned == expected.replace(b'<MP:RegionInfo rdf:parseType="Resource"/>', b"")
 
 
 def test_what_says_nothing_of_the_file_stays_byte_by_byte() -> None:
