@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import zlib
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,15 @@ from PIL import Image, PngImagePlugin
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging import heif, netpbm, profiles, soundness, tiff, tiff_colours
+from passionsr_cli.imaging.deep import png_depth, read_deep, scaled
 from passionsr_cli.imaging.png import SIGNATURE
-from passionsr_cli.metadata import colour_tags, exif_blocks, jpeg_segments, tiff_tags
+from passionsr_cli.metadata import (
+    colour_tags,
+    exif_blocks,
+    iptc_records,
+    jpeg_segments,
+    tiff_tags,
+)
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
 from passionsr_cli.metadata.iptc_records import IPTC
 from passionsr_cli.metadata.kinds import LYING, Metadata
@@ -29,7 +36,7 @@ ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 LARGEST_PX = 100_000_000
 DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "LA", *DEEP_GREY_MODES)
-PNG_DEPTH_AT, JFIF_INCH = 24, 1
+JFIF_INCH = 1
 JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
 # Formats that say the resolution themselves, apart from EXIF.
 SAYING_RESOLUTION = ("PNG", "BMP")
@@ -85,9 +92,9 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
             # Pillow has turned it.
             return _finished(*_pixels(loaded), metadata.upright(), loaded.mode)
         metadata = _metadata(loaded, _profile(path, loaded))
-        depth = start[PNG_DEPTH_AT] if loaded.format == "PNG" else 8
-        if depth == 16:
-            return _finished(_deep_png(path), 16, metadata, loaded.mode)
+        if (pixels := read_deep(path, loaded)) is not None:
+            return _finished(pixels, 16, metadata, loaded.mode)
+        depth = png_depth(path) if loaded.format == "PNG" else 8
         if depth in (2, 4) and loaded.mode == "L" and "transparency" in loaded.info:
             # Pillow has spread the grey over 8 bits, but not the level that is transparent.
             loaded.info["transparency"] *= 255 // (2**depth - 1)
@@ -167,17 +174,26 @@ def _formats(path: Path, start: bytes) -> list[str]:
 
 
 def _metadata(image: Image.Image, profile: bytes | None) -> Metadata:
-    exif, xmp = image.info.get("exif"), image.info.get("xmp")
+    exif, xmp = (image.info.get(kind) or _in_text(image, kind) for kind in ("exif", "xmp"))
     block = exif.removeprefix(PREFIX) or None if isinstance(exif, bytes) else None
     # Pillow gives what lies in Photoshop's part of a JPEG by number, or nothing.
     resources = image.info.get("photoshop")
+    iptc = resources.get(IPTC) if isinstance(resources, dict) else None
     return Metadata(
         profile,
         block,
         (xmp.encode() if isinstance(xmp, str) else xmp) or None,
-        (resources.get(IPTC) if isinstance(resources, dict) else None) or None,
+        iptc or iptc_records.in_resources(_in_text(image, "iptc")),
         _resolution(image, block),
     )
+
+
+def _in_text(image: Image.Image, kind: str) -> bytes:
+    """Metadata that ImageMagick puts into a PNG's text: its kind, its length, and digits."""
+    text = image.info.get(f"Raw profile type {kind}")
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex("".join(text.split("\n")[3:])) if isinstance(text, str) else b""
+    return b""
 
 
 def _resolution(image: Image.Image, exif: bytes | None) -> tuple[float, float] | None:
@@ -225,16 +241,9 @@ def _pixels(image: Image.Image) -> tuple[npt.NDArray[np.float32], int]:
     mode = {(1, 0): "L", (1, 1): "LA", (0, 0): "RGB", (0, 1): "RGBA"}[grey, transparent]
     if grey and transparent and image.mode != "LA":
         # Only RGBA takes a grey level that is transparent.
-        return _scaled(np.asarray(image.convert("RGBA"))[..., [0, 3]], 255), 8
+        return scaled(np.asarray(image.convert("RGBA"))[..., [0, 3]], 255), 8
     values = np.asarray(image if image.mode == mode else image.convert(mode))
-    return _scaled(values if values.ndim == 3 else values[..., None], 255), 8
-
-
-def _deep_png(path: Path) -> npt.NDArray[np.float32]:
-    import imagecodecs
-
-    values = np.asarray(imagecodecs.png_decode(path.read_bytes()))
-    return _scaled(values if values.ndim == 3 else values[..., None], 65535)
+    return scaled(values, 255), 8
 
 
 def _from_deep_tiff(deep: tiff_colours.DeepPixels, metadata: Metadata) -> Decoded:
@@ -246,21 +255,15 @@ def _from_deep_tiff(deep: tiff_colours.DeepPixels, metadata: Metadata) -> Decode
     elif mode == "LAB":
         pixels = profiles.lab_to_srgb(deep.lab)
     else:
-        pixels = _scaled(values[..., : deep.colours], deep.white)
+        pixels = scaled(values[..., : deep.colours], deep.white)
     if deep.has_alpha:
-        pixels = np.concatenate([pixels, _scaled(values[..., -1:], deep.white)], axis=-1)
+        pixels = np.concatenate([pixels, scaled(values[..., -1:], deep.white)], axis=-1)
     if deep.premultiplied:
         pixels[..., :-1] /= np.maximum(pixels[..., -1:], 1 / deep.white)
         pixels = pixels.clip(0, 1)
     turned = turn_upright(pixels, deep.orientation)
     kept = metadata.upright()
     return _finished(turned, deep.depth, kept, mode or "")
-
-
-def _scaled(values: npt.NDArray[Any], white: int) -> npt.NDArray[np.float32]:
-    scaled = values.astype(np.float32)
-    scaled /= white
-    return scaled
 
 
 def _finished(

@@ -43,7 +43,7 @@ __all__ = (
     "write_upscaled",
 )
 
-IMAGE_EXTENSIONS = "png jpg jpeg jpe jfif webp tif tiff bmp gif avif heic heif ppm pgm pbm pnm"
+IMAGE_EXTENSIONS = "png jpg jpeg jpe jfif webp tif tiff bmp gif avif heic heif hif ppm pgm pbm pnm"
 IMAGE_SUFFIXES = tuple(f".{name}" for name in IMAGE_EXTENSIONS.split())
 # What lies in them undeveloped is not a picture yet, and the pictures beside it are previews.
 RAW_EXTENSIONS = "dng cr2 cr3 nef nrw arw orf rw2 raf pef srw"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-HOW_TO_INSTALL = "pip install 'passionsr[heif]'"
+HOW_TO_INSTALL = "pip install pillow-heif"
 
 
 @functools.cache
@@ -17,3 +21,10 @@ def plugged_in() -> bool:
         return False
     register_heif_opener()
     return True
+
+
+def deep_levels(path: Path) -> npt.NDArray[np.uint16]:
+    """A file of more than 8 bits per channel as integers (H, W) or (H, W, C), upright."""
+    from pillow_heif import open_heif
+
+    return np.asarray(open_heif(path, convert_hdr_to_8bit=False, hdr_to_16bit=False), np.uint16)

@@ -1,4 +1,4 @@
-"""Sizes that the boxes of an AVIF say (ISO/IEC 23008-12, `ispe`), and those of its AV1 streams.
+"""Sizes and depth that the boxes of an AVIF say (ISO/IEC 23008-12), and sizes of its AV1 streams.
 
 libavif enlarges a stream that is smaller than its box says.
 """
@@ -13,6 +13,8 @@ Size = tuple[int, int]
 SEQUENCE_HEADER = 1
 # Bytes that a sequence header's sizes, and what may precede them, lie in.
 HEAD_BYTES = 256
+# In the third byte of `av1C`.
+HIGH_BITDEPTH, TWELVE_BIT = 0x40, 0x20
 
 
 def said_and_coded(content: bytes) -> Iterator[tuple[Size, Size]]:
@@ -37,6 +39,15 @@ def said_and_coded(content: bytes) -> Iterator[tuple[Size, Size]]:
                         yield said, coded
     except (struct.error, IndexError):
         return
+
+
+def depth(content: bytes) -> int:
+    """Bits per channel of an AVIF, as its first image says them (AV1 in ISOBMFF, 2.3.3)."""
+    meta = _find(content, (0, len(content)), b"meta")
+    described = _find(content, (meta[0] + 4, meta[1]), b"iprp")
+    start, end = _find(content, _find(content, described, b"ipco"), b"av1C")
+    flags = content[start + 2] if end > start + 2 else 0
+    return (12 if flags & TWELVE_BIT else 10) if flags & HIGH_BITDEPTH else 8
 
 
 def _boxes(content: bytes, span: Span) -> Iterator[tuple[bytes, int, int]]:

@@ -12,7 +12,7 @@ from passionsr_cli.imaging.encoding import OUTPUT_FORMATS
 from passionsr_cli.imaging.files import IMAGE_SUFFIXES
 
 # Other suffixes of formats that are written.
-SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic"}
+SIMILAR = {"jpe": "jpg", "jfif": "jpg", "heif": "heic", "hif": "heic"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from passionsr_cli.errors import ImageError, OutputError
 from passionsr_cli.imaging.encoding import Layout
-from passionsr_cli.imaging.files import check_output, read_picture, size_of, write_picture
+from passionsr_cli.imaging.files import (
+    check_output,
+    find_images,
+    read_picture,
+    size_of,
+    write_picture,
+)
 from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.metadata.kinds import Metadata
 from passionsr_cli.pixels.arrays import Array
@@ -184,6 +190,54 @@ def test_heic_is_read_and_written_upright(tmp_path: Path) -> None:
     assert again.metadata.orientation == 1
     assert np.abs(again.rgb - picture.rgb).mean() < 0.02
     assert Image.open(tmp_path / "b.heic").getexif()[0x010F] == "maker"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_ten_bits_of_a_camera_are_read_deep(tmp_path: Path, channels: int) -> None:
+    plugin = pytest.importorskip("pillow_heif")
+    ramp = np.linspace(0, 1023, 96 * 64).reshape(64, 96).astype(np.uint16)
+    levels = np.repeat(ramp[..., None], channels, -1).squeeze()
+    if channels == 4:
+        levels[..., 3] = 1000
+    mode = {1: "I;16", 3: "RGB;16", 4: "RGBA;16"}[channels]
+    made = plugin.from_bytes(mode, (96, 64), (levels << 6).tobytes())
+    made.save(tmp_path / "a.hif", quality=-1, chroma=444, format="HEIF")
+    (tmp_path / "a.avif").write_bytes(
+        imagecodecs.avif_encode(levels, level=imagecodecs.AVIF.QUALITY.LOSSLESS, bitspersample=10)
+    )
+    for name in ("a.hif", "a.avif"):
+        picture = read_picture(tmp_path / name)
+        assert picture.depth == 16
+        assert (picture.alpha is not None) == (channels == 4)
+        assert picture.rgb.max() == 1
+        # More than 8 bits could tell apart.
+        assert len(np.unique(picture.rgb)) > 900
+        assert np.abs(picture.rgb - ramp / 1023).max() < 2 / 1023
+    assert {path.name for path in find_images(tmp_path)} == {"a.hif", "a.avif"}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_metadata_in_a_pngs_text(tmp_path: Path, compressed: bool) -> None:
+    """As ImageMagick writes it."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    caption = b"\x1c\x02x\x00\x05hello"
+    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(caption)) + caption
+    kinds = {"exif": exif.tobytes(), "iptc": resource, "xmp": b"<x:xmpmeta/>"}
+    text = PngInfo()
+    for kind, content in kinds.items():
+        digits = "\n".join(content.hex()[at : at + 72] for at in range(0, 2 * len(content), 72))
+        said = f"\n{kind}\n{len(content):8}\n{digits}\n"
+        text.add_text(f"Raw profile type {kind}", said, zip=compressed)
+    picture = read_picture(_saved(Image.new("RGB", (14, 10)), tmp_path / "a.png", pnginfo=text))
+    assert picture.size == (10, 14)
+    assert picture.metadata.exif is not None
+    assert b"maker" in picture.metadata.exif
+    assert (picture.metadata.iptc, picture.metadata.xmp) == (caption, b"<x:xmpmeta/>")
+    damaged = PngInfo()
+    damaged.add_text("Raw profile type exif", "\nexif\n 9\nno digits")
+    path = _saved(Image.new("RGB", (14, 10)), tmp_path / "b.png", pnginfo=damaged)
+    assert read_picture(path).metadata == Metadata()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

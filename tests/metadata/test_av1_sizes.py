@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from passionsr_cli.metadata.av1_sizes import said_and_coded
+from passionsr_cli.metadata.av1_sizes import depth, said_and_coded
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (257, 129), (1, 1000)])
@@ -20,6 +20,16 @@ def test_of_an_encoder(size: tuple[int, int]) -> None:
         assert list(said_and_coded(content)) == [(size, size)] * images
         for cut in range(0, len(content), 7):
             assert len(list(said_and_coded(content[:cut]))) <= images
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_depth(bits: int, channels: int) -> None:
+    shape = (16, 24, channels) if channels > 1 else (16, 24)
+    pixels = np.zeros(shape, np.uint8 if bits == 8 else np.uint16)
+    content = bytes(imagecodecs.avif_encode(pixels, bitspersample=bits))
+    assert depth(content) == bits
+    assert all(depth(content[:cut]) in (8, bits) for cut in range(0, len(content), 7))
 
 
 def _box(kind: bytes, content: bytes) -> bytes:
