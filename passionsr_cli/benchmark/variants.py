@@ -102,7 +102,7 @@ def _variant(name: str, settings: BenchmarkSettings) -> Variant:
         return Variant(name, Kind.FLOATING, name.partition("-")[0])
     if name == NNCF:
         if not has_nncf():
-            raise DeviceError("this needs NNCF: pip install 'passionsr[nncf]'")
+            raise DeviceError("this needs NNCF: pip install nncf")
         return Variant(name, Kind.NNCF, around)
     bits, method = _bits_and_method(name)
     if _is_bits(bits):

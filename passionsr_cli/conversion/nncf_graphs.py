@@ -40,7 +40,7 @@ def nncf_graph(model: OneStepModel, component: str, images: Sequence[Tensor]) ->
     try:
         import nncf
     except ImportError as error:
-        raise DeviceError(f"this needs NNCF ({error}): pip install 'passionsr[nncf]'") from error
+        raise DeviceError(f"this needs NNCF ({error}): pip install nncf") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
     before = Chain(model, COMPONENTS[: COMPONENTS.index(component)])
     with torch.no_grad():

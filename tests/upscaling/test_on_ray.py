@@ -15,7 +15,7 @@ def test_without_ray_the_error_says_how_to_get_it(
     photographs: Path, settings: UpscaleSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(ConfigError, match="pip install 'passionsr"):
+    with pytest.raises(ConfigError, match=r"pip install 'ray\[data\]'"):
         list(upscale([str(photographs)], settings.model_copy(update={"engine": "ray"})))
 
 
