@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.system.files import remove, temporary_beside
 from passionsr_cli.system.paths import cache_folder
+from passionsr_cli.system.sources import version_of
 
 # Days without use, after which graphs go: those that newer ones replace, and any.
 REPLACED_AFTER, UNUSED_AFTER = 1, 30
@@ -21,10 +23,22 @@ REPLACED_AFTER, UNUSED_AFTER = 1, 30
 _NAME = re.compile(r".+-[0-9a-f]{12}-[0-9a-f]{24}")
 
 
-def graphs_folder(kind: str, artifact: Artifact, made_by: Sequence[object]) -> Path:
-    """The folder of an artifact's graphs, named after what is converted and `made_by` what."""
+def graphs_folder(
+    kind: str, artifact: Artifact, made_by: Sequence[object], converters: Sequence[str]
+) -> Path:
+    """The folder of an artifact's graphs, named after what is converted, `made_by` what, and the
+    versions of the packages that convert it, its `converters`.
+
+    Without one of these nothing can be converted: then it is the latest of any versions.
+    """
+    folder, versions = cache_folder() / kind, [version_of(package) for package in converters]
     converted = f"{artifact.description.name}-{_key([artifact.fingerprint])[:12]}"
-    return cache_folder() / kind / f"{converted}-{_key([artifact.fingerprint, *made_by])[:24]}"
+    name = f"{converted}-{_key([artifact.fingerprint, *made_by])[:12]}"
+    if not all(versions):
+        made = folder.glob(f"{glob.escape(name)}*")
+        if latest := max(made, key=lambda found: found.stat().st_mtime, default=None):
+            return latest
+    return folder / f"{name}{_key(versions)[:12]}"
 
 
 def use(folder: Path) -> None:

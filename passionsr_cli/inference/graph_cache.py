@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
+from passionsr_cli.inference.compiled_graphs import KEPT_SIZES
 from passionsr_cli.progress import Reporter
+from passionsr_cli.system.claims import alone
 from passionsr_cli.system.files import (
     read_json,
     remove,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from passionsr_cli.models.one_step import OneStepModel
 
 COMPILED_FOLDER = "compiled"
-# Each size of a tile is compiled for itself; so many stay on disk for each component.
-KEPT_SIZES = 4
 
 
 class GraphCache:
@@ -53,7 +51,8 @@ class GraphCache:
         write: Callable[[OneStepModel, Path], None] | None = None,
         prepared: PreparedGraphs | None = None,
     ) -> None:
-        self.folder, self._load, self._note = folder, load, reporter.note
+        self.folder, self._load = folder, load
+        self._reporter, self._note = reporter, reporter.note
         self._convert, self._prepared = write or _write_for_this_cpu, prepared
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._graphs: dict[str, StoredGraph] | None = None
@@ -81,13 +80,13 @@ class GraphCache:
     def _write(self) -> dict[str, StoredGraph]:
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
+            # What a kill or Ctrl-C leaves there, `write_graphs` goes on with.
+            unfinished = self.folder.with_name(f".{self.folder.name}")
             # Of several processes one converts, and the others wait and take what it made.
-            with FileLock(self.folder.parent / "lock"):
+            with alone(unfinished, "converts this model", self._reporter):
                 with contextlib.suppress(StoreError, OSError):
                     return read_graphs(self.folder)
                 remove(self.folder)
-                # What a kill or Ctrl-C leaves there, `write_graphs` goes on with.
-                unfinished = self.folder.with_name(f".{self.folder.name}")
                 try:
                     if unfinished.is_symlink():
                         unfinished.unlink()

@@ -18,6 +18,9 @@ GRAPH_PLACES = (
     ),
     *("layers", "conversion", "triton_kernels", "inference"),
 )
+# Packages that convert a model, besides the one whose graphs they are.
+CONVERTERS = ("torch", "diffusers")
+ONNX_CONVERTERS = (*CONVERTERS, "onnx", "onnxscript")
 # From a file to the pixels of its result.
 IMAGE_PLACES = (*GRAPH_PLACES, "config.py", "metadata", "pixels", "imaging", "tiling")
 

@@ -13,7 +13,7 @@ from passionsr_cli.config import Backend, CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.inference.cache_folders import graphs_folder, use
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.inference.made_by import graph_code
+from passionsr_cli.inference.made_by import CONVERTERS, ONNX_CONVERTERS, graph_code
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.devices import (
     accelerator,
@@ -151,11 +151,11 @@ def _open_openvino(artifact: Artifact, device: str, precision: str, reporter: Re
     saturating = found == DEVICE and artifact.quantized and products_saturate()
     if saturating:
         made_by.append("saturating")
-    folder = graphs_folder("openvino", artifact, made_by)
-    use(folder)
     prepared = None
     if artifact.entry is not None:
         prepared = find_prepared(artifact.entry, artifact.fingerprint, saturating)
+    folder = graphs_folder("openvino", artifact, made_by, () if prepared else CONVERTERS)
+    use(folder)
     write = None if found == DEVICE else _write_exact
     graphs = GraphCache(folder, artifact.load, reporter, write, prepared)
     quantized = artifact.quantized
@@ -185,7 +185,7 @@ def _open_onnx(artifact: Artifact, device: str, precision: str, reporter: Report
         known = " or ".join(ONNX_PRECISIONS)
         raise ConfigError(f"onnxruntime computes in {known} here, not in {precision}")
     device = "cpu" if on_cpu else "cuda" if device == "auto" else device
-    folder = graphs_folder("onnx", artifact, [graph_code(), precision])
+    folder = graphs_folder("onnx", artifact, [graph_code(), precision], ONNX_CONVERTERS)
     use(folder)
     graphs = GraphCache(
         folder,
@@ -199,7 +199,7 @@ def _open_onnx(artifact: Artifact, device: str, precision: str, reporter: Report
 def require_onnx() -> None:
     """Raise `DeviceError` where the packages that write and run ONNX files are not installed."""
     if not all(map(find_spec, ONNX_PACKAGES)):
-        raise DeviceError("this needs the ONNX packages: pip install 'passionsr[onnx]'")
+        raise DeviceError(f"this needs the ONNX packages: pip install {' '.join(ONNX_PACKAGES)}")
 
 
 def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executor:
@@ -234,8 +234,9 @@ def nncf_folder(artifact: Artifact) -> Path:
     try:
         versions = [version("nncf"), version("openvino")]
     except PackageNotFoundError as error:
-        raise DeviceError(f"this needs NNCF ({error}): pip install 'passionsr[nncf]'") from error
-    return graphs_folder("nncf", artifact, [graph_code(), *versions, device_name("CPU")])
+        raise DeviceError(f"this needs NNCF ({error}): pip install nncf") from error
+    made_by = [graph_code(), *versions, device_name("CPU")]
+    return graphs_folder("nncf", artifact, made_by, CONVERTERS)
 
 
 def device_name(device: str) -> str:

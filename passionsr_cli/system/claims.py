@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from passionsr_cli.errors import OutputError
+from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import read_json, remove
 
 LOCK_FILE, HOLDER_FILE = "lock", "holder.json"
@@ -48,6 +49,28 @@ def claim(folder: Path, work: str) -> Iterator[None]:
                 # Nothing came of the work, or all of it has gone where it belongs.
                 (folder / LOCK_FILE).unlink()
                 folder.rmdir()
+        lock.release()
+
+
+@contextmanager
+def alone(unfinished: Path, work: str, reporter: Reporter) -> Iterator[None]:
+    """While no other process does the same `work` ("converts this model"), which makes something
+    of what is `unfinished`; while another does, wait for it and say so.
+
+    Raises `OSError` where nothing can be held.
+    """
+    lock = FileLock(f"{unfinished}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.note(f"another process {work}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        # Whoever waits for it has nothing half to share with one who makes it anew.
+        if not unfinished.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

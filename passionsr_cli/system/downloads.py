@@ -5,14 +5,12 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from passionsr_cli.errors import DamagedDownloadError, DownloadError
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system.claims import alone
 from passionsr_cli.system.files import sha256_of
 
 BLOCK_BYTES = 1 << 20
@@ -35,7 +33,12 @@ def download(
     if _is_whole(target, sha256):
         return
     partial = target.with_name(f"{target.name}.part")
-    with _alone(partial, reporter):
+    with ExitStack() as held:
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(partial, f"fetches {target.name}", reporter))
+        except OSError as error:
+            raise DownloadError(f"cannot be fetched: {error}") from error
         # Another process may have fetched it meanwhile.
         if not _is_whole(target, sha256):
             _fetch(address, partial, target, reporter, sha256, size)
@@ -43,28 +46,6 @@ def download(
 
 def _is_whole(target: Path, sha256: str) -> bool:
     return bool(sha256) and target.is_file() and sha256_of(target).startswith(sha256)
-
-
-@contextmanager
-def _alone(partial: Path, reporter: Reporter) -> Iterator[None]:
-    """While no other process fetches the same file. Raises `DownloadError`."""
-    lock = FileLock(f"{partial}.lock")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            reporter.note(f"another process fetches {partial.stem}; waiting for it")
-            lock.acquire()
-    except OSError as error:
-        raise DownloadError(f"cannot be fetched: {error}") from error
-    try:
-        yield
-    finally:
-        # Whoever waits for it has nothing half to share with one who makes it anew.
-        if not partial.exists():
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def _fetch(

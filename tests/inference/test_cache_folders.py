@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.inference.cache_folders import REPLACED_AFTER, UNUSED_AFTER, use
+from passionsr_cli.checkpoints.artifacts import resolve
+from passionsr_cli.inference.cache_folders import REPLACED_AFTER, UNUSED_AFTER, graphs_folder, use
+from passionsr_cli.inference.made_by import CONVERTERS
+from passionsr_cli.store import MODEL
 
 NEW = f"tiny-0123456789ab-{'0' * 24}"
 REPLACED, OTHER = f"tiny-0123456789ab-{'1' * 24}", f"tiny-ba9876543210-{'1' * 24}"
@@ -71,6 +74,31 @@ def test_folders_of_others_stay(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "cache")
     use(tmp_path / "link" / NEW)
     assert old.exists()
+
+
+def test_what_other_versions_converted_serves_where_nothing_can_be_converted(
+    least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path))
+    source, versions = resolve(str(least_folder), MODEL), {"torch": "1", "diffusers": "1"}
+    monkeypatch.setattr("passionsr_cli.inference.cache_folders.version_of", versions.__getitem__)
+
+    def folder(code: str = "code") -> Path:
+        return graphs_folder("openvino", source, [code], CONVERTERS)
+
+    first = _made(folder(), 1)
+    assert folder() == first
+    versions["torch"] = "2"
+    second = folder()
+    assert second != first
+    versions["diffusers"] = "2"
+    assert folder() not in (first, second)
+    # The small installation, which others have left their cache.
+    versions.update(torch="", diffusers="")
+    assert folder() == first
+    assert folder("other code") not in (first, second)
+    _made(second, 0)
+    assert folder() == second
 
 
 def test_a_cache_that_is_not_there_yet_is_no_obstacle(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import pytest
 
 from passionsr_cli.conversion.kernels import KernelReport
-from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
+from passionsr_cli.inference.compiled_graphs import KEPT_SIZES, CompiledGraph, CompiledGraphs
 
 
 def test_a_graph_is_made_once_and_what_failed_again() -> None:
@@ -37,6 +37,43 @@ def test_a_graph_is_made_once_and_what_failed_again() -> None:
     goes_on.set()
     assert first.result() is second.result() is made[0]
     assert graphs.kernels() == [KernelReport(integer=("a",))]
+
+
+def test_of_each_component_the_last_sizes_stay() -> None:
+    graphs, goes_on = CompiledGraphs(), threading.Event()
+
+    def make() -> CompiledGraph:
+        return CompiledGraph(SimpleQueue(), KernelReport(integer=("a",)))
+
+    def slowly() -> CompiledGraph:
+        assert goes_on.wait(30)
+        return make()
+
+    decoder = graphs.begin("decoder-0-fp32", make).result()
+    unfinished = graphs.begin("unet-slow-fp32", slowly)
+    made = [graphs.begin(f"unet-{size}-fp32", make).result() for size in range(KEPT_SIZES)]
+    seen = [weakref.ref(graph) for graph in made]
+    in_use = made[1]
+    del made
+    # The first is used again, and so the second and third are those that were not used for longest.
+    assert graphs.begin("unet-0-fp32", make).result() is seen[0]()
+    for size in ("x", "y"):
+        graphs.begin(f"unet-{size}-fp32", make).result()
+    gc.collect()
+    assert [graph() is not None for graph in seen] == [
+        True,
+        True,
+        False,
+        *[True] * (KEPT_SIZES - 3),
+    ]
+    assert seen[1]() is in_use
+    # What is being made is nobody's to forget, and other components have their own.
+    assert graphs.begin("unet-slow-fp32", make) is unfinished
+    goes_on.set()
+    unfinished.result()
+    assert graphs.begin("decoder-0-fp32", make).result() is decoder
+    # Equal reports of what has gone are one.
+    assert len(graphs.kernels()) == KEPT_SIZES + 2
 
 
 def test_what_is_forgotten_is_made_again_and_its_kernels_ran() -> None:

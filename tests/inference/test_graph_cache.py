@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from passionsr_cli.inference.graph_cache import GraphCache
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import MODEL
+from passionsr_cli.system.claims import alone
 from passionsr_cli.system.files import drop_unfinished
 
 
@@ -40,6 +42,28 @@ def test_of_several_that_need_graphs_one_converts(least_folder: Path, tmp_path: 
     assert {path.name for path in tmp_path.iterdir() if "graphs" in path.name} == {"graphs"}
 
 
+def test_another_models_conversion_is_not_waited_for_and_the_same_ones_with_a_word(
+    least_folder: Path, tmp_path: Path
+) -> None:
+    source, notes = resolve(str(least_folder), MODEL), Notes()
+    with alone(tmp_path / ".graphs", "converts this model", SILENT):
+        other = GraphCache(tmp_path / "other", source.load, notes)
+        other.graph("unet")
+        assert not [text for text in notes.texts if "waiting" in text]
+        waiting = threading.Thread(
+            target=GraphCache(tmp_path / "graphs", source.load, notes).graph, args=("unet",)
+        )
+        waiting.start()
+        ended = time.monotonic() + 30
+        while not any("waiting" in text for text in notes.texts) and time.monotonic() < ended:
+            time.sleep(0.01)
+        assert notes.texts[-1] == "another process converts this model; waiting for it"
+        # As the other one does.
+        shutil.copytree(tmp_path / "other", tmp_path / "graphs")
+    waiting.join()
+    assert {path.name for path in tmp_path.glob("*graphs*")} == {"graphs"}
+
+
 def test_a_full_disk_is_done_without(
     least_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,7 +79,7 @@ def test_a_full_disk_is_done_without(
     cache = GraphCache(tmp_path / "cache" / "graphs", source.load, notes)
     assert cache.graph("unet").path.exists()
     assert f"cannot cache under {tmp_path / 'cache'}: basic_ios::clear" in notes.texts[-1]
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
+    assert list((tmp_path / "cache").iterdir()) == []
     # As at Ctrl-C.
     drop_unfinished()
     assert not cache.folder.exists()
