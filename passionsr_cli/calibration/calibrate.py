@@ -37,6 +37,7 @@ from passionsr_cli.checkpoints.manifest import (
 from passionsr_cli.checkpoints.tensors import write_checkpoint
 from passionsr_cli.checkpoints.unfinished import (
     SETTINGS_FILE,
+    from_anywhere,
     run_folder,
     save_request,
     saved_origin,
@@ -148,7 +149,7 @@ def _finished(name: str, settings: CalibrationSettings) -> Checkpoint | None:
     made, method = find_checkpoint(name), methods.build(settings)
     about, known = made.manifest, catalogue.find_present(settings.model)
     same = (
-        about.settings == _recorded(settings)
+        from_anywhere(about.settings) == from_anywhere(_recorded(settings))
         and (about.method.name, about.method.settings) == (method.name, method.settings)
         and about.model.sha256 == known.sha256
         and not _images_changed(about.images, settings, known)
@@ -220,7 +221,7 @@ def _comparable(settings: CalibrationSettings) -> dict[str, Any]:
             return value
         return {key: kept(item) for key, item in value.items() if key not in FREE_ON_RESUME}
 
-    cleaned: dict[str, Any] = kept(settings.model_dump(mode="json"))
+    cleaned: dict[str, Any] = kept(from_anywhere(settings.model_dump(mode="json")))
     return cleaned
 
 

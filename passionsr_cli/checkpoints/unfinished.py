@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from os.path import abspath
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import StoreError
 from passionsr_cli.layering import validate
+from passionsr_cli.models.catalogue import whole_name
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import read_json, replace_atomically
 from passionsr_cli.system.paths import home
@@ -52,13 +56,22 @@ def saved_origin(name: str) -> dict[str, str]:
         raise StoreError(f"{path} is damaged ({error}); remove '{name}' and start anew") from error
 
 
+def from_anywhere(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Settings as JSON holds them, with whole paths, which mean the same wherever one stands."""
+    whole = dict(settings)
+    for key, found in (("model", whole_name), ("images", abspath)):
+        if settings.get(key) is not None:
+            whole[key] = found(str(settings[key]))
+    return whole
+
+
 def save_request(name: str, settings: CalibrationSettings, origin: dict[str, str]) -> None:
     """Note what a run was asked for and what it began with, by which it is known again."""
     folder = run_folder(name)
     # Settings come last: with them the run is there.
     for file, text in (
         (ORIGIN_FILE, json.dumps(origin, indent=2)),
-        (SETTINGS_FILE, settings.model_dump_json(indent=2)),
+        (SETTINGS_FILE, json.dumps(from_anywhere(settings.model_dump(mode="json")), indent=2)),
     ):
         with replace_atomically(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os.path import isdir
+from os.path import abspath, isdir
 from pathlib import Path
 
 from passionsr_cli.description import ModelDescription
@@ -87,6 +87,11 @@ def find_present(name: str) -> KnownModel:
             f"fetches them, `passionsr models show {name}` says from where"
         )
     return known
+
+
+def whole_name(name: str) -> str:
+    """A model's name, or its folder's whole path, which means the same wherever one stands."""
+    return name if name in names() else abspath(name)
 
 
 def remove(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from os.path import relpath
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,14 @@ from PIL import Image
 from reporting import Kill, KillAt
 
 from passionsr_cli import api
-from passionsr_cli.checkpoints.unfinished import ORIGIN_FILE, SETTINGS_FILE, run_folder
+from passionsr_cli.checkpoints.unfinished import (
+    ORIGIN_FILE,
+    SETTINGS_FILE,
+    run_folder,
+    saved_settings,
+)
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.errors import ConfigError, StoreError
+from passionsr_cli.errors import ConfigError, PassionSRError, StoreError
 from passionsr_cli.models.loading import load, save
 
 
@@ -69,6 +75,22 @@ def test_other_images_cannot_take_up_a_run(settings: CalibrationSettings) -> Non
         api.calibrate(settings, "mine")
     _draw(settings.images, 0)
     assert api.calibrate(settings, "mine").name == "mine"
+
+
+def test_a_run_goes_on_and_is_found_from_another_folder(
+    settings: CalibrationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, folder = Path(str(settings.images)), Path(settings.model)
+    typed = {"model": relpath(folder, tmp_path), "images": Path(relpath(images, tmp_path))}
+    monkeypatch.chdir(tmp_path)
+    _begin(settings.model_copy(update=typed))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(PassionSRError):
+        api.calibrate(settings.model_copy(update=typed), "mine")
+    made = api.calibrate(saved_settings("mine"), "mine")
+    monkeypatch.chdir(tmp_path)
+    assert api.calibrate(settings.model_copy(update=typed), "mine").manifest == made.manifest
 
 
 def test_a_run_that_did_not_note_its_origin_goes_on(settings: CalibrationSettings) -> None:
