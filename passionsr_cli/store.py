@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from passionsr_cli.errors import StoreError
 from passionsr_cli.registry import MANIFEST_FILE
-from passionsr_cli.system.files import read_json, replace_atomically, sha256_of
+from passionsr_cli.system.files import (
+    put_in_place,
+    read_json,
+    replace_atomically,
+    sha256_of,
+    unfinished_beside,
+)
 from passionsr_cli.system.paths import home
 from passionsr_cli.system.text import suggestion
 
@@ -195,8 +200,7 @@ def write_entry(
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> TensorsFile:
     from safetensors.torch import save_file
 
-    incoming = folder / "incoming.safetensors"
-    with replace_atomically(incoming) as temporary:
+    with unfinished_beside(folder / "tensors.safetensors") as temporary:
         # safetensors makes files only their owner can read; keep what the user's umask says.
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -204,8 +208,8 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> TensorsFile:
         temporary.chmod(mode)
         digest = sha256_of(temporary)
         size = temporary.stat().st_size
-    name = f"tensors-{digest[:16]}.safetensors"
-    os.replace(incoming, folder / name)
+        name = f"tensors-{digest[:16]}.safetensors"
+        put_in_place(temporary, folder / name)
     return TensorsFile(name, digest, size)
 
 

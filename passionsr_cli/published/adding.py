@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,18 @@ import torch
 from torch import Tensor
 
 from passionsr_cli.description import ModelDescription
-from passionsr_cli.errors import ModelError, OutputError, StoreError
+from passionsr_cli.errors import ModelError
 from passionsr_cli.models.components import ENDS
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.published.adcsr import read_adcsr
 from passionsr_cli.published.decoders import LightDecoder, read_decoder
+from passionsr_cli.published.keeping import claimed, finished, keep
 from passionsr_cli.published.legacy import Base, read_base, weights_in
 from passionsr_cli.published.lora import Adapters, merge, read_adapters
 from passionsr_cli.published.prompts import empty_context, read_context
 from passionsr_cli.published.recipes import find_recipe
 from passionsr_cli.published.tensor_files import Tensors
-from passionsr_cli.registry import EMBEDDED_MODEL
-from passionsr_cli.store import MODEL, Entry, Store, shortest
+from passionsr_cli.store import Entry, shortest
 from passionsr_cli.system.files import sha256_of
 
 
@@ -86,23 +85,22 @@ def put_together(
     """Put a model together, in float32, and keep it in the store under this name.
 
     A model of this name that was made of the same is left as it is, unless `overwrite`; another is
-    refused. Nothing is left behind if anything is wrong with its files. `origin` is noted with it.
+    refused, and one that another process makes now. Nothing is left behind if anything is wrong
+    with its files. `origin` is noted with it; its `asked_for` goes before that of the files.
     """
-    store = Store(MODEL)
-    asked_for = parts.asked_for(description)
-    known = finished(name, overwrite, asked_for, reporter)
+    noted = {"asked_for": parts.asked_for(description), **(origin or {})}
+    known = finished(name, overwrite, noted["asked_for"], reporter)
     if known is not None:
         return known
-    made = _put_together(parts, description, reporter)
-    _check_space(store.root, made.tensors)
-    manifest = {
-        "description": made.description.model_copy(update={"name": name}).model_dump(mode="json"),
-        "made_from": made.made_from,
-        "asked_for": asked_for,
-        **(origin or {}),
-    }
-    reporter.started("writing and reading again")
-    return _write_verified(store, name, manifest, made.tensors)
+    with claimed(name):
+        # Another process may have made it meanwhile.
+        known = finished(name, overwrite, noted["asked_for"], reporter)
+        if known is not None:
+            return known
+        made = _put_together(parts, description, reporter)
+        own = made.description.model_copy(update={"name": name})
+        manifest = {"description": own.model_dump(mode="json"), "made_from": made.made_from}
+        return keep(name, {**manifest, **noted}, made.tensors, reporter)
 
 
 @dataclass(frozen=True)
@@ -201,37 +199,6 @@ def _check_finite(tensors: Tensors, parts: ModelFiles) -> None:
             raise ModelError(f"{name} holds NaN or infinity; {' or '.join(files)} is damaged")
 
 
-def finished(
-    name: str, overwrite: bool, asked_for: Mapping[str, Any], reporter: Reporter
-) -> Entry | None:
-    """The model of this name if it was made for the same and of files that have not changed.
-
-    Raises `OutputError` for names that a model cannot have and for another model's.
-    """
-    store = Store(MODEL)
-    folder = store.folder(name)
-    if name == EMBEDDED_MODEL:
-        raise OutputError(f"'{name}' is the model inside the package; choose another name")
-    if overwrite or not store.exists(name):
-        return None
-    entry = store.read(name)
-    if entry.manifest.get("asked_for") == asked_for and _unchanged(entry.manifest["made_from"]):
-        reporter.note(f"'{name}' is finished already")
-        return entry
-    raise OutputError(f"there is another model '{name}' in {folder}; use --overwrite to replace it")
-
-
-def _unchanged(made_from: Mapping[str, Any]) -> bool:
-    """Tell whether those of a model's files that are still there are as they were."""
-    parts = [part if isinstance(part, list) else part["files"] for part in made_from.values()]
-    files = [(Path(each["file"]), each) for part in parts for each in part]
-    return all(
-        path.stat().st_size == each["bytes"] and sha256_of(path) == each["sha256"]
-        for path, each in files
-        if path.is_file()
-    )
-
-
 def _context(base: Base, parts: ModelFiles, description: ModelDescription) -> Tensor:
     if description.unet_kind == "unconditional":
         if parts.context is not None:
@@ -240,18 +207,6 @@ def _context(base: Base, parts: ModelFiles, description: ModelDescription) -> Te
     if parts.context is not None:
         return read_context(parts.context, description.context_shape)
     return empty_context(base, description.context_shape)
-
-
-def _check_space(root: Path, tensors: Tensors) -> None:
-    """Refuse before writing what the disk cannot hold."""
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    root.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        raise StoreError(
-            f"the model takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {root}; make "
-            "room there or set PASSIONSR_HOME"
-        )
 
 
 def _provenance(
@@ -278,18 +233,3 @@ def _files(paths: Sequence[Path]) -> list[dict[str, Any]]:
         {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in paths
     ]
-
-
-def _write_verified(store: Store, name: str, manifest: dict[str, Any], tensors: Tensors) -> Entry:
-    existed = store.exists(name)
-    try:
-        entry = store.write(name, manifest, tensors)
-        read = entry.tensors()
-        differing = [key for key in tensors if not torch.equal(read[key], tensors[key])]
-        if differing or read.keys() != tensors.keys():
-            raise ModelError(f"{entry.tensors_path} does not hold what was written ({differing})")
-    except BaseException:
-        if not existed:
-            shutil.rmtree(store.folder(name), ignore_errors=True)
-        raise
-    return entry

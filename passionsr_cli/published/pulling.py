@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.published.adding import ModelFiles, finished, put_together
+from passionsr_cli.published.adding import ModelFiles, put_together
 from passionsr_cli.published.downloads import Downloader
+from passionsr_cli.published.keeping import finished
 from passionsr_cli.published.recipes import check_pullable, find_recipe
 from passionsr_cli.store import Entry
 from passionsr_cli.system.paths import home

@@ -43,18 +43,33 @@ def replace_atomically(
     remains, whatever happens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with unfinished_beside(path) as temporary:
+        yield temporary
+        put_in_place(temporary, path, whole)
+
+
+@contextmanager
+def unfinished_beside(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, for a file whose name shows when it is written;
+    what is still there after the block is removed."""
     temporary = temporary_beside(path)
     _unfinished.add(temporary)
     try:
         yield temporary
-        # Renaming is only atomic for content that has reached the disk.
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())
-        whole(temporary)
-        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def put_in_place(
+    temporary: Path, path: Path, whole: Callable[[Path], None] = lambda temporary: None
+) -> None:
+    """Give a file that is written its name, in one step."""
+    # Renaming is only atomic for content that has reached the disk.
+    with temporary.open("r+b") as file:
+        os.fsync(file.fileno())
+    whole(temporary)
+    os.replace(temporary, path)
 
 
 def drop_unfinished() -> None:
