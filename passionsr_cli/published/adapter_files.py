@@ -7,9 +7,8 @@ as HYPIR's, whose names begin anywhere in a model, and the folders that peft wri
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from torch import Size, Tensor
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.published.legacy import read_json
+from passionsr_cli.published.lora_settings import PEFT_ALPHA, Factor, factor_of
 from passionsr_cli.published.tensor_files import read_file, read_metadata
 
-# What peft takes for lora_alpha if nobody says otherwise, as in OSEDiff.
-PEFT_ALPHA = 8.0
 PARTS = ("unet", "vae")
 # Where the names in a file may begin, and what wrappers of modules put before them.
 _ROOTS = ("unet.", "vae.", "vae.encoder.", "vae.decoder.")
@@ -33,7 +31,6 @@ HALF = re.compile(
 )
 
 Shapes = Mapping[str, Size]
-Factor = Callable[[str, int], float]
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,8 @@ def read_adapter_files(path: Path, shapes: Shapes, alpha: float | None) -> list[
             f"{path} holds no adapters: found {shown}; expected a diffusers LoRA, names that end "
             "in lora_A and lora_B, or OSEDiff's pickle (state_dict_unet, state_dict_vae)"
         )
-    return [AdapterFile(path, _placed(path, found, shapes), _noted_factor(path, alpha))]
+    root, placed = _placed(path, found, shapes)
+    return [AdapterFile(path, placed, _noted_factor(path, root, alpha))]
 
 
 def _is_peft(folder: Path) -> bool:
@@ -95,62 +93,42 @@ def _is_peft(folder: Path) -> bool:
 def _read_peft(folder: Path, shapes: Shapes) -> AdapterFile:
     settings = folder / _CONFIG
     config = read_json(settings)
-    for key, expected in (("peft_type", "LORA"), ("use_dora", False)):
-        if config.get(key, expected) != expected:
-            raise ModelError(f"{settings}: {key} is {config[key]}, expected {expected}")
     path = next((folder / name for name in _PEFT_WEIGHTS if (folder / name).is_file()), None)
     if path is None:
         raise ModelError(f"{folder} lacks its weights; expected {_PEFT_WEIGHTS[0]} there")
-    placed = _placed(path, read_file(path), shapes)
-    return AdapterFile(path, placed, _factor(path, config, None), settings)
+    root, placed = _placed(path, read_file(path), shapes)
+    return AdapterFile(path, placed, factor_of(settings, config, root, PEFT_ALPHA), settings)
 
 
-def _factor(path: Path, config: Mapping[str, Any], alpha: float | None) -> Factor:
-    """The factor by the settings of a `LoraConfig` of peft; `alpha` is used where none is set."""
-
-    def factor(layer: str, rank: int) -> float:
-        told = _setting(config, "r", "rank_pattern", layer)
-        if told not in (None, rank):
-            raise ModelError(
-                f"{path}: the adapter of {layer} is of rank {rank}, its settings say {told}"
-            )
-        found = _setting(config, "lora_alpha", "alpha_pattern", layer) or alpha or rank
-        return float(found) / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-    return factor
-
-
-def _setting(config: Mapping[str, Any], key: str, patterns: str, layer: str) -> Any:
-    """Setting of a layer: its own, by the end of its name, or that of all."""
-    for pattern, value in (config.get(patterns) or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", layer):
-            return value
-    return config.get(key)
-
-
-def _noted_factor(path: Path, alpha: float | None) -> Factor:
-    """The factor by the settings that diffusers notes in a file, of each part or of all."""
+def _noted_factor(path: Path, root: str, alpha: float | None) -> Factor:
+    """The factor by the settings that diffusers notes in a file, of each part or of all; those of a
+    part are of names in it, those of all of names without `root`."""
     try:
         noted = json.loads(read_metadata(path).get("lora_adapter_metadata", "{}"))
+        of_all = {key: noted[key] for key in noted if key.partition(".")[0] not in PARTS}
         own = {
             part: {
                 key.removeprefix(f"{part}."): value
                 for key, value in noted.items()
-                if key.startswith(f"{part}.") or key.partition(".")[0] not in PARTS
+                if key.startswith(f"{part}.")
             }
             for part in PARTS
         }
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: its lora_adapter_metadata cannot be read: {error}") from error
-    factors = {part: _factor(path, own[part], alpha) for part in PARTS}
+    factors = {
+        part: factor_of(path, {**of_all, **own[part]}, f"{part}." if own[part] else root, alpha)
+        for part in PARTS
+    }
     return lambda layer, rank: factors[layer.partition(".")[0]](layer, rank)
 
 
-def _placed(path: Path, held: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-    """The same by names of the model: without wrappers, and with the part they are of."""
+def _placed(path: Path, held: Mapping[str, Any], shapes: Shapes) -> tuple[str, dict[str, Any]]:
+    """The same by names of the model, without wrappers, and what was put before them for it: the
+    part they are of, where they do not say it."""
     named = {_unwrapped(str(name)): tensor for name, tensor in held.items()}
     if any(name.partition(".")[0] in PARTS for name in named):
-        return named
+        return "", named
     halves = {name: half for name in named if (half := HALF.fullmatch(name))}
     layers = {half["layer"] for half in halves.values()}
     missing = {root: _missing(root, layers, shapes) for root in _ROOTS}
@@ -169,7 +147,7 @@ def _placed(path: Path, held: Mapping[str, Any], shapes: Shapes) -> dict[str, An
         )
 
     root = min(fitting, key=misfits)
-    return {f"{root}{name}": tensor for name, tensor in named.items()}
+    return root, {f"{root}{name}": tensor for name, tensor in named.items()}
 
 
 def _unwrapped(name: str) -> str:
