@@ -11,14 +11,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from torch import Tensor
-
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.progress import Reporter
 from passionsr_cli.published.decoders import read_decoder
 from passionsr_cli.published.legacy import Base, check_fits
-from passionsr_cli.published.tensor_files import Tensors, read_file
+from passionsr_cli.published.tensor_files import Tensors, named_tensors, read_file
 
 # What DataParallel puts before every name.
 _WRAPPER = "module."
@@ -56,9 +54,8 @@ def _read_network(path: Path, description: ModelDescription) -> Tensors:
     if path.is_dir():
         raise ModelError(f"{path} is a folder; '{description.name}' is made of net_params_200.pkl")
     held = {
-        str(name).removeprefix(_WRAPPER): tensor
-        for name, tensor in read_file(path).items()
-        if isinstance(tensor, Tensor)
+        name.removeprefix(_WRAPPER): tensor
+        for name, tensor in named_tensors(read_file(path)).items()
     }
     if not any(name.startswith(_UNET) for name in held):
         shown = ", ".join(sorted(held)[:2]) or "no tensors"

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.published.legacy import check_fits
-from passionsr_cli.published.tensor_files import Tensors, read_file
+from passionsr_cli.published.tensor_files import Tensors, named_tensors, read_file
 
 _STATES = ("model_state_dict", "state_dict")
 _WRAPPERS = ("module.", "first_stage_model.", "vae.")
@@ -63,8 +61,7 @@ def read_decoder(path: Path, levels: int) -> LightDecoder:
     """
     found = read_file(path)
     state = next((found[key] for key in _STATES if isinstance(found.get(key), dict)), found)
-    tensors = {name: held for name, held in state.items() if isinstance(held, Tensor)}
-    named = {_unwrapped(str(name)): tensor for name, tensor in tensors.items()}
+    named = {_unwrapped(name): tensor for name, tensor in named_tensors(state).items()}
     if not any(name.startswith(_DECODER) for name in named):
         named = {_placed(name): tensor for name, tensor in named.items()}
     own = {
@@ -97,4 +94,10 @@ def _channels(path: Path, tensors: Mapping[str, Any], levels: int) -> tuple[int,
             f"found {shown}; expected AdcSR's halfDecoder.ckpt, VOSR's sd21_lwdecoder.pth, or a "
             "state dict of diffusers' Decoder"
         )
+    for name in names:
+        if tensors[name].dim() != 4:
+            raise ModelError(
+                f"{path} holds no decoder of a VAE: {name} has shape "
+                f"{tuple(tensors[name].shape)}, expected that of a convolution"
+            )
     return tuple(tensors[name].shape[0] for name in reversed(names))

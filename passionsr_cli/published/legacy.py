@@ -5,6 +5,7 @@ Both become tensors under the names a `OneStepModel` has, `unet.…` and `vae.�
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.published.tensor_files import Tensors, read_file
+from passionsr_cli.published.tensor_files import (
+    Tensors,
+    check_floating,
+    named_tensors,
+    read_file,
+)
 from passionsr_cli.system import files
 
 LDM_PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
@@ -34,8 +39,10 @@ WEIGHT_FILES = tuple(
 _FAMILIES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 # What diffusers called the projections of the VAE's attention until 2023.
 _OLD_PROJECTIONS = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-# Settings that change no tensor and no result.
-_IRRELEVANT = {"sample_size"}
+# Settings that change no tensor and no result, or only one in half precision.
+_IRRELEVANT = {"sample_size", "dropout", "upcast_attention", "force_upcast"}
+# Settings of schedulers that make other noise of the same beta_start and beta_end.
+_PLAIN_NOISE = {"trained_betas": None, "rescale_betas_zero_snr": False}
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,13 @@ def read_base(path: Path, description: ModelDescription) -> Base:
 
 
 def _read_folder(folder: Path, description: ModelDescription) -> Base:
-    expected = {"unet": description.unet, "vae": description.vae}
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    expected: dict[str, tuple[type, dict[str, Any]]] = {
+        "unet": (UNet2DConditionModel, description.unet),
+        "vae": (AutoencoderKL, description.vae),
+    }
     missing = [part for part in expected if not (folder / part / "config.json").is_file()]
     if missing:
         found = sorted(path.name for path in folder.iterdir())[:8]
@@ -75,10 +88,10 @@ def _read_folder(folder: Path, description: ModelDescription) -> Base:
         )
     tensors: Tensors = {}
     files = []
-    for part, settings in expected.items():
-        _check_settings(folder / part / "config.json", settings)
+    for part, (network, given) in expected.items():
+        _check_settings(folder / part / "config.json", network, given)
         files.append(weights_in(folder / part))
-        for name, tensor in read_file(files[-1]).items():
+        for name, tensor in named_tensors(read_file(files[-1])).items():
             tensors[f"{part}.{_present_name(name)}"] = tensor
     _check_scheduler(folder / "scheduler" / "scheduler_config.json", description)
     text = folder / "text_encoder"
@@ -101,30 +114,44 @@ def _present_name(name: str) -> str:
     return name
 
 
-def _check_settings(path: Path, expected: Mapping[str, Any]) -> None:
+def _settings(network: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a network of diffusers by which it computes: those given, else its defaults.
+
+    As JSON has them: tuples are lists there.
+    """
+    parameters = inspect.signature(network).parameters.values()
+    known = {each.name: given.get(each.name, each.default) for each in parameters}
+    used = {key: value for key, value in known.items() if key not in _IRRELEVANT}
+    return dict(json.loads(json.dumps(used)))
+
+
+def _check_settings(path: Path, network: type, given: Mapping[str, Any]) -> None:
     found = read_json(path)
-    for key, value in expected.items():
-        # As JSON has it: tuples are lists there.
-        wanted = json.loads(json.dumps(value))
-        if key in found and key not in _IRRELEVANT and found[key] != wanted:
-            raise ModelError(f"{path}: {key} is {found[key]}, expected {wanted}{_family(found)}")
+    said, wanted = _settings(network, found), _settings(network, given)
+    for key, value in wanted.items():
+        # Null is written for no, and for 0.
+        if said[key] != value and (said[key] or value):
+            raise ModelError(f"{path}: {key} is {said[key]}, expected {value}{_family(found)}")
 
 
 def _check_scheduler(path: Path, description: ModelDescription) -> None:
     if not path.is_file():
         return
     found = read_json(path)
-    expected = {"prediction_type": "epsilon", **description.schedule.model_dump()}
+    schedule = description.schedule.model_dump()
+    expected = {"prediction_type": "epsilon", **schedule, **_PLAIN_NOISE}
     for key, value in expected.items():
-        if found.get(key, value) != value:
+        said = found.get(key, value)
+        if said != value and (said or value):
             raise ModelError(
-                f"{path}: {key} is {found[key]}, expected {value}: the base model must be the one "
-                "for 512×512 that predicts noise (stable-diffusion-2-1-base)"
+                f"{path}: {key} is {said}, expected {value}: the base model must be the one for "
+                "512×512 that predicts noise (stable-diffusion-2-1-base)"
             )
 
 
 def _family(settings: Mapping[str, Any]) -> str:
-    family = _FAMILIES.get(settings.get("cross_attention_dim", 0))
+    width = settings.get("cross_attention_dim")
+    family = _FAMILIES.get(width) if isinstance(width, int) else None
     return f" (it looks like {family})" if family else ""
 
 
@@ -142,8 +169,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _read_ldm(path: Path, description: ModelDescription) -> Base:
     found = read_file(path)
     held = found.get("state_dict")
-    state = held if isinstance(held, dict) else found
-    state = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = named_tensors(held if isinstance(held, dict) else found)
     missing = [p for p in LDM_PREFIXES.values() if not any(name.startswith(p) for name in state)]
     if missing:
         raise ModelError(
@@ -151,11 +177,16 @@ def _read_ldm(path: Path, description: ModelDescription) -> Base:
             f"checkpoint of latent diffusion; found {_examples(state)}"
         )
     _check_width(path, state, description)
-    tensors = {
-        f"{part}.{name}": tensor
-        for part in LDM_PREFIXES
-        for name, tensor in from_ldm(part, state, description).items()
-    }
+    try:
+        tensors = {
+            f"{part}.{name}": tensor
+            for part in LDM_PREFIXES
+            for name, tensor in from_ldm(part, state, description).items()
+        }
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # Renaming runs into names and shapes that it does not expect.
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{path} is another architecture or not whole: {reason}") from error
     text = {
         f"{TEXT_PREFIX}{name.removeprefix(prefix)}": tensor
         for prefix in (TEXT_PREFIX, _TURBO_TEXT_PREFIX)
@@ -169,10 +200,11 @@ def _check_width(path: Path, state: Tensors, description: ModelDescription) -> N
     expected = int(description.unet["cross_attention_dim"])
     for name, tensor in state.items():
         if name.startswith(LDM_PREFIXES["unet"]) and name.endswith("attn2.to_k.weight"):
-            if tensor.shape[1] != expected:
-                family = _FAMILIES.get(tensor.shape[1], "another model")
+            width = tensor.shape[-1] if tensor.dim() else 0
+            if width != expected:
+                family = _FAMILIES.get(width, "another model")
                 raise ModelError(
-                    f"{path} is {family}: its UNet reads embeddings of width {tensor.shape[1]}, "
+                    f"{path} is {family}: its UNet reads embeddings of width {width}, "
                     f"expected {expected} ({_FAMILIES.get(expected, description.title)})"
                 )
             return
@@ -211,6 +243,7 @@ def check_fits(tensors: Tensors, description: ModelDescription, origin: Path | s
                 f"{origin} is another architecture: {name} has shape "
                 f"{tuple(tensors[name].shape)}, expected {tuple(shape)}"
             )
+    check_floating(origin, tensors)
 
 
 def _examples(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from passionsr_cli.published.adapter_files import (
     AdapterFile,
     read_adapter_files,
 )
-from passionsr_cli.published.tensor_files import Tensors
+from passionsr_cli.published.tensor_files import Tensors, check_floating
 
 # PiSA-SR's adapters, which are of pixels or of semantics, are called so.
 _PIXELS, _SEMANTICS = "_pix", "_sem"
@@ -94,10 +95,15 @@ def _collect(file: AdapterFile, adapters: Adapters) -> None:
         if half is not None:
             side = half["peft"] or {"down": "A", "up": "B"}[half["old"]]
             halves.setdefault((half["layer"], half["adapter"] or ""), {})[side] = tensor
-        elif name.endswith(".alpha") and tensor.numel() == 1:
+        elif name.endswith(".alpha") and tensor.numel() == 1 and not tensor.is_complex():
             own_alphas[name.removesuffix(".alpha")] = float(tensor)
         else:
             adapters.replaced[name.replace(".base_layer.", ".")] = tensor
+    check_floating(path, adapters.replaced)
+    if stray := own_alphas.keys() - {layer for layer, _ in halves}:
+        raise ModelError(
+            f"{path} has {min(stray)}.alpha, but no adapter of that layer: it is not whole"
+        )
     for (layer, adapter), pair in halves.items():
         _check_pair(path, layer, pair)
         if (layer.partition(".")[0], adapter) == _UNUSED:
@@ -113,8 +119,10 @@ def _collect(file: AdapterFile, adapters: Adapters) -> None:
 def _check_pair(path: Path, layer: str, pair: Mapping[str, Tensor]) -> None:
     if pair.keys() != {"A", "B"}:
         raise ModelError(f"{path}: of the adapter of {layer} only half is there")
+    check_floating(path, {f"{layer}.lora_{side}": tensor for side, tensor in pair.items()})
     shapes = {side: tuple(tensor.shape) for side, tensor in sorted(pair.items())}
-    if min(map(len, shapes.values())) < 2 or not shapes["A"][0] == shapes["B"][1] > 0:
+    whole = min(map(len, shapes.values())) >= 2 and prod(shapes["B"][2:]) == 1
+    if not whole or not shapes["A"][0] == shapes["B"][1] > 0:
         raise ModelError(f"{path}: of the adapter of {layer} the halves do not fit: {shapes}")
 
 
@@ -130,9 +138,9 @@ def merge(tensors: Tensors, adapters: Adapters, origin: Path) -> Tensors:
     for layer, pairs in adapters.pairs.items():
         name = f"{layer}.weight"
         for pair in pairs:
-            change = product(pair.down, pair.up)
-            _check(origin, name, tuple(change.shape), merged)
-            merged[name] = merged[name].float() + pair.factor * change
+            # First: a product of adapters of another model may be larger than all memory.
+            _check(origin, name, (pair.up.shape[0], *pair.down.shape[1:]), merged)
+            merged[name] = merged[name].float() + pair.factor * product(pair.down, pair.up)
     return merged
 
 

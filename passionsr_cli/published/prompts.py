@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from passionsr_cli.errors import ModelError
 from passionsr_cli.published.legacy import TEXT_PREFIX, Base, read_json, weights_in
-from passionsr_cli.published.tensor_files import Tensors, read_file, read_tensor
+from passionsr_cli.published.tensor_files import (
+    Tensors,
+    check_floating,
+    named_tensors,
+    read_file,
+    read_tensor,
+)
 
 # Every head of CLIP's text encoders is that wide.
 _HEAD_WIDTH = 64
@@ -22,7 +28,9 @@ _OPENAI_ACTIVATION = "quick_gelu"
 
 def read_context(path: Path, shape: tuple[int, int]) -> Tensor:
     """A context somebody computed, (1, tokens, width) or (tokens, width), as (1, tokens, width)."""
-    found = read_tensor(path).float()
+    given = read_tensor(path)
+    check_floating(path, {"its tensor": given})
+    found = given.float()
     found = found.unsqueeze(0) if found.dim() == 2 else found
     if found.shape != (1, *shape):
         raise ModelError(
@@ -36,12 +44,12 @@ def read_context(path: Path, shape: tuple[int, int]) -> Tensor:
 def empty_context(base: Base, shape: tuple[int, int]) -> Tensor:
     """Embed the empty prompt by the base model's text encoder, (1, tokens, width), float32."""
     encoder = _encoder(base)
-    tokens, width = shape
     settings = encoder.config
-    if (settings.max_position_embeddings, settings.hidden_size) != shape:
+    found, (tokens, width) = (settings.max_position_embeddings, settings.hidden_size), shape
+    if found != shape:
         raise ModelError(
-            f"the text encoder gives {settings.max_position_embeddings} tokens of width "
-            f"{settings.hidden_size}, expected {tokens} of width {width}"
+            f"the text encoder gives {found[0]} tokens of width {found[1]}, expected {tokens} of "
+            f"width {width}"
         )
     return encoder(_empty_prompt(settings, tokens))[0].float()  # type: ignore[no-any-return]
 
@@ -67,10 +75,9 @@ def _encoder(base: Base) -> Any:
 
 
 def _from_folder(folder: Path) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    settings = CLIPTextConfig.from_dict(read_json(folder / "config.json"))
-    return _filled(CLIPTextModel(settings), read_file(weights_in(folder)))
+    settings = read_json(folder / "config.json")
+    tensors = named_tensors(read_file(weights_in(folder)))
+    return _filled(_outline(settings, tensors), tensors)
 
 
 def _from_openai(tensors: Tensors) -> Any:
@@ -100,7 +107,11 @@ def _from_openclip(tensors: Tensors) -> Any:
     last = f"{_OPENCLIP}{blocks}{model.config.num_hidden_layers}."
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(last)}
     convert: Callable[..., Tensors] = single_file_utils.convert_open_clip_checkpoint
-    return _filled(model, convert(model, kept))
+    try:
+        converted = convert(model, kept)
+    except (LookupError, ValueError) as error:
+        raise _not_whole(error) from error
+    return _filled(model, converted)
 
 
 def _clip(
@@ -110,10 +121,8 @@ def _clip(
     left_out: int,
     activation: str,
 ) -> Any:
-    """An encoder of the shapes of these tensors, by their names of the embeddings of tokens and of
-    positions, and of the blocks and the first linear layer in one."""
-    from transformers import CLIPTextConfig, CLIPTextModel
-
+    """The outline of an encoder of the shapes of these tensors, by their names of the embeddings of
+    tokens and of positions, and of the blocks and the first linear layer in one."""
     blocks, inner = block
     try:
         count = 1 + max(
@@ -123,30 +132,61 @@ def _clip(
         positions = tensors.get(f"{embeddings[1]}.weight", tensors.get(embeddings[1]))
         if positions is None:
             raise ValueError(f"{embeddings[1]} is missing")
-        settings = CLIPTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            intermediate_size=tensors[f"{blocks}0.{inner}.weight"].shape[0],
-            num_hidden_layers=count - left_out,
-            num_attention_heads=max(1, width // _HEAD_WIDTH),
-            max_position_embeddings=positions.shape[0],
-            hidden_act=activation,
-        )
-    except (KeyError, ValueError) as error:
-        raise ModelError(f"the text encoder in the file is not whole: {error}") from error
-    return CLIPTextModel(settings)
+        settings = {
+            "vocab_size": vocabulary,
+            "hidden_size": width,
+            "intermediate_size": tensors[f"{blocks}0.{inner}.weight"].shape[0],
+            "num_hidden_layers": count - left_out,
+            "num_attention_heads": max(1, width // _HEAD_WIDTH),
+            "max_position_embeddings": positions.shape[0],
+            "hidden_act": activation,
+        }
+    except (LookupError, ValueError) as error:
+        raise _not_whole(error) from error
+    return _outline(settings, tensors)
 
 
-def _filled(model: nn.Module, tensors: Tensors) -> nn.Module:
-    """The text encoder with its weights in float32; none may be missing."""
-    if not hasattr(model, "text_model"):
-        tensors = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+def _not_whole(error: Exception) -> ModelError:
+    return ModelError(f"the text encoder in the file is not whole: {error}")
+
+
+def _outline(settings: dict[str, Any], tensors: Tensors) -> Any:
+    """An encoder of these settings that takes no memory, for these tensors."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     try:
-        missing, _ = model.float().load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise ModelError(f"the text encoder does not fit its description: {error}") from error
+        config = CLIPTextConfig.from_dict(settings)
+        if config.num_hidden_layers > len(tensors) or config.vocab_size < 2:
+            raise ValueError(
+                f"{config.num_hidden_layers} layers and {config.vocab_size} tokens of "
+                f"{len(tensors)} tensors"
+            )
+        with torch.device("meta"):
+            return CLIPTextModel(config)
+    except Exception as error:
+        # What is damaged cannot be built in more ways than the libraries name.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"the text encoder's settings are of none: {reason}") from error
+
+
+def _filled(outline: Any, tensors: Tensors) -> nn.Module:
+    """The text encoder of an outline with its weights in float32; none may be missing."""
+    if not hasattr(outline, "text_model"):
+        tensors = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in outline.state_dict().items()}
+    missing = [name for name in expected if name not in tensors]
     if missing:
         raise ModelError(
             f"the text encoder is not whole: {len(missing)} tensors are missing ({missing[0]})"
         )
+    used = {name: tensors[name] for name in expected}
+    for name, shape in expected.items():
+        if tuple(used[name].shape) != shape:
+            raise ModelError(
+                f"the text encoder does not fit its description: {name} has shape "
+                f"{tuple(used[name].shape)}, expected {shape}"
+            )
+    check_floating("the text encoder", used)
+    model: nn.Module = type(outline)(outline.config).float()
+    model.load_state_dict(used)
     return model.eval()

@@ -6,7 +6,7 @@ import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -32,11 +32,15 @@ def read_file(path: Path) -> dict[str, Any]:
 
     Of pickles nothing but tensors, numbers, strings and collections of them is accepted: anything
     else could run a program; for callbacks of Lightning come placeholders that do
-    nothing. Raises `ModelError` for such files, and for damaged ones.
+    nothing. Tensors, also those of state dicts in the file, have names that are texts and lie in
+    memory as numbers one by one. Raises `ModelError` for other files, and for damaged ones.
     """
     found = _read(path)
     if not isinstance(found, dict):
         raise ModelError(f"{path} holds a {type(found).__name__}, expected tensors by name")
+    for held in (found, *found.values()):
+        if isinstance(held, dict):
+            _check_plain(path, held)
     return found
 
 
@@ -46,7 +50,38 @@ def read_tensor(path: Path) -> Tensor:
     tensors = list(found.values()) if isinstance(found, dict) else [found]
     if len(tensors) != 1 or not isinstance(tensors[0], Tensor):
         raise ModelError(f"{path} holds {len(tensors)} entries, expected a single tensor")
+    _check_plain(path, {"its tensor": tensors[0]})
     return tensors[0]
+
+
+def named_tensors(held: Mapping[str, Any]) -> Tensors:
+    """The tensors among what a file holds."""
+    return {name: value for name, value in held.items() if isinstance(value, Tensor)}
+
+
+def check_floating(origin: Path | str, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of other numbers than floating-point ones, such as of a quantized model."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"{origin}: {name} holds numbers of type {kind}, expected floating-point ones: "
+                "take the version of it that is not quantized"
+            )
+
+
+def _check_plain(path: Path, held: Mapping[Any, Any]) -> None:
+    for name, tensor in held.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if not isinstance(name, str):
+            raise ModelError(f"{path} holds a tensor under {name!r:.40}, expected a name")
+        special = tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested
+        if special or tensor.device.type != "cpu":
+            raise ModelError(
+                f"{path}: {name} is no plain tensor (sparse, quantized, nested, or no numbers); "
+                "save it as a plain one, or fetch another file"
+            )
 
 
 def _read(path: Path) -> Any:

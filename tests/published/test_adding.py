@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import foreign
@@ -19,7 +20,7 @@ from passionsr_cli.errors import ModelError, OutputError, StoreError
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes
-from passionsr_cli.published import adding
+from passionsr_cli.published import adding, keeping, legacy, prompts
 from passionsr_cli.published.adding import ModelFiles, put_together
 from passionsr_cli.published.lora import read_adapters
 from passionsr_cli.store import Store
@@ -270,6 +271,79 @@ def test_a_folder_that_is_not_the_model_is_refused(
     refuse(r"lacks vae/config\.json; expected a diffusers model .* found scheduler, unet, vae")
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("unet", "act_fn", "gelu"),
+        ("unet", "flip_sin_to_cos", False),
+        ("unet", "norm_eps", 1e-2),
+        ("unet", "only_cross_attention", True),
+        ("unet", "cross_attention_dim", [1, 2]),
+        ("vae", "shift_factor", 0.1),
+        ("vae", "latents_mean", [1, 2, 3, 4]),
+        ("scheduler", "trained_betas", [0.1]),
+        ("scheduler", "rescale_betas_zero_snr", True),
+    ],
+)
+def test_settings_that_would_make_other_images_are_refused(
+    tiny_description: ModelDescription, folder: Path, part: str, key: str, value: object
+) -> None:
+    name = "scheduler_config" if part == "scheduler" else "config"
+    _edit(folder / part / f"{name}.json", **{key: value})
+    with pytest.raises(ModelError, match=f"{key} is .*, expected"):
+        legacy.read_base(folder, tiny_description)
+
+
+def test_settings_as_publishers_write_them_are_taken(
+    tiny_description: ModelDescription, folder: Path
+) -> None:
+    """Keys of older and newer versions of diffusers, null for no, and what changes no result."""
+    unet = dict.fromkeys(("class_embed_type", "num_class_embeds", "only_cross_attention"))
+    unet |= {"_class_name": "UNet2DConditionModel", "upcast_attention": True, "freq_shift": 0}
+    unet |= {"dual_cross_attention": False, "downsample_padding": 1, "norm_eps": 1e-05}
+    unet |= {"unheard_of": 5, "sample_size": 96, "dropout": 0.1, "attention_type": "default"}
+    _edit(folder / "unet" / "config.json", **unet)
+    vae = {"force_upcast": False, "latents_mean": None, "shift_factor": None, "sample_size": 7}
+    _edit(folder / "vae" / "config.json", **vae)
+    scheduler = {"trained_betas": None, "rescale_betas_zero_snr": False, "steps_offset": 1}
+    _edit(folder / "scheduler" / "scheduler_config.json", **scheduler)
+    assert legacy.read_base(folder, tiny_description).text_folder == folder / "text_encoder"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"hidden_size": "x"},
+        {"num_attention_heads": 7},
+        {"hidden_act": "nope"},
+        {"hidden_size": 10**9},
+        {"num_hidden_layers": 10**9},
+        {"vocab_size": 1},
+    ],
+)
+def test_a_text_encoder_of_wrong_settings_is_refused_in_a_line(
+    folder: Path, settings: dict[str, object]
+) -> None:
+    _edit(folder / "text_encoder" / "config.json", **settings)
+    base = legacy.Base({}, (), text_folder=folder / "text_encoder")
+    with pytest.raises(ModelError, match="the text encoder") as refused:
+        prompts.empty_context(base, (TOKENS, WIDTH))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_weights_that_are_no_floats_are_refused(
+    tiny_model: OneStepModel, tmp_path: Path, kind: torch.dtype
+) -> None:
+    state = {key: value for key, value in tiny_model.state_dict().items() if key != "context"}
+    state["unet.conv_in.weight"] = state["unet.conv_in.weight"].to(kind)
+    with pytest.raises(ModelError, match=r"conv_in\.weight holds numbers of type \w+, expected"):
+        legacy.check_fits(state, tiny_model.description, tmp_path)
+    torch.save(torch.zeros(1, TOKENS, WIDTH).to(kind), tmp_path / "context.pt")
+    with pytest.raises(ModelError, match="its tensor holds numbers of type"):
+        prompts.read_context(tmp_path / "context.pt", (TOKENS, WIDTH))
+
+
 def test_a_checkpoint_that_is_not_the_model_is_refused(
     tiny_model: OneStepModel, ldm: Path, tmp_path: Path
 ) -> None:
@@ -288,6 +362,9 @@ def test_a_checkpoint_that_is_not_the_model_is_refused(
     refuse(path, "is Stable Diffusion XL")
     torch.save({k: v for k, v in held.items() if "output_blocks.1.0" not in k}, path)
     refuse(path, "another architecture or not whole")
+    flat = {k: v[0, 0] for k, v in held.items() if "attn2.to_k.weight" in k}
+    torch.save({**held, **flat}, path)
+    refuse(path, "embeddings of width 0, expected 8")
     torch.save({k: v for k, v in held.items() if not k.startswith("first_stage")}, path)
     refuse(path, r"holds no first_stage_model\.\*, expected a checkpoint of latent diffusion")
     torch.save([1, 2], path)
@@ -333,12 +410,22 @@ def test_adapters_that_do_not_fit_are_refused(
     refuse("only half is there", state_dict_unet=rest)
     for misfit in (torch.ones(3, 4, 3, 3), torch.ones(4), torch.ones(0, 4, 3, 3)):
         refuse("the halves do not fit", state_dict_unet={**state, first: misfit})
-    refuse("unet.3, which this architecture", state_dict_unet={**state, 3: torch.ones(2)})
+    refuse("holds a tensor under 3, expected a name", state_dict_unet={**state, 3: torch.ones(2)})
     endless = torch.full_like(state[first], torch.inf)
     refuse(
         r"holds NaN or infinity; .*bad\.pkl is damaged", state_dict_unet={**state, first: endless}
     )
     refuse("is for another base model", state_dict_unet={**state, first: torch.ones(4, 5, 3, 3)})
+    whole = state[first]
+    refuse("numbers of type int8", state_dict_unet={**state, first: whole.to(torch.int8)})
+    up = first.replace("lora_A", "lora_B")
+    wide = state[up].expand(-1, -1, 2, 2).clone()
+    refuse("the halves do not fit", state_dict_unet={**state, up: wide})
+    # Their product would take terabytes.
+    huge = {first: torch.zeros(1, 900_000), up: torch.zeros(900_000, 1)}
+    refuse(r"in shape \(900000, 900000\), expected", state_dict_unet={**state, **huge})
+    stray = {**state, "sky.alpha": torch.tensor(3)}
+    refuse(r"has unet\.sky\.alpha, but no adapter of that layer", state_dict_unet=stray)
     name = "sky.lora_A.default_others.weight"
     more = {**state, name: torch.ones(4, 2), name.replace("_A", "_B"): torch.ones(2, 4)}
     refuse(
@@ -364,10 +451,53 @@ def test_names_and_full_disks(
     with pytest.raises(OutputError, match=r"there is another model 'x' .* --overwrite"):
         put_together("x", other, ModelFiles(ldm))
     put_together("x", tiny_description, ModelFiles(ldm), overwrite=True)
-    monkeypatch.setattr(adding.shutil, "disk_usage", lambda path: type("", (), {"free": 1000})())
+    monkeypatch.setattr(keeping.shutil, "disk_usage", lambda path: type("", (), {"free": 1000})())
     with pytest.raises(StoreError, match=r"0\.0 GB are free in"):
         put_together("y", tiny_description, ModelFiles(ldm))
     assert Store("model").names() == ["x"]
+
+
+def test_of_two_at_once_one_is_told_of_the_other(
+    tiny_description: ModelDescription, ldm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, read, told = ModelFiles(ldm), adding._put_together, []
+
+    def meanwhile(*arguments: object) -> object:
+        monkeypatch.setattr(adding, "_put_together", read)
+        with pytest.raises(OutputError, match=r"adding since .* holds it; wait for it") as refused:
+            put_together("x", tiny_description, parts, overwrite=True)
+        told.append(refused.value)
+        return read(*arguments)
+
+    monkeypatch.setattr(adding, "_put_together", meanwhile)
+    made = put_together("x", tiny_description, parts)
+    assert told
+    assert Store("model").read("x").tensors().keys() == made.tensors().keys()
+
+
+def test_what_another_has_made_meanwhile_is_taken(
+    tiny_description: ModelDescription, ldm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the same pull twice, of which the second waits for the downloads of the first."""
+    parts, asked, claimed = ModelFiles(ldm), {"asked_for": {"model": "x"}}, adding.claimed
+
+    def later(name: str) -> AbstractContextManager[None]:
+        monkeypatch.setattr(adding, "claimed", claimed)
+        put_together(name, tiny_description, parts, origin=asked)
+        monkeypatch.setattr(adding, "_put_together", None)
+        return claimed(name)
+
+    monkeypatch.setattr(adding, "claimed", later)
+    put_together("x", tiny_description, parts, origin=asked)
+
+
+def test_a_store_that_cannot_be_written_is_named(
+    tiny_description: ModelDescription, ldm: Path, home: Path
+) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "models").write_text("in its place")
+    with pytest.raises(StoreError, match=r"cannot write .*models: .*; set PASSIONSR_HOME"):
+        put_together("x", tiny_description, ModelFiles(ldm))
 
 
 def test_the_same_again_is_finished_already(

@@ -209,6 +209,8 @@ def test_wrong_files_get_one_line(
         assert not Store("model").exists("x")
 
     refuse("holds no decoder of a VAE with 2 levels", {"unet.conv_in.weight": torch.ones(1)})
+    first = "up_blocks.0.resnets.0.conv1.weight"
+    refuse(r"has shape \(\), expected that of a convolution", {**light, first: torch.tensor(1.0)})
     whole = {key: tensor for key, tensor in light.items() if key != "conv_out.bias"}
     refuse(
         r"is another architecture or not whole: .* 1 are missing \(vae\.decoder\.conv_out", whole

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from passionsr_cli.errors import ModelError
-from passionsr_cli.published.tensor_files import read_file, read_metadata
+from passionsr_cli.published.tensor_files import read_file, read_metadata, read_tensor
 
 ENDLESS = b"\x80\x02" + b"(" * 3_000_000
 
@@ -99,6 +99,30 @@ def test_compressed_tensors_are_refused(tmp_path: Path) -> None:
     assert path.stat().st_size < 10_000
     with pytest.raises(ModelError, match="cannot be read"):
         read_file(path)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "quantized", "nested"])
+def test_tensors_without_plain_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    made = {
+        "meta": lambda: torch.zeros(2, 2, device="meta"),
+        "sparse": lambda: torch.eye(2).to_sparse(),
+        "quantized": lambda: torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8),
+        "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+    }[kind]()
+    path = tmp_path / "a.pt"
+    for held in ({"layer": made}, {"state_dict": {"layer": made}}):
+        torch.save(held, path)
+        with pytest.raises(ModelError, match=r"is no plain tensor|cannot be read"):
+            read_file(path)
+    torch.save(made, path)
+    with pytest.raises(ModelError, match=r"is no plain tensor|cannot be read"):
+        read_tensor(path)
+
+
+def test_tensors_under_numbers_are_refused(tmp_path: Path) -> None:
+    torch.save({"state": {"step": 1}, 5: torch.zeros(1)}, tmp_path / "a.pt")
+    with pytest.raises(ModelError, match="holds a tensor under 5, expected a name"):
+        read_file(tmp_path / "a.pt")
 
 
 def test_files_of_torch_are_read(tmp_path: Path) -> None:
