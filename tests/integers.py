@@ -23,7 +23,7 @@ def on_integers_as_far_as_exact(ran: KernelReport) -> bool:
     There OpenVINO's older kernels also lose the names of some layers.
     """
     # Kernels of a GPU are tested where OpenVINO is not installed, too.
-    from passionsr_cli.inference.arithmetic import products_saturate
+    from passionsr_cli.graphs.arithmetic import products_saturate
     from passionsr_cli.inference.openvino_executor import OVERFLOWS, UNSAID
 
     reasons = {how for _, how in ran.floating}

@@ -27,6 +27,7 @@ LEVELS = (
     ("allocation",),
     ("forecast",),
     ("calibration", "conversion"),
+    ("graphs",),
     ("inference",),
     ("tiling",),
     ("evaluation", "export", "training", "benchmark", "upscaling"),

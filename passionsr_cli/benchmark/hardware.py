@@ -18,7 +18,7 @@ import torch
 from openvino import opset13 as ops
 
 from passionsr_cli import __version__
-from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.graphs.core import DEVICE, core
 from passionsr_cli.inference.open import device_name
 from passionsr_cli.system.cpu import instructions
 

@@ -112,7 +112,7 @@ def _first_tile(run: Run, reporter: Reporter) -> tuple[float, Executor, Array]:
 
 def _open(run: Run, artifact: Artifact, reporter: Reporter) -> Executor:
     if run.graphs is not None:
-        from passionsr_cli.inference.graph_cache import GraphCache
+        from passionsr_cli.graphs.graph_cache import GraphCache
         from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
         cache = GraphCache(Path(run.graphs), artifact.load, reporter)

@@ -14,7 +14,7 @@ from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.evaluation.settings import Baseline, EvaluationSettings
-from passionsr_cli.inference.made_by import image_code
+from passionsr_cli.graphs.made_by import image_code
 from passionsr_cli.models.catalogue import no_dial
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL

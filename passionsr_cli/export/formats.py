@@ -85,7 +85,7 @@ def _nothing_to_check(model: OneStepModel) -> None:
 def _openvino() -> Format:
     from passionsr_cli.conversion.graph_files import write_graphs
     from passionsr_cli.conversion.stored_graphs import GraphFolder
-    from passionsr_cli.inference.arithmetic import graph_for_this_cpu
+    from passionsr_cli.graphs.arithmetic import graph_for_this_cpu
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     return Format(

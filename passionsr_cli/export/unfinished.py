@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from passionsr_cli.inference.made_by import ONNX_CONVERTERS, image_code
+from passionsr_cli.graphs.made_by import ONNX_CONVERTERS, image_code
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system import cpu
 from passionsr_cli.system.files import is_own_folder, read_json, remove, replace_atomically

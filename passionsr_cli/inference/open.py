@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, get_args
 from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.config import Backend, CalibrationSettings
 from passionsr_cli.errors import ConfigError, DeviceError
-from passionsr_cli.inference.cache_folders import graphs_folder, use
+from passionsr_cli.graphs.cache_folders import graphs_folder, use
+from passionsr_cli.graphs.made_by import CONVERTERS, ONNX_CONVERTERS, graph_code
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.inference.made_by import CONVERTERS, ONNX_CONVERTERS, graph_code
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.devices import (
     accelerator,
@@ -139,9 +139,9 @@ def _open_openvino(artifact: Artifact, device: str, precision: str, reporter: Re
     import openvino
 
     from passionsr_cli.conversion.prepared_graphs import find_prepared
-    from passionsr_cli.inference.arithmetic import products_saturate
-    from passionsr_cli.inference.core import DEVICE, find_device, precision_on
-    from passionsr_cli.inference.graph_cache import GraphCache
+    from passionsr_cli.graphs.arithmetic import products_saturate
+    from passionsr_cli.graphs.core import DEVICE, find_device, precision_on
+    from passionsr_cli.graphs.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     found = find_device(device)
@@ -173,7 +173,7 @@ def _open_onnx(artifact: Artifact, device: str, precision: str, reporter: Report
     """An executor of the ONNX files an export writes, in fp16 on a GPU if nothing else is said."""
     require_onnx()
     from passionsr_cli.conversion.onnx_files import write_onnx
-    from passionsr_cli.inference.graph_cache import GraphCache
+    from passionsr_cli.graphs.graph_cache import GraphCache
     from passionsr_cli.inference.onnx_executor import CPU, OnnxExecutor, choose_providers
 
     check_device_name(device)
@@ -210,7 +210,7 @@ def open_nncf(artifact: Artifact, precision: str, reporter: Reporter) -> Executo
     from passionsr_cli.conversion.graph_files import write_graphs
     from passionsr_cli.conversion.nncf_graphs import nncf_graph
     from passionsr_cli.data.calibration_images import default_crops
-    from passionsr_cli.inference.graph_cache import GraphCache
+    from passionsr_cli.graphs.graph_cache import GraphCache
     from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 
     chosen = choose_precision("fp32" if precision == "auto" else precision, choose_device("cpu"))
@@ -241,6 +241,6 @@ def nncf_folder(artifact: Artifact) -> Path:
 
 def device_name(device: str) -> str:
     """A device's full name: compiled graphs fit only the kind they were made on."""
-    from passionsr_cli.inference.core import core
+    from passionsr_cli.graphs.core import core
 
     return str(core().get_property(device, "FULL_DEVICE_NAME"))

@@ -22,10 +22,10 @@ from passionsr_cli.conversion.stored_graphs import (
 )
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import TileMemoryError
-from passionsr_cli.inference import arithmetic
-from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
-from passionsr_cli.inference.core import DEVICE, core
-from passionsr_cli.inference.mapped_graphs import import_mapped
+from passionsr_cli.graphs import arithmetic
+from passionsr_cli.graphs.compiled_graphs import CompiledGraph, CompiledGraphs
+from passionsr_cli.graphs.core import DEVICE, core
+from passionsr_cli.graphs.mapped_graphs import import_mapped
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.models.schedule import mix_heads, predict_x0, rates
 from passionsr_cli.pixels.arrays import Array

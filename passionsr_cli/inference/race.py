@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.errors import DeviceError, PassionSRError
+from passionsr_cli.graphs.made_by import graph_code
 from passionsr_cli.inference.executor import Executor
-from passionsr_cli.inference.made_by import graph_code
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import Reporter
 from passionsr_cli.store import CHECKPOINT

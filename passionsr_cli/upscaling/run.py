@@ -17,7 +17,7 @@ from pathlib import Path
 from passionsr_cli import __version__
 from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.config import UpscaleSettings
-from passionsr_cli.inference.made_by import image_code
+from passionsr_cli.graphs.made_by import image_code
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler

@@ -14,7 +14,7 @@ from passionsr_cli.benchmark import run
 from passionsr_cli.benchmark.settings import BenchmarkSettings
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ModelError
-from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.graphs.arithmetic import products_saturate
 from passionsr_cli.models.costs import measure
 from passionsr_cli.system.paths import cache_folder
 

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from passionsr_cli.cli.app import app
-from passionsr_cli.inference.arithmetic import products_saturate
+from passionsr_cli.graphs.arithmetic import products_saturate
 from passionsr_cli.system.devices import choose_precision
 
 RUNNER = CliRunner()

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 from passionsr_cli.conversion.graph_passes import fit_to_cpu
 from passionsr_cli.conversion.kernels import is_integer_kernel
 from passionsr_cli.conversion.stored_graphs import PART_SUFFIX
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 
 SCALE = 0.01
 SHAPE = (2, 32, 5, 7)

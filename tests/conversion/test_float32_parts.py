@@ -14,7 +14,7 @@ from passionsr_cli.conversion.float32_parts import keep_in_float32, residual_str
 from passionsr_cli.conversion.graph_files import write_graphs
 from passionsr_cli.conversion.openvino_graph import component_graph
 from passionsr_cli.data.calibration_images import default_crops
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 from passionsr_cli.layers.convert import frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.methods.stages import Branches, LayerDesign

@@ -12,7 +12,7 @@ from openvino import opset13 as ops
 from passionsr_cli.conversion import graph_passes
 from passionsr_cli.conversion.graph_passes import begin_behind_moves, fit_to_cpu
 from passionsr_cli.conversion.stored_graphs import PART_SUFFIX
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 
 
 def _run(model: openvino.Model, x: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from passionsr_cli.conversion.openvino_graph import layer_node
 from passionsr_cli.conversion.saturation import overflows
-from passionsr_cli.inference.arithmetic import products_saturate
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.arithmetic import products_saturate
+from passionsr_cli.graphs.core import core
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.quantization.schemes import Scheme
 

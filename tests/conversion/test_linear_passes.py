@@ -11,7 +11,7 @@ from openvino import opset13 as ops
 
 from passionsr_cli.conversion.graph_passes import fit_to_cpu
 from passionsr_cli.conversion.stored_graphs import PART_SUFFIX
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 
 
 def _run(model: openvino.Model, x: torch.Tensor) -> list[torch.Tensor]:

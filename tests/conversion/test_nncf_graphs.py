@@ -9,7 +9,7 @@ import torch
 from passionsr_cli.conversion.nncf_graphs import nncf_graph
 from passionsr_cli.conversion.stored_graphs import StoredGraph
 from passionsr_cli.errors import DeviceError
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 from passionsr_cli.inference.openvino_executor import what_ran
 from passionsr_cli.models.chain import Chain
 from passionsr_cli.models.components import DECODER

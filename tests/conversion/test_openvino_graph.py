@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from passionsr_cli.conversion.openvino_graph import component_graph, layer_node
 from passionsr_cli.conversion.saturation import overflows
-from passionsr_cli.inference.arithmetic import products_saturate
-from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.graphs.arithmetic import products_saturate
+from passionsr_cli.graphs.core import DEVICE, core
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.learning import LearningLayer
 from passionsr_cli.models.components import COMPONENTS, DECODER, ENCODER, UNET

@@ -10,7 +10,7 @@ from torch import nn
 from passionsr_cli.conversion.openvino_graph import operation_node
 from passionsr_cli.conversion.saturation import overflowing, overflows
 from passionsr_cli.conversion.tracing import Component, Operation
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.layers.products import Convolution
 from passionsr_cli.quantization.affine import Grid, Scheme

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from passionsr_cli.conversion.torch_frontend import traced_graph
-from passionsr_cli.inference.core import core
+from passionsr_cli.graphs.core import core
 
 SHAPE = openvino.PartialShape([-1, 3, -1, -1])
 

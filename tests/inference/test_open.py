@@ -87,7 +87,7 @@ def test_graphs_for_cpus_that_saturate_are_others(
     ran = []
     for saturating in (True, False):
         monkeypatch.setattr(
-            "passionsr_cli.inference.arithmetic.products_saturate", lambda answer=saturating: answer
+            "passionsr_cli.graphs.arithmetic.products_saturate", lambda answer=saturating: answer
         )
         executor = open_executor(source, "openvino", "cpu", "fp32", SILENT)
         executor.restore_latent(image)

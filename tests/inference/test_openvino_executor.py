@@ -17,10 +17,10 @@ from integers import on_integers_as_far_as_exact
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
+from passionsr_cli.graphs.compiled_graphs import CompiledGraph, CompiledGraphs
+from passionsr_cli.graphs.core import DEVICE
+from passionsr_cli.graphs.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference import openvino_executor
-from passionsr_cli.inference.compiled_graphs import CompiledGraph, CompiledGraphs
-from passionsr_cli.inference.core import DEVICE
-from passionsr_cli.inference.graph_cache import KEPT_SIZES, GraphCache
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.openvino_executor import OVERFLOWS, OpenVINOExecutor
 from passionsr_cli.models.one_step import OneStepModel
@@ -87,7 +87,7 @@ def test_quantized_layers_run_on_integers(
 def test_what_would_overflow_is_computed_in_floats(
     calibrate: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("passionsr_cli.inference.arithmetic.products_saturate", lambda: True)
+    monkeypatch.setattr("passionsr_cli.graphs.arithmetic.products_saturate", lambda: True)
     source, notes = resolve(calibrate("w8a8"), CHECKPOINT), Notes()
     image = _random(1, 3, 32, 32)
     executor = _executor(source, tmp_path / "graphs", notes)
@@ -179,7 +179,7 @@ def test_graphs_are_fitted_to_how_this_cpu_sums_products(
     def fit(model: Any, saturates: bool) -> None:
         fitted.append(saturates)
 
-    monkeypatch.setattr("passionsr_cli.inference.arithmetic.products_saturate", lambda: saturating)
+    monkeypatch.setattr("passionsr_cli.graphs.arithmetic.products_saturate", lambda: saturating)
     monkeypatch.setattr(openvino_executor, "fit_to_cpu", fit)
     source = resolve(calibrate("w6a6"), CHECKPOINT)
     graphs = GraphCache(tmp_path / "graphs", source.load, SILENT)
@@ -386,7 +386,7 @@ import gc, signal, sys
 import numpy as np
 from pathlib import Path
 from passionsr_cli.checkpoints.artifacts import resolve
-from passionsr_cli.inference.graph_cache import GraphCache
+from passionsr_cli.graphs.graph_cache import GraphCache
 from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 from passionsr_cli.progress import SILENT
 

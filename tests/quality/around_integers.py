@@ -19,8 +19,8 @@ from measuring import photographs
 
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.config import UpscaleSettings
+from passionsr_cli.graphs.graph_cache import GraphCache
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.inference.graph_cache import GraphCache
 from passionsr_cli.inference.openvino_executor import OpenVINOExecutor
 from passionsr_cli.models.components import DECODER, ENCODER, UNET
 from passionsr_cli.pixels.arrays import Array

@@ -30,7 +30,7 @@ from passionsr_cli.benchmark.measurements import Measurement
 from passionsr_cli.benchmark.run import Report
 from passionsr_cli.benchmark.variants import has_nncf
 from passionsr_cli.checkpoints.artifacts import Artifact, resolve
-from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.graphs.core import DEVICE, core
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor, open_nncf
 from passionsr_cli.inference.torch_executor import CompiledExecutor

@@ -47,7 +47,7 @@ def test_what_is_not_of_the_rooms_changes_nothing(package: Path) -> None:
 
 _PROGRAM = """
 import sys, time
-from passionsr_cli.inference.made_by import image_code
+from passionsr_cli.graphs.made_by import image_code
 started = time.process_time()
 image_code("upscaling")
 print(time.process_time() - started, "torch" in sys.modules)

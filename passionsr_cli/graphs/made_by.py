@@ -16,7 +16,7 @@ GRAPH_PLACES = (
         "published",
         "quantization",
     ),
-    *("layers", "conversion", "triton_kernels", "inference"),
+    *("layers", "conversion", "triton_kernels", "graphs", "inference"),
 )
 # Packages that convert a model, besides the one whose graphs they are.
 CONVERTERS = ("torch", "diffusers")

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from passionsr_cli.conversion.kernels import KernelReport
-from passionsr_cli.inference.mapped_graphs import MappedFile
+from passionsr_cli.graphs.mapped_graphs import MappedFile
 
 # Each size of a tile is compiled for itself; so many stay for each component, here and on disk.
 KEPT_SIZES = 4

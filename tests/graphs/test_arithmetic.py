@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from passionsr_cli.inference.arithmetic import kernels_saturate, products_saturate
+from passionsr_cli.graphs.arithmetic import kernels_saturate, products_saturate
 from passionsr_cli.system import cpu
 
 CPU = Path("/proc/cpuinfo")
@@ -23,7 +23,7 @@ def test_products_saturate_where_no_instruction_sums_them_in_32_bits() -> None:
 def test_kernels_are_asked_where_instructions_do_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     products_saturate.cache_clear()
     assert products_saturate() == kernels_saturate()
-    monkeypatch.setattr("passionsr_cli.inference.arithmetic.kernels_saturate", lambda: True)
+    monkeypatch.setattr("passionsr_cli.graphs.arithmetic.kernels_saturate", lambda: True)
     for known, saturates in (((), True), (("avx_vnni",), True), (("avx512_vnni",), False)):
         products_saturate.cache_clear()
         monkeypatch.setattr(cpu, "instructions", lambda known=known: known)

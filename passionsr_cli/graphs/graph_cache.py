@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.conversion.stored_graphs import StoredGraph, read_graphs
 from passionsr_cli.errors import StoreError
-from passionsr_cli.inference.compiled_graphs import KEPT_SIZES
+from passionsr_cli.graphs.compiled_graphs import KEPT_SIZES
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.claims import alone
 from passionsr_cli.system.files import (
@@ -156,6 +156,6 @@ class GraphCache:
 
 def _write_for_this_cpu(model: OneStepModel, folder: Path) -> None:
     from passionsr_cli.conversion.graph_files import write_graphs
-    from passionsr_cli.inference.arithmetic import graph_for_this_cpu
+    from passionsr_cli.graphs.arithmetic import graph_for_this_cpu
 
     write_graphs(model, folder, convert=graph_for_this_cpu)

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from openvino import Model, opset13 as ops
-from passionsr_cli.inference.core import core
-from passionsr_cli.inference import mapped_graphs
+from passionsr_cli.graphs.core import core
+from passionsr_cli.graphs import mapped_graphs
 
 path, wanted = Path(sys.argv[1]), sys.argv[2]
 side, settings = 2048, {"INFERENCE_PRECISION_HINT": "f32"}

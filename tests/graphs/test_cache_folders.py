@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from passionsr_cli.checkpoints.artifacts import resolve
-from passionsr_cli.inference.cache_folders import REPLACED_AFTER, UNUSED_AFTER, graphs_folder, use
-from passionsr_cli.inference.made_by import CONVERTERS
+from passionsr_cli.graphs.cache_folders import REPLACED_AFTER, UNUSED_AFTER, graphs_folder, use
+from passionsr_cli.graphs.made_by import CONVERTERS
 from passionsr_cli.store import MODEL
 
 NEW = f"tiny-0123456789ab-{'0' * 24}"
@@ -81,7 +81,7 @@ def test_what_other_versions_converted_serves_where_nothing_can_be_converted(
 ) -> None:
     monkeypatch.setenv("PASSIONSR_CACHE", str(tmp_path))
     source, versions = resolve(str(least_folder), MODEL), {"torch": "1", "diffusers": "1"}
-    monkeypatch.setattr("passionsr_cli.inference.cache_folders.version_of", versions.__getitem__)
+    monkeypatch.setattr("passionsr_cli.graphs.cache_folders.version_of", versions.__getitem__)
 
     def folder(code: str = "code") -> Path:
         return graphs_folder("openvino", source, [code], CONVERTERS)

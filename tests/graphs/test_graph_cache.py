@@ -12,7 +12,7 @@ from reporting import Kill
 
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.conversion import graph_files
-from passionsr_cli.inference.graph_cache import GraphCache
+from passionsr_cli.graphs.graph_cache import GraphCache
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import MODEL

@@ -11,9 +11,9 @@ import torch
 
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.errors import ConfigError, DeviceError
-from passionsr_cli.inference import core as core_module
+from passionsr_cli.graphs import core as core_module
+from passionsr_cli.graphs.core import find_device, precision_on
 from passionsr_cli.inference import openvino_executor
-from passionsr_cli.inference.core import find_device, precision_on
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.progress import SILENT
 from passionsr_cli.store import CHECKPOINT

@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
-from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.graphs.core import DEVICE, core
 from passionsr_cli.system import cpu
 
 if TYPE_CHECKING:

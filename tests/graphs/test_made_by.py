@@ -7,7 +7,7 @@ import pytest
 
 import passionsr_cli
 from passionsr_cli.checkpoints.artifacts import resolve
-from passionsr_cli.inference import made_by
+from passionsr_cli.graphs import made_by
 from passionsr_cli.inference.open import nncf_folder
 from passionsr_cli.store import MODEL
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from passionsr_cli.inference.core import DEVICE, core
+from passionsr_cli.graphs.core import DEVICE, core
 
 # In which time a disk delivers some tens of megabytes.
 GIVE_BACK_EVERY_SECONDS = 0.02

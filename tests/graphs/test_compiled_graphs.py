@@ -10,7 +10,7 @@ from queue import SimpleQueue
 import pytest
 
 from passionsr_cli.conversion.kernels import KernelReport
-from passionsr_cli.inference.compiled_graphs import KEPT_SIZES, CompiledGraph, CompiledGraphs
+from passionsr_cli.graphs.compiled_graphs import KEPT_SIZES, CompiledGraph, CompiledGraphs
 
 
 def test_a_graph_is_made_once_and_what_failed_again() -> None:

@@ -1,0 +1,1 @@
+"""Graphs of OpenVINO and ONNX: kept on disk, verified, compiled, mapped."""
