@@ -22,6 +22,7 @@ from passionsr_cli.metadata import (
     exif_blocks,
     iptc_records,
     jpeg_segments,
+    png_chunks,
     tiff_tags,
 )
 from passionsr_cli.metadata.exif_blocks import CM_PER_INCH, PREFIX
@@ -36,6 +37,8 @@ ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")
 LARGEST_PX = 100_000_000
 DEEP_GREY_MODES = ("I", "I;16", "I;16B", "I;16L")
 GREY_MODES = ("1", "L", "LA", *DEEP_GREY_MODES)
+# Pillow's names for grey of fewer bits.
+GREY_BITS = {"L;2": 2, "L;4": 4}
 JFIF_INCH = 1
 JFIF_UNITS = {JFIF_INCH: 1.0, 2: CM_PER_INCH}
 # Formats that say the resolution themselves, apart from EXIF.
@@ -94,10 +97,8 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
         metadata = _metadata(loaded, _profile(path, loaded))
         if (pixels := read_deep(path, loaded)) is not None:
             return _finished(pixels, 16, metadata, loaded.mode)
-        depth = png_depth(path) if loaded.format == "PNG" else 8
-        if depth in (2, 4) and loaded.mode == "L" and "transparency" in loaded.info:
-            # Pillow has spread the grey over 8 bits, but not the level that is transparent.
-            loaded.info["transparency"] *= 255 // (2**depth - 1)
+        if loaded.format == "PNG":
+            _spread_level(loaded, png_depth(path))
         if loaded.format == "PPM" and (deep := netpbm.read_deep(path)) is not None:
             return Decoded(deep, 16, metadata)
         return replace(_finished(*_pixels(loaded), metadata, loaded.mode), note=note)
@@ -106,7 +107,11 @@ def decode(path: Path, largest_px: int = LARGEST_PX) -> Decoded:
 def decode_image(image: Image.Image) -> Decoded:
     """Decode an image of Pillow's, opened or made, which may have no file. Raises anything that
     decoders raise."""
+    # What is loaded already says no more how many bits it had.
+    tile = next(iter(getattr(image, "tile", ())), None)
     image.load()
+    if image.format == "PNG" and tile is not None:
+        _spread_level(image, GREY_BITS.get(str(tile[3]), 8))
     metadata = _metadata(image, _own_profile(image))
     if image.format == "TIFF":
         # Pillow has turned it.
@@ -116,13 +121,23 @@ def decode_image(image: Image.Image) -> Decoded:
     return _finished(*_pixels(plain), metadata, plain.mode)
 
 
+def _spread_level(image: Image.Image, depth: int) -> None:
+    """Pillow spreads grey over 8 bits, but not the level that is transparent."""
+    if depth in (2, 4) and image.mode == "L" and "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2**depth - 1)
+
+
 def upright_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image file as `decode` gives it, from its header alone."""
+    """(width, height) of an image file as `decode` gives it, from its metadata alone."""
     with path.open("rb") as file:
         start = file.read(32)
     if start.startswith(tiff.MAGIC):
         return tiff.upright_size(path)
     with path.open("rb") as file, Image.open(file, formats=_formats(path, start)) as image:
+        if image.format == "PNG" and "exif" not in image.info:
+            # It may stand behind the pixels.
+            chunks = png_chunks.contents(path)
+            image.info["exif"] = next((held for kind, held in chunks if kind == b"eXIf"), b"")
         lying = _metadata(image, None).orientation >= LYING
         return (image.height, image.width) if lying else image.size
 

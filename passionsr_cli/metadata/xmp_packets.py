@@ -36,11 +36,13 @@ IN_SOURCE_PIXELS = tuple(EXIF + name for name in ("SubjectArea", "SubjectLocatio
 # Where faces are, in shares of the sides. Programs disagree whether these are the stored picture's
 # or the upright one's, so that they cannot be turned.
 MWG_REGIONS = "http://www.metadataworkinggroup.com/schemas/regions/"
+IPTC_REGIONS = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/ImageRegion"
 REGIONS = (
     MWG_REGIONS + "Regions",
     "http://ns.microsoft.com/photo/1.2/RegionInfo",
-    "http://iptc.org/std/Iptc4xmpExt/2008-02-29/ImageRegion",
+    IPTC_REGIONS,
 )
+_IN_PIXELS = re.compile(rb"rbUnit\W{1,9}pixel\b")
 # The size that they were marked at, whose parts other things have as well, such as paper.
 MARKED_SIZE = MWG_REGIONS + "AppliedToDimensions"
 PANORAMA = GOOGLE + "panorama/"
@@ -81,9 +83,14 @@ def of_result(xmp: bytes, source: Size, size: Size) -> bytes:
     """A packet for a result of `size`, of a picture of size `source` (width, height).
 
     Without thumbnails, and without what names videos, maps of depth or light, other packets, and
-    the source's pixels.
+    the source's pixels, as regions of IPTC may.
     """
-    return _edited(xmp, _is_untrue_of_a_result, partial(_resized, source=source, size=size))
+    regions = (IPTC_REGIONS,) if _IN_PIXELS.search(xmp) else ()
+    return _edited(
+        xmp,
+        lambda name: name in regions or _is_untrue_of_a_result(name),
+        partial(_resized, source=source, size=size),
+    )
 
 
 def _edited(xmp: bytes, goes: Goes, numbers: Numbers) -> bytes:

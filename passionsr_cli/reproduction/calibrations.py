@@ -10,7 +10,7 @@ from typing import Any, Literal
 from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
-from passionsr_cli.checkpoints.unfinished import unfinished
+from passionsr_cli.checkpoints.unfinished import from_anywhere, unfinished
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, StoreError
 from passionsr_cli.layering import validate
@@ -125,4 +125,7 @@ def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSetti
 
 
 def _settings_of(settings: CalibrationSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude={*FREE, "method", "method_settings"})
+    # A run that was resumed has noted whole paths.
+    return from_anywhere(
+        settings.model_dump(mode="json", exclude={*FREE, "method", "method_settings"})
+    )

@@ -103,9 +103,10 @@ def must_exist(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """A hidden path in the folder of `path`, which must exist, that nobody else uses.
 
-    It is called `.STEM.PROCESS-RANDOM.SUFFIX`: threads may write the same file, and so may
-    processes of the same number, in containers on one folder. What processes that have ended left
-    under such a name is removed, also one that had this one's number, and a link that stands there.
+    It is called `.STEM.PROCESS-RANDOM.SUFFIX`, as threads may write the same file. What processes
+    that have ended left under such a name is removed, also one that had this one's number, and a
+    link that stands there. Processes of another container or machine count as ended: of two that
+    write the same file on one disk at the same time the first fails.
     """
     stem = path.stem
     if len(os.fsencode(stem)) > LONGEST_STEM_BYTES:

@@ -98,5 +98,6 @@ def _left_in_container() -> int:
         )
     except (OSError, ValueError):
         return 1 << 62
-    # Copies of files are given up before anything fails.
-    return limit - used + int(counts.get("inactive_file", 0))
+    # Copies of files, and what else can be reclaimed, are given up before anything fails.
+    reclaimable = ("inactive_file", "active_file", "slab_reclaimable")
+    return limit - used + sum(int(counts.get(kind, 0)) for kind in reclaimable)

@@ -117,6 +117,8 @@ class Upscaler:
     def _image(self, image: Image.Image) -> Image.Image:
         if image.mode in DEEP_MODES:
             raise ImageError(f"an image of mode {image.mode}, expected 8 bits per channel or I;16")
+        if image.mode == "I;16" and image.has_transparency_data:
+            raise ImageError("an I;16 with a level that is transparent, expected one without")
         picture = picture_of(image)
         kind = np.dtype(np.uint16 if picture.depth > 8 else np.uint8)
         levels = _interleaved(self._enlarged(picture), kind)

@@ -18,6 +18,7 @@ from passionsr_cli.imaging.encoding import Layout
 from passionsr_cli.imaging.files import (
     check_output,
     find_images,
+    picture_of,
     read_picture,
     size_of,
     write_picture,
@@ -339,6 +340,15 @@ def test_sizes_are_those_of_headers_alone(tmp_path: Path) -> None:
         size_of(tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"none\.png: no such file"):
         size_of(tmp_path / "none.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(tmp_path / "late.png", exif=exif)
+    whole = (tmp_path / "late.png").read_bytes()
+    at, end = whole.index(b"eXIf") - 4, whole.index(b"IDAT") - 4
+    assert at < end
+    late = whole[:at] + whole[end:-12] + whole[at:end] + whole[-12:]
+    (tmp_path / "late.png").write_bytes(late)
+    assert size_of(tmp_path / "late.png") == read_picture(tmp_path / "late.png").size == (10, 14)
     _saved(Image.fromarray(RGB), tmp_path / "b.png")
     whole = (tmp_path / "b.png").read_bytes()
     (tmp_path / "b.png").write_bytes(whole[:60])
@@ -381,6 +391,12 @@ def test_one_grey_level_may_be_transparent(tmp_path: Path, depth: int, level: in
     assert alpha is not None
     assert np.count_nonzero(alpha == 0) > 0
     assert np.array_equal(alpha[0], expected.astype(np.float32))
+    with Image.open(tmp_path / "a.png") as image:
+        opened, again = picture_of(image).alpha, picture_of(image).alpha
+    assert opened is not None
+    assert again is not None
+    assert np.array_equal(opened, alpha)
+    assert np.array_equal(again, alpha)
 
 
 def test_long_texts_and_impossible_colours_are_no_damage(tmp_path: Path) -> None:

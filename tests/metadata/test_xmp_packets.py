@@ -121,6 +121,18 @@ def test_a_turned_picture_has_no_regions() -> None:
     assert turned == expected.replace(b'<MP:RegionInfo rdf:parseType="Resource"/>', b"")
 
 
+@pytest.mark.parametrize(("unit", "stays"), [("pixel", False), ("relative", True)])
+def test_regions_in_pixels_are_those_of_the_source(unit: str, stays: bool) -> None:
+    region = (
+        '<Iptc4xmpExt:ImageRegion xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+        f'<rdf:Bag><rdf:li Iptc4xmpExt:rbUnit="{unit}" Iptc4xmpExt:rbX="10"/></rdf:Bag>'
+        "</Iptc4xmpExt:ImageRegion>"
+    )
+    packet = PACKET.replace(REGIONS, region).encode()
+    result = xmp_packets.of_result(packet, (640, 480), (2560, 960))
+    assert (b"ImageRegion" in result) is stays
+
+
 def test_what_says_nothing_of_the_file_stays_byte_by_byte() -> None:
     plain = PACKET.partition("<rdf:Description")[0] + (
         '<rdf:Description dc:title = "a > b" /><!-- <a b="c --></rdf:RDF></x:xmpmeta>'

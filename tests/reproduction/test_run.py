@@ -20,10 +20,11 @@ from passionsr_cli.bits import EIGHT_BITS
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
+from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import FitError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction import retraining
-from passionsr_cli.reproduction.calibrations import Calibration, calibration_of
+from passionsr_cli.reproduction.calibrations import Calibration, _settings_of, calibration_of
 from passionsr_cli.reproduction.definitions import read_table
 from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
@@ -112,6 +113,16 @@ def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice
     assert reproduce(settings, listener, making) == table
     assert (making.asked, listener.counts["upscaling"]) == ([], 0)
     assert {path.name: path.read_bytes() for path in settings.output.glob("table.*")} == written
+
+
+def test_images_are_the_same_by_their_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed, noted = (
+        _settings_of(CalibrationSettings(images=folder)) for folder in (Path("a"), tmp_path / "a")
+    )
+    assert typed == noted != _settings_of(CalibrationSettings(images=Path("b")))
 
 
 def test_an_unfinished_calibration_goes_on(settings: ReproductionSettings, making: Making) -> None:

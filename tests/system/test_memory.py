@@ -15,7 +15,8 @@ def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name, text in {
         "memory.max": "3000000\n",
         "memory.current": "2500000\n",
-        "memory.stat": "anon 1\ninactive_file 700000\n",
+        "memory.stat": "anon 1\ninactive_file 400000\nactive_file 200000\n"
+        "slab_reclaimable 100000\n",
     }.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(memory, "CGROUP", tmp_path)

@@ -117,6 +117,12 @@ def test_the_smallest_images_are_enlarged(upscaler: Upscaler) -> None:
         assert large.shape == (4 * shape[0], 4 * shape[1])
 
 
+def _transparent_levels() -> Image.Image:
+    image = Image.new("I;16", (20, 20))
+    image.info["transparency"] = 0
+    return image
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -128,6 +134,7 @@ def test_the_smallest_images_are_enlarged(upscaler: Upscaler) -> None:
         (Image.new("RGB", (0, 4)), "an image of mode RGB that cannot be read .*no pixels"),
         ("photo.jpg", "a str, expected an image"),
         (Image.new("F", (20, 20)), "an image of mode F, expected 8 bits per channel or I;16"),
+        (_transparent_levels(), "an I;16 with a level that is transparent"),
         (np.full((20, 20), 255.0), r"values from 255 to 255, expected floats in \[0, 1\]"),
         (torch.linspace(-1, 1, 400).view(1, 20, 20), "values from -1 to 1, expected"),
         (np.full((20, 20), np.nan), "values from nan to nan, expected"),
