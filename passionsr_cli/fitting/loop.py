@@ -163,9 +163,9 @@ class Fit:
             self._note(objective.name, float(loss.detach()))
             self.accelerator.backward(loss)
             if math.isfinite(objective.gradient_clip):
-                norm = self.accelerator.clip_grad_norm_(
-                    objective.parameters, objective.gradient_clip
-                )
+                # accelerate's own clipping would unscale what every earlier stage prepared, too.
+                self.accelerator.unscale_gradients(objective.optimizer)
+                norm = nn.utils.clip_grad_norm_(objective.parameters, objective.gradient_clip)
                 # In fp16 such gradients are expected; their scaler skips the step.
                 if self.accelerator.scaler is None and not math.isfinite(float(norm)):
                     self._stop(f"the gradient of the {objective.name} loss became {float(norm)}")

@@ -154,6 +154,68 @@ def test_the_scale_of_gradients_in_fp16_goes_on(
     assert cpu.scaler.get_scale() == 4.0 * 2 ** (4 if kept else 1)
 
 
+@pytest.fixture
+def fp16(cpu: Accelerator, monkeypatch: pytest.MonkeyPatch) -> Accelerator:
+    """Gradients scaled on the CPU, as accelerate scales them for fp16 on a GPU."""
+    monkeypatch.setattr(cpu, "native_amp", True)
+    monkeypatch.setattr(cpu.state, "_mixed_precision", "fp16")
+    cpu.scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    return cpu
+
+
+def _sum_of(weight: nn.Parameter, name: str, fp16: Accelerator, clip: float) -> Objective:
+    """Gradients are the inputs' own, and the optimizer one that an accelerator made."""
+    optimizer = fp16.prepare(torch.optim.SGD([weight], fused=True))
+
+    def loss(batch: Batch) -> Tensor:
+        return (weight * batch[name]).sum()
+
+    return Objective(name, [weight], optimizer, loss, lambda step: 1.0, clip)
+
+
+def test_every_stage_scales_gradients_back_once(fp16: Accelerator, tmp_path: Path) -> None:
+    weight, batch = nn.Parameter(torch.zeros(3)), {"sum": torch.tensor([3.0, 0.0, 4.0])}
+    for number in range(1, 4):
+        objective = _sum_of(weight, "sum", fp16, clip=1.0)
+        Fit(f"stage {number}", 1, [objective], {}, fp16, tmp_path / "run.pt", 1e9).run(
+            [batch], SILENT
+        )
+        torch.testing.assert_close(weight.grad, torch.tensor([0.6, 0.0, 0.8]))
+        torch.testing.assert_close(weight.detach(), number * -torch.tensor([0.6, 0.0, 0.8]))
+
+
+def test_gradients_too_large_for_fp16_skip_a_step_of_their_own_objective_alone(
+    fp16: Accelerator, tmp_path: Path
+) -> None:
+    weights = {name: nn.Parameter(torch.zeros(2)) for name in ("generator", "critics")}
+    objectives = [
+        _sum_of(weights["generator"], "generator", fp16, clip=1.0),
+        _sum_of(weights["critics"], "critics", fp16, clip=math.inf),
+    ]
+    fine, huge = torch.tensor([0.0, 0.5]), torch.tensor([0.0, 1e37])
+    batches = [
+        {"generator": fine, "critics": fine},
+        {"generator": fine, "critics": huge},
+        {"generator": fine, "critics": fine},
+        {"generator": huge, "critics": fine},
+    ]
+    scales = []
+    Fit(
+        "both",
+        len(batches),
+        objectives,
+        {},
+        fp16,
+        tmp_path / "run.pt",
+        1e9,
+        after_step=lambda step: scales.append(fp16.scaler.get_scale()),
+    ).run(batches, SILENT)
+    for weight in weights.values():
+        torch.testing.assert_close(weight.detach(), -3 * fine)
+    # Halved by each that was too large, once.
+    assert scales == [65536.0, 32768.0, 32768.0, 16384.0]
+
+
 def test_an_interruption_saves_first(cpu: Accelerator, tmp_path: Path) -> None:
     stage, _ = _stage(cpu, tmp_path / "run.pt")
 
