@@ -169,13 +169,15 @@ class LearningLayer(LearningWeight):
 
     @torch.no_grad()
     def clipped_share(self, x: Tensor) -> float:
-        """The share of an input that lies outside the grid's bounds."""
+        """The share of an input that lies outside the grid, by more than rounding would move it."""
         scale, shift, bounds = self._transformation()
-        if self.input_quantizer is None:
+        quantizer = self.input_quantizer
+        if quantizer is None:
             return 0.0
-        lower, upper = self.input_quantizer.bounds() if bounds is None else bounds
-        values = self.product.move(x, scale, shift)
-        return float(((values < lower) | (values > upper)).float().mean())
+        grid = quantizer.grid() if bounds is None else grid_between(*bounds, quantizer.scheme)
+        lower, upper = grid.nudged_bounds()
+        values, slack = self.product.move(x, scale, shift), grid.scale / 2
+        return float(((values < lower - slack) | (values > upper + slack)).float().mean())
 
     @torch.no_grad()
     def rounded_input(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -102,8 +102,7 @@ class LearningAttention(QuantizedAttention):
         if scale is not None and name in self.channel_observers:
             largest = extent(self.channel_observers[name].bounds())
             upper = (largest / scale if name == "query" else largest * scale).amax()
-        elif quantizer.scheme.symmetric:
-            upper = extent((lower, upper))
+            lower = -upper
         return fake_quantize(x, grid_between(lower, upper, quantizer.scheme))
 
     @torch.no_grad()

@@ -134,7 +134,5 @@ def _rounding(weight: Tensor, plan: LayerPlan) -> AdaptiveRounding | DecidedRoun
 def weight_bounds(weight: Tensor, scheme: Scheme) -> Bounds:
     """Smallest and largest weight, of each output channel or of all; differentiable."""
     if scheme.channel_axis is None:
-        lower, upper = weight.amin(), weight.amax()
-    else:
-        lower, upper = weight.flatten(1).amin(1), weight.flatten(1).amax(1)
-    return (lower, torch.maximum(-lower, upper)) if scheme.symmetric else (lower, upper)
+        return weight.amin(), weight.amax()
+    return weight.flatten(1).amin(1), weight.flatten(1).amax(1)

@@ -3,7 +3,7 @@
 A scheme says which integers there are; bounds l ≤ 0 ≤ u say which reals they stand for:
 
     asymmetric   scale = (u − l) / (2^b − 1)     zero_point = −round(l / scale)
-    symmetric    scale = u / (2^(b−1) − 1)       zero_point = 0
+    symmetric    scale = max(−l, u) / (2^(b−1) − 1)       zero_point = 0
     q = clamp(round(x / scale) + zero_point, quant_min, quant_max)
     x̂ = (q − zero_point) · scale
 
@@ -42,16 +42,18 @@ class Grid:
 
 
 def grid_between(lower: Tensor, upper: Tensor, scheme: Scheme) -> Grid:
-    """The grid of learned bounds, shaped () or (channels,); gradients reach both bounds.
+    """The grid of bounds, shaped () or (channels,); gradients reach both.
 
-    Bounds that left l ≤ 0 ≤ u are brought back. A symmetric scheme uses `upper` alone.
+    Bounds that left l ≤ 0 ≤ u are brought back. A symmetric scheme's reach as far on both sides.
     """
-    upper = upper.float()
+    lower, upper = lower.float(), upper.float()
+    if scheme.symmetric:
+        upper = torch.maximum(-lower, upper)
     # Not clamp, which has no gradient where a bound lies at its limit.
     upper = torch.where(upper < SMALLEST_RANGE, SMALLEST_RANGE, upper)
     if scheme.symmetric:
         return Grid(scheme, upper / scheme.quant_max, torch.zeros_like(upper))
-    lower = torch.where(lower > 0, 0, lower.float())
+    lower = torch.where(lower > 0, 0, lower)
     scale = (upper - lower) / scheme.quant_max
     # Without bounds that are numbers the scale is none, which is enough to spoil the result;
     # the kernels refuse such a zero point.

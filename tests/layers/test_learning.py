@@ -155,15 +155,23 @@ def test_parts_of_a_concatenation_get_steps_of_their_own() -> None:
     assert errors[1] < errors[0] / 20
 
 
-def test_following_bounds_are_those_of_the_transformed_input() -> None:
+@pytest.mark.parametrize("shifts", [False, True])
+@pytest.mark.parametrize("split", [None, 2])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_following_bounds_are_those_of_the_transformed_input(
+    symmetric: bool, split: int | None, shifts: bool
+) -> None:
     """In float32, the extremes of X̃ from the channels' extremes are those of X̃ itself."""
-    plan = LayerPlan(Scheme(6, False, 0), Scheme(6), True, True)
+    plan = LayerPlan(Scheme(6, symmetric, 0), Scheme(6, symmetric), True, shifts, split)
     _, quantized, x = _pair("linear", {}, plan)
+    # Mostly below zero, which a symmetric grid must reach, too.
+    x = -4 - x
     quantized.state = State.OBSERVING
     quantized(x)
     _disturb(quantized)
     quantized.state = State.FOLLOWING
     followed = quantized(x)
+    assert quantized.clipped_share(x) == 0
     quantized.tensor_observer.forget()
     quantized.state = State.OBSERVING
     quantized(x)

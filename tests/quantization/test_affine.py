@@ -32,7 +32,8 @@ def _reference(x: np.ndarray, lower: float, upper: float, scheme: Scheme) -> np.
     levels = 2**scheme.num_bits - 1
     if scheme.symmetric:
         largest = (levels - 1) // 2
-        scale, zero, low, high = np.float32(upper) / np.float32(largest), 0.0, -largest, largest
+        reach = max(-np.float32(lower), np.float32(upper))
+        scale, zero, low, high = reach / np.float32(largest), 0.0, -largest, largest
     else:
         scale = (np.float32(upper) - np.float32(lower)) / np.float32(levels)
         zero, low, high = -np.round(np.float32(lower) / scale), 0, levels

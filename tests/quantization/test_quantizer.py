@@ -169,7 +169,12 @@ def test_a_bound_that_starts_at_zero_learns(sign: int) -> None:
 
 
 def test_a_symmetric_quantizer_learns_one_bound() -> None:
-    assert [name for name, _ in Quantizer(Scheme(8, True)).named_parameters()] == ["upper"]
+    symmetric = Quantizer(Scheme(8, True))
+    assert [name for name, _ in symmetric.named_parameters()] == ["upper"]
+    symmetric.start(torch.tensor(-2.0), torch.tensor(1.0))
+    symmetric.grid().scale.backward()
+    # As a multiple of the range it started from.
+    assert float(symmetric.upper.grad) == float(torch.tensor(2.0) / 127)  # type: ignore[arg-type]
     names = {name for name, _ in Quantizer(Scheme(8)).named_parameters()}
     assert names == {"lower", "upper"}
 

@@ -150,8 +150,6 @@ def standard_parts(layer: Layer, found: Quantizers, plan: LayerPlan) -> list[Fro
         # Symmetric or not, what the learned bounds clip stays clipped.
         scaled = weight * scale.reshape(1, *along[:-1])
         scaled = scaled.clamp(lower.reshape(along), upper.reshape(along))
-        if plan.weight.symmetric:
-            upper = torch.maximum(upper, -lower)
         grid = grid_between(lower, upper, plan.weight)
         moved = torch.einsum("oc...,c->o...", weight, shift).reshape(len(weight), -1).sum(1)
         parts.append(
@@ -190,11 +188,7 @@ def standard_attention(
     grids["value"] = tuple(bound * token_scale.amax() for bound in grids["value"])  # type: ignore[assignment]
     schemes = dict.fromkeys(OPERANDS, scheme)
     schemes["query"] = schemes["key"] = Scheme(scheme.num_bits, symmetric=True)
-    made = {}
-    for operand, (lower, upper) in grids.items():
-        if schemes[operand].symmetric:
-            upper = torch.maximum(upper, -lower)
-        made[operand] = grid_between(lower, upper, schemes[operand])
+    made = {operand: grid_between(*grids[operand], schemes[operand]) for operand in grids}
     return FrozenAttention(heads, (1 / scale).repeat(heads), made)
 
 
