@@ -13,13 +13,16 @@ from passionsr_cli.pixels.strips import RowStream, spans
 WAVELET_LEVELS = 5
 # Five à-trous levels reach 1 + 2 + 4 + 8 + 16 pixels.
 WAVELET_REACH_PX = 2**WAVELET_LEVELS - 1
+# Of values in [0, 1]; what is nearly of one colour keeps its noise as it is.
+LEAST_VARIANCE = 1e-5
 # Higher strips spend a smaller share of the work on their surroundings.
 BAND_PX = 256
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation (3, 1, 1) of each channel of an image."""
+    """Mean and deviation (3, 1, 1) of each channel of an image: the root of its variance and
+    `LEAST_VARIANCE`."""
 
     mean: Array
     deviation: Array
@@ -36,7 +39,7 @@ def moments(strips: Iterable[Array]) -> Moments:
         squares = squares + np.square(values).sum((1, 2), keepdims=True)
     mean = total / count
     variance = (squares - count * np.square(mean)) / max(1, count - 1)
-    deviation = np.sqrt(variance.clip(0))
+    deviation = np.sqrt(variance.clip(0) + LEAST_VARIANCE)
     return Moments(mean.astype(np.float32), deviation.astype(np.float32))
 
 
@@ -44,11 +47,11 @@ def match_moments(image: Array, found: Moments, wanted: Moments) -> Array:
     """`image` (C, H, W), or a strip of one with the moments `found`, with those `wanted`.
 
     Adaptive instance normalisation (arXiv 1703.06868) on colours, as StableSR and OSEDiff
-    use it. Moments are those of whole images, so the image must be there twice: it cannot be
-    written while it is made.
+    use it: on a result in [0, 1], with the moments of the input enlarged to its size. Moments
+    are those of whole images, so the image must be there twice: it cannot be written while it
+    is made.
     """
-    factor = wanted.deviation / found.deviation.clip(np.float32(1e-5))
-    matched: Array = (image - found.mean) * factor + wanted.mean
+    matched: Array = (image - found.mean) * (wanted.deviation / found.deviation) + wanted.mean
     return matched
 
 

@@ -20,7 +20,7 @@ from passionsr_cli.pixels import colour
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.pixels.replay import PutAside
 from passionsr_cli.pixels.resampling import pad_mirroring, resampled_rows
-from passionsr_cli.pixels.strips import RowStream, made_ahead
+from passionsr_cli.pixels.strips import RowStream, made_ahead, spans
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.tiling import memory as tile_memory
@@ -248,21 +248,23 @@ class TiledUpscaler:
                 yield waiting.popleft().result()[0]
 
     def _colours_fixed(self, strips: Iterator[Array], lr: Array) -> Iterator[Array]:
+        height, width = (side * self.factor for side in lr.shape[-2:])
+
+        def upscaled(rows: tuple[int, int]) -> Array:
+            return resampled_rows(lr, (height, width), rows, "bicubic")
+
         if self.color_fix == "adain":
-            return _with_moments_of(lr, strips)
+            return _with_moments_of(map(upscaled, spans(height)), strips)
         if self.color_fix == "wavelet":
-            height, width = (side * self.factor for side in lr.shape[-2:])
-            return colour.replace_low_frequencies(
-                strips, height, lambda rows: resampled_rows(lr, (height, width), rows, "bicubic")
-            )
+            return colour.replace_low_frequencies(strips, height, upscaled)
         return strips
 
 
-def _with_moments_of(lr: Array, strips: Iterator[Array]) -> Iterator[Array]:
-    """None comes before the last one was seen."""
+def _with_moments_of(reference: Iterator[Array], strips: Iterator[Array]) -> Iterator[Array]:
+    """Both as images hold them, in [0, 1]. None comes before the last one was seen."""
     aside = PutAside()
-    found = colour.moments(aside.passing(strips))
-    wanted = colour.moments([lr])
+    found = colour.moments(aside.passing(strip.clip(0, 1) for strip in strips))
+    wanted = colour.moments(strip.clip(0, 1) for strip in reference)
     return (colour.match_moments(strip, found, wanted) for strip in aside.replay())
 
 

@@ -43,18 +43,19 @@ def test_wavelet_fix_keeps_detail_and_takes_colour(strip_px: int) -> None:
 
 
 def test_moments_of_strips_are_numpys_of_the_whole() -> None:
-    image = _random(3, 1000, 300) * 0.001 + 0.9
+    image = _random(3, 1000, 300) * 0.01 + 0.9
     found = colour.moments(np.split(image, range(77, 1000, 77), -2))
     values = image.astype(np.float64)
     assert np.abs(found.mean.ravel() - values.mean((1, 2))).max() < 1e-6
-    assert np.abs(found.deviation.ravel() / values.std((1, 2), ddof=1) - 1).max() < 1e-5
+    deviation = np.sqrt(values.var((1, 2), ddof=1) + 1e-5)
+    assert np.abs(found.deviation.ravel() / deviation - 1).max() < 1e-5
 
 
 def test_adain_matches_mean_and_deviation() -> None:
     image, reference = _random(3, 40, 50) * 0.2, _random(3, 10, 12) * 0.6 + 0.3
     fixed = colour.match_moments(image, colour.moments([image]), colour.moments([reference]))
     np.testing.assert_allclose(fixed.mean((1, 2)), reference.mean((1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(fixed.std((1, 2), ddof=1), reference.std((1, 2), ddof=1), rtol=1e-5)
+    np.testing.assert_allclose(fixed.std((1, 2), ddof=1), reference.std((1, 2), ddof=1), rtol=2e-3)
 
 
 def test_adain_of_an_image_with_itself_changes_nothing() -> None:

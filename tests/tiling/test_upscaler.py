@@ -248,6 +248,34 @@ def test_colour_fix_brings_back_the_inputs_mean(executor: TorchExecutor, fix: st
     assert np.abs(plain.mean((1, 2)) - wanted).max() > 0.01
 
 
+def _osediff_colours(image: Array, reference: Array) -> Array:
+    """The colour fix of OSEDiff, in float64: what a result that looks like its input keeps."""
+    found, wanted = (torch.from_numpy(each).double().flatten(1) for each in (image, reference))
+    deviations = [(each.var(1, keepdim=True) + 1e-5).sqrt() for each in (found, wanted)]
+    normal = (found - found.mean(1, keepdim=True)) / deviations[0]
+    fixed = normal * deviations[1] + wanted.mean(1, keepdim=True)
+    return fixed.reshape(image.shape).clamp(0, 1).numpy()
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.01])
+def test_adain_takes_the_moments_of_the_enlarged_input(
+    executor: TorchExecutor, contrast: float
+) -> None:
+    lr = ((_image(40, 24) - 0.5) * contrast + 0.5).astype(np.float32)
+    enlarged = torch.nn.functional.interpolate(
+        torch.from_numpy(lr)[None], scale_factor=4, mode="bicubic", antialias=True
+    )
+    reference = enlarged[0].clamp(0, 1).numpy()
+    upscaler = TiledUpscaler(executor, 0, color_fix="adain", plain_px=0)
+    # A restored image that leaves [0, 1] here and there.
+    restored = np.split(reference * 1.5 - 0.3, [50, 90], 1)
+    found = np.concatenate(list(upscaler._colours_fixed(iter(restored), lr)), 1).clip(0, 1)
+    expected = _osediff_colours(np.concatenate(restored, 1).clip(0, 1), reference)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    (same,) = upscaler._colours_fixed(iter([reference]), lr)
+    np.testing.assert_allclose(same, reference, atol=1e-5)
+
+
 def _borders(starts: tuple[int, ...], tile_px: int, length: int) -> npt.NDArray[np.bool_]:
     """Where tiles begin or end inside the image, eight pixels to both sides."""
     near = np.zeros(length, bool)
