@@ -17,7 +17,7 @@ from passionsr_cli.calibration import fit
 from passionsr_cli.calibration.component_io import Inputs
 from passionsr_cli.calibration.curve import Curve
 from passionsr_cli.calibration.curves import LayerStudy, study_layers
-from passionsr_cli.calibration.losses import StageLoss, relative_error
+from passionsr_cli.calibration.losses import StageLoss
 from passionsr_cli.calibration.module_schedule import schedule_modules
 from passionsr_cli.calibration.passes import load_observers, observe, observer_states
 from passionsr_cli.calibration.perceptual import Distance, perceptual_distance
@@ -214,15 +214,16 @@ class Calibration:
         assert stage.fit is not None
         layers = layers | self._layers_of(stage.through)
         learned = fit.LearnedState(layers)
-        before, start_error = copy.deepcopy(learned.state_dict()), self._error(stage)
-        chain, schedule = self._chain(stage), None
+        chain, schedule = Chain(self.model, stage.chain, to_noise=stage.target == "noise"), None
+        loss = StageLoss(stage.losses, chain, self._layers_of(stage.chain), self.perceptual)
+        before, start_error = copy.deepcopy(learned.state_dict()), self._error(stage, loss)
         if stage.modules is not None:
             schedule = schedule_modules(self.model, self.layers, stage)
         running = fit.build(
             stage,
             chain,
             layers,
-            StageLoss(stage.losses, chain, self._layers_of(stage.chain), self.perceptual),
+            loss,
             schedule,
             self.curve,
             self.accelerator,
@@ -239,13 +240,10 @@ class Calibration:
         seconds = self.curve.since(task)
         self.model.requires_grad_(False)
         set_state(list(layers.values()), stage.state)
-        end_error = self._error(stage)
+        end_error = self._error(stage, loss)
         if not end_error < start_error:
             learned.load_state_dict(before)
         return _Fitted(running.steps, seconds, start_error, end_error)
-
-    def _chain(self, stage: Stage) -> Chain:
-        return Chain(self.model, stage.chain, to_noise=stage.target == "noise")
 
     def _batches(self, stage: Stage, step: int) -> Iterator[Batch]:
         size, processes = self.settings.batch_size, self.accelerator.num_processes
@@ -262,11 +260,12 @@ class Calibration:
             yield tensors
 
     @torch.no_grad()
-    def _error(self, stage: Stage) -> float:
-        """Error that the stage's fit lowers, on images that no order of batches moves."""
-        chain, read = self._chain(stage), self.inputs.now(stage.components[0])
+    def _error(self, stage: Stage, loss: StageLoss) -> float:
+        """Losses of the output that the stage's fit lowers, on images that no order of batches
+        moves; the relative error where all it lowers are those of modules."""
+        read = self.inputs.now(stage.components[0])
         errors = [
-            relative_error(chain(read([number])), self._wanted(stage, [number]))
+            loss.of_output(loss.chain(read([number])), self._wanted(stage, [number]))
             for number in range(min(COMPARED_IMAGES, len(self.images)))
         ]
         return float(sum(errors) / len(errors))

@@ -62,13 +62,20 @@ class StageLoss:
             total = total + self.losses.module * relative_error(found[0], wanted)
         else:
             output = run(batch["x"])
-        if output is not None and self.losses.output:
-            total = total + self.losses.output * relative_error(output, batch["target"])
-        if output is not None and self.losses.perceptual and self.perceptual is not None:
-            total = total + self.losses.perceptual * self.perceptual(output, batch["target"])
+        if output is not None and self.reads_output:
+            total = total + self.of_output(output, batch["target"])
         if self.losses.rounding and share > FREE_SHARE:
             penalty = self.losses.rounding * self._undecided(share)
             total = total + total.detach() * penalty
+        return total
+
+    def of_output(self, output: Tensor, target: Tensor) -> Tensor:
+        """The losses of what the chain makes; its relative error where there is none."""
+        total = target.new_zeros(())
+        if self.losses.output or not self.reads_output:
+            total = total + (self.losses.output or 1) * relative_error(output, target)
+        if self.losses.perceptual and self.perceptual is not None:
+            total = total + self.losses.perceptual * self.perceptual(output, target)
         return total
 
     @torch.no_grad()

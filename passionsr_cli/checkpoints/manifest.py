@@ -67,8 +67,9 @@ class ImportedFile(Record):
 class StageResult:
     """Result of a stage of a calibration.
 
-    The errors are what its fit lowers, over the same few images before and after it; if it made
-    them larger, the stage's start stays. `image_psnr` (dB) is the whole model's, with the
+    The errors are the losses of its output that its fit lowers (the relative squared error where
+    it lowers none), over the same few images before and after it; if it made them larger, the
+    stage's start stays. `image_psnr` (dB) is the whole model's, with the
     components that are still to come in floating point, to the full-precision image; None if
     they are equal.
     """

@@ -133,6 +133,24 @@ def test_a_stage_that_makes_it_worse_keeps_its_start(least_folder: Path) -> None
     assert all(torch.equal(one[name], two[name]) for name in encoder if name.endswith("weight"))
 
 
+def test_a_stage_is_judged_by_what_it_lowers(
+    least_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are brighter, and so nearer by the distance, are farther by their pixels."""
+
+    def brightness(images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return 10 - images.mean()
+
+    monkeypatch.setattr(engine, "perceptual_distance", lambda *_: ("brightness", brightness))
+    fit = {"steps": 4, "learning_rate": 0.5}
+    ranks = {"linear": 2, "convolution": 2}
+    own = {"ranks": ranks, "module": None, "end_to_end": fit}
+    own |= {"output_weight": 0.0, "perceptual_weight": 1.0}
+    settings = _settings(least_folder, method="qartsr", method_settings={"qartsr": own})
+    stage = api.calibrate(settings, "bright").manifest.stages[-1]
+    assert 5 < stage.end_error < stage.start_error
+
+
 STAGES_STOPPED: list[Place] = [
     ("full precision", 3),
     ("encoder LET: observing", 4),

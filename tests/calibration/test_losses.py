@@ -84,6 +84,23 @@ def test_the_module_loss_is_towards_full_precision(
     assert float(both) == pytest.approx(float(found) + output, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("output", "perceptual", "expected"),
+    [(1, 0, 0.04), (0.5, 3, 0.5 * 0.04 + 3 * 0.1), (0, 3, 3 * 0.1), (0, 0, 0.04)],
+)
+def test_the_losses_of_an_output(
+    tiny_model: OneStepModel, output: float, perceptual: float, expected: float
+) -> None:
+    def distance(found: Tensor, wanted: Tensor) -> Tensor:
+        return (found - wanted).abs().mean()
+
+    target = torch.full((1, 3, 4, 4), 0.5)
+    losses = Losses(output=output, perceptual=perceptual, module=1)
+    loss = StageLoss(losses, Chain(tiny_model, ("decoder",)), {}, distance)
+    # A module alone leaves the relative error.
+    assert float(loss.of_output(target + 0.1, target)) == pytest.approx(expected)
+
+
 def test_nothing_after_the_module_runs(
     tiny_model: OneStepModel, layers: dict[str, Learning], latent: Tensor
 ) -> None:
