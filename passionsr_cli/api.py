@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from passionsr_cli.evaluation.run import evaluate
     from passionsr_cli.evaluation.scores import score
     from passionsr_cli.evaluation.settings import EvaluationSettings
-    from passionsr_cli.export.exporting import export
+    from passionsr_cli.exports.exporting import export
     from passionsr_cli.published.adding import add_model
     from passionsr_cli.published.pulling import pull_model
     from passionsr_cli.reproduction.run import reproduce
@@ -50,7 +50,7 @@ ROOMS = {
     "calibrate": "calibration.calibrate",
     "distil": "training.distilling",
     "evaluate": "evaluation.run",
-    "export": "export.exporting",
+    "export": "exports.exporting",
     "import_checkpoint": "checkpoints.released.importing",
     "pull_model": "published.pulling",
     "reproduce": "reproduction.run",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ def test_every_public_name_exists() -> None:
     assert {*api.ROOMS} == {*api.__all__}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = passionsr_cli.nonsense
+
+
+def test_a_verb_is_not_hidden_by_a_room_that_was_imported() -> None:
+    """Importing a room makes it an attribute of the package, before any `__getattr__`."""
+    for path in Path(passionsr_cli.__file__).parent.glob("*/__init__.py"):
+        importlib.import_module(f"passionsr_cli.{path.parent.name}")
+    assert all(callable(getattr(passionsr_cli, name)) for name in api.__all__)
 
 
 def test_upscaling_from_python_reports_each_image(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ LEVELS = (
     ("graphs",),
     ("inference",),
     ("tiling",),
-    ("evaluation", "export", "training", "benchmark", "upscaling"),
+    ("evaluation", "exports", "training", "benchmark", "upscaling"),
     ("retiming",),
     ("reproduction", "comparison", "serving"),
     ("api", "terminal"),

@@ -18,7 +18,7 @@ from passionsr_cli.terminal.console import (
 )
 
 if TYPE_CHECKING:
-    from passionsr_cli.export.exporting import ExportReport
+    from passionsr_cli.exports.exporting import ExportReport
 
 
 @command
@@ -61,7 +61,7 @@ def export(
     passionsr export mini --size 512 --output folder
     """
     from passionsr_cli.checkpoints.artifacts import resolve
-    from passionsr_cli.export.formats import check_format
+    from passionsr_cli.exports.formats import check_format
 
     # What is not there is refused before seconds of imports.
     check_format(format_name, target, precision, size)

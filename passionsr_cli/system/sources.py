@@ -19,7 +19,9 @@ def sources_sha256(*places: str, package: Path = PACKAGE) -> str:
     """
     digest = hashlib.sha256()
     for place in places:
-        found = [package / place] if place.endswith(".py") else (package / place).rglob("*.py")
+        found = [package / place] if place.endswith(".py") else [*(package / place).rglob("*.py")]
+        if not found:
+            raise FileNotFoundError(f"no sources in {package / place}")
         for path in sorted(found):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(package).as_posix()} {content}\n".encode())

@@ -88,7 +88,7 @@ def metrics_of_images() -> list[str]:
 
 
 def formats() -> tuple[str, ...]:
-    from passionsr_cli.export.formats import NAMES
+    from passionsr_cli.exports.formats import NAMES
 
     return NAMES
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from passionsr_cli.checkpoints.artifacts import resolve
-from passionsr_cli.export.fidelity import psnr
+from passionsr_cli.exports.fidelity import psnr
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.pixels.arrays import Array

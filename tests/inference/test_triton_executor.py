@@ -12,7 +12,7 @@ import torch
 
 from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.errors import DeviceError
-from passionsr_cli.export.fidelity import psnr, upscaled
+from passionsr_cli.exports.fidelity import psnr, upscaled
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.progress import SILENT

@@ -17,7 +17,7 @@ from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.cli.app import app
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
-from passionsr_cli.export import formats
+from passionsr_cli.exports import formats
 from passionsr_cli.inference.open import open_executor
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel

@@ -83,7 +83,7 @@ def _programs(folder: Path) -> None:
     """What there is at the beginning: a photograph, and the program that the export's page has."""
     photograph = Image.open(ROOT / "docs" / "contact-sheet.jpg")
     photograph.resize(PHOTOGRAPH_PX).save(folder / "photo.jpg")
-    page = (ROOT / "passionsr_cli" / "export" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "passionsr_cli" / "exports" / "README.md").read_text(encoding="utf-8")
     block = page.partition("<!-- run the OpenVINO export -->\n```python\n")[2].partition("```")[0]
     (folder / "run_export.py").write_text(block.replace("photo.png", "photo.jpg"))
 

@@ -59,3 +59,8 @@ def test_it_takes_no_time_and_no_torch() -> None:
     seconds, torch = done.stdout.split()
     assert torch == "False"
     assert float(seconds) < 0.02
+
+
+def test_a_room_that_is_not_there_is_told(package: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no sources in"):
+        sources_sha256("room", "moved", package=package)

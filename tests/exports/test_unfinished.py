@@ -12,7 +12,7 @@ from reporting import Kill
 
 from passionsr_cli import api
 from passionsr_cli.conversion import graph_files, onnx_files
-from passionsr_cli.export import fidelity
+from passionsr_cli.exports import fidelity
 from passionsr_cli.progress import Notes
 
 WRITERS: dict[str, Any] = {"openvino": graph_files, "onnx": onnx_files}

@@ -18,7 +18,7 @@ from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.description import ModelDescription
-from passionsr_cli.export.fidelity import psnr
+from passionsr_cli.exports.fidelity import psnr
 from passionsr_cli.imaging import samples
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.layers.convert import quantized_layers
@@ -31,7 +31,7 @@ from passionsr_cli.system.devices import accelerator
 from passionsr_cli.tiling import upscaler
 
 ROOT = Path(__file__).parents[2]
-EXPORTS, FORMAT = ROOT / "passionsr_cli/export/README.md", ROOT / "docs/checkpoint-format.md"
+EXPORTS, FORMAT = ROOT / "passionsr_cli/exports/README.md", ROOT / "docs/checkpoint-format.md"
 
 
 def _program(page: Path, marker: str) -> str:

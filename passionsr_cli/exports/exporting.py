@@ -14,9 +14,9 @@ from passionsr_cli.checkpoints.artifacts import Artifact, resolve
 from passionsr_cli.conversion.kernels import KernelReport, kernel_report
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, OutputError, StoreError
-from passionsr_cli.export.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
-from passionsr_cli.export.formats import Format, find_format
-from passionsr_cli.export.unfinished import Unfinished, unfinished_export
+from passionsr_cli.exports.fidelity import DEFAULT_SIZE_PX, PHOTOGRAPH, Fidelity, define
+from passionsr_cli.exports.formats import Format, find_format
+from passionsr_cli.exports.unfinished import Unfinished, unfinished_export
 from passionsr_cli.inference.open import RELEASED_IS_SIMULATED
 from passionsr_cli.models.schedule import rates
 from passionsr_cli.progress import SILENT, Reporter

@@ -20,8 +20,8 @@ from passionsr_cli import api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
-from passionsr_cli.export import exporting, formats
-from passionsr_cli.export.fidelity import Definition, lr_photograph, psnr
+from passionsr_cli.exports import exporting, formats
+from passionsr_cli.exports.fidelity import Definition, lr_photograph, psnr
 from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Notes

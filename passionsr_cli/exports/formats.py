@@ -103,7 +103,7 @@ def _openvino() -> Format:
 def _onnx(target: str | None, precision: str) -> Format:
     from passionsr_cli.conversion.onnx_files import write_onnx
     from passionsr_cli.conversion.stored_graphs import GraphFolder
-    from passionsr_cli.export.targets import refuse_zero_points
+    from passionsr_cli.exports.targets import refuse_zero_points
     from passionsr_cli.inference.onnx_executor import OnnxExecutor
 
     return Format(

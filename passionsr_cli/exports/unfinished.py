@@ -70,7 +70,7 @@ def _made_by(folder: Path) -> Any:
 def _machine() -> dict[str, Any]:
     """Facts by which the same export may have other bytes."""
     return {
-        "code": image_code("export"),
+        "code": image_code("exports"),
         "cpu": [cpu.name(), *cpu.instructions()],
         "packages": {package: version_of(package) for package in PACKAGES},
     }

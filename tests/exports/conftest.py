@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from passionsr_cli.export import exporting
+from passionsr_cli.exports import exporting
 
 
 @pytest.fixture
