@@ -4,10 +4,12 @@ A scheme says which integers there are; bounds l ≤ 0 ≤ u say which reals the
 
     asymmetric   scale = (u − l) / (2^b − 1)     zero_point = −round(l / scale)
     symmetric    scale = max(−l, u) / (2^(b−1) − 1)       zero_point = 0
-    q = clamp(round(x / scale) + zero_point, quant_min, quant_max)
+    q = clamp(round(x · (1 / scale)) + zero_point, quant_min, quant_max)
     x̂ = (q − zero_point) · scale
 
-Everything is float32: rounding an input to bf16 first would change up to a sixth of the codes.
+Everything is float32: rounding an input to bf16 first would change up to a sixth of the codes. As
+in torch's kernels a value is multiplied by the reciprocal; a quotient is rounded another way now
+and then.
 """
 
 from __future__ import annotations
@@ -62,10 +64,16 @@ def grid_between(lower: Tensor, upper: Tensor, scheme: Scheme) -> Grid:
 
 def quantize(x: Tensor, grid: Grid) -> Tensor:
     """The integers of `x`, int16 (asymmetric 8 bits and their differences fit)."""
-    scale, zero_point = along_channels(x, grid)
+    _, zero_point = along_channels(x, grid)
     # In place: of a large weight each copy more takes longer than the arithmetic.
-    q = (x.float() / scale).round_().add_(zero_point)
+    q = in_steps(x, grid).round_().add_(zero_point)
     return q.clamp_(grid.scheme.quant_min, grid.scheme.quant_max).to(torch.int16)
+
+
+def in_steps(x: Tensor, grid: Grid) -> Tensor:
+    """`x` in steps of its grid, before it is rounded; float32."""
+    scale, _ = along_channels(x, grid)
+    return x.float() * (1 / scale)
 
 
 def dequantize(q: Tensor, grid: Grid) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.quantization.affine import Grid, along_channels, dequantize, quantize
+from passionsr_cli.quantization.affine import Grid, along_channels, dequantize, in_steps, quantize
 from passionsr_cli.quantization.gptq import gptq
 
 # The sigmoid is stretched to (GAMMA, ZETA) and cut to [0, 1], so that it can reach both ends
@@ -29,8 +29,7 @@ class AdaptiveRounding(nn.Module):
     @torch.no_grad()
     def start(self, weight: Tensor, grid: Grid) -> None:
         """Start where nothing is changed yet: h(V) is what floor takes off each weight."""
-        scale, _ = along_channels(weight, grid)
-        steps = weight / scale
+        steps = in_steps(weight, grid)
         rest = steps - steps.floor()
         self.logit.copy_(-((ZETA - GAMMA) / (rest - GAMMA) - 1).log())
 
@@ -62,8 +61,8 @@ class AdaptiveRounding(nn.Module):
         return (self.upwards() > 0.5).float()
 
     def _clamped(self, weight: Tensor, grid: Grid, up: Tensor) -> Tensor:
-        scale, zero_point = along_channels(weight, grid)
-        q = (weight / scale).detach().floor() + up + zero_point
+        _, zero_point = along_channels(weight, grid)
+        q = in_steps(weight, grid).detach().floor() + up + zero_point
         return q.clamp(grid.scheme.quant_min, grid.scheme.quant_max)
 
 

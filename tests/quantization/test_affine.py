@@ -59,6 +59,23 @@ def test_fake_quantization_is_the_definition(scheme: Scheme) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_all_round_alike_halfway_between_two_integers(scheme: Scheme) -> None:
+    """By the reciprocal of the scale, in float32, halves to even: what the format says."""
+    _, lower, upper = _case(scheme)
+    grid = grid_between(lower, upper, scheme)
+    shape = (1, 1) if scheme.channel_axis is None else (6, 1)
+    scale, zero = (t.numpy().reshape(shape) for t in (grid.scale, grid.zero_point))
+    ties = (np.arange(-300, 300, dtype=np.float32) + np.float32(0.5)) * scale
+    x = np.concatenate([ties, np.nextafter(ties, np.float32(9)), np.nextafter(ties, -9)], 1)
+    expected = np.rint(x.astype(np.float32) * (np.float32(1) / scale)) + zero
+    expected = expected.clip(scheme.quant_min, scheme.quant_max)
+    values = torch.from_numpy(x.astype(np.float32))
+    found = quantize(values, grid)
+    assert np.array_equal(found.numpy(), expected)
+    assert torch.equal(fake_quantize(values, grid), dequantize(found, grid))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_fused_gradients_are_those_of_the_definition(scheme: Scheme) -> None:
     """autograd through the formula written out, rounding straight through."""
     x, lower, upper = _case(scheme)
