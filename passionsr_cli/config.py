@@ -189,6 +189,8 @@ class CalibrationSettings(Settings):
     behind an upsampling have 6 bits at most, symmetric ones, see `allocation.layer_plans`.
     `strict` refuses a substitute for a loss whose weights are not on this machine.
     `method_settings` holds, under each method's name, what it is told: `passionsr_cli/methods`.
+    `calibrate` starts and learns bits of at most 4 as their presets do, and a budget decides about
+    `float_layers` too, where these settings do not say otherwise: as the command does.
     """
 
     model: str = "mini"

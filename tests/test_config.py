@@ -7,7 +7,7 @@ import pytest
 
 from passionsr_cli import methods
 from passionsr_cli.bits import Bits
-from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.calibration.bits import completed, settings_for
 from passionsr_cli.config import PUBLISHED_EIGHT_BIT_LAYERS, CalibrationSettings, UpscaleSettings
 from passionsr_cli.description import IMAGE_LAYERS
 from passionsr_cli.errors import ConfigError
@@ -261,6 +261,34 @@ def test_a_presets_widths_given_otherwise_start_as_the_preset(preset: str) -> No
 
 def test_widths_that_others_replace_do_not_count() -> None:
     assert settings_for("w3a5", None, {"unet": "w8a8", "vae": "w8a8"}).method_settings == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"unet": "w4a4", "vae": "w4a4"},
+        {"unet": "w2a4", "method_settings": {"passionsr": {"separate": True}}},
+        {"layer_bits": {"unet.conv_in": "w4a8"}},
+        {"budget": "7MB"},
+        {"budget": "7MB", "float_layers": ("unet.conv_in",)},
+        {"crops": 3},
+    ],
+)
+def test_a_programs_settings_are_completed_as_the_commands(said: dict[str, Any]) -> None:
+    of_command = settings_for(None, [said], {"budget": said.get("budget")})
+    found = completed(CalibrationSettings.model_validate(said))
+    assert found == of_command
+    assert completed(found) == found
+
+
+@pytest.mark.parametrize("options", [{}, {"budget": "7MB"}])
+def test_settings_that_say_everything_stay(options: dict[str, Any]) -> None:
+    """Also those that a file holds, and bits with a budget, which are not the preset's."""
+    for bits in ("w8a8", "w4a4"):
+        whole = settings_for(bits, None, options)
+        assert completed(whole) == whole
+    plain = CalibrationSettings.model_validate({"unet": "w4a4", "vae": "w4a4"}).model_dump()
+    assert completed(CalibrationSettings.model_validate(plain)).method_settings == {}
 
 
 def test_capitals_name_the_same_preset() -> None:

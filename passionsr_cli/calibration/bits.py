@@ -25,7 +25,8 @@ def settings_for(
     `bits` is a preset's name, or bit widths for the UNet and the VAE alike, and with a budget by
     default the preset of mixed precision. Widths of at most 4 bits, wherever they are given, also
     those of single layers, start and learn as in the presets that have them, unless
-    `method_settings` say otherwise. Options that are None were not given.
+    `method_settings` say otherwise. Options that are None were not given. Every field of the
+    result counts as set.
     """
     above = [config] if isinstance(config, str) else list(config or ())
     below: list[str | dict[str, Any]] = []
@@ -35,11 +36,22 @@ def settings_for(
         preset = bits.lower()
         below = [preset if preset in preset_names() else _alike(bits)]
     settings = settings_from([*below, *above], CalibrationSettings, options)
-    if not _is_narrow(settings):
+    if _is_narrow(settings):
+        starts = settings_from(NARROW, CalibrationSettings).method_settings
+        below = [{"method_settings": starts}, *below]
+        settings = settings_from([*below, *above], CalibrationSettings, options)
+    return settings.model_copy(update=dict(settings))
+
+
+def completed(settings: CalibrationSettings) -> CalibrationSettings:
+    """Settings of a program, what it left out as `settings_for` has it for such bits or a budget.
+
+    Those that say everything stay as they are: `settings_for` gives such, and files hold such.
+    """
+    if settings.model_fields_set == CalibrationSettings.model_fields.keys():
         return settings
-    starts = settings_from(NARROW, CalibrationSettings).method_settings
-    below = [{"method_settings": starts}, *below]
-    return settings_from([*below, *above], CalibrationSettings, options)
+    said = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return settings_for(None, [said], {"budget": settings.budget})
 
 
 def _alike(bits: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from passionsr_cli.allocation.layer_plans import check_design, check_names
 from passionsr_cli.allocation.mixed_precision import within_budget
 from passionsr_cli.budget import Budget
 from passionsr_cli.calibration import curves
+from passionsr_cli.calibration.bits import completed
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.checkpoints.catalogue import (
     Checkpoint,
@@ -70,9 +71,10 @@ def calibrate(
     The unfinished run lives in the user's data directory under `calibration/NAME`; one process at
     a time holds it. The same call takes it up from its last saved step, and it ends as it would
     have without the stop; what is finished is returned as it is. Other settings are refused, and
-    so are other weights or images under the same names.
+    so are other weights or images under the same names. What settings leave out is as the command
+    has it: starts of narrow bits, layers that a budget frees.
     """
-    settings = settings or CalibrationSettings()
+    settings = completed(settings or CalibrationSettings())
     name = name or settings.default_name()
     finished = _finished(name, settings)
     if finished is not None:

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from passionsr_cli import methods
+from passionsr_cli.calibration.bits import completed
 from passionsr_cli.calibration.engine import Calibration
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.calibration_images import CalibrationImages, gather
@@ -90,11 +91,13 @@ def sweep_timesteps(
     """Quantize a model at each of these timesteps as it is, and others at their own, each against
     itself in full precision; drawn into `picture` (PNG, SVG or PDF) if one is named.
 
-    `settings` say the model, bits and images. Raises `ModelError` for a model without a schedule,
-    `ConfigError` for a timestep outside it, or a budget.
+    `settings` say the model, bits and images; what they leave out is as for `calibrate`. Raises
+    `ModelError` for a model without a schedule, `ConfigError` for a timestep outside it, or a
+    budget.
     """
     if settings.budget is not None:
         raise ConfigError("a sweep has the same bits at every timestep; leave out the budget")
+    settings = completed(settings)
     used = accelerator(settings.device, settings.precision, reporter)
     known = find_present(settings.model)
     descriptions = [described_at(known.description, timestep) for timestep in timesteps]

@@ -13,6 +13,7 @@ from PIL import Image
 from reporting import Kill, KillAt
 
 from passionsr_cli import api
+from passionsr_cli.calibration.bits import settings_for
 from passionsr_cli.checkpoints.unfinished import (
     ORIGIN_FILE,
     SETTINGS_FILE,
@@ -58,6 +59,13 @@ def _change_weights(folder: Path) -> None:
 def _begin(settings: CalibrationSettings) -> None:
     with pytest.raises(Kill):
         api.calibrate(settings, "mine", KillAt("full precision", 1))
+
+
+def test_narrow_bits_begin_as_the_command_begins_them(settings: CalibrationSettings) -> None:
+    said = settings.model_dump(exclude_unset=True) | {"unet": "w4a4", "method": "passionsr"}
+    _begin(CalibrationSettings.model_validate(said))
+    whole = settings_for(None, [said], {})
+    assert saved_settings("mine").method_settings == whole.method_settings != {}
 
 
 def test_other_weights_cannot_take_up_a_run(settings: CalibrationSettings) -> None:
