@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -133,15 +134,18 @@ def created_now() -> str:
 
 def load_manifest(entry: Entry) -> CheckpointManifest:
     """The manifest of a store entry. Raises `StoreError` that names what is wrong with it."""
-    try:
-        return CheckpointManifest.model_validate(entry.manifest)
-    except ValidationError as error:
-        raise StoreError(
-            f"the manifest of '{entry.name}' is damaged: {first_fault(error)}"
-        ) from None
+    return _validated(entry.manifest, f"the manifest of '{entry.name}' is damaged")
 
 
 def dump_manifest(manifest: CheckpointManifest) -> dict[str, JsonValue]:
-    """A manifest as the store writes it."""
-    dumped: dict[str, JsonValue] = manifest.model_dump(mode="json")
+    """A manifest as the store writes it. Raises `StoreError` for one that nobody could read."""
+    dumped: dict[str, JsonValue] = manifest.model_dump(mode="json", warnings=False)
+    _validated(dumped, "the checkpoint cannot be written")
     return dumped
+
+
+def _validated(values: Mapping[str, Any], what: str) -> CheckpointManifest:
+    try:
+        return CheckpointManifest.model_validate(values)
+    except ValidationError as error:
+        raise StoreError(f"{what}: {first_fault(error)}") from None

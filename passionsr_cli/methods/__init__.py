@@ -22,6 +22,7 @@ from passionsr_cli.methods import (
     qdm,
     svdquant,
 )
+from passionsr_cli.methods.checks import check_method
 from passionsr_cli.methods.stages import LayerDesign, Learnables, Method, Stages
 from passionsr_cli.quantization.schemes import Learnable
 from passionsr_cli.system.text import suggestion
@@ -59,13 +60,24 @@ def build(settings: CalibrationSettings) -> Method:
             raise ConfigError(f"unknown method '{known}'{suggestion(known, METHODS)}")
     method = METHODS[name]
     _check_bits(name, method, settings)
-    given = settings.method_settings.get(name, {})
+    given = _over_defaults(settings.method_settings.get(name, {}), method.settings)
     own = validate(given, method.settings, f"method_settings.{name}")
     built = Method(name, own.model_dump(mode="json"), *method.stages(own))
+    check_method(built)
     for stage in built.stages:
         if stage.fit is not None:
             _check_fit(stage.name, stage.fit, stage.learns)
     return built
+
+
+def _over_defaults(given: dict[str, Any], kind: type[Settings]) -> dict[str, Any]:
+    """What is given, a fit's values above those that the method's own fit sets."""
+    whole = dict(given)
+    for key, value in given.items():
+        default = kind.model_fields[key].default if key in kind.model_fields else None
+        if isinstance(value, dict) and isinstance(default, Settings):
+            whole[key] = {**default.model_dump(exclude_unset=True), **value}
+    return whole
 
 
 def _check_fit(stage: str, fit: FitSettings, learns: Learnables) -> None:

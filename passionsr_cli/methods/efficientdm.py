@@ -58,4 +58,5 @@ def stages(settings: EfficientDMSettings) -> tuple[LayerDesign, Stages]:
         merged=MergedBranches(settings.merged_ranks, settings.merged_start),
         grids=Grids(settings.bounds_start, settings.offsets, scaled_gradient),
     )
-    return design, component_stages((StartBounds(),), LEARNED, settings.fit, settings.unet_target)
+    learned = LEARNED & design.learnable
+    return design, component_stages((StartBounds(),), learned, settings.fit, settings.unet_target)

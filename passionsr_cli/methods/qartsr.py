@@ -86,6 +86,7 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
     image = Losses(output=settings.output_weight, perceptual=settings.perceptual_weight)
     order = ModuleOrder("backwards", settings.modules, learn_on=True)
     starts = (StartTransform((settings.exponent,)), StartBranches(), StartBounds())
+    learned = LEARNED & design.learnable
     found = []
     for number in reversed(range(len(COMPONENTS))):
         found.append(
@@ -93,7 +94,7 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
                 f"RPQ {COMPONENTS[number]}",
                 (COMPONENTS[number],),
                 starts=starts,
-                learns=LEARNED,
+                learns=learned,
                 fit=settings.module,
                 losses=Losses(image.output, image.perceptual, module=settings.module_weight),
                 through=COMPONENTS[number + 1 :],
@@ -101,5 +102,5 @@ def stages(settings: QArtSRSettings) -> tuple[LayerDesign, Stages]:
             )
         )
     if settings.end_to_end is not None:
-        found.append(Stage("ET", COMPONENTS, learns=LEARNED, fit=settings.end_to_end, losses=image))
+        found.append(Stage("ET", COMPONENTS, learns=learned, fit=settings.end_to_end, losses=image))
     return design, tuple(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -72,7 +71,7 @@ class Branches:
     reading X once more, which the integer product of a wide layer outweighs.
     """
 
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    ranks: Ranks = field(default_factory=dict)
     narrowest: int = 0
 
 
@@ -80,7 +79,7 @@ class Branches:
 class MergedBranches:
     """Low-rank branches merged into the weights; `ranks` as those of `Branches`."""
 
-    ranks: Mapping[str, int] = field(default_factory=dict)
+    ranks: Ranks = field(default_factory=dict)
     start: MergedStart = "zero"
 
 
@@ -107,6 +106,19 @@ class LayerDesign:
     merged: MergedBranches = MergedBranches()
     grids: Grids = Grids()
     rounding: Rounding = "nearest"
+
+    @property
+    def learnable(self) -> Learnables:
+        """The parts that such layers have; without ranks there are no branches."""
+        form = self.transformation
+        scaled = form.channel_scale or form.channel_shift != "none" or form.attention_scale
+        there = {
+            Learnable.TRANSFORM: bool(scaled),
+            Learnable.BRANCH: any(self.branches.ranks.values()),
+            Learnable.MERGED: any(self.merged.ranks.values()),
+            Learnable.ROUNDING: self.rounding == "adaptive",
+        }
+        return LBQ | {part for part, held in there.items() if held}
 
 
 PLAIN = LayerDesign()
@@ -141,7 +153,8 @@ class RoundByGPTQ:
     """Roundings decided layer by layer, each making up for those before it (arXiv 2210.17323)."""
 
 
-Start: TypeAlias = StartBranches | StartTransform | StartBounds | RoundByGPTQ
+# The one that has fields is first: of several faults the first is told.
+Start: TypeAlias = StartTransform | StartBranches | StartBounds | RoundByGPTQ
 Starts: TypeAlias = tuple[Start, ...]
 
 
@@ -243,9 +256,3 @@ class Method:
     settings: dict[str, Any]
     design: LayerDesign
     stages: Stages
-
-    def __post_init__(self) -> None:
-        for stage in self.stages:
-            places = [COMPONENTS.index(component) for component in stage.chain]
-            assert places == list(range(places[0], places[-1] + 1))
-            assert stage.target != "noise" or stage.chain == (UNET,)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from passionsr_cli.checkpoints.catalogue import find_checkpoint, listing
+from passionsr_cli.checkpoints.manifest import dump_manifest
 from passionsr_cli.errors import StoreError
 from passionsr_cli.store import checksum
 
@@ -105,3 +107,10 @@ def test_numbers_must_be_finite(path: Path) -> None:
     path.write_text(text)
     with pytest.raises(StoreError, match="it holds NaN, numbers must be finite"):
         find_checkpoint(path.parent.name)
+
+
+def test_a_manifest_that_nobody_could_read_is_not_written(path: Path) -> None:
+    manifest = find_checkpoint(path.parent.name).manifest
+    wrong = replace(manifest.stages[0], steps="two")
+    with pytest.raises(StoreError, match=r"cannot be written: stages\.0\.steps: "):
+        dump_manifest(manifest.model_copy(update={"stages": (wrong,)}))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from passionsr_cli import methods
-from passionsr_cli.config import CalibrationSettings
+from passionsr_cli.config import CalibrationSettings, FitSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.methods.stages import LBQ, LET, StartBounds, StartTransform
 from passionsr_cli.quantization.schemes import Learnable, State
@@ -74,6 +74,13 @@ def test_settings_of_a_fit_that_cannot_be_or_would_do_nothing_are_refused(
     _build("lsq", fit={**fit, "rates": {"bounds": 2.0}})
 
 
+def test_what_a_fit_leaves_out_is_the_methods_own() -> None:
+    assert _build(component={"steps": 2}).stages[0].fit == FitSettings(steps=2, learning_rate=1.0)
+    assert _build("qartsr", module=None, end_to_end={"steps": 2}).stages[-1].fit.steps == 2
+    # Ranks are not added to the method's.
+    assert _build("qartsr", ranks={"linear": 2}).design.branches.ranks == {"linear": 2}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -115,7 +122,9 @@ def test_unknown_names_and_keys_are_refused() -> None:
 )
 def test_ranks_of_what_is_no_kind_of_layers_are_refused(name: str, key: str) -> None:
     _build(name, **{key: {"linear": 4, "unet.pointwise": 0, "decoder.convolution": 2}})
-    _build(name, **{key: {}})
+    unbranched = _build(name, **{key: {}})
+    part = Learnable.MERGED if key == "merged_ranks" else Learnable.BRANCH
+    assert all(part not in stage.learns for stage in unbranched.stages)
     for typed, meant in (("lineer", "linear"), ("decoder.pointwse", "decoder.pointwise")):
         wanted = rf"{key}\.{typed}: .* write linear.*; did you mean '{meant}'"
         with pytest.raises(ConfigError, match=wanted) as caught:
