@@ -5,10 +5,10 @@ Imports no torch: listing models must be instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -70,54 +70,105 @@ class Recipe(BaseModel):
         return {**below, **own, "name": name, "sources": (*base, *self.sources)}
 
 
-def _files(folder: str) -> dict[str, Any]:
-    """Contents of the package's YAML files in a folder of configurations, by their names."""
-    paths = {path.stem: path for path in (configs_folder() / folder).glob("*.yaml")}
-    return {name: yaml.safe_load(paths[name].read_text(encoding="utf-8")) for name in sorted(paths)}
+class Registered(NamedTuple):
+    """The registered models, the embedded one aside, by their names; `faults` says of those whose
+    file is no recipe why not."""
+
+    recipes: dict[str, Recipe]
+    descriptions: dict[str, ModelDescription]
+    faults: dict[str, str]
+
+
+def _paths(folder: str) -> dict[str, Path]:
+    """The package's YAML files in a folder of configurations, by their names."""
+    return {path.stem: path for path in sorted((configs_folder() / folder).glob("*.yaml"))}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected 'key: value' lines")
+    return content
 
 
 @cache
 def _bases() -> dict[str, dict[str, Any]]:
     """Base models' shapes and where their weights are, as values of a `ModelDescription`."""
-    return _files("models/bases")
+    return {name: _content(path) for name, path in _paths("models/bases").items()}
 
 
 @cache
+def _registered() -> Registered:
+    found, paths = Registered({}, {}, {}), _paths("models")
+
+    def describe_all(chain: tuple[str, ...]) -> ModelDescription:
+        """The last model of a chain in which each is like the next; what it is like comes first."""
+        name = chain[-1]
+        if name in found.descriptions:
+            return found.descriptions[name]
+        path = paths[name]
+        try:
+            recipe = Recipe.model_validate(_content(path))
+            like = recipe.like
+            if like in _bases():
+                below = _bases()[like]
+            elif like in chain:
+                raise ModelError(f"{path}: like: {' → '.join((*chain, like))} is a circle")
+            elif like in paths:
+                below = dict(describe_all((*chain, like)))
+            else:
+                raise ModelError(f"{path}: like: {_unknown(like, (*paths, *_bases()))}")
+            described = ModelDescription.model_validate(recipe.values(name, below))
+        except ValidationError as error:
+            raise ModelError(f"{path}: {first_fault(error)}") from None
+        found.recipes[name], found.descriptions[name] = recipe, described
+        return described
+
+    for name in paths:
+        try:
+            describe_all((name,))
+        except ModelError as error:
+            found.faults[name] = str(error)
+    return found
+
+
 def registered_recipes() -> dict[str, Recipe]:
-    """Recipes of the registered models, the embedded one aside, in the order of their names."""
-    return {name: Recipe.model_validate(held) for name, held in _files("models").items()}
+    """Recipes of the registered models, the embedded one aside."""
+    return _registered().recipes
 
 
-@cache
-def _registered() -> dict[str, ModelDescription]:
-    """The models of these recipes."""
-    return {
-        name: ModelDescription.model_validate(recipe.values(name, _bases()[recipe.like]))
-        for name, recipe in registered_recipes().items()
-    }
+def _unknown(name: str, known: Iterable[str]) -> str:
+    return f"unknown model '{name}'{suggestion(name, known)}"
 
 
 def model_names() -> tuple[str, ...]:
-    """Names of all registered models, the embedded one first."""
-    return (EMBEDDED_MODEL, *_registered())
+    """Names of all registered models, the embedded one first, also of those that have a fault."""
+    return (EMBEDDED_MODEL, *sorted((*_registered().descriptions, *_registered().faults)))
 
 
 def describe(name: str) -> ModelDescription:
     """The description of a registered model."""
     if name == EMBEDDED_MODEL:
         return read_description(EMBEDDED_FOLDER)
-    if name in _registered():
-        return _registered()[name]
-    raise ModelError(f"unknown model '{name}'{suggestion(name, model_names())}")
+    registered = _registered()
+    if name in registered.faults:
+        raise ModelError(registered.faults[name])
+    if name not in registered.descriptions:
+        raise ModelError(_unknown(name, model_names()))
+    return registered.descriptions[name]
 
 
 def values_of(like: str) -> Mapping[str, Any]:
     """Values of what a recipe may be like: the shape of a base, or a registered model."""
     if like in _bases():
         return _bases()[like]
-    if like not in _registered():
-        raise ModelError(f"unknown model '{like}'{suggestion(like, (*_registered(), *_bases()))}")
-    return dict(_registered()[like])
+    known = tuple(name for name in model_names() if name != EMBEDDED_MODEL)
+    if like not in known:
+        raise ModelError(_unknown(like, (*known, *_bases())))
+    return dict(describe(like))
 
 
 def read_description(folder: Path) -> ModelDescription:

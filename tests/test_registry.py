@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from passionsr_cli import registry
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ModelError
+from passionsr_cli.models.catalogue import listing
 from passionsr_cli.registry import describe, model_names, read_description
+from passionsr_cli.system.paths import configs_folder
 
 
 def test_every_registered_model_is_described() -> None:
@@ -96,3 +100,46 @@ def test_a_manifest_that_describes_no_model_is_refused(tmp_path: Path, manifest:
         read_description(tmp_path)
     assert len(str(refused.value).splitlines()) == 1
     assert "pydantic" not in str(refused.value)
+
+
+_RECIPE = "like: {}\ntitle: mine\nlicence: MIT\ntimestep: 499\n"
+
+
+def test_a_recipe_may_be_like_a_registered_model_and_a_faulty_one_stands_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(configs_folder(), tmp_path / "configs")
+    monkeypatch.setattr("passionsr_cli.registry.configs_folder", lambda: tmp_path / "configs")
+    recipes = {
+        "a-child": _RECIPE.format("osediff-mine"),
+        "osediff-mine": _RECIPE.format("osediff"),
+        "circle": _RECIPE.format("round"),
+        "round": _RECIPE.format("circle"),
+        "typo": _RECIPE.format("osedif"),
+        "field": _RECIPE.format("osediff").replace("timestep", "timestap"),
+        "broken": "like: [",
+        "empty": "",
+    }
+    for name, text in recipes.items():
+        (tmp_path / "configs" / "models" / f"{name}.yaml").write_text(text)
+    registry._registered.cache_clear()
+    try:
+        assert describe("a-child").unet == describe("osediff").unet
+        assert describe("a-child").timestep == 499
+        told = {
+            "circle": "like: circle → round → circle is a circle",
+            "typo": "like: unknown model 'osedif'; did you mean 'osediff'?",
+            "field": "timestap: Extra inputs are not permitted",
+            "broken": "while parsing a flow node",
+            "empty": "expected 'key: value' lines",
+        }
+        for name, wanted in told.items():
+            with pytest.raises(ModelError) as caught:
+                describe(name)
+            assert f".yaml: {wanted}" in str(caught.value)
+            assert "\n" not in str(caught.value)
+        known, damaged = listing()
+        assert {*damaged} == {*told, "round"}
+        assert {"a-child", "osediff", "mini"} <= {model.name for model in known}
+    finally:
+        registry._registered.cache_clear()

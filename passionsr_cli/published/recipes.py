@@ -39,8 +39,8 @@ def find_recipe(recipe: str | None, name: str) -> FoundRecipe:
     """
     chosen = recipe or (name if name in recipe_names() else DEFAULT_RECIPE)
     if chosen in recipe_names():
-        known = registered_recipes()[chosen]
-        return FoundRecipe(describe(chosen), known.lora_alpha, known.adapts)
+        described, known = describe(chosen), registered_recipes()[chosen]
+        return FoundRecipe(described, known.lora_alpha, known.adapts)
     if not isfile(chosen):
         others = suggestion(chosen, recipe_names())
         raise ConfigError(f"no recipe '{chosen}': neither a file nor a model's{others}")

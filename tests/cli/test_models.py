@@ -94,7 +94,7 @@ def test_a_model_is_added_by_a_recipe_and_upscales(
     tiny_model: OneStepModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     description = tiny_model.description
-    monkeypatch.setitem(registry._registered(), "tiny", description)
+    monkeypatch.setitem(registry._registered().descriptions, "tiny", description)
     foreign.write_folder(tmp_path / "base", tiny_model.state_dict(), description, old_names=False)
     torch.save(torch.randn(description.context_shape), tmp_path / "context.pt")
     (tmp_path / "mine.yaml").write_text("like: tiny\ntimestep: 7\n")

@@ -60,7 +60,7 @@ def _narrow() -> ModelDescription:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> ModelDescription:
     description = _narrow()
-    monkeypatch.setitem(registry._registered(), "narrow", description)
+    monkeypatch.setitem(registry._registered().descriptions, "narrow", description)
     monkeypatch.setitem(registry.registered_recipes(), "narrow", registry.Recipe(like="narrow"))
     return description
 

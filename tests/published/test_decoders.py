@@ -240,7 +240,7 @@ def test_the_command_takes_it(
 ) -> None:
     from passionsr_cli import registry
 
-    monkeypatch.setitem(registry._registered(), "tiny", tiny_description)
+    monkeypatch.setitem(registry._registered().descriptions, "tiny", tiny_description)
     monkeypatch.setitem(registry.registered_recipes(), "tiny", registry.Recipe(like="tiny"))
     _write_vosr(tmp_path / "sd21_lwdecoder.pth", light)
     options = ["--recipe", "tiny", "--decoder", str(tmp_path / "sd21_lwdecoder.pth"), "--json"]

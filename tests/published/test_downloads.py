@@ -216,7 +216,7 @@ def test_a_model_comes_from_the_first_source_that_has_it(
 ) -> None:
     sources = [DownloadSource(kind="hub", location=f"o/{name}") for name in ("gone", "mirror")]
     described = _described(tiny_description, *sources, _url(hub))
-    monkeypatch.setitem(registry._registered(), "tiny", described)
+    monkeypatch.setitem(registry._registered().descriptions, "tiny", described)
     monkeypatch.setitem(registry.registered_recipes(), "tiny", registry.Recipe(like="tiny"))
     heard = Notes()
     entry = pulling.pull_model("tiny", "mine", None, None, None, False, heard)
