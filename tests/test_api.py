@@ -45,6 +45,10 @@ def test_upscaling_from_python_reports_each_image(tmp_path: Path) -> None:
     assert heard.results == found
 
 
+def test_nothing_in_is_nothing_out() -> None:
+    assert list(upscale([])) == []
+
+
 def test_a_wrong_model_raises_before_the_first_image() -> None:
     with pytest.raises(ModelError):
         upscale(["sample:rocket"], UpscaleSettings(model="nope"))

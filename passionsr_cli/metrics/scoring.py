@@ -22,10 +22,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from passionsr_cli.errors import MetricError
+from passionsr_cli.errors import ConfigError, MetricError
 from passionsr_cli.metrics.catalogue import Metric
 from passionsr_cli.metrics.weights import Files
 from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.sources import sources_sha256
+from passionsr_cli.system.text import suggestion
+
+# Of pyiqa's metrics, where none is alike.
+MOST_NAMED = 8
 
 
 class Scorer:
@@ -41,6 +46,8 @@ class Scorer:
         self._device = torch.device("cpu" if metric.cheap else device)
         try:
             self._network = built(metric, files, self._device)
+        except ConfigError:
+            raise
         except Exception as error:
             # pyiqa and what it builds on raise anything at all for files that do not fit.
             raise MetricError(
@@ -84,10 +91,10 @@ class Scorer:
         return value
 
 
-def _definition(metric: Metric) -> tuple[str | int | None, str]:
+def _definition(metric: Metric) -> tuple[str, str]:
     """The source of a metric's definition, and its name there."""
     if metric.pyiqa_name is None:
-        return metric.definition, metric.key
+        return f"{metric.definition} {sources_sha256('metrics')}", metric.key
     return version("pyiqa"), metric.pyiqa_name
 
 
@@ -102,8 +109,13 @@ OURS: dict[str, Callable[..., nn.Module]] = {"lite1": _lite1}
 
 
 def built(metric: Metric, files: Files, device: torch.device) -> Any:
-    """The network or function of a metric, by pyiqa or our own."""
+    """The network or function of a metric, by pyiqa or our own. Raises `ConfigError` for one that
+    neither has, which no weights would help."""
     if metric.pyiqa_name is None:
+        if metric.key not in OURS:
+            raise ConfigError(
+                f"no metric of our own is '{metric.key}'{suggestion(metric.key, OURS)}"
+            )
         return OURS[metric.key](*files.values()).to(device)
     with tempfile.TemporaryDirectory(prefix="passionsr-") as folder:
         for file, path in files.items():
@@ -114,6 +126,9 @@ def built(metric: Metric, files: Files, device: torch.device) -> Any:
         with redirect_stdout(StringIO()), _hub_in(folder):
             import pyiqa
 
+            if metric.pyiqa_name not in (known := pyiqa.list_models()):
+                near = suggestion(metric.pyiqa_name, known, MOST_NAMED)
+                raise ConfigError(f"pyiqa has no metric '{metric.pyiqa_name}'{near}")
             return pyiqa.create_metric(metric.pyiqa_name, device=device, **metric.options)
 
 

@@ -35,8 +35,10 @@ def check_quotes(inputs: Sequence[str]) -> None:
 
 def check_output_named(inputs: Sequence[str]) -> None:
     """Refuse 'in.jpg out.png', which other programs take as input and output."""
-    last = inputs[-1]
-    if len(inputs) != 2 or not exists(inputs[0]) or exists(last) or has_magic(last):
+    if len(inputs) != 2:
+        return
+    first, last = inputs
+    if not exists(first) or exists(last) or has_magic(last):
         return
     if Path(last).suffix.lower() in OUTPUT_FORMATS:
         raise ConfigError(f"{last}: no such file; if it is to be the result: --output {last}")

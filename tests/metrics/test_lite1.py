@@ -91,6 +91,9 @@ def test_the_fingerprint_is_of_the_weights_and_our_definition(
     monkeypatch.setattr("passionsr_cli.metrics.scoring.version", lambda package: "other")
     assert Scorer(metric, files).fingerprint == before
     assert Scorer(replace(metric, definition=2), files).fingerprint != before
+    monkeypatch.setattr("passionsr_cli.metrics.scoring.sources_sha256", lambda *places: "changed")
+    assert Scorer(metric, files).fingerprint != before
+    monkeypatch.undo()
     states = torch.load(tmp_path / FILE.name)
     states["_bn1.bias"] += 1
     torch.save(states, tmp_path / FILE.name)

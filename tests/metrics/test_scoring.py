@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 import torch
 
-from passionsr_cli.errors import MetricError
+from passionsr_cli.errors import ConfigError, MetricError
 from passionsr_cli.metrics.catalogue import PROTOCOLS, Metric
 from passionsr_cli.metrics.scoring import Scorer
 from passionsr_cli.metrics.weights import WeightsFinder
@@ -94,6 +94,18 @@ def test_weights_that_do_not_fit_are_an_error(niqe_folder: Path) -> None:
     files = WeightsFinder(niqe_folder).find(METRICS["niqe"])
     with pytest.raises(MetricError, match="NIQE cannot be set up"):
         Scorer(METRICS["niqe"], files)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (Metric("psnr", "PSNR", "pnsr"), "pyiqa has no metric 'pnsr'; did you mean 'psnr'"),
+        (Metric("lite2", "Lite2", None), "no metric of our own is 'lite2'; did you mean 'lite1'"),
+    ],
+)
+def test_a_metric_that_does_not_exist_is_no_lack_of_weights(metric: Metric, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Scorer(metric, {})
 
 
 def test_local_weights_reach_networks_and_their_backbones(
