@@ -31,6 +31,8 @@ REMEMBERED_DAYS = 90
 
 _NAME = re.compile(r"[0-9a-f]{24}\.jsonl")
 
+# Size and time of a file; None where there is none, as for samples.
+Identity = list[int] | None
 Line = dict[str, Any]
 Lines = dict[str, Line]
 
@@ -48,7 +50,9 @@ class Finished:
 
     def holds(self, source: str, output: Path) -> bool:
         """True if this result was finished, and it and its source are as they were then."""
-        return describes(self._lines, line_of(self.made_by, source, output, output))
+        return describes(
+            self._lines, line_of(self.made_by, source, identity(source), output, output)
+        )
 
     def line(self, output: Path) -> Line | None:
         """The line of a file that was finished here, by whatever, and is as it was then."""
@@ -74,14 +78,15 @@ class Finished:
                     other.unlink()
 
 
-def line_of(made_by: str, source: str, output: Path, written: Path) -> Line:
-    """The line of a result that lies at `written` and will be called `output`."""
+def line_of(made_by: str, source: str, read: Identity, output: Path, written: Path) -> Line:
+    """The line of a result that lies at `written` and will be called `output`. `read` is the
+    identity of its source when that was read, which may have changed since."""
     return {
         "made_by": made_by,
         "source": os.path.abspath(source),
-        "read": _identity(source),
+        "read": read,
         "output": str(output.absolute()),
-        "written": _identity(written),
+        "written": identity(written),
     }
 
 
@@ -96,9 +101,9 @@ def is_of_another(line: Line | None, source: str, output: Path) -> bool:
     if line is not None:
         return (line.get("source"), line.get("read")) != (
             os.path.abspath(source),
-            _identity(source),
+            identity(source),
         )
-    read, written = _identity(source), _identity(output)
+    read, written = identity(source), identity(output)
     return read is not None and written is not None and read[1] > written[1]
 
 
@@ -116,11 +121,11 @@ def by_output(files: Iterable[Path]) -> Lines:
 
 
 def _is_there(line: Line) -> bool:
-    return line.get("written") is not None and line["written"] == _identity(line["output"])
+    return line.get("written") is not None and line["written"] == identity(line["output"])
 
 
-def _identity(path: str | Path) -> list[int] | None:
-    """Size and time of a file, None where there is none (as for samples)."""
+def identity(path: str | Path) -> Identity:
+    """What tells a file from what it was before it changed."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

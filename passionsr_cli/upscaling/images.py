@@ -27,6 +27,7 @@ from passionsr_cli.system.devices import choose_device, is_intel
 from passionsr_cli.system.memory import free_bytes
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
+from passionsr_cli.upscaling.finished import Identity, identity
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.kept_tiles import KeptTiles
 from passionsr_cli.upscaling.planning import Job, Present, Refused
@@ -37,11 +38,12 @@ BYTES_PER_INPUT_PX = 128
 # Asks for full precision where a checkpoint is the default.
 NO_CHECKPOINT = "none"
 
-# Hears of the result of a job where it lies, whole, before it gets its name.
-Note = Callable[[Job, Path], None]
+# Hears of a job, what was read for it, and its result where that lies, whole, before it gets its
+# name.
+Note = Callable[[Job, Identity, Path], None]
 
 
-def note_nothing(job: Job, result: Path) -> None:
+def note_nothing(job: Job, read: Identity, result: Path) -> None:
     """Forget a result: the default of those who need not know it again."""
 
 
@@ -192,6 +194,8 @@ def upscale_file(
     tiles of slow models are kept (see `kept_tiles`) until the result has its name.
     """
     started = time.perf_counter()
+    # Before it is read: what changes meanwhile is another image, of which there is no result.
+    read = identity(job.source)
     picture = _picture_of(job, settings, reporter, largest_px)
     size = TargetSize.of(settings).of_input(picture.size, upscaler.factor)
     depth = None if settings.depth == "auto" else settings.depth
@@ -202,7 +206,7 @@ def upscale_file(
 
     def write() -> None:
         strips = made_ahead(upscaler.strips(picture.rgb, job.source, reporter, kept.around))
-        quality, whole = settings.quality, partial(note, job)
+        quality, whole = settings.quality, partial(note, job, read)
         write_upscaled(place, picture, strips, large, size, depth, quality, whole)
 
     try:
@@ -211,7 +215,7 @@ def upscale_file(
         # A person knows the result, not where it waits for its name.
         raise OutputError(str(error).replace(str(place), str(job.output))) from None
     if journal is not None:
-        journal.finish(job, place)
+        journal.finish(job, read, place)
     tiles = upscaler.count_tiles(picture.rgb)
     kept.remove()
     if kept.taken_up:

@@ -24,7 +24,14 @@ from pathlib import Path
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.claims import HOLDER_FILE, LOCK_FILE, claim, make_own_folder
 from passionsr_cli.system.files import replace_atomically
-from passionsr_cli.upscaling.finished import Finished, by_output, describes, line_of
+from passionsr_cli.upscaling.finished import (
+    Finished,
+    Identity,
+    by_output,
+    describes,
+    identity,
+    line_of,
+)
 from passionsr_cli.upscaling.planning import Job
 
 FOLDER = ".passionsr"
@@ -53,7 +60,9 @@ class Journal:
     def holds(self, source: str, output: Path) -> bool:
         """True if an earlier, unfinished run wrote this result, and it and its source are as they
         were then."""
-        return describes(self._lines, line_of(self.made_by, source, output, output))
+        return describes(
+            self._lines, line_of(self.made_by, source, identity(source), output, output)
+        )
 
     def of_writer(self, writer: str) -> Journal:
         """The same journal for one of several that write at a time."""
@@ -87,10 +96,11 @@ class Journal:
         thread = f"{os.getpid()}-{threading.get_ident()}"
         return self.folder / f"{self.writer}-{thread}{output.suffix}"
 
-    def finish(self, job: Job, place: Path) -> None:
-        """Note a result that was written to `place`, and give it its name."""
+    def finish(self, job: Job, read: Identity, place: Path) -> None:
+        """Note a result that was written to `place`, of what was `read`, and give it its name."""
         # A process that was killed may have left its last line without an end.
-        line = "\n" + json.dumps(line_of(self.made_by, job.source, job.output, place)) + "\n"
+        noted = line_of(self.made_by, job.source, read, job.output, place)
+        line = "\n" + json.dumps(noted) + "\n"
         try:
             with self._turn, self._file.open("ab") as file:
                 file.write(line.encode("ascii"))

@@ -21,7 +21,14 @@ from passionsr_cli.graphs.made_by import image_code
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
-from passionsr_cli.upscaling.finished import Finished, Line, is_of_another, line_of
+from passionsr_cli.upscaling.finished import (
+    Finished,
+    Identity,
+    Line,
+    identity,
+    is_of_another,
+    line_of,
+)
 from passionsr_cli.upscaling.images import (
     Done,
     Note,
@@ -190,9 +197,11 @@ def upscale_on_ray(work: Work, settings: UpscaleSettings, reporter: Reporter = S
 
     def start(planned: Sequence[Planned], journal: Journal | None) -> Outcomes:
         note = noting(work.made_by)
+        read = {item.source: identity(item.source) for item in planned}
         for outcome in on_ray.outcomes(settings, planned, journal):
             if journal is None and isinstance(outcome, Done):
-                note(Job(outcome.source, outcome.output), outcome.output)
+                job = Job(outcome.source, outcome.output)
+                note(job, read[outcome.source], outcome.output)
             yield outcome
 
     return _journaled(work, Processes(), start, reporter)
@@ -228,8 +237,8 @@ def noting(made_by: str) -> Note:
     """Remembers results without a common folder in the cache, before they get their names: else the
     result of a process that was killed in between would be a stranger's."""
 
-    def note(job: Job, result: Path) -> None:
-        line = line_of(made_by, job.source, job.output, result)
+    def note(job: Job, read: Identity, result: Path) -> None:
+        line = line_of(made_by, job.source, read, job.output, result)
         Finished(job.output.parent, made_by).note([line])
 
     return note

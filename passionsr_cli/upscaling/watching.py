@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.tiling.upscaler import TiledUpscaler
+from passionsr_cli.upscaling.finished import Identity, identity
 from passionsr_cli.upscaling.images import Done, Failed, upscale_job
 from passionsr_cli.upscaling.planning import Job, Present, Refused, is_several
 from passionsr_cli.upscaling.run import Outcomes, noting, plan_work
@@ -31,8 +31,8 @@ def watch(
     there, but was made of another one.
     """
     settings = settings.model_copy(update={"skip_existing": True})
-    seen: dict[str, tuple[int, int]] = {}
-    failed: dict[Job | Present, tuple[int, int]] = {}
+    seen: dict[str, Identity] = {}
+    failed: dict[Job | Present, Identity] = {}
     told: set[str] = set()
     while True:
         work = plan_work(inputs, settings)
@@ -48,7 +48,7 @@ def watch(
                 continue
             if isinstance(item, Present) and not work.is_of_another(item.source, item.output):
                 continue
-            found = _identity(item.source)
+            found = identity(item.source)
             if found is None or failed.get(item) == found:
                 continue
             if seen.get(item.source) != found:
@@ -72,12 +72,3 @@ def _outdated(item: Present) -> Failed:
         "changed; remove that, and it is upscaled"
     )
     return Failed(item.source, message)
-
-
-def _identity(source: str) -> tuple[int, int] | None:
-    """Size and time of a file; None of one that has gone."""
-    try:
-        found = Path(source).stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns

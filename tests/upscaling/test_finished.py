@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from reporting import Kill
+from reporting import Heard, Kill
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.system.paths import cache_folder
@@ -89,6 +89,20 @@ def test_what_has_changed_is_not_finished(
     assert outcome.error.endswith("use --overwrite, --skip-existing or another --output")
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_what_changes_while_it_is_worked_on_is_not_finished(
+    image: Path, settings: UpscaleSettings, tmp_path: Path, together: bool
+) -> None:
+    class Changing(Heard):
+        def started(self, task: str, total: float | None = None) -> None:
+            os.utime(image, (1, 1))
+
+    # A folder's results have a journal.
+    inputs = str(image.parent / "0[0-3].png" if together else image)
+    assert isinstance(next(upscale(inputs, settings, Changing())), Done)
+    assert isinstance(next(upscale(inputs, settings)), Failed)
+
+
 def test_several_images_without_a_folder_of_their_own(
     photographs: Path, settings: UpscaleSettings
 ) -> None:
@@ -106,7 +120,7 @@ def test_runs_at_the_same_time_forget_nothing_of_each_other(tmp_path: Path) -> N
         result.write_bytes(result.name.encode())
 
     def run(result: Path) -> None:
-        noting("mini")(Job("sample:coffee", result), result)
+        noting("mini")(Job("sample:coffee", result), None, result)
 
     with ThreadPoolExecutor(len(results)) as pool:
         list(pool.map(run, results))
@@ -119,7 +133,7 @@ def test_folders_that_nobody_used_for_long_are_forgotten(tmp_path: Path) -> None
         folder = tmp_path / name
         folder.mkdir()
         (folder / "b.png").write_bytes(name.encode())
-        line = line_of("mini", "sample:coffee", folder / "b.png", folder / "b.png")
+        line = line_of("mini", "sample:coffee", None, folder / "b.png", folder / "b.png")
         Finished(folder, "mini").note([line])
         if name == "old":
             (file,) = (cache_folder() / FOLDER).glob("*.jsonl")

@@ -11,7 +11,7 @@ from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.claims import holder
 from passionsr_cli.system.files import temporary_beside
-from passionsr_cli.upscaling.finished import Finished
+from passionsr_cli.upscaling.finished import Finished, identity
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.planning import Job
 from passionsr_cli.upscaling.run import plan_work, upscale
@@ -29,7 +29,7 @@ def _finish(journal: Journal, job: Job, content: bytes = b"a result") -> None:
     with journal.opened():
         place = journal.place_for(job.output)
         place.write_bytes(content)
-        journal.finish(job, place)
+        journal.finish(job, identity(job.source), place)
 
 
 def _end(journal: Journal) -> None:
@@ -197,7 +197,7 @@ def test_every_writers_results_are_known(job: Job, writer: str) -> None:
         one = _journal(job).of_writer(writer)
         place = one.place_for(job.output)
         place.write_bytes(b"a result")
-        one.finish(job, place)
+        one.finish(job, identity(job.source), place)
         temporary_beside(one.place_for(job.output)).write_bytes(b"half")
     assert _journal(job).holds(job.source, job.output)
     _end(_journal(job))
