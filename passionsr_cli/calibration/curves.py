@@ -17,6 +17,7 @@ from passionsr_cli.checkpoints.curve_file import Row, read_curve
 from passionsr_cli.errors import OutputError
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.own_files import MARK, check_replaceable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,6 +127,7 @@ def compare(names: Sequence[str], picture: Path) -> None:
     """Draw several calibrations' curves over each other (PassionSR, figure 5)."""
     if picture.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise OutputError(f"{picture}: pictures are .png, .svg or .pdf")
+    check_replaceable(picture)
     entries = [find_checkpoint(name) for name in names]
     drawn = [(e.name, read_curve(e.folder), e.manifest.stages) for e in entries]
     try:
@@ -144,7 +146,7 @@ def draw_comparison(path: Path, runs: Sequence[tuple[str, Sequence[Row], Any]]) 
         _draw_losses(left, rows, name)
     _draw_quality(right, [(name, stages) for name, _, stages in runs])
     with replace_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, metadata=MARK)
 
 
 def _draw_losses(axes: Axes, rows: Sequence[Row], run: str = "") -> None:

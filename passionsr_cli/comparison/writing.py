@@ -6,7 +6,6 @@ import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from passionsr_cli.comparison.versions import Compared, Levels
 from passionsr_cli.errors import OutputError
 from passionsr_cli.pages.rendering import render
 from passionsr_cli.system.files import replace_atomically
-from passionsr_cli.upscaling.sheets import MADE_BY, is_comparison
+from passionsr_cli.system.own_files import MADE_BY
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,16 +74,6 @@ def write_sheet(path: Path, compared: Sequence[Compared]) -> None:
     about.add_text("Comment", MADE_BY)
     with _told(path), replace_atomically(path) as temporary:
         sheet.save(temporary, "PNG", pnginfo=about)
-
-
-def place_for(path: Path, overwrite: bool) -> Path:
-    """`path`, or where a file is that is no comparison of ours, and is not to be overwritten, the
-    first of its name with a number that is free or one."""
-    numbers = count(2)
-    place = path
-    while place.exists() and not overwrite and not is_comparison(place):
-        place = path.with_stem(f"{path.stem}-{next(numbers)}")
-    return place
 
 
 @contextmanager

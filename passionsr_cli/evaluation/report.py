@@ -14,6 +14,7 @@ from passionsr_cli.evaluation.results import Results, RowResult
 from passionsr_cli.pages.rendering import render
 from passionsr_cli.system.text import counted
 
+REPORT_FILE = "report.html"
 PAGE = Path(__file__).parent / "report.html"
 
 
@@ -36,7 +37,7 @@ def write_report(
         plots=_plots(results),
         pictures=[_data(picture) for picture in pictures(results, pairs, files)],
     )
-    write_text(results.folder / "report.html", page)
+    write_text(results.folder / REPORT_FILE, page)
 
 
 def _cells(results: Results, row: RowResult) -> list[str]:

@@ -15,6 +15,7 @@ from passionsr_cli.errors import MetricError
 from passionsr_cli.evaluation.records import write_text
 from passionsr_cli.system.text import spreadsheet_cell
 
+JSON_FILE, CSV_FILE = "results.json", "results.csv"
 # Papers print four digits behind the point of most metrics, fewer of those on larger scales.
 _DIGITS = {"psnr": 3, "niqe": 3, "musiq": 2, "fid": 2}
 
@@ -128,7 +129,7 @@ def write_results(results: Results) -> None:
 
     Lines whose image is 'all' hold the means, and metrics of the whole set such as FID.
     """
-    write_text(results.folder / "results.json", json.dumps(results.as_dict(), indent=1) + "\n")
+    write_text(results.folder / JSON_FILE, json.dumps(results.as_dict(), indent=1) + "\n")
     lines = StringIO()
     table = csv.writer(lines, lineterminator="\n")
     table.writerow(("row", "kind", "image", "metric", "value"))
@@ -142,4 +143,4 @@ def write_results(results: Results) -> None:
                 table.writerow((*about, name, "seconds", repr(image.seconds)))
         for metric, value in row.metrics.items():
             table.writerow((*about, "all", metric, repr(value)))
-    write_text(results.folder / "results.csv", lines.getvalue())
+    write_text(results.folder / CSV_FILE, lines.getvalue())

@@ -14,8 +14,10 @@ from passionsr_cli.evaluation.candidates import Candidate, plan_candidates
 from passionsr_cli.evaluation.generate import FACTOR, make_images
 from passionsr_cli.evaluation.published import published_rows
 from passionsr_cli.evaluation.records import OF_ALL, RowFolder
-from passionsr_cli.evaluation.report import write_report
+from passionsr_cli.evaluation.report import REPORT_FILE, write_report
 from passionsr_cli.evaluation.results import (
+    CSV_FILE,
+    JSON_FILE,
     ImageResult,
     Results,
     RowResult,
@@ -28,6 +30,7 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import size_of
 from passionsr_cli.inference.open import nncf_folder
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system.own_files import check_replaceable
 from passionsr_cli.system.processes import Processes
 
 
@@ -62,6 +65,7 @@ class Evaluation:
         """Check what candidates need before any work, and open the metrics."""
         if self.output.exists() and not self.output.is_dir():
             raise OutputError(f"{self.output}: a file, but --output names a folder")
+        check_replaceable(self.output / REPORT_FILE, JSON_FILE, CSV_FILE)
         for candidate in candidates:
             self.files[candidate.name] = _check_sizes(candidate, self.dataset, self.pairs)
         self.metrics = open_metrics(self.settings, self.processes, self.reporter)
@@ -94,8 +98,9 @@ class Evaluation:
         """All rows as one table, and its files."""
         results = self._results(tuple(rows))
         if self.processes.is_first:
-            write_results(results)
+            # The page first, by which the others are known to be ours.
             write_report(results, self.pairs, self.files)
+            write_results(results)
         self.processes.wait()
         return results
 

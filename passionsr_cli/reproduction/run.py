@@ -47,7 +47,8 @@ from passionsr_cli.reproduction.results import (
 from passionsr_cli.reproduction.retraining import ensure_model
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
-from passionsr_cli.reproduction.writing import write_table
+from passionsr_cli.reproduction.writing import BESIDE_TABLE, TABLE_FILE, write_table
+from passionsr_cli.system.own_files import check_replaceable
 from passionsr_cli.system.paths import name_of
 from passionsr_cli.system.text import counted
 
@@ -130,6 +131,7 @@ def _output_folder(settings: ReproductionSettings, *names: str) -> Path:
     folder = settings.output or Path(named.replace(",", "-"))
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file, but --output names a folder")
+    check_replaceable(folder / TABLE_FILE, *BESIDE_TABLE)
     return folder
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from passionsr_cli.evaluation.plots import HEIGHT, WIDTH, Point, look, plot
 from passionsr_cli.evaluation.records import write_text
+from passionsr_cli.evaluation.report import REPORT_FILE
 from passionsr_cli.pages.rendering import render
 from passionsr_cli.reproduction.definitions import SECONDS, SIZE, TO_FULL_PRECISION
 from passionsr_cli.reproduction.results import Line, Table
@@ -15,17 +16,19 @@ from passionsr_cli.system.text import spreadsheet_cell
 
 PAGE = Path(__file__).parent / "table.html"
 PLOT = Path(__file__).parent / "plot.svg"
-REPORT = "report.html"
+TABLE_FILE = "table.html"
+BESIDE_TABLE = ("table.md", "table.csv", f"{SIZE}.svg", f"{SECONDS}.svg")
 
 
 def write_table(table: Table) -> None:
     """Write all into its folder, each whole or not at all; plots are in `table.html` and, each by
     itself, in `mb.svg` and `seconds.svg`. Raises `OutputError`."""
     folder = table.folder
+    report = REPORT_FILE if (folder / REPORT_FILE).exists() else None
+    # The page first, by which the others are known to be ours.
+    write_text(folder / TABLE_FILE, page(table, report))
     write_text(folder / "table.md", markdown(table))
     write_text(folder / "table.csv", comma_separated(table))
-    report = folder / REPORT
-    write_text(folder / "table.html", page(table, REPORT if report.exists() else None))
     for key, figure in _plots(table).items():
         inside = figure.partition(">")[2].removesuffix("</svg>")
         drawing = render(

@@ -36,6 +36,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.retiming.retime import described_at
 from passionsr_cli.retiming.sweep_picture import draw_sweep
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.own_files import check_replaceable
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,12 @@ def sweep_timesteps(
 
     `settings` say the model, bits and images; what they leave out is as for `calibrate`. Raises
     `ModelError` for a model without a schedule, `ConfigError` for a timestep outside it, or a
-    budget.
+    budget, `OutputError` for a picture that would replace a file of others.
     """
     if settings.budget is not None:
         raise ConfigError("a sweep has the same bits at every timestep; leave out the budget")
+    if picture is not None:
+        check_replaceable(picture)
     settings = completed(settings)
     used = accelerator(settings.device, settings.precision, reporter)
     known = find_present(settings.model)

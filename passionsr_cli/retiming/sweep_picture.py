@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from passionsr_cli.system.files import replace_atomically
+from passionsr_cli.system.own_files import MARK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def draw_sweep(path: Path, sweep: Sweep) -> None:
     _draw_images(image, sweep)
     figure.legend(*latent.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     with replace_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, metadata=MARK)
 
 
 def _draw_latents(axes: Axes, sweep: Sweep) -> None:

@@ -46,7 +46,8 @@ class Comparing:
     def write(self, outcomes: Sequence[Outcome], settings: UpscaleSettings) -> None:
         """Write what is wanted of the images that have results, and say where it is."""
         from passionsr_cli.comparison.versions import compare
-        from passionsr_cli.comparison.writing import place_for, write_page, write_sheet
+        from passionsr_cli.comparison.writing import write_page, write_sheet
+        from passionsr_cli.system.own_files import place_for
         from passionsr_cli.terminal.progress import CurrentBar
         from passionsr_cli.upscaling.images import Failed
         from passionsr_cli.upscaling.sheets import SHEET_NAME
@@ -57,11 +58,11 @@ class Comparing:
         with CurrentBar() as bar:
             compared = compare(done, settings, self.beside, bar)
         if self.page or not self.sheet:
-            place = place_for(_path(done, PAGE_NAME), settings.overwrite)
+            place = place_for(_path(done, PAGE_NAME))
             write_page(place, compared)
             show_note(f"compare in a browser: {place}")
         if self.sheet:
-            place = place_for(_path(done, SHEET_NAME), settings.overwrite)
+            place = place_for(_path(done, SHEET_NAME))
             write_sheet(place, compared)
             show_note(f"contact sheet: {place}")
 

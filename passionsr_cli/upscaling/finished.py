@@ -125,7 +125,7 @@ def _is_there(line: Line) -> bool:
 
 
 def identity(path: str | Path) -> Identity:
-    """What tells a file from what it was before it changed."""
+    """Size and time of a file, which tell it from what it was before it changed."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):

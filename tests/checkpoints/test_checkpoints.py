@@ -173,6 +173,12 @@ def test_pictures_and_curves_lie_beside_it(least_folder: Path, tmp_path: Path) -
     curves.compare(["one", "two"], tmp_path / "both.png")
     with Image.open(tmp_path / "both.png") as picture:
         assert picture.width > 1000
+    curves.compare(["two"], tmp_path / "both.png")
+    photograph = tmp_path / "photo.png"
+    photograph.write_bytes(b"of others")
+    with pytest.raises(OutputError, match=r"photo\.png: is there already, and passionsr did not"):
+        curves.compare(["one", "two"], photograph)
+    assert photograph.read_bytes() == b"of others"
     with pytest.raises(OutputError, match=r"both\.gif: pictures are"):
         curves.compare(["one", "two"], tmp_path / "both.gif")
     with pytest.raises(OutputError, match="cannot write"):

@@ -16,6 +16,11 @@ def test_a_sweep_prints_json_and_draws(least_folder: Path, tmp_path: Path) -> No
     picture = tmp_path / "errors.png"
     arguments = ["sweep-timestep", str(least_folder), "--timesteps", "999,199", "--json"]
     arguments += ["--crops", "1", "--crop-px", "32", "--device", "cpu", "--output", str(picture)]
+    picture.write_bytes(b"of others")
+    refused = CliRunner().invoke(app, arguments)
+    assert "errors.png: is there already, and passionsr did not make it" in refused.stdout
+    assert picture.read_bytes() == b"of others"
+    picture.unlink()
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     shown = json.loads(done.stdout)

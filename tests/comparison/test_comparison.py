@@ -84,7 +84,7 @@ def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, least_folder
     assert again.exit_code == 0, again.output
     Path("a <b>_x4_contact-sheet.png").write_bytes(Path("a <b>.png").read_bytes())
     Path("a <b>_x4_compare.html").write_text("notes")
-    third = _run(least_folder, "--contact-sheet", "--compare")
+    third = _run(least_folder, "--contact-sheet", "--compare", "--overwrite")
     assert "contact sheet: a <b>_x4_contact-sheet-2.png" in third.stderr
     assert "a <b>_x4_compare-2.html" in third.stderr
     assert Path("a <b>_x4_compare.html").read_text() == "notes"

@@ -13,7 +13,14 @@ import torch
 from evaluating import NAMES, evaluate
 from PIL import Image
 
-from passionsr_cli.errors import ConfigError, DataError, DeviceError, ImageError, MetricError
+from passionsr_cli.errors import (
+    ConfigError,
+    DataError,
+    DeviceError,
+    ImageError,
+    MetricError,
+    OutputError,
+)
 from passionsr_cli.inference import open as opening
 from passionsr_cli.metrics import catalogue
 from passionsr_cli.metrics.catalogue import Metric, metrics_of
@@ -52,6 +59,17 @@ def test_an_image_that_cannot_be_read_is_named(data: Path, tmp_path: Path) -> No
     path.write_bytes(b"")
     with pytest.raises(ImageError, match=r"test_HR/b.png: not an image file"):
         evaluate(data, tmp_path / "out", baseline=["bicubic"])
+
+
+@pytest.mark.parametrize("name", ["report.html", "results.json", "results.csv"])
+def test_files_of_others_in_the_folder_are_not_replaced(
+    data: Path, tmp_path: Path, counting: Counter[str], name: str
+) -> None:
+    (tmp_path / name).write_text("notes")
+    with pytest.raises(OutputError, match=rf"{name}: is there already, and passionsr did not"):
+        evaluate(data, tmp_path, baseline=["bicubic"])
+    assert (tmp_path / name).read_text() == "notes"
+    assert not counting
 
 
 def test_no_number_is_an_error_that_names_the_image(

@@ -21,7 +21,7 @@ from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.errors import FitError, PassionSRError
+from passionsr_cli.errors import FitError, OutputError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction import retraining
 from passionsr_cli.reproduction.calibrations import Calibration, _settings_of, calibration_of
@@ -196,6 +196,14 @@ def test_what_cannot_be_is_said_before_any_work(
     assert making.asked == []
     assert settings.output is not None
     assert not settings.output.exists()
+
+
+def test_a_table_of_others_is_not_replaced(
+    settings: ReproductionSettings, making: Making, tmp_path: Path
+) -> None:
+    (tmp_path / "table.md").write_text("notes")
+    with pytest.raises(OutputError, match=r"table\.md: is there already, and passionsr did not"):
+        reproduce(settings.model_copy(update={"output": tmp_path}), SILENT, making)
 
 
 def test_a_row_at_another_timestep_is_of_a_retrained_model(

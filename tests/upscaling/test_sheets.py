@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from passionsr_cli.system.own_files import MADE_BY
 from passionsr_cli.upscaling.naming import Naming
 from passionsr_cli.upscaling.planning import Job, plan
-from passionsr_cli.upscaling.sheets import MADE_BY
 
 
 @pytest.mark.parametrize("pattern", ["", "*.png"])
