@@ -1,12 +1,16 @@
 """The command `passionsr`, and `python -m passionsr_cli`."""
 
-from passionsr_cli.cli.app import main
-from passionsr_cli.terminal.console import run_alone
-
 
 def run() -> None:
     """Run the command line as all that this process is there for."""
-    run_alone(main)
+    try:
+        # Ctrl-C may come while they are imported.
+        from passionsr_cli.cli.app import main
+        from passionsr_cli.terminal.ending import run_alone
+
+        run_alone(main)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from passionsr_cli.cli.sweep import sweep_timestep
 from passionsr_cli.cli.train import train
 from passionsr_cli.cli.upscale import upscale
 from passionsr_cli.terminal import console
+from passionsr_cli.terminal.ending import run_to_end
 from passionsr_cli.terminal.grammar import Program
 
 DEBUG_FLAG = "--debug"
@@ -81,4 +82,4 @@ def main() -> None:
     arguments = sys.argv[1:]
     if DEBUG_FLAG in arguments:
         arguments = [DEBUG_FLAG, *(item for item in arguments if item != DEBUG_FLAG)]
-    console.run_to_end(app, arguments)
+    run_to_end(app, arguments)

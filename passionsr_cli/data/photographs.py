@@ -127,4 +127,6 @@ def stream(batches: Batches, start: int, stop: int, stride: int, workers: int) -
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal that closes tells them, too; whoever ends them does so by SIGTERM.
+    for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
+        signal.signal(number, signal.SIG_IGN)

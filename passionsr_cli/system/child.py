@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from passionsr_cli.errors import PassionSRError
 from passionsr_cli.progress import NO_DETAILS
+from passionsr_cli.system import interruptions
 
 
 class Teller:
@@ -61,6 +62,8 @@ def perform(request: Mapping[str, Any], teller: Teller) -> None:
 
 def main() -> None:
     """Do what the one request on stdin says."""
+    # Who ends a group of processes ends this one twice; the parent kills it when it waited enough.
+    interruptions.interrupt_at_end(lambda: None)
     # Libraries print too; what is told must be alone on stdout.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

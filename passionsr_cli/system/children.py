@@ -15,6 +15,7 @@ from typing import Any
 
 from passionsr_cli.errors import DeviceError, PassionSRError
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system import interruptions
 
 COMMAND = (sys.executable, "-m", "passionsr_cli.system.child")
 _log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ def run_child(
 
     It gets a `reporter` where there is one to hear it. Raises `PassionSRError` with what the
     function said, `DeviceError` with how its process ended. Whatever interrupts the wait, such as
-    Ctrl-C, which the child hears too, ends the child after `grace_seconds`.
+    Ctrl-C, which the child hears too, or SIGTERM, which it is told, ends the child after
+    `grace_seconds`.
     """
     request = {"function": function, "arguments": arguments, "reports": reporter is not None}
     with (
@@ -50,6 +52,8 @@ def run_child(
             answer = _converse(process, request, reporter or SILENT)
             code = process.wait()
         except BaseException:
+            if interruptions.came():
+                process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace_seconds)
             process.kill()

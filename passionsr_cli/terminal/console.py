@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import io
 import json
 import logging
 import os
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any, ParamSpec, TypeVar
 
 import typer
@@ -21,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from passionsr_cli.errors import ConfigError, PassionSRError
-from passionsr_cli.system.files import drop_unfinished
+from passionsr_cli.system import interruptions
 from passionsr_cli.system.paths import survive_without_home
 from passionsr_cli.system.text import as_known, one_line, printable
 
@@ -30,8 +27,6 @@ R = TypeVar("R")
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-THREADS_END_WITHIN_SECONDS = 2.0
 # What requirements/small.txt does without.
 LEFT_OUT = (
     *("accelerate", "diffusers", "huggingface_hub", "matplotlib", "pyiqa"),
@@ -59,7 +54,7 @@ class _Console(Console):
             super().print(*objects, **options)
         except OSError as error:
             self.on_broken_pipe()
-            _tell_unwritten(error)
+            tell_unwritten(error)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -73,7 +68,7 @@ def _write_nowhere(stream: IO[str]) -> None:
     os.close(nowhere)
 
 
-def _tell_unwritten(error: OSError) -> None:
+def tell_unwritten(error: OSError) -> None:
     """The run goes on, but does not end as if all had been told: a full disk is no closed pipe."""
     global unwritten
     unwritten = True
@@ -142,8 +137,8 @@ def survive_surroundings() -> None:
 def command(function: Callable[P, R]) -> Callable[P, R]:
     """A command whose errors become one line and an exit code.
 
-    2 for settings that cannot be, 130 for Ctrl-C, 1 for all else. With `--json` they are an
-    object, too; with `--debug` they keep their tracebacks.
+    2 for settings that cannot be, 130 for Ctrl-C, 143 for SIGTERM, 1 for all else. With `--json`
+    they are an object, too; with `--debug` they keep their tracebacks.
     """
 
     @functools.wraps(function)
@@ -167,64 +162,6 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def run_to_end(program: Callable[[list[str]], Any], arguments: list[str]) -> None:
-    """Run a command line and end the process; at Ctrl-C without waiting for threads, which may be
-    deep in libraries for minutes: nothing of theirs is half-written."""
-    try:
-        program(arguments)
-    except SystemExit as end:
-        if end.code == EXIT_INTERRUPTED and _has_threads():
-            drop_unfinished()
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
-            os._exit(EXIT_INTERRUPTED)
-        raise
-
-
-def run_alone(program: Callable[[], None]) -> None:
-    """Run what this process is there for.
-
-    Behind what libraries do at the end (`atexit`) they are not taken down object by object, for
-    which a small picture would wait a tenth of its time. With `--debug` they are.
-    """
-    codes: list[int] = []
-    # Of all that is done at the end the first to be registered is the last.
-    atexit.register(_leave, codes)
-    try:
-        program()
-    except SystemExit as end:
-        if isinstance(end.code, int | None) and not debugging:
-            codes.append(end.code or 0)
-        raise
-
-
-def _leave(codes: list[int]) -> None:
-    """Leave with the exit code, if there is one; of what cannot be written Python tells."""
-    with suppress(OSError, ValueError):
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        for code in codes:
-            os._exit(code)
-
-
-def _has_threads() -> bool:
-    """Tell whether threads are left that would hold up the end, and give them a moment."""
-    others = [
-        thread
-        for thread in threading.enumerate()
-        if not thread.daemon and thread is not threading.current_thread()
-    ]
-    deadline = time.monotonic() + THREADS_END_WITHIN_SECONDS
-    try:
-        for thread in others:
-            thread.join(max(0.0, deadline - time.monotonic()))
-    except KeyboardInterrupt:
-        # Asked twice. Python 3.11 takes a thread that was waited for then for one that has ended.
-        return True
-    return any(thread.is_alive() for thread in others)
-
-
 @contextmanager
 def resumable(how: str = "go on with the same command") -> Iterator[None]:
     """Say at Ctrl-C that the work inside is not lost."""
@@ -236,7 +173,7 @@ def resumable(how: str = "go on with the same command") -> Iterator[None]:
 
 def _exit_code(error: Exception | KeyboardInterrupt) -> int:
     if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
+        return interruptions.exit_code()
     return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR
 
 
@@ -287,7 +224,7 @@ def print_json(value: object) -> None:
         _write_nowhere(sys.stdout)
     except OSError as error:
         _write_nowhere(sys.stdout)
-        _tell_unwritten(error)
+        tell_unwritten(error)
 
 
 def decibels(psnr: float | None) -> str:

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from passionsr_cli.system import interruptions
 from passionsr_cli.system.text import nearest, suggestion
+from passionsr_cli.terminal import console
 from passionsr_cli.terminal.completion import ASKED_BY, offer_values
-from passionsr_cli.terminal.console import EXIT_INTERRUPTED, print_json, show_error
+from passionsr_cli.terminal.console import EXIT_ERROR, print_json, show_error, tell_unwritten
 from passionsr_cli.terminal.help import PROGRAM, Command, command_path, help_text
 
 JSON_FLAG = "--json"
@@ -66,20 +68,32 @@ class Commands(TyperGroup):
         if not standalone_mode:
             return run()
         try:
-            sys.exit(run())
+            code = self._run(run, typed)
+        except OSError as error:
+            # Commands tell of their own: this is of what help says.
+            if console.debugging:
+                raise
+            tell_unwritten(error)
+            code = EXIT_ERROR
+        sys.exit(EXIT_ERROR if console.unwritten and not code else code)
+
+    def _run(self, run: Callable[[], Any], typed: list[str]) -> Any:
+        """The exit code of a command line, whose errors of usage are told."""
+        try:
+            return run()
         except typer.Abort:
             show_error("interrupted")
-            sys.exit(EXIT_INTERRUPTED)
+            return interruptions.exit_code()
         except typer.TyperException as error:
             if not typed:
                 # Help, which is what such a command line gets.
                 typer.echo(error.format_message())
-                sys.exit(error.exit_code)
+                return error.exit_code
             message = self._told(error, typed)
             if JSON_FLAG in typed:
                 print_json({"error": message})
             show_error(message)
-            sys.exit(error.exit_code)
+            return error.exit_code
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help text of this group."""

@@ -11,10 +11,10 @@ import typer
 
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
+from passionsr_cli.system import interruptions
 from passionsr_cli.terminal.comparing import NOTHING, Comparing
 from passionsr_cli.terminal.console import (
     EXIT_ERROR,
-    EXIT_INTERRUPTED,
     show_error,
     show_note,
     show_result,
@@ -121,4 +121,4 @@ def _told_when_stopped(
     except KeyboardInterrupt:
         summarise(run.upscaler, settings, run.outcomes, as_json)
         show_error(f"interrupted: {len(run.outcomes)}{of_all} images were worked on{how}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(interruptions.exit_code()) from None

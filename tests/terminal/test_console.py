@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from passionsr_cli import __main__
 from passionsr_cli.cli.app import app
 from passionsr_cli.system.sources import PACKAGE
 from passionsr_cli.terminal.console import PACKAGES
@@ -19,9 +20,10 @@ _STUCK = """
 import os, signal, sys, threading, time
 from pathlib import Path
 from passionsr_cli.system.files import replace_atomically, temporary_folder
-from passionsr_cli.terminal import console
+from passionsr_cli.system import interruptions
+from passionsr_cli.terminal import ending
 
-console.THREADS_END_WITHIN_SECONDS = float(sys.argv[2])
+ending.THREADS_END_WITHIN_SECONDS = float(sys.argv[2])
 begun = threading.Event()
 
 def work():
@@ -39,9 +41,9 @@ def program(arguments):
         again.daemon = True
         again.start()
     print("interrupted", end="")
-    raise SystemExit(console.EXIT_INTERRUPTED)
+    raise SystemExit(interruptions.exit_code())
 
-console.run_to_end(program, [])
+ending.run_to_end(program, [])
 """
 
 
@@ -67,7 +69,7 @@ def test_ctrl_c_does_not_wait_for_long_for_threads(
 
 _ENDING = """
 import atexit, sys
-from passionsr_cli.terminal import console
+from passionsr_cli.terminal import console, ending
 
 class Large:
     def __del__(self):
@@ -80,7 +82,7 @@ def program():
     atexit.register(print, "at the end")
     raise SystemExit(eval(sys.argv[2]))
 
-console.run_alone(program)
+ending.run_alone(program)
 """
 
 
@@ -223,6 +225,28 @@ def test_a_full_disk_behind_the_output_ends_no_run(tmp_path: Path, options: list
     assert done.returncode == 1
     assert done.stderr == "error: what it tells cannot be written (No space left on device)\n"
     assert len(list(tmp_path.rglob("*_x4.png"))) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_a_full_disk_behind_help_is_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "passionsr_cli", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "error: what it tells cannot be written (No space left on device)\n"
+
+
+def test_ctrl_c_during_imports_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *where: object) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "passionsr_cli.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting()])
+    with pytest.raises(SystemExit) as end:
+        __main__.run()
+    assert end.value.code == 130
 
 
 def test_no_streams_at_all_end_no_run(tmp_path: Path) -> None:
