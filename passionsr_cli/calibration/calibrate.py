@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import JsonValue
 
 from passionsr_cli import __version__, methods
 from passionsr_cli.allocation import plan_files
@@ -21,6 +20,7 @@ from passionsr_cli.budget import Budget
 from passionsr_cli.calibration import curves
 from passionsr_cli.calibration.bits import completed
 from passionsr_cli.calibration.engine import Calibration
+from passionsr_cli.calibration.request import made_with, recorded
 from passionsr_cli.checkpoints.catalogue import (
     Checkpoint,
     bits_of,
@@ -148,13 +148,19 @@ def _finished(name: str, settings: CalibrationSettings) -> Checkpoint | None:
     """The checkpoint of this name, if the same settings made it from the same model and images."""
     if not Store(CHECKPOINT).exists(name):
         return None
-    made, method = find_checkpoint(name), methods.build(settings)
-    about, known = made.manifest, catalogue.find_present(settings.model)
+    made, known = find_checkpoint(name), catalogue.find_present(settings.model)
+    method = methods.build(settings)
+    try:
+        before = made_with(made.manifest)
+        was = methods.build(before)
+    except ConfigError:
+        # Imported, or with settings that are no more.
+        return None
     same = (
-        from_anywhere(about.settings) == from_anywhere(_recorded(settings))
-        and (about.method.name, about.method.settings) == (method.name, method.settings)
-        and about.model.sha256 == known.sha256
-        and not _images_changed(about.images, settings, known)
+        from_anywhere(recorded(before)) == from_anywhere(recorded(settings))
+        and (was.name, was.settings) == (method.name, method.settings)
+        and made.manifest.model.sha256 == known.sha256
+        and not _images_changed(made.manifest.images, settings, known)
     )
     return made if same else None
 
@@ -166,14 +172,6 @@ def _images_changed(
     if before.sha256 is None or settings.images is None or not exists(settings.images):
         return False
     return calibration_images.gather(settings, known.description).fingerprint() != before.sha256
-
-
-def _recorded(settings: CalibrationSettings) -> dict[str, JsonValue]:
-    """Settings as a manifest holds them, beside the method and its own."""
-    recorded: dict[str, JsonValue] = settings.model_dump(
-        mode="json", exclude={"method", "method_settings"}
-    )
-    return recorded
 
 
 def _begun(store: Store, folder: Path, name: str, settings: CalibrationSettings) -> bool:
@@ -246,7 +244,7 @@ def _manifest(
             description=known.description,
         ),
         bits=_bits(settings, run),
-        settings=_recorded(settings),
+        settings=recorded(settings),
         method=MethodRecord(
             name=run.method.name,
             settings=run.method.settings,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from passionsr_cli import methods
 from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.calibration.request import made_with
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.unfinished import from_anywhere, unfinished
 from passionsr_cli.config import CalibrationSettings
@@ -112,12 +113,11 @@ def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSetti
     if manifest.model.sha256 != weights:
         return f"is of another model than '{settings.model}'"
     try:
-        made = validate(manifest.settings, CalibrationSettings, checkpoint.name)
+        made = made_with(manifest)
+        before = _settings_of(made) | methods.build(made).settings
     except ConfigError:
         return "was made by another version"
-    before, now = _settings_of(made), _settings_of(settings)
-    before |= manifest.method.settings
-    now |= methods.build(settings).settings
+    now = _settings_of(settings) | methods.build(settings).settings
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             return f"was made with {key} {before.get(key)}, not {now.get(key)}"

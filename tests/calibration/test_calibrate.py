@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from os.path import relpath
 from pathlib import Path
@@ -23,6 +24,9 @@ from passionsr_cli.checkpoints.unfinished import (
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ConfigError, PassionSRError, StoreError
 from passionsr_cli.models.loading import load, save
+from passionsr_cli.store import checksum
+
+LSQ = {"lsq": {"fit": {"steps": 1}}}
 
 
 @pytest.fixture
@@ -118,6 +122,22 @@ def test_a_checkpoint_of_other_images_is_another(settings: CalibrationSettings) 
     # Without its images it is as finished as it was.
     shutil.rmtree(settings.images)
     assert api.calibrate(settings, "mine").manifest == made.manifest
+
+
+def test_a_checkpoint_that_is_older_than_a_setting_is_finished(
+    settings: CalibrationSettings,
+) -> None:
+    """What it does not say is as by default."""
+    made = api.calibrate(settings.model_copy(update={"method": "lsq", "method_settings": LSQ}), "a")
+    path = made.folder / "manifest.json"
+    stored = json.loads(path.read_text())
+    del stored["settings"]["strict"], stored["settings"]["weight_grids"]
+    del stored["method"]["settings"]["distributed"], stored["method"]["settings"]["fit"]["decay"]
+    path.write_text(json.dumps({**stored, "checksum": checksum(stored)}))
+    again = settings.model_copy(update={"method": "lsq", "method_settings": LSQ})
+    assert api.calibrate(again, "a").entry.tensors_file == made.entry.tensors_file
+    with pytest.raises(StoreError, match="'a' exists already"):
+        api.calibrate(again.model_copy(update={"strict": True}), "a")
 
 
 def test_what_is_left_of_a_finished_run_is_not_taken_up(settings: CalibrationSettings) -> None:
