@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from passionsr_cli.evaluation.scores import score
     from passionsr_cli.evaluation.settings import EvaluationSettings
     from passionsr_cli.exports.exporting import export
+    from passionsr_cli.layering import settings_from
     from passionsr_cli.published.adding import add_model
     from passionsr_cli.published.pulling import pull_model
     from passionsr_cli.reproduction.run import reproduce
     from passionsr_cli.reproduction.settings import ReproductionSettings
     from passionsr_cli.retiming.run import retrain
+    from passionsr_cli.retiming.settings import RetrainingSettings
     from passionsr_cli.retiming.sweep import sweep_timesteps
     from passionsr_cli.training.distilling import distil
     from passionsr_cli.training.run import train
-    from passionsr_cli.training.settings import TrainingSettings
+    from passionsr_cli.training.settings import DistillationSettings, TrainingSettings
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.library import Upscaler
     from passionsr_cli.upscaling.run import upscale
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
 ROOMS = {
     "BenchmarkSettings": "benchmark.settings",
     "CalibrationSettings": "config",
+    "DistillationSettings": "training.settings",
     "Done": "upscaling.images",
     "EvaluationSettings": "evaluation.settings",
     "Failed": "upscaling.images",
     "PassionSRError": "errors",
     "ReproductionSettings": "reproduction.settings",
+    "RetrainingSettings": "retiming.settings",
     "Skipped": "upscaling.images",
     "TrainingSettings": "training.settings",
     "UpscaleSettings": "config",
@@ -56,6 +60,7 @@ ROOMS = {
     "reproduce": "reproduction.run",
     "retrain": "retiming.run",
     "score": "evaluation.scores",
+    "settings_from": "layering",
     "sweep_timesteps": "retiming.sweep",
     "train": "training.run",
     "upscale": "upscaling.run",
@@ -63,11 +68,13 @@ ROOMS = {
 __all__ = [
     "BenchmarkSettings",
     "CalibrationSettings",
+    "DistillationSettings",
     "Done",
     "EvaluationSettings",
     "Failed",
     "PassionSRError",
     "ReproductionSettings",
+    "RetrainingSettings",
     "Skipped",
     "TrainingSettings",
     "UpscaleSettings",
@@ -83,6 +90,7 @@ __all__ = [
     "reproduce",
     "retrain",
     "score",
+    "settings_from",
     "sweep_timesteps",
     "train",
     "upscale",

@@ -36,7 +36,8 @@ def retrain(
 ) -> Entry:
     """Move a model to another timestep (TRQ, QArtSR, arXiv 2503.05584) and store it as `name`.
 
-    Learns from the `sample:` photographs unless there is a folder. Goes on like `train`.
+    Learns from the `sample:` photographs unless there is a folder. Goes on like `train`. The
+    command's settings are `settings_from("retrain", RetrainingSettings)`.
     """
     store, recorded = Store(MODEL), settings.model_dump(mode="json")
     known = find_present(settings.model)

@@ -69,7 +69,8 @@ def distil(
     """Train a decoder of fewer channels for a model and store the model with it as `name`.
 
     Learns from the `sample:` photographs unless there is a folder. Goes on like `train`.
-    `models add --decoder` takes the decoder out of the result's file.
+    `models add --decoder` takes the decoder out of the result's file. The command's settings are
+    `settings_from("distil", DistillationSettings)`.
     """
     store, recorded = Store(MODEL), settings.model_dump(mode="json")
     known = find_present(settings.model)
