@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -139,6 +139,15 @@ class UpscaleSettings(Settings):
     quality: Quality | None = None
     depth: Annotated[Literal["auto", 8, 16], BeforeValidator(_number)] = "auto"
     strip_metadata: bool = False
+
+    # What one of them, given as an option, takes out of a file.
+    excluding: ClassVar[dict[str, set[str]]] = {
+        "scale": {"width", "height", "fit"},
+        "width": {"scale"},
+        "height": {"scale"},
+        "overwrite": {"skip_existing"},
+        "skip_existing": {"overwrite"},
+    }
 
     @model_validator(mode="after")
     def _nothing_contradicts(self) -> UpscaleSettings:

@@ -50,10 +50,21 @@ def settings_from(
     values: dict[str, Any] = {}
     for layer in layers:
         own = layer if isinstance(layer, dict) else read_yaml(_config_path(layer))
-        values = _merged(values, own)
+        values = _merged(_without_excluded(values, own, kind), own)
     names = [layer for layer in layers if isinstance(layer, str)]
     given = {key: value for key, value in (options or {}).items() if value is not None}
+    values = _without_excluded(values, given, kind)
     return validate({**values, **given}, kind, names[-1] if names else "options", given)
+
+
+def _without_excluded(
+    below: dict[str, Any], above: dict[str, Any], kind: type[BaseModel]
+) -> dict[str, Any]:
+    """The values `below` that go with those `above`; settings may say which do not."""
+    excluding: dict[str, set[str]] = getattr(kind, "excluding", {})
+    said = [key for key, value in above.items() if value]
+    out = {other for key in said for other in excluding.get(key, ())}
+    return {key: value for key, value in below.items() if key not in out}
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

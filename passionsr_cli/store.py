@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from passionsr_cli.registry import MANIFEST_FILE
 from passionsr_cli.system.files import (
     put_in_place,
     read_json,
+    remove,
     replace_atomically,
     sha256_of,
     unfinished_beside,
@@ -251,6 +253,16 @@ class Store:
 
     def write(self, name: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Entry:
         return write_entry(self.folder(name), self.kind, manifest, tensors)
+
+    @contextmanager
+    def whole_or_absent(self, name: str) -> Iterator[None]:
+        """What is written inside for an entry goes again where it does not get its manifest, as on
+        a full disk: without one nobody would find it."""
+        try:
+            yield
+        finally:
+            if not self.exists(name):
+                remove(self.folder(name))
 
     def remove(self, name: str) -> None:
         """Delete an entry, damaged or not: its manifest first, so that no half entry is ever

@@ -115,6 +115,23 @@ def test_training_presets_are_valid(preset: str) -> None:
     assert settings_from(preset, TrainingSettings).stages
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "left"),
+    [
+        ("width: 200\nfit: contain", {"scale": 2.0}, {"scale": 2.0}),
+        ("scale: 2", {"height": 90}, {"height": 90}),
+        ("width: 200", {"height": 90}, {"width": 200, "height": 90}),
+        ("overwrite: true", {"skip_existing": True}, {"skip_existing": True}),
+    ],
+)
+def test_an_option_takes_what_it_excludes_out_of_the_file(
+    tmp_path: Path, text: str, options: dict[str, object], left: dict[str, object]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    assert settings_from(str(path), UpscaleSettings, options) == UpscaleSettings(**left)
+
+
 def test_options_stand_above_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("tile: 256\ncolor_fix: adain\n")

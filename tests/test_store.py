@@ -106,6 +106,14 @@ def test_a_new_entry_killed_half_way_does_not_exist(monkeypatch: pytest.MonkeyPa
     assert not store.exists("one")
 
 
+def test_what_gets_no_manifest_leaves_nothing() -> None:
+    store = Store("checkpoint")
+    with store.whole_or_absent("half"):
+        store.folder("half").mkdir(parents=True)
+        (store.folder("half") / "curve.csv").write_text("")
+    assert not store.folder("half").exists()
+
+
 def test_damaged_tensors_are_refused(tmp_path: Path) -> None:
     entry = write_entry(tmp_path / "one", "checkpoint", {}, TENSORS)
     content = bytearray(entry.tensors_path.read_bytes())

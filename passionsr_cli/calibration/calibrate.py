@@ -56,6 +56,7 @@ from passionsr_cli.system.claims import claim, clear
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 from passionsr_cli.system.paths import home
+from passionsr_cli.system.text import in_bytes
 
 # What may differ when a run is taken up again: where it runs, and rates that made it diverge.
 FREE_ON_RESUME = ("learning_rate", "final_learning_rate", "gradient_clip", "device")
@@ -106,9 +107,7 @@ def _calibrate(
     disk = capacity.check_disk(home(), known.description, settings)
     memory = capacity.check_memory(known.description, settings, method, str(used.device))
     if not begun:
-        reporter.note(
-            f"takes about {memory / 1e9:.1f} GB of memory and {disk / 1e9:.2f} GB of disk"
-        )
+        reporter.note(f"takes about {memory / 1e9:.1f} GB of memory and {in_bytes(disk)} of disk")
     model = loading.load(settings.model)
     model.description = model.description.hearing_both_ends
     with _clear_errors():
@@ -120,7 +119,8 @@ def _calibrate(
             save_request(name, settings, origin)
         run.run()
         if used.is_main_process:
-            _write(store.folder(name), run, _manifest(run, settings, known, chosen))
+            with store.whole_or_absent(name):
+                _write(store.folder(name), run, _manifest(run, settings, known, chosen))
             shutil.rmtree(folder)
     used.wait_for_everyone()
     return find_checkpoint(name)

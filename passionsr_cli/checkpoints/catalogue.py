@@ -19,6 +19,7 @@ from passionsr_cli.models.catalogue import find
 from passionsr_cli.quantization.schemes import LayerPlan, LayerRecord, Scheme
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_CHECKPOINT_FOLDER
 from passionsr_cli.store import CHECKPOINT, Entry, Store, read_entry
+from passionsr_cli.system import files
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.paths import name_of
 from passionsr_cli.system.text import suggestion
@@ -192,4 +193,6 @@ def remove(name: str) -> None:
         Store(CHECKPOINT).remove(name)
     else:
         with claim(run_folder(name), "removing"):
+            # What it wrote of its checkpoint before it was stopped.
+            files.remove(Store(CHECKPOINT).folder(name))
             shutil.rmtree(run_folder(name))

@@ -51,7 +51,7 @@ def list_checkpoints(context: typer.Context, as_json: JsonOption = False) -> Non
     for name in unfinished:
         running = holder(run_folder(name))
         state = running or f"unfinished; go on with `calibrate --resume --name {name}`"
-        output.print(f"{name}: {state}")
+        output.print(f"{name}: {state}", markup=False)
 
 
 @app.command("show")
@@ -171,4 +171,4 @@ def remove_checkpoint(
     if as_json:
         print_json({"removed": name})
         return
-    output.print(f"deleted the {what}")
+    output.print(f"deleted the {what}", markup=False)

@@ -172,7 +172,9 @@ def show_results(results: Results) -> None:
         styles,
     )
     for text, mark in marks.items():
-        output.print(f"{mark.strip()} published, not comparable: {text}", soft_wrap=True)
+        output.print(
+            f"{mark.strip()} published, not comparable: {text}", soft_wrap=True, markup=False
+        )
     named = {key: title for key, title, _ in results.columns}
     if missing := ", ".join(named[metric] for metric in results.rows[0].missing):
         output.print(f"without {missing}: report.html says why", soft_wrap=True)

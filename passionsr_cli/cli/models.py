@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from passionsr_cli.cli.options import JsonOption, YesOption, confirm_removal
 from passionsr_cli.terminal.console import command, output, print_json
@@ -98,10 +99,12 @@ def show_model(
             }
         )
         return
-    output.print(f"[bold]{name}[/]  {description.title}")
-    output.print(f"licence {description.licence}, timestep {description.timestep}")
+    output.print(f"[bold]{escape(name)}[/]  {escape(description.title)}")
+    about = f"licence {description.licence}, timestep {description.timestep}"
+    output.print(about, markup=False)
     output.print(f"realism: {_default_realism(description) or 'no dial'}")
-    output.print(f"weights: {known.folder or 'not on this machine'}", soft_wrap=True)
+    weights = known.folder or "not on this machine"
+    output.print(f"weights: {weights}", soft_wrap=True, markup=False)
     for source in description.sources:
         output.print(f"  {source.note}: {source.location}", soft_wrap=True, markup=False)
     sizes = numbers("parameters (M)", "operations (G)")
@@ -226,7 +229,7 @@ def remove_model(
     if as_json:
         print_json({"removed": name})
         return
-    output.print(f"deleted the model '{name}'")
+    output.print(f"deleted the model '{name}'", markup=False)
 
 
 def _show_added(entry: Entry, as_json: bool) -> None:

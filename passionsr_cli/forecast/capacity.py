@@ -19,6 +19,7 @@ from passionsr_cli.models.components import COMPONENTS, component_of
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.quantization.schemes import ATTENTION
 from passionsr_cli.system.memory import free_bytes
+from passionsr_cli.system.text import in_bytes
 
 ADVICE = "lower crop_px, use --config full-size-cpu or full-size-gpu, or close other programs"
 # Measured on `mini` and on Stable Diffusion's architecture, float32: what the interpreter and
@@ -115,7 +116,7 @@ def check_disk(folder: Path, description: ModelDescription, settings: Calibratio
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise StoreError(
-            f"calibrating needs about {needed / 1e9:.2f} GB under {folder}, {free / 1e9:.2f} GB "
-            "are free; make room, lower crops, or set PASSIONSR_HOME to another disk"
+            f"calibrating needs about {in_bytes(needed)} under {folder}, {in_bytes(free)} are "
+            "free; make room, lower crops, or set PASSIONSR_HOME to another disk"
         )
     return needed

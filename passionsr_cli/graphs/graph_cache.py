@@ -130,9 +130,10 @@ class GraphCache:
             if sha256_of(path) != notes["sha256"]:
                 raise ValueError("its SHA-256 is another")
             return path, kernel_report(notes["ran"])
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:
+            # Behind links that lead in a circle, too, nothing was ever kept.
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             self._note(f"{path} is damaged, compiling again: {error}")
             return None
 

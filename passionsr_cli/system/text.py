@@ -77,3 +77,8 @@ def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str
         return f"; did you mean '{near[0]}'?"
     shown = names[:most] + ["…"] * (most is not None and most < len(names))
     return f"; known are {', '.join(shown) or 'none'}"
+
+
+def in_bytes(count: int) -> str:
+    """A size for people: 0.25 GB, 13 MB."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

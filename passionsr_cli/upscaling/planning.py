@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from glob import escape, glob, has_magic
 
 # Unlike those of `Path`, these take names that are too long, and an empty one is no folder.
-from os.path import abspath, exists, isdir, realpath
+from os.path import abspath, exists, isdir, lexists, realpath
 from pathlib import Path
 
 from passionsr_cli.errors import ConfigError, ImageError, OutputError, PassionSRError
@@ -21,6 +21,8 @@ from passionsr_cli.upscaling.sheets import is_sheet
 
 # What systems and archives leave in folders; hidden names are left out anyway.
 LITTER = ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+# Nothing is put behind it, which would be far from where it was meant to be.
+LOST_LINK = "a link to what is not there"
 # Folders of no files, where nothing can be put beside anything; and all below /proc.
 SYSTEM_FOLDERS = (Path("/dev"), Path("/dev/fd"))
 
@@ -76,9 +78,13 @@ def plan(inputs: Sequence[str], output: Path | None, naming: Naming) -> list[Pla
     if file is not None:
         check_output(file)
     naming.check()
-    if several and output is not None and not isdir(output):
-        if exists(output):
-            raise OutputError(f"{output}: a file, but several results need a folder")
+    if output is not None and file is None and not isdir(output):
+        if lexists(output):
+            what = "a file" if exists(output) else LOST_LINK
+            needed = "several results need a folder"
+            if not several:
+                needed = f"a result needs a suffix, such as {output}.png, or a folder"
+            raise OutputError(f"{output}: {what}, but {needed}")
         if output.suffix.lower() in OUTPUT_FORMATS:
             folder = output.with_suffix("")
             raise ConfigError(
@@ -122,7 +128,7 @@ def is_several(inputs: Sequence[str]) -> bool:
 
 
 def _is_pattern(given: str) -> bool:
-    return not samples.is_sample(given) and has_magic(given) and not os.path.lexists(given)
+    return not samples.is_sample(given) and has_magic(given) and not lexists(given)
 
 
 def _target(found: _Found, folder: Path | None, naming: Naming) -> Path:
@@ -261,11 +267,14 @@ def _decide(source: str, target: Path, naming: Naming, taken: dict[Path, str]) -
     if isdir(place):
         message = f"{target}: a folder; call the result otherwise, with --output or --name"
         return Refused(source, OutputError(message))
-    if not exists(place):
+    if not lexists(place):
         return Job(source, target)
-    if naming.keep(source, target):
+    if exists(place) and naming.keep(source, target):
         return Present(source, target)
     if naming.overwrite:
         return Job(source, target)
+    if not exists(place):
+        message = f"{target}: {LOST_LINK}; use --overwrite or another --output"
+        return Refused(source, OutputError(message))
     message = f"{target}: exists already; use --overwrite, --skip-existing or another --output"
     return Refused(source, OutputError(message))

@@ -20,13 +20,14 @@ from passionsr_cli.checkpoints import tensors as packed
 from passionsr_cli.checkpoints.catalogue import Checkpoint, check_origin, find_checkpoint
 from passionsr_cli.checkpoints.curve_file import read_curve
 from passionsr_cli.checkpoints.tensors import load_checkpoint
+from passionsr_cli.checkpoints.unfinished import run_folder
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import ModelError, OutputError, PassionSRError, StoreError
 from passionsr_cli.layers.convert import frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.loading import save
 from passionsr_cli.models.one_step import OneStepModel
-from passionsr_cli.store import CHECKPOINT, checksum, write_entry
+from passionsr_cli.store import CHECKPOINT, Store, checksum, write_entry
 from passionsr_cli.system.files import sha256_of
 
 QUICK_QARTSR = {
@@ -290,3 +291,13 @@ def test_removing(x: Checkpoint) -> None:
         catalogue.remove("x")
     with pytest.raises(StoreError, match="'mini-w8a8' is part of passionsr and stays"):
         catalogue.remove("mini-w8a8")
+
+
+def test_an_unfinished_calibration_goes_with_what_it_wrote_of_its_checkpoint() -> None:
+    run, place = run_folder("half"), Store(CHECKPOINT).folder("half")
+    for folder, file in ((run, "settings.json"), (place, "curve.csv")):
+        folder.mkdir(parents=True)
+        (folder / file).write_text("{}")
+    catalogue.remove("half")
+    assert not run.exists()
+    assert not place.exists()

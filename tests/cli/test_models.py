@@ -46,6 +46,15 @@ def test_a_dial_is_shown_with_its_default(dial_model: OneStepModel) -> None:
     assert shown["realism"] == 0.25
 
 
+def test_a_folder_s_name_is_no_markup(
+    dial_model: OneStepModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loading.save(Path("m[red]"), dial_model, {})
+    shown = CliRunner().invoke(app, ["models", "show", "./m[red]"]).output
+    assert shown.count("m[red]") == 2
+
+
 def test_a_model_is_shown_with_its_costs() -> None:
     done = CliRunner().invoke(app, ["models", "show", "mini", "--json"])
     found = json.loads(done.stdout)

@@ -42,7 +42,7 @@ def test_too_little_room_is_refused(
     settings = CalibrationSettings(crop_px=64, crops=100)
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(capacity.shutil, "disk_usage", lambda path: usage(3_000_000))
-    with pytest.raises(StoreError, match=r"needs about 0\.01 GB under .*, 0\.00 GB are free"):
+    with pytest.raises(StoreError, match=r"needs about 7 MB under .*, 3 MB are free"):
         capacity.check_disk(tmp_path / "not" / "yet", tiny_description, settings)
     import psutil
 

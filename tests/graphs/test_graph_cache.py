@@ -122,6 +122,14 @@ def test_a_link_in_the_place_of_a_killed_conversion_is_not_followed(
     assert not (tmp_path / "graphs").is_symlink()
 
 
+def test_what_cannot_be_reached_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    reporter = Notes()
+    cache = GraphCache(tmp_path / "loop" / "graphs", resolve("mini", MODEL).load, reporter)
+    assert cache.compiled("unet") is None
+    assert reporter.texts == []
+
+
 def test_full_memory_is_no_full_disk(least_folder: Path, tmp_path: Path) -> None:
     asked = []
 

@@ -161,6 +161,24 @@ def test_a_folder_is_no_result(folder: Path, naming: dict[str, Any]) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="this system has no such files")
+def test_a_file_without_a_suffix_is_no_place_for_a_result(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("notes")
+    (tmp_path / "lost").symlink_to("nowhere")
+    for name, found in (("notes", "a file"), ("lost", "a link to what is not there")):
+        with pytest.raises(OutputError, match=rf"{name}: {found}, but .* such as .*{name}.png"):
+            plan([str(folder / "a.png")], tmp_path / name, Naming())
+
+
+def test_a_link_to_what_is_not_there_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    lost = tmp_path / "lost.png"
+    lost.symlink_to("nowhere")
+    (refused,) = plan([str(folder / "a.png")], lost, Naming(keep=lambda source, output: True))
+    assert isinstance(refused, Refused)
+    assert "lost.png: a link to what is not there; use --overwrite" in str(refused.error)
+    (job,) = plan([str(folder / "a.png")], lost, Naming(overwrite=True))
+    assert isinstance(job, Job)
+
+
 def test_nothing_is_put_beside_what_is_no_folder_of_files(tmp_path: Path) -> None:
     for source in ("/dev/null", "/dev/fd/0"):
         (item,) = _plan(source)
