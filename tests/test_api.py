@@ -9,7 +9,7 @@ from reporting import Heard
 
 import passionsr_cli
 from passionsr_cli import UpscaleSettings, api, upscale
-from passionsr_cli.errors import ModelError, OutputError
+from passionsr_cli.errors import ModelError, OutputError, PassionSRError
 
 
 def test_every_public_name_exists() -> None:
@@ -74,3 +74,17 @@ def test_no_result_replaces_its_own_source(tmp_path: Path) -> None:
             with pytest.raises(OutputError, match="would replace its own input"):
                 upscaler.upscale_file(photo, output)
     assert photo.read_bytes() == before
+
+
+def test_texts_are_paths_and_one_name_is_a_metric(tmp_path: Path) -> None:
+    photo = str(tmp_path / "p.png")
+    Image.new("RGB", (16, 12), "teal").save(photo)
+    ((_, values),) = ((each.image, each.scores) for each in api.score(photo, photo, "psnr"))
+    assert [*values] == ["psnr"]
+    with pytest.raises(ModelError, match="lacks unet"):
+        api.add_model("mine", str(tmp_path))
+    with pytest.raises(PassionSRError, match=r"p\.png"):
+        api.import_checkpoint(photo, photo, "mini")
+    settings = api.settings_from("train-mini", api.TrainingSettings)
+    with pytest.raises(PassionSRError, match="none: no such folder"):
+        api.train(settings, str(tmp_path / "none"), "mine")

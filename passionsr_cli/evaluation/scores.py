@@ -15,6 +15,7 @@ from passionsr_cli.metrics.catalogue import Metric, Protocol, metrics_of
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.devices import choose_device
+from passionsr_cli.system.paths import StrPath, optional_path
 
 if TYPE_CHECKING:
     from passionsr_cli.metrics.scoring import Scorer
@@ -37,10 +38,10 @@ class ImageScores:
 
 
 def score(
-    images: Path,
-    photographs: Path,
-    metrics: Sequence[str] | None = None,
-    metric_weights: Path | None = None,
+    images: StrPath,
+    photographs: StrPath,
+    metrics: str | Sequence[str] | None = None,
+    metric_weights: StrPath | None = None,
     device: str = "auto",
     reporter: Reporter = SILENT,
 ) -> list[ImageScores]:
@@ -50,11 +51,12 @@ def score(
     `metrics` there are PSNR and SSIM, as `evaluate` computes them, and LPIPS or Lite1 where their
     weights are on this machine. Raises `PassionSRError` for what is missing or of another size.
     """
-    pairs = _pairs(images, photographs)
+    pairs = _pairs(Path(images), Path(photographs))
+    metrics = [metrics] if isinstance(metrics, str) else metrics
 
     from passionsr_cli.evaluation.scoring import Scored, read_both
 
-    finder = WeightsFinder(metric_weights, reporter, downloads=metrics is not None)
+    finder = WeightsFinder(optional_path(metric_weights), reporter, downloads=metrics is not None)
     scorers = _scorers(metrics, finder, device)
     reporter.started("scoring", len(pairs))
     found = []

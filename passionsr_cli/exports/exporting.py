@@ -23,7 +23,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.claims import claim
 from passionsr_cli.system.files import read_json, remove, sha256_of
 from passionsr_cli.system.memory import process_peak_bytes, returned_when_freed
-from passionsr_cli.system.paths import name_of
+from passionsr_cli.system.paths import StrPath, name_of
 
 MODEL_FILE, REPORT_FILE = "model.json", "report.json"
 FORMAT_VERSION = 3
@@ -97,7 +97,7 @@ class ExportReport:
 def export(
     name: str,
     format: str,
-    output: Path | None = None,
+    output: StrPath | None = None,
     size: int | None = None,
     target: str | None = None,
     precision: str | None = None,
@@ -112,7 +112,7 @@ def export(
     """
     form = find_format(format, target, precision, size)
     artifact = resolve(name)
-    folder = output or Path(f"{name_of(name)}-{format}")
+    folder = Path(output or f"{name_of(name)}-{format}")
     if size is not None:
         size = fitting_size(artifact.description, size, reporter)
     return export_artifact(name, artifact, form, folder, size, reporter)

@@ -25,6 +25,7 @@ from passionsr_cli.published.recipes import find_recipe
 from passionsr_cli.published.tensor_files import Tensors
 from passionsr_cli.store import Entry, shortest
 from passionsr_cli.system.files import sha256_of
+from passionsr_cli.system.paths import StrPath, optional_path
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class ModelFiles:
 
 def add_model(
     name: str,
-    base: Path,
-    lora: Path | None = None,
-    context: Path | None = None,
+    base: StrPath,
+    lora: StrPath | None = None,
+    context: StrPath | None = None,
     recipe: str | None = None,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
-    decoder: Path | None = None,
+    decoder: StrPath | None = None,
 ) -> Entry:
     """Make a model of a base model's folder or file, with adapters merged into it.
 
@@ -70,7 +71,8 @@ def add_model(
     name or a YAML file; `decoder` a file with a light decoder (see `published.decoders`).
     """
     found = find_recipe(recipe, name)
-    parts = ModelFiles(base, lora, context, decoder, found.lora_alpha, found.adapts)
+    adapters, context, decoder = map(optional_path, (lora, context, decoder))
+    parts = ModelFiles(Path(base), adapters, context, decoder, found.lora_alpha, found.adapts)
     return put_together(name, found.description, parts, overwrite, reporter)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.published.adding import ModelFiles, put_together
 from passionsr_cli.published.downloads import Downloader
 from passionsr_cli.published.keeping import finished
 from passionsr_cli.published.recipes import check_pullable, find_recipe
 from passionsr_cli.store import Entry
-from passionsr_cli.system.paths import home
+from passionsr_cli.system.paths import StrPath, home, optional_path
 
 
 def pull_model(
@@ -18,7 +16,7 @@ def pull_model(
     name: str | None = None,
     source: str | None = None,
     adapters: str | None = None,
-    context: Path | None = None,
+    context: StrPath | None = None,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> Entry:
@@ -29,7 +27,7 @@ def pull_model(
     finished has nothing to do.
     """
     check_pullable(model)
-    name, recipe = name or model, find_recipe(model, model)
+    name, recipe, context = name or model, find_recipe(model, model), optional_path(context)
     description = recipe.description
     asked_for = {
         "model": model,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from passionsr_cli.description import ModelDescription
@@ -14,6 +13,7 @@ from passionsr_cli.retiming.retrainer import Retrainer
 from passionsr_cli.retiming.settings import RetrainingSettings
 from passionsr_cli.store import MODEL, Entry, Store
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.paths import StrPath, optional_path
 from passionsr_cli.training.run import (
     claimed,
     finished,
@@ -28,7 +28,7 @@ from passionsr_cli.training.run import (
 
 def retrain(
     settings: RetrainingSettings,
-    photos: Path | None,
+    photos: StrPath | None,
     name: str,
     device: str = "auto",
     precision: str = "auto",
@@ -36,8 +36,9 @@ def retrain(
 ) -> Entry:
     """Move a model to another timestep (TRQ, QArtSR, arXiv 2503.05584) and store it as `name`.
 
-    Learns from the `sample:` photographs unless there is a folder. Goes on like `train`. The
-    command's settings are `settings_from("retrain", RetrainingSettings)`.
+    Learns from the `sample:` photographs unless there is a folder. Goes on like `train`. With
+    options = {"model": NAME, "timestep": T} the preset's settings are
+    `settings_from("retrain", RetrainingSettings, options)`.
     """
     store, recorded = Store(MODEL), settings.model_dump(mode="json")
     known = find_present(settings.model)
@@ -47,6 +48,7 @@ def retrain(
         "timestep": known.description.timestep,
     }
     about: dict[str, Any] = {"made_from": {"model": made_from}, "retraining": recorded}
+    photos = optional_path(photos)
     origin = origin_of(photos, settings.model)
     there = finished(store, name, about, origin, reporter)
     if there is not None:

@@ -37,6 +37,7 @@ from passionsr_cli.retiming.retime import described_at
 from passionsr_cli.retiming.sweep_picture import draw_sweep
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.own_files import check_replaceable
+from passionsr_cli.system.paths import StrPath, optional_path
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def sweep_timesteps(
     settings: CalibrationSettings,
     timesteps: Sequence[int],
     retrained: Sequence[str] = (),
-    picture: Path | None = None,
+    picture: StrPath | None = None,
     reporter: Reporter = SILENT,
 ) -> Sweep:
     """Quantize a model at each of these timesteps as it is, and others at their own, each against
@@ -98,6 +99,7 @@ def sweep_timesteps(
     """
     if settings.budget is not None:
         raise ConfigError("a sweep has the same bits at every timestep; leave out the budget")
+    picture = optional_path(picture)
     if picture is not None:
         check_replaceable(picture)
     settings = completed(settings)

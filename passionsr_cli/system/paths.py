@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TypeAlias
 
+# What a program may give for a path.
+StrPath: TypeAlias = str | os.PathLike[str]
 # As Debian calls the home of users who have none.
 NO_HOME = "/nonexistent"
 
@@ -29,6 +32,11 @@ def survive_without_home() -> bool:
     except RuntimeError:
         os.environ["HOME"] = NO_HOME
     return any(folder().is_relative_to(NO_HOME) for folder in (home, cache_folder))
+
+
+def optional_path(given: StrPath | None) -> Path | None:
+    """A path, where one was given."""
+    return None if given is None else Path(given)
 
 
 def name_of(path: str) -> str:

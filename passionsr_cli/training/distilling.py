@@ -31,6 +31,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.store import MODEL, Entry, Store
 from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.paths import StrPath, optional_path
 from passionsr_cli.training.run import (
     claimed,
     finished,
@@ -60,7 +61,7 @@ class Likeness:
 
 def distil(
     settings: DistillationSettings,
-    photos: Path | None,
+    photos: StrPath | None,
     name: str,
     device: str = "auto",
     precision: str = "auto",
@@ -69,13 +70,14 @@ def distil(
     """Train a decoder of fewer channels for a model and store the model with it as `name`.
 
     Learns from the `sample:` photographs unless there is a folder. Goes on like `train`.
-    `models add --decoder` takes the decoder out of the result's file. The command's settings are
-    `settings_from("distil", DistillationSettings)`.
+    `models add --decoder` takes the decoder out of the result's file. The preset's settings are
+    `settings_from("distil", DistillationSettings, {"model": NAME})`.
     """
     store, recorded = Store(MODEL), settings.model_dump(mode="json")
     known = find_present(settings.model)
     made_from = {"model": {"name": known.name, "sha256": known.sha256}}
     about: dict[str, Any] = {"made_from": made_from, "distillation": recorded}
+    photos = optional_path(photos)
     origin = origin_of(photos, settings.model)
     there = finished(store, name, about, origin, reporter)
     if there is not None:

@@ -29,7 +29,7 @@ from passionsr_cli.store import MODEL, Entry, Store, shortest
 from passionsr_cli.system.claims import claim, clear
 from passionsr_cli.system.devices import accelerator
 from passionsr_cli.system.files import read_json, replace_atomically
-from passionsr_cli.system.paths import home
+from passionsr_cli.system.paths import StrPath, home
 from passionsr_cli.training.settings import TrainingSettings
 from passionsr_cli.training.trainer import CURVE_FILE, Trainer
 from passionsr_cli.training.validation import read_rows
@@ -41,7 +41,7 @@ Origin = Mapping[str, str | None]
 
 def train(
     settings: TrainingSettings,
-    photos: Path,
+    photos: StrPath,
     name: str,
     device: str = "auto",
     precision: str = "auto",
@@ -55,6 +55,7 @@ def train(
     """
     store, recorded = Store(MODEL), settings.model_dump(mode="json", exclude={"model"})
     about = {"training": recorded, "description": settings.model.model_dump(mode="json")}
+    photos = Path(photos)
     origin = origin_of(photos, settings.start_from)
     known = finished(store, name, about, origin, reporter)
     if known is not None:

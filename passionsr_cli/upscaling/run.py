@@ -19,6 +19,7 @@ from passionsr_cli.checkpoints.artifacts import Artifact
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.graphs.made_by import image_code
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter
+from passionsr_cli.system.paths import StrPath
 from passionsr_cli.system.processes import Processes
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 from passionsr_cli.upscaling.finished import (
@@ -44,7 +45,6 @@ from passionsr_cli.upscaling.naming import Naming
 from passionsr_cli.upscaling.planning import Job, Planned, is_several, only_result, plan
 from passionsr_cli.upscaling.sizing import TargetSize
 
-StrPath = str | os.PathLike[str]
 # While one image is computed, another is read or written.
 IMAGES_AT_ONCE = 2
 # Those that are dropped end with their next tile.

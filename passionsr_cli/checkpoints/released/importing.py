@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.store import CHECKPOINT, Store
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.memory import process_peak_bytes
-from passionsr_cli.system.paths import name_of
+from passionsr_cli.system.paths import StrPath, name_of
 
 
 def _checked_numerics(text: str) -> Numerics:
@@ -42,8 +43,8 @@ def _checked_numerics(text: str) -> Numerics:
 
 
 def import_checkpoint(
-    files: Sequence[Path],
-    config: Path,
+    files: StrPath | Sequence[StrPath],
+    config: StrPath,
     model: str,
     name: str | None = None,
     numerics: str = "standard",
@@ -60,7 +61,8 @@ def import_checkpoint(
     started = time.monotonic()
     chosen = _checked_numerics(numerics)
     known = catalogue.find_present(model)
-    parts = _read_parts(files, config, known.description)
+    given = [files] if isinstance(files, (str, os.PathLike)) else files
+    parts = _read_parts([Path(file) for file in given], Path(config), known.description)
     ending = "imported" if chosen == "standard" else chosen
     name = name or f"{name_of(model)}-{_bits_name(parts)}-{ending}"
     imported = tuple(
