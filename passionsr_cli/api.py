@@ -1,5 +1,8 @@
 """The verbs as functions: what the command line does, for Python programs, and their settings.
 
+Verbs raise `PassionSRError`, and so does `settings_from` for settings that cannot be; a class of
+settings that is called with wrong values raises pydantic's `ValidationError`, a `ValueError`.
+
 Each lives in its room, and is imported when it is used: importing the package must not import
 torch.
 """

@@ -1,4 +1,4 @@
-"""What is asked of a calibration, checked as far as that needs no torch, and recorded."""
+"""Requests for calibrations, checked as far as that needs no torch, and recorded."""
 
 from __future__ import annotations
 

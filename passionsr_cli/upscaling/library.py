@@ -71,9 +71,9 @@ class Upscaler:
         - Arrays (H, W) or (H, W, C) with 1 to 4 channels, alpha last: uint8, uint16, or floating
           point in [0, 1].
         - Tensors (C, H, W) or (B, C, H, W) likewise, on any device, uint8 or floating point in
-          [0, 1].
+          [0, 1]; the result is without gradients.
 
-        Raises `ImageError` for any other.
+        Masks of arrays are not heeded. Raises `ImageError` for any other.
         """
         if isinstance(image, Image.Image):
             return self._image(image)
@@ -139,6 +139,8 @@ class Upscaler:
     def _tensor(self, image: Tensor) -> Tensor:
         import torch
 
+        if image.is_nested or image.is_meta or image.layout != torch.strided:
+            raise ImageError("a nested, sparse or meta tensor, expected a dense one")
         if image.ndim not in (3, 4) or not 1 <= image.shape[-3] <= 4:
             shape = tuple(image.shape)
             raise ImageError(f"a tensor {shape}, expected (1 to 4, H, W) or (B, 1 to 4, H, W)")

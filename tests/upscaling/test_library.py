@@ -195,3 +195,11 @@ def test_the_dial_is_an_option(dial_folder: Path, tiny_folder: Path) -> None:
         Upscaler(**options, realism=1.1)
     with pytest.raises(PassionSRError, match="'tiny' has no dial for realism"):
         Upscaler(model=str(tiny_folder), backend="torch", realism=0)
+
+
+def test_tensors_that_are_not_dense_are_told(upscaler: Upscaler) -> None:
+    image = torch.rand(3, 8, 8)
+    nested = torch.nested.nested_tensor([image, image])
+    for tensor in (image.to("meta"), image.to_sparse(), nested):
+        with pytest.raises(PassionSRError, match="a nested, sparse or meta tensor"):
+            upscaler.upscale(tensor)
