@@ -256,8 +256,8 @@ class Store:
 
     @contextmanager
     def whole_or_absent(self, name: str) -> Iterator[None]:
-        """What is written inside for an entry goes again where it does not get its manifest, as on
-        a full disk: without one nobody would find it."""
+        """Remove what is written inside for an entry where it does not get its manifest, as on a
+        full disk: without one nobody would find it."""
         try:
             yield
         finally:
