@@ -71,7 +71,7 @@ def build(settings: CalibrationSettings) -> Method:
 
 
 def _over_defaults(given: dict[str, Any], kind: type[Settings]) -> dict[str, Any]:
-    """What is given, a fit's values above those that the method's own fit sets."""
+    """Given settings, a fit's values above those that the method's own fit sets."""
     whole = dict(given)
     for key, value in given.items():
         default = kind.model_fields[key].default if key in kind.model_fields else None
