@@ -10,7 +10,9 @@ def run() -> None:
 
         run_alone(main)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        from passionsr_cli.system.interruptions import exit_code
+
+        raise SystemExit(exit_code()) from None
 
 
 if __name__ == "__main__":

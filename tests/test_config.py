@@ -311,3 +311,16 @@ def test_settings_that_say_everything_stay(options: dict[str, Any]) -> None:
 def test_capitals_name_the_same_preset() -> None:
     assert settings_for("W4A4", None, {}) == settings_for("w4a4", None, {})
     assert settings_for("W4A4", None, {}).method_settings
+
+
+def test_a_budget_is_the_same_wherever_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "budget.yaml"
+    file.write_text("budget: 40%\n")
+    option = settings_for(None, None, {"budget": "40%"})
+    assert option.float_layers == ()
+    assert settings_for(None, str(file), {}) == option
+    assert completed(settings_from(str(file), CalibrationSettings)) == option
+    # Beside bits it is what they are.
+    both = settings_for("w4a4", None, {"budget": "40%"})
+    given = {"unet": "w4a4", "vae": "w4a4", "budget": "40%"}
+    assert completed(CalibrationSettings.model_validate(given)).float_layers == both.float_layers

@@ -22,20 +22,22 @@ def settings_for(
 ) -> CalibrationSettings:
     """Settings from `bits`, then presets, files or values, later ones on top, then the options.
 
-    `bits` is a preset's name, or bit widths for the UNet and the VAE alike, and with a budget by
-    default the preset of mixed precision. Widths of at most 4 bits, wherever they are given, also
-    those of single layers, start and learn as in the presets that have them, unless
+    `bits` is a preset's name, or bit widths for the UNet and the VAE alike; where nobody gives
+    bits, a budget has the preset of mixed precision. Widths of at most 4 bits, wherever they are
+    given, also those of single layers, start and learn as in the presets that have them, unless
     `method_settings` say otherwise. Options that are None were not given. Every field of the
     result counts as set.
     """
     above = [config] if isinstance(config, str) else list(config or ())
     below: list[str | dict[str, Any]] = []
-    if bits is None and options.get("budget") is not None:
-        bits = MIXED
     if bits is not None:
         preset = bits.lower()
         below = [preset if preset in preset_names() else _alike(bits)]
     settings = settings_from([*below, *above], CalibrationSettings, options)
+    given = bits is not None or not settings.model_fields_set.isdisjoint(("unet", "vae"))
+    if settings.budget is not None and not given:
+        below = [MIXED]
+        settings = settings_from([*below, *above], CalibrationSettings, options)
     if _is_narrow(settings):
         starts = settings_from(NARROW, CalibrationSettings).method_settings
         below = [{"method_settings": starts}, *below]
@@ -51,7 +53,7 @@ def completed(settings: CalibrationSettings) -> CalibrationSettings:
     if settings.model_fields_set == CalibrationSettings.model_fields.keys():
         return settings
     said = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return settings_for(None, [said], {"budget": settings.budget})
+    return settings_for(None, [said], {})
 
 
 def _alike(bits: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from passionsr_cli.system.files import read_json, replace_atomically
 
 # No image is called so: its file would be hidden.
 OF_ALL = ".all"
+RECORDS_FOLDER = "records"
 
 
 @dataclass
@@ -48,7 +49,7 @@ class RowFolder:
 
     def __init__(self, output: Path, row: str) -> None:
         self.images = output / "images" / row
-        self.records = output / "records" / row
+        self.records = output / RECORDS_FOLDER / row
         for folder in (self.images.parent, self.images, self.records.parent, self.records):
             if folder.is_symlink():
                 raise OutputError(

@@ -132,7 +132,7 @@ class Fit:
         if self.step:
             reporter.note(f"{self.name}: resumed at step {self.step}")
         with torch.enable_grad(), _interrupts_after_steps() as interruption:
-            for batch in batches:
+            for batch in _until(interruption, batches):
                 if self.step >= self.steps:
                     break
                 rate = self._lower_all(batch)
@@ -205,6 +205,15 @@ class Fit:
             f"{self.name}: {what} at step {self.step + 1}{f' ({where})' if where else ''}; "
             f"lower its learning rate. {self.file} keeps {kept}"
         )
+
+
+def _until(interruption: threading.Event, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """`batches`; they end where whoever interrupts this process ended those that make them."""
+    try:
+        yield from batches
+    except RuntimeError:
+        if not interruption.is_set():
+            raise
 
 
 def write_state(file: Path, state: Mapping[str, Any]) -> None:

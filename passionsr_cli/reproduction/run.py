@@ -18,6 +18,7 @@ from passionsr_cli.data.pairs import find_dataset
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.evaluation.candidates import Candidate, checkpoint_candidate, model_candidate
 from passionsr_cli.evaluation.published import published_table
+from passionsr_cli.evaluation.records import RECORDS_FOLDER
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.run import Evaluation
 from passionsr_cli.layering import settings_from
@@ -131,7 +132,8 @@ def _output_folder(settings: ReproductionSettings, *names: str) -> Path:
     folder = settings.output or Path(named.replace(",", "-"))
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file, but --output names a folder")
-    check_replaceable(folder / TABLE_FILE, *BESIDE_TABLE)
+    if not (folder / RECORDS_FOLDER).is_dir():
+        check_replaceable(folder / TABLE_FILE, *BESIDE_TABLE)
     return folder
 
 

@@ -22,6 +22,9 @@ def interrupt_at_end(end_at_once: Callable[[], None]) -> None:
             end_at_once()
             return
         _received.append(number)
+        # Whoever ends a group of processes ends workers too, of whose death torch would raise.
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         interrupt = signal.getsignal(signal.SIGINT)
         # Shells have what they start in the background ignore Ctrl-C.
         if not callable(interrupt):

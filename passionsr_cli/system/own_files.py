@@ -12,8 +12,10 @@ from pathlib import Path
 
 from passionsr_cli.errors import OutputError
 
-# By which they are known, near their beginning or their end.
+# By which they are known, near their beginning or their end, in one of these forms: pages, PNG,
+# SVG, PDF. A text that only mentions it is somebody else's.
 MADE_BY, ENDS_BYTES = "Made by passionsr", 4096
+_FORMS = ("<!-- {} -->", "Comment\0{}", "Creator\0{}", "<dc:title>{}</dc:title>", "/Creator ({})")
 # The same as metadata of matplotlib's pictures, whatever their format.
 MARK = {"Creator": MADE_BY}
 
@@ -30,7 +32,7 @@ def is_own(path: Path) -> bool:
             ends += file.read()
     except OSError:
         return False
-    return MADE_BY.encode() in ends
+    return any(form.format(MADE_BY).encode() in ends for form in _FORMS)
 
 
 def place_for(path: Path) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import signal
 from collections.abc import Iterator
@@ -232,6 +233,24 @@ def test_an_interruption_saves_first(cpu: Accelerator, tmp_path: Path) -> None:
     # The step it came in was finished.
     assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 5
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_workers_that_were_interrupted_too_do_not_keep_it_from_saving(
+    cpu: Accelerator, tmp_path: Path
+) -> None:
+    stage, _ = _stage(cpu, tmp_path / "run.pt")
+
+    def ended(interrupt: bool) -> Iterator[Batch]:
+        yield from itertools.islice(_batches(0), 3)
+        if interrupt:
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("a worker exited unexpectedly")
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.run(ended(interrupt=True), SILENT)
+    assert torch.load(tmp_path / "run.pt", weights_only=True)["step"] == 3
+    with pytest.raises(RuntimeError, match="a worker"):
+        stage.run(ended(interrupt=False), SILENT)
 
 
 def test_a_second_interruption_does_not_wait(cpu: Accelerator, tmp_path: Path) -> None:

@@ -64,3 +64,22 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
     command = [sys.executable, "-c", program]
     ignoring = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     assert subprocess.run(command, preexec_fn=ignoring, check=False).returncode == 0
+
+
+def test_workers_that_die_of_the_same_signal_raise_nothing() -> None:
+    program = """
+import signal
+from passionsr_cli.system.interruptions import interrupt_at_end
+
+def died(number, frame):
+    raise RuntimeError("a worker died")
+
+signal.signal(signal.SIGCHLD, died)
+interrupt_at_end(print)
+try:
+    signal.raise_signal(signal.SIGTERM)
+except KeyboardInterrupt:
+    signal.raise_signal(signal.SIGCHLD)
+    print("saved")
+"""
+    assert subprocess.check_output([sys.executable, "-c", program]) == b"saved\n"

@@ -25,9 +25,9 @@ def test_a_marked_picture_is_known_in_every_format(tmp_path: Path, suffix: str) 
 def test_files_of_others_keep_their_place(tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     assert place_for(path) == path
-    path.write_text(MADE_BY)
+    path.write_text(f"<!-- {MADE_BY} -->")
     assert place_for(path) == path
-    path.write_text("a photograph")
+    path.write_text(f"a photograph of what is {MADE_BY}")
     (tmp_path / "sheet-2.png").symlink_to("nowhere")
     assert place_for(path) == tmp_path / "sheet-3.png"
     os.mkfifo(tmp_path / "sheet-3.png")
