@@ -78,5 +78,5 @@ def test_the_page_is_whole_and_links_to_pictures_that_are_there(table: Table) ->
 
 def test_a_folder_that_cannot_be_is_one_line(table: Table) -> None:
     table.folder.touch()
-    with pytest.raises(OutputError, match=r"table.md: cannot be written"):
+    with pytest.raises(OutputError, match=r"table.html: cannot be written"):
         write_table(table)
