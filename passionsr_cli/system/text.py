@@ -80,5 +80,9 @@ def suggestion(typed: str, known: Iterable[str], most: int | None = None) -> str
 
 
 def in_bytes(count: int) -> str:
-    """A size for people: 0.25 GB, 13 MB."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
+    """A size for people: 0.25 GB, 13 MB, 0.1 MB."""
+    return (
+        f"{count / 1e9:.2f} GB"
+        if count >= 1e8
+        else f"{max(count / 1e6, 0.1):.{0 if count >= 1e6 else 1}f} MB"
+    )

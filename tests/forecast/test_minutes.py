@@ -98,7 +98,7 @@ def test_a_calibration_tells_what_it_takes_before_it_begins(least_folder: Path) 
     with killed_at("unet", 1) as killed:
         api.calibrate(settings, "told", killed)
     first, second = killed.texts[:2]
-    assert re.fullmatch(r"takes about 1\.\d GB of memory and 0\.0\d GB of disk", first)
+    assert re.fullmatch(r"takes about 1\.\d GB of memory and 0\.\d MB of disk", first)
     assert second == "takes less than a minute"
     # Of what is left of it, the progress tells.
     again = Heard()

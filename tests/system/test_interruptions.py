@@ -31,6 +31,12 @@ with unfinished_beside(__import__("pathlib").Path(sys.argv[1])) as temporary:
 """
 
 
+def _as_in_a_terminal(on_ctrl_c: signal.Handlers) -> None:
+    signal.signal(signal.SIGINT, on_ctrl_c)
+    # Also where the tests run under `nohup`.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("before", "number", "times", "code"),
     [
@@ -47,7 +53,7 @@ def test_signals_that_end_a_process_are_taken_for_ctrl_c(
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(tmp_path / "result"), times],
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, before),
+        preexec_fn=lambda: _as_in_a_terminal(before),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
