@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from passionsr_cli.errors import OutputError
 from passionsr_cli.system.files import read_json, replace_atomically
+from passionsr_cli.system.own_files import check_replaceable
 
 # No image is called so: its file would be hidden.
 OF_ALL = ".all"
@@ -42,6 +43,15 @@ class Record:
 
 
 _RECORD = TypeAdapter(Record)
+
+
+def check_results(folder: Path, page: str, *beside: str) -> None:
+    """Refuse to write a page and what goes beside it over files of others.
+
+    Records tell that a folder is ours whose page somebody threw away. Raises `OutputError`.
+    """
+    if not (folder / RECORDS_FOLDER).is_dir():
+        check_replaceable(folder / page, *beside)
 
 
 class RowFolder:

@@ -13,7 +13,7 @@ from passionsr_cli.errors import DataError, OutputError
 from passionsr_cli.evaluation.candidates import Candidate, plan_candidates
 from passionsr_cli.evaluation.generate import FACTOR, make_images
 from passionsr_cli.evaluation.published import published_rows
-from passionsr_cli.evaluation.records import OF_ALL, RECORDS_FOLDER, RowFolder
+from passionsr_cli.evaluation.records import OF_ALL, RowFolder, check_results
 from passionsr_cli.evaluation.report import REPORT_FILE, write_report
 from passionsr_cli.evaluation.results import (
     CSV_FILE,
@@ -30,7 +30,6 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import size_of
 from passionsr_cli.inference.open import nncf_folder
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.system.own_files import check_replaceable
 from passionsr_cli.system.processes import Processes
 
 
@@ -65,9 +64,7 @@ class Evaluation:
         """Check what candidates need before any work, and open the metrics."""
         if self.output.exists() and not self.output.is_dir():
             raise OutputError(f"{self.output}: a file, but --output names a folder")
-        # Records tell of an evaluation whose page somebody threw away.
-        if not (self.output / RECORDS_FOLDER).is_dir():
-            check_replaceable(self.output / REPORT_FILE, JSON_FILE, CSV_FILE)
+        check_results(self.output, REPORT_FILE, JSON_FILE, CSV_FILE)
         for candidate in candidates:
             self.files[candidate.name] = _check_sizes(candidate, self.dataset, self.pairs)
         self.metrics = open_metrics(self.settings, self.processes, self.reporter)

@@ -18,7 +18,7 @@ from passionsr_cli.data.pairs import find_dataset
 from passionsr_cli.errors import OutputError, PassionSRError
 from passionsr_cli.evaluation.candidates import Candidate, checkpoint_candidate, model_candidate
 from passionsr_cli.evaluation.published import published_table
-from passionsr_cli.evaluation.records import RECORDS_FOLDER
+from passionsr_cli.evaluation.records import check_results
 from passionsr_cli.evaluation.results import RowResult
 from passionsr_cli.evaluation.run import Evaluation
 from passionsr_cli.layering import settings_from
@@ -49,7 +49,6 @@ from passionsr_cli.reproduction.retraining import ensure_model
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
 from passionsr_cli.reproduction.writing import BESIDE_TABLE, TABLE_FILE, write_table
-from passionsr_cli.system.own_files import check_replaceable
 from passionsr_cli.system.paths import name_of
 from passionsr_cli.system.text import counted
 
@@ -132,8 +131,7 @@ def _output_folder(settings: ReproductionSettings, *names: str) -> Path:
     folder = settings.output or Path(named.replace(",", "-"))
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: a file, but --output names a folder")
-    if not (folder / RECORDS_FOLDER).is_dir():
-        check_replaceable(folder / TABLE_FILE, *BESIDE_TABLE)
+    check_results(folder, TABLE_FILE, *BESIDE_TABLE)
     return folder
 
 
