@@ -90,8 +90,9 @@ class ModelDescription(BaseModel):
     block at the image first.
     `margin_px` pixels of the result beyond each border are computed too, of the mirrored image, and
     cut off: convolutions take what lies beyond an image for black or grey, which shows there.
-    Where all pixels of the input up to `plain_px` away have one colour, give or take a level, the
-    result is the input enlarged (see `tiling.plain_areas`). 0: all of it is the network's.
+    Where all pixels of the input up to `plain_px` away have one colour or are an even gradient,
+    give or take a level, the result is the input enlarged (see `tiling.plain_areas`). 0: all of it
+    is the network's.
     `left_out` names submodules of a `OneStepModel` that pass on what they get, as
     "vae.encoder.mid_block": they have no weights and cost nothing.
     """

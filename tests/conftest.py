@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,10 +41,28 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("this machine has no NVIDIA GPU")
     _set_imported_aside()
+    yield
+    _wait_for_graphs()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        _wait_for_graphs()
+
+
+def _wait_for_graphs() -> None:
+    """Wait for threads that make graphs, which read the environment: pytest changes it next."""
+    for thread in threading.enumerate():
+        if thread.name == "graph":
+            thread.join()
 
 
 def _set_imported_aside() -> None:

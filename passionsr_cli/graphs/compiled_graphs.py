@@ -11,6 +11,7 @@ from typing import Any
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.graphs.mapped_graphs import MappedFile
+from passionsr_cli.system.environment import environment_read
 
 # Each size of a tile is compiled for itself; so many stay for each component, here and on disk.
 KEPT_SIZES = 4
@@ -79,6 +80,8 @@ def _made(future: Future[CompiledGraph]) -> CompiledGraph | None:
 
 def _settle(future: Future[CompiledGraph], make: Callable[[], CompiledGraph]) -> None:
     try:
-        future.set_result(make())
+        with environment_read():
+            graph = make()
+        future.set_result(graph)
     except BaseException as error:
         future.set_exception(error)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import KernelReport
@@ -79,10 +78,14 @@ class TorchExecutor:
         return self._model.decode(latent)
 
     def _computed(self, function: Callable[..., Tensor], values: Array, *constants: Any) -> Array:
-        # What autocast keeps goes at its end, and a CUDA graph would read it later.
-        autocast = self._accelerator.autocast(AutocastKwargs(cache_enabled=False))
-        with torch.inference_mode(), autocast, _memory_advice():
+        with torch.inference_mode(), self._autocast(), _memory_advice():
             return _array(self._call(function, self._tensor(values), *constants))
+
+    def _autocast(self) -> torch.autocast:
+        # What autocast keeps goes at its end, and a CUDA graph would read it later. Told so,
+        # accelerate's own would empty and fill the process's environment for every tile.
+        dtype, device = _DTYPES.get(self.precision), self._accelerator.device.type
+        return torch.autocast(device, dtype, enabled=dtype is not None, cache_enabled=False)
 
     def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
         return self._launched(function, x, *constants)

@@ -17,6 +17,7 @@ from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.serving.sessions import Sessions, temporary_place
 from passionsr_cli.serving.settings import LOOPBACK, ServeSettings
 from passionsr_cli.serving.workroom import Workroom
+from passionsr_cli.system.environment import environment_changed
 
 PORTS = range(7860, 7960)
 SWEEP_EVERY_SECONDS = 60
@@ -70,12 +71,13 @@ def _free_port(host: str, wanted: int | None) -> int:
 
 def _prepare(place: Path, host: str) -> None:
     """Tell Gradio, before it is imported, to keep its files there and to call nobody."""
-    os.environ["GRADIO_TEMP_DIR"] = str(place)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # It asks its own server whether it is there, which is no business of a proxy.
     others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     own = ",".join(filter(None, (others, LOOPBACK, "localhost", host)))
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = own
+    with environment_changed():
+        os.environ["GRADIO_TEMP_DIR"] = str(place)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = own
 
 
 def _page(workroom: Workroom, sessions: Sessions) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from passionsr_cli.errors import ConfigError, DeviceError
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system import cpu
+from passionsr_cli.system.environment import environment_changed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,11 +47,12 @@ def accelerator(
             torch.cuda.set_device(torch.device(chosen))
     # Not everything that learns takes part in every loss.
     several = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
-        cpu=chosen == "cpu",
-        mixed_precision=_ACCELERATE_NAMES[name],
-        kwargs_handlers=[several],
-    )
+    with environment_changed():
+        return Accelerator(
+            cpu=chosen == "cpu",
+            mixed_precision=_ACCELERATE_NAMES[name],
+            kwargs_handlers=[several],
+        )
 
 
 def precision_name(used: Accelerator) -> str:

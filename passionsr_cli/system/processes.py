@@ -10,10 +10,7 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    pass
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,23 @@ def test_bf16_stays_close_to_float32_and_returns_float32(tiny_model: OneStepMode
     assert tiny_model.vae.encoder.conv_norm_out.weight.dtype == torch.float32
     assert np.abs(found - exact.numpy()).mean() < 0.01
     assert executor.peak_memory_bytes() > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tiles_leave_the_environment_alone(
+    tiny_model: OneStepModel, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs that are compiled in other threads read it, and would end the process."""
+    executor = TorchExecutor(tiny_model, accelerator("cpu", precision))
+
+    def change(*_: object) -> None:
+        raise AssertionError
+
+    with monkeypatch.context() as during:
+        during.setattr(os, "putenv", change)
+        during.setattr(os, "unsetenv", change)
+        latent = executor.restore_latent(np.zeros((1, 3, 64, 64), np.float32))
+        assert executor.decode(latent).shape == (1, 3, 64, 64)
 
 
 def test_weights_are_channels_last(tiny_model: OneStepModel) -> None:

@@ -332,6 +332,14 @@ def test_smooth_scenes_show_no_tiles(name: str, at_least_db: float) -> None:
     assert plane[border].mean() <= 1.2 * plane[~border].mean()
 
 
+def test_on_a_clean_gradient_tiles_do_not_exist() -> None:
+    lr = np.round(_scene("gradient") * 255).astype(np.float32) / 255
+    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    tiled, whole = (TiledUpscaler(executor, tile).upscale(lr).rgb for tile in (448, 0))
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    np.testing.assert_allclose(tiled, bicubic(lr, (768, 768)), atol=1e-5)
+
+
 def test_white_paper_stays_white_in_the_model_inside() -> None:
     lr = np.ones((3, 24, 40), np.float32)
     lr[:, :, 30:] = 0.2
