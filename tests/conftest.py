@@ -92,6 +92,7 @@ def seed() -> None:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
+    _wait_for_graphs()
     monkeypatch.setenv("PASSIONSR_CACHE", str(cache))
     monkeypatch.setenv("PASSIONSR_HOME", str(folder))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
