@@ -69,11 +69,24 @@ def resolve(name: str, kind: str | None = None) -> Artifact:
     `kind` (`store.MODEL` or `store.CHECKPOINT`) says which of them it must be. Raises
     `PassionSRError` for what is not here, with what is.
     """
+    if kind is not None:
+        _check_kind(name, kind)
     if (kind or _kind_named(name)) == MODEL:
         known = catalogue.find_present(name)
         return Artifact(known.description, known.entry)
     found = find_checkpoint(name)
     return Artifact(found.manifest.model.description, found.entry, found.manifest)
+
+
+def _check_kind(name: str, kind: str) -> None:
+    """Refuse the name of a checkpoint where a model is asked for, and the other way round."""
+    made, models = name in checkpoint_names(), name in catalogue.names()
+    if made == models or isdir(name):
+        return
+    if made and kind == MODEL:
+        raise StoreError(f"'{name}' is a checkpoint, as --checkpoint takes it, and no model")
+    if models and kind == CHECKPOINT:
+        raise StoreError(f"'{name}' is a model, as --model takes it, and no checkpoint")
 
 
 def _kind_named(name: str) -> str:

@@ -64,3 +64,15 @@ def test_what_is_not_here_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         resolve("nobody", kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("mini-w8a8", MODEL, "'mini-w8a8' is a checkpoint, as --checkpoint takes it, and no model"),
+        ("mini", CHECKPOINT, "'mini' is a model, as --model takes it, and no checkpoint"),
+    ],
+)
+def test_the_name_of_the_other_kind_is_told(name: str, kind: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        resolve(name, kind)
