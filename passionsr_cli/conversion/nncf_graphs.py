@@ -10,6 +10,7 @@ of 41 dB of full precision.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -28,6 +29,8 @@ from passionsr_cli.quantization.schemes import ATTENTION
 
 _PREFIX = "__module.model."
 _PRODUCTS = ("Convolution", "MatMul")
+# Stdout is the whole process's.
+_redirecting = threading.Lock()
 
 
 def nncf_graph(model: OneStepModel, component: str, images: Sequence[Tensor]) -> ComponentGraph:
@@ -47,7 +50,7 @@ def nncf_graph(model: OneStepModel, component: str, images: Sequence[Tensor]) ->
         inputs = [before(image).numpy() for image in images]
     graph = component_graph(model, component)
     # NNCF draws its progress on stdout, where results are printed.
-    with redirect_stdout(StringIO()):
+    with _redirecting, redirect_stdout(StringIO()):
         quantized = nncf.quantize(
             graph.model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER
         )

@@ -7,6 +7,7 @@ one operation with a number instead, and builds what its own format has for such
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,19 +92,21 @@ def component_of_model(model: OneStepModel, component: str) -> Component:
 def traced_as_operations(component: Component) -> Iterator[nn.Module]:
     """The component with `passionsr::module(x, number)` in place of each of its operations.
 
-    Only here do these nodes mean anything; their number is the operation's place.
+    Only here do these nodes mean anything; their number is the operation's place. One thread at a
+    time is here: all conversions also silence warnings, which are the whole process's.
     """
     root: nn.Module = component.part.get_submodule("model")
-    try:
-        for number, operation in enumerate(component.operations):
-            root.set_submodule(operation.name, _Node(number))
-        _traced.extend(component.operations)
-        with torch.no_grad():
-            yield component.part
-    finally:
-        _traced.clear()
-        for operation in component.operations:
-            root.set_submodule(operation.name, operation.module)
+    with _tracing:
+        try:
+            for number, operation in enumerate(component.operations):
+                root.set_submodule(operation.name, _Node(number))
+            _traced.extend(component.operations)
+            with torch.no_grad():
+                yield component.part
+        finally:
+            _traced.clear()
+            for operation in component.operations:
+                root.set_submodule(operation.name, operation.module)
 
 
 class _Part(nn.Module):
@@ -179,6 +182,7 @@ def _constant_outputs(
     return constants
 
 
+_tracing = threading.Lock()
 _traced: list[Operation] = []
 
 

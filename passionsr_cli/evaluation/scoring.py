@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from passionsr_cli.progress import Reporter
 from passionsr_cli.system.devices import choose_device
 from passionsr_cli.system.files import sha256_of
 from passionsr_cli.system.processes import Processes
+
+# How many threads torch takes is the whole process's.
+_in_threads = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,8 @@ def score_images(
     """
     cheap = [scorer for scorer in metrics.of_images if scorer.metric.cheap]
     networks = [scorer for scorer in metrics.of_images if not scorer.metric.cheap]
-    threads = max(1, torch.get_num_threads())
     reporter.started(task, len(work))
-    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
+    with _one_thread_each() as threads, ThreadPoolExecutor(threads) as pool:
         done = pool.map(partial(_score, folder=folder, scorers=cheap), work)
         for number, _ in enumerate(done, 1):
             if not networks:
@@ -163,15 +166,16 @@ def _as_file(source: str, folder: RowFolder) -> Path:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def _one_thread_each() -> Iterator[int]:
     """Torch computes each image in one thread: several images at once use the cores better, and
-    the sums do not depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    the sums do not depend on how many there are. Gives the number of threads it has otherwise."""
+    with _in_threads:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield before
+        finally:
+            torch.set_num_threads(before)
 
 
 def _score(scored: Scored, folder: RowFolder, scorers: Sequence[Scorer]) -> None:

@@ -13,9 +13,8 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ from passionsr_cli.system.text import suggestion
 
 # Of pyiqa's metrics, where none is alike.
 MOST_NAMED = 8
+# What pyiqa and timm look up while they build is the whole process's.
+_building = threading.Lock()
 
 
 class Scorer:
@@ -82,7 +83,10 @@ class Scorer:
                     _link(file, side / f"{number:06d}{file.suffix}")
                 sides.append(str(side))
             try:
-                with torch.inference_mode(), redirect_stdout(StringIO()):
+                from pyiqa.archs import fid_arch
+
+                fid_arch.print = _unsaid
+                with torch.inference_mode():
                     value = float(self._network(*sides, num_workers=0, verbose=False))
             except Exception as error:
                 raise MetricError(f"{self.metric.title} failed: {error}") from error
@@ -122,14 +126,19 @@ def built(metric: Metric, files: Files, device: torch.device) -> Any:
             place = Path(folder) / file.folder
             place.mkdir(exist_ok=True)
             _link(path, place / file.name)
-        # pyiqa says on stdout what it loads.
-        with redirect_stdout(StringIO()), _hub_in(folder):
-            import pyiqa
+        import pyiqa
+        from pyiqa.archs import arch_util
 
+        arch_util.print = _unsaid
+        with _building, _hub_in(folder):
             if metric.pyiqa_name not in (known := pyiqa.list_models()):
                 near = suggestion(metric.pyiqa_name, known, MOST_NAMED)
                 raise ConfigError(f"pyiqa has no metric '{metric.pyiqa_name}'{near}")
             return pyiqa.create_metric(metric.pyiqa_name, device=device, **metric.options)
+
+
+def _unsaid(*words: object) -> None:
+    """In place of pyiqa's `print`: it says what it does on stdout, where results are printed."""
 
 
 def _link(path: Path, place: Path) -> None:

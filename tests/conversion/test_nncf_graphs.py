@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from passionsr_cli.conversion import nncf_graphs
 from passionsr_cli.conversion.nncf_graphs import nncf_graph
 from passionsr_cli.conversion.stored_graphs import StoredGraph
 from passionsr_cli.errors import DeviceError
@@ -48,3 +51,31 @@ def test_without_nncf_a_line_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(DeviceError, match=r"needs NNCF.*: pip install nncf"):
         nncf_graph(tiny_model, DECODER, [])
+
+
+def test_two_threads_leave_stdout_as_it_was(
+    tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, out = threading.Event(), threading.Event(), sys.stdout
+    waited: list[bool] = []
+
+    def quantize(*_: object, **options: object) -> SimpleNamespace:
+        if not first.is_set():
+            first.set()
+            waited.append(not second.wait(0.2))
+        second.set()
+        return SimpleNamespace(get_ops=list)
+
+    nncf = SimpleNamespace(
+        quantize=quantize, Dataset=list, ModelType=SimpleNamespace(TRANSFORMER=None)
+    )
+    monkeypatch.setitem(sys.modules, "nncf", nncf)
+    monkeypatch.setattr(nncf_graphs, "component_graph", lambda *_: SimpleNamespace(model=None))
+    asked = (tiny_model, DECODER, [])
+    threads = [threading.Thread(target=nncf_graph, args=asked) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert waited == [True]
+    assert sys.stdout is out

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -67,3 +69,20 @@ def test_a_trace_sees_shapes_and_leaves_the_model_as_it_was(frozen: OneStepModel
     assert frozen.vae.decoder.mid_block.resnets[0].conv1 is layer
     with torch.no_grad():
         assert torch.equal(traced.part(traced.example), before)
+
+
+def test_one_conversion_at_a_time(frozen: OneStepModel) -> None:
+    """Each would see the other's operations, and forget which warnings the process had."""
+    other = component_of_model(frozen, UNET)
+    inside = threading.Event()
+
+    def convert() -> None:
+        with traced_as_operations(other):
+            inside.set()
+
+    thread = threading.Thread(target=convert)
+    with traced_as_operations(component_of_model(frozen, DECODER)):
+        thread.start()
+        assert not inside.wait(0.2)
+    thread.join()
+    assert inside.is_set()

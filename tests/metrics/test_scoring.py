@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import numpy.typing as npt
 import pyiqa
 import pytest
 import scipy.io
+import timm
 import torch
+from pyiqa.utils import download_util
 
 from passionsr_cli.errors import ConfigError, MetricError
 from passionsr_cli.metrics.catalogue import PROTOCOLS, Metric
@@ -109,11 +113,43 @@ def test_a_metric_that_does_not_exist_is_no_lack_of_weights(metric: Metric, mess
 
 
 def test_local_weights_reach_networks_and_their_backbones(
-    random_lpips: Callable[[Path], Metric], tmp_path: Path
+    random_lpips: Callable[[Path], Metric], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """LPIPS needs two files; both are taken from the folder, and nothing is downloaded."""
+    """LPIPS needs two files; both are taken from the folder, and nothing is downloaded. Results are
+    printed where pyiqa would say what it loads."""
     unchecked = random_lpips(tmp_path)
     scorer = Scorer(unchecked, WeightsFinder(tmp_path).find(unchecked))
     image, reference = _pair()
     assert scorer.score(image, reference) > 0
     assert scorer.score(image, image) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_metrics_built_in_two_threads_leave_the_process_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each looks for weights in a folder of its own, which is the whole process's."""
+    first, second, out = threading.Event(), threading.Event(), sys.stdout
+    seen: list[object] = []
+
+    def create(name: str, **options: object) -> None:
+        seen.append(sys.stdout)
+        if not first.is_set():
+            first.set()
+            seen.append(second.wait(0.2))
+        else:
+            second.set()
+
+    def hub() -> tuple[object, ...]:
+        return torch.hub.get_dir(), download_util.DEFAULT_CACHE_DIR, timm.create_model
+
+    before = hub()
+    monkeypatch.setattr(pyiqa, "create_metric", create)
+    threads = [threading.Thread(target=Scorer, args=(METRICS["psnr"], {})) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert hub() == before
+    # What others print meanwhile is theirs, and the second waited for the first.
+    assert seen == [out, False, out]
