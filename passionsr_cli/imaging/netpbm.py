@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from passionsr_cli.errors import ImageError
 # A word after white space and comments; each alternative begins with another letter.
 _WORD = re.compile(rb"(?:\s|#[^\n]*\n)*([^\s#]+)")
 _COMMENT = re.compile(rb"#[^\n]*")
+_NUMBERS = re.compile(rb"[0-9\s]*")
 IN_BYTES, IN_DIGITS = b"P6", b"P3"
 BYTE = 255
 HEADER_WORDS = 4
@@ -39,8 +39,8 @@ def read_deep(path: Path) -> npt.NDArray[np.float32] | None:
     levels = read(content, place + 1, count)
     if len(levels) < count:
         raise ImageError(f"{path}: damaged: rows of it are missing")
-    if levels.min() < 0 or levels.max() > white:
-        raise ImageError(f"{path}: damaged: it has levels that are not from 0 to {white}")
+    if levels.max() > white:
+        raise ImageError(f"{path}: damaged: it has levels above its white, {white}")
     return levels.reshape(height, width, 3).astype(np.float32) / np.float32(white)
 
 
@@ -51,8 +51,6 @@ def _from_bytes(content: bytes, start: int, count: int) -> npt.NDArray[np.intege
 
 def _from_digits(content: bytes, start: int, count: int) -> npt.NDArray[np.integer]:
     """As far as there are numbers."""
-    with warnings.catch_warnings():
-        # Of what is no number; the count tells.
-        warnings.simplefilter("ignore")
-        text = _COMMENT.sub(b"", content[start:])
-        return np.fromstring(text, np.int64, count, sep=" ")
+    # numpy warns of what is no number. Told how many there should be, it makes up those that lack.
+    found = _NUMBERS.match(_COMMENT.sub(b"", content[start:]))
+    return np.fromstring(found[0] if found else b"", np.int64, sep=" ")[:count]
