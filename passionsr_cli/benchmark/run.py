@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from passionsr_cli.benchmark.measurements import Measurement, higher, measurement_of, roofline_share
 from passionsr_cli.benchmark.records import (
@@ -31,11 +30,12 @@ from passionsr_cli.models.costs import LayerCosts, layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.children import run_child
+from passionsr_cli.system.claims import LOCK_FILE, new_temporary_folder
 from passionsr_cli.system.paths import cache_folder
 
 # NNCF's bounds matter for quality alone: random weights have none.
 NNCF_IMAGES, NNCF_IMAGES_FOR_RANDOM_WEIGHTS = 8, 1
-PREFIX, LOCK = "bench-", "lock"
+PREFIX = "bench-"
 
 
 @dataclass(frozen=True)
@@ -122,30 +122,17 @@ def _temporary_folder() -> Iterator[Path]:
     What benchmarks that were killed have left goes first: it may be several gigabytes.
     """
     try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        for left in cache_folder().glob(f"{PREFIX}*"):
-            _remove_unused(left)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=cache_folder()))
+        folder = new_temporary_folder(cache_folder(), PREFIX)
     except OSError as error:
         raise StoreError(
             f"cannot write under {cache_folder()}: {error.strerror or error}; set PASSIONSR_CACHE "
             "to a folder that can be written"
         ) from error
     try:
-        with FileLock(folder / LOCK):
+        with FileLock(folder / LOCK_FILE):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_unused(folder: Path) -> None:
-    """A benchmark holds the lock in its folder as long as it lives."""
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            pass
-    except (Timeout, OSError):
-        return
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Bench:

@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.system.claims import claim, holder
+from passionsr_cli.system.claims import claim, new_temporary_folder
 from passionsr_cli.system.files import remove
 from passionsr_cli.system.paths import cache_folder
 from passionsr_cli.upscaling.images import Done
@@ -29,10 +28,7 @@ def temporary_place() -> Iterator[Path]:
     end; what servers that were killed left is removed now. Raises `OutputError`."""
     folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".serve.*"):
-            _remove_if_left(left)
-        own = Path(tempfile.mkdtemp(prefix=".serve.", dir=folder))
+        own = new_temporary_folder(folder, ".serve.")
     except OSError as error:
         raise OutputError(
             f"cannot write under {folder}: {error.strerror}; set PASSIONSR_CACHE to a folder that "
@@ -45,13 +41,6 @@ def temporary_place() -> Iterator[Path]:
             yield place
         finally:
             remove(own)
-
-
-def _remove_if_left(folder: Path) -> None:
-    # What is another user's is none of ours.
-    with suppress(OSError):
-        if holder(folder) is None:
-            remove(folder)
 
 
 @dataclass

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import socket
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +20,10 @@ from passionsr_cli.progress import Reporter
 from passionsr_cli.system.files import read_json, remove
 
 LOCK_FILE, HOLDER_FILE = "lock", "holder.json"
+# Who asks whether a folder is held holds it himself for a moment.
+ASKING_SECONDS, AGAIN_SECONDS = 0.5, 0.05
+# Who makes a folder holds it long before it is so old.
+BEGINNING_SECONDS = 60
 
 
 @contextmanager
@@ -27,10 +33,9 @@ def claim(folder: Path, work: str) -> Iterator[None]:
     The operating system lets go of it when the process ends, however it ends. Raises `OutputError`
     that says who holds it, or why it cannot be held.
     """
-    make_own_folder(folder)
     lock = FileLock(folder / LOCK_FILE, timeout=0)
     try:
-        lock.acquire()
+        _acquire(lock, folder)
         _write_holder(folder / HOLDER_FILE, work)
     except Timeout:
         raise OutputError(f"{folder}: {_holder(folder)} holds it; wait for it, or end it") from None
@@ -50,6 +55,38 @@ def claim(folder: Path, work: str) -> Iterator[None]:
                 (folder / LOCK_FILE).unlink()
                 folder.rmdir()
         lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    until = time.monotonic() + ASKING_SECONDS
+    while True:
+        make_own_folder(folder)
+        try:
+            lock.acquire()
+            return
+        except (Timeout, FileNotFoundError):
+            # Whoever held it may have removed it at the end.
+            if time.monotonic() > until:
+                raise
+            time.sleep(AGAIN_SECONDS)
+
+
+def new_temporary_folder(parent: Path, prefix: str) -> Path:
+    """A new folder in `parent`, readable by its owner alone, to be held at once; those of this
+    prefix whose processes were killed are removed. Raises `OSError`."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{prefix}*"):
+        # What is another user's is none of ours.
+        with contextlib.suppress(OSError):
+            _remove_if_left(left)
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+
+
+def _remove_if_left(folder: Path) -> None:
+    age = time.time() - folder.stat().st_mtime
+    if (folder / LOCK_FILE).exists() or age > BEGINNING_SECONDS:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            remove(folder)
 
 
 @contextmanager
@@ -89,6 +126,9 @@ def holder(folder: Path) -> str | None:
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
             return None
+    except FileNotFoundError:
+        # Whoever held it has just removed it.
+        return None
     except Timeout:
         return _holder(folder)
 

@@ -110,6 +110,7 @@ def test_what_a_killed_benchmark_left_goes_with_the_next(
     for folder in (killed, running):
         folder.mkdir(parents=True)
         (folder / "weights").write_bytes(b"large")
+        (folder / "lock").touch()
     with FileLock(running / "lock"):
         bench(_settings(tiny_folder, variants=("fp32",), backend=("torch",)))
         assert not killed.exists()

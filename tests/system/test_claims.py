@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from passionsr_cli.errors import OutputError
-from passionsr_cli.system.claims import claim, holder, make_own_folder
+from passionsr_cli.system import claims
+from passionsr_cli.system.claims import claim, holder, make_own_folder, new_temporary_folder
 
 HOLD = """
 import sys, time
@@ -71,3 +75,40 @@ def test_a_file_in_the_folder_s_place_is_told(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(OutputError, match="must be a folder"):
         make_own_folder(tmp_path / "run")
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_who_only_asks_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """And who has just come to an end, and removed the folder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    asking = FileLock(folder / "lock")
+    asking.acquire()
+
+    def answered(seconds: float) -> None:
+        if removed:
+            shutil.rmtree(folder)
+        asking.release()
+
+    monkeypatch.setattr(claims.time, "sleep", answered)
+    with claim(folder, "training"):
+        assert "training" in str(holder(folder))
+
+
+def test_a_folder_that_goes_while_it_is_asked_for_is_held_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert holder(tmp_path / "gone") is None
+
+
+def test_a_folder_that_another_has_just_made_is_not_left_behind(tmp_path: Path) -> None:
+    begun, left, killed = (new_temporary_folder(tmp_path, "made-") for _ in range(3))
+    os.utime(left, (0, 0))
+    (killed / "lock").touch()
+    with claim(new_temporary_folder(tmp_path, "made-"), "serving"):
+        assert begun.exists()
+        assert not left.exists()
+        assert not killed.exists()
