@@ -158,6 +158,7 @@ def _can_be_whole(path: Path, image: Image.Image) -> bool:
 def _loaded(path: Path, image: Image.Image) -> tuple[Image.Image, str | None]:
     """An image with its pixels, and a note on a JPEG that lacks its end but no pixel."""
     if image.format not in JPEGS:
+        soundness.refuse_early_end(image)
         image.load()
         return image, None
     # Decoders make something up for missing pixels, from whatever follows: if two fillings come

@@ -145,6 +145,21 @@ def _after_filling(restart: re.Match[bytes]) -> bytes:
     return JPEG_FILLING + restart[0]
 
 
+def refuse_early_end(image: Any) -> None:
+    """Let an image of Pillow's raise `ValueError` where it needs more than its file has, also
+    where the program we run in set `LOAD_TRUNCATED_IMAGES`, for which Pillow fills with black."""
+
+    def read(count: int) -> bytes:
+        block: bytes = image.fp.read(count)
+        if not block:
+            raise ValueError("it ends before its last row")
+        return block
+
+    # PNG has such a method of its own.
+    if not hasattr(image, "load_read"):
+        image.load_read = read
+
+
 def tiff_is_whole(page: Any, file_bytes: int) -> bool:
     """Tell whether strips or tiles of a page of tifffile's lie in the file and hold all rows."""
     offsets: Sequence[int] = page.dataoffsets

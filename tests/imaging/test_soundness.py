@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from passionsr_cli.errors import ImageError
 from passionsr_cli.imaging.files import read_picture
@@ -354,3 +354,20 @@ def test_a_plan_takes_memory_by_its_length_alone() -> None:
     for start, window in zip(axis.starts, axis.windows, strict=True):
         total[start : start + axis.length] += window
     assert np.allclose(total, 1)
+
+
+@pytest.mark.parametrize("lenient", [False, True])
+@pytest.mark.parametrize(
+    "suffix", ["bmp", "gif", "ppm", "pgm", "pbm", "png", "jpg", "webp", "tif", "avif"]
+)
+def test_half_a_file_is_no_picture_whatever_the_program_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, lenient: bool
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
+    path = tmp_path / f"a.{suffix}"
+    mode = {"pgm": "L", "pbm": "1"}.get(suffix, "RGB")
+    Image.fromarray(PIXELS).convert(mode).save(path)
+    assert read_picture(path).size == (21, 33)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match=rf"a\.{suffix}: (damaged|not an image)"):
+        read_picture(path)
