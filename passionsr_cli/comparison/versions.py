@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from passionsr_cli.checkpoints.artifacts import resolve
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.imaging.files import read_picture, read_rgb
+from passionsr_cli.imaging.finishing import finished
+from passionsr_cli.imaging.picture import Picture
 from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.pixels.resampling import resampled_rows
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.upscaling.images import Done, Skipped
-from passionsr_cli.upscaling.library import OF_FILES, Upscaler
+from passionsr_cli.system.paths import StrPath
+from passionsr_cli.upscaling.images import Done, Skipped, open_upscaler
 
 # Of a larger result the page and the sheet show the place with most detail.
 SIDE_PX = 1024
@@ -40,7 +43,10 @@ class Version:
 
 @dataclass(frozen=True)
 class Compared:
-    """All versions of an image, the input first, then the result."""
+    """All versions of an image, the input first, then the result.
+
+    `name` is the input's, with the folders that tell it from others.
+    """
 
     name: str
     versions: tuple[Version, ...]
@@ -76,7 +82,8 @@ def compare(
     beside: Sequence[str] = (),
     reporter: Reporter = SILENT,
 ) -> list[Compared]:
-    """The results beside their inputs and, for each of `beside`, what that makes of them."""
+    """The results beside their inputs and, for each of `beside`, what that makes of them, as large
+    as the results are, whatever size the settings ask for."""
     if not results:
         raise ConfigError("nothing was upscaled, so there is nothing to compare")
     places = [_Place.of(done) for done in results]
@@ -89,27 +96,45 @@ def compare(
         for number, rgb in enumerate(_made(places, other, reporter)):
             versions[number].append(Version(name, rgb))
             reporter.step(f"comparing with {name}", number + 1)
-    return [
-        Compared(Path(place.source).name, tuple(each))
-        for place, each in zip(places, versions, strict=True)
-    ]
+    names = _told_apart([place.source for place in places])
+    return [Compared(name, tuple(each)) for name, each in zip(names, versions, strict=True)]
+
+
+def _told_apart(sources: Sequence[str]) -> list[str]:
+    """Paths of images below the folder that all are in, or whole where there is none."""
+    folder = common_folder(sources)
+    if folder is None:
+        return list(sources)
+    return [str(Path(source).relative_to(folder)) for source in sources]
+
+
+def common_folder(files: Iterable[StrPath]) -> Path | None:
+    """The deepest folder that all files are below; None of some that are named from the root and
+    others that are not, or on other drives."""
+    try:
+        return Path(os.path.commonpath([os.path.dirname(file) for file in files]))
+    except ValueError:
+        return None
 
 
 def _made(
     places: Sequence[_Place], settings: UpscaleSettings, reporter: Reporter
 ) -> Iterator[Levels]:
-    options = settings.model_dump(exclude=set(OF_FILES), exclude_none=True)
-    with Upscaler(reporter=reporter, **options) as upscaler:
-        for place in places:
-            rgb = np.ascontiguousarray(read_rgb(place.source).transpose(1, 2, 0))
-            yield place.cut(upscaler.upscale(rgb).transpose(2, 0, 1))
+    upscaler = open_upscaler(settings, reporter)
+    for place in places:
+        picture = Picture(read_picture(place.source).rgb)
+        large = upscaler.upscale(picture.rgb).rgb
+        strips = finished([large], (large.shape[2], large.shape[1]), picture, place.size)
+        yield place.cut(np.concatenate([rounded_levels(strip) for strip in strips], 1))
 
 
 @dataclass(frozen=True)
 class _Place:
-    """The part of a result that is shown, and input and result there."""
+    """The part of a result that is shown, and input and result there; `size` (width, height) is
+    that of the whole result."""
 
     source: str
+    size: tuple[int, int]
     top: int
     left: int
     input: Levels
@@ -119,13 +144,14 @@ class _Place:
     def of(cls, done: Done | Skipped) -> _Place:
         with _large_files_readable():
             result = read_rgb(done.output, LARGEST_RESULT_PX)
-        size = (result.shape[1], result.shape[2])
+        height, width = result.shape[1:]
         top, left = _most_detail(result)
         shown = _cut(result, top, left)
         rows = (top, top + shown.shape[1])
         del result
-        large = resampled_rows(read_picture(done.source).rgb, size, rows, "bicubic")
-        return cls(done.source, top, left, _cut(rounded_levels(large), 0, left), shown)
+        large = resampled_rows(read_picture(done.source).rgb, (height, width), rows, "bicubic")
+        small = _cut(rounded_levels(large), 0, left)
+        return cls(done.source, (width, height), top, left, small, shown)
 
     def cut(self, image: Levels) -> Levels:
         """The place in an image of the result's size."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from passionsr_cli.comparison.titles import draw_title
 from passionsr_cli.comparison.versions import Compared, Levels
 from passionsr_cli.errors import OutputError
 from passionsr_cli.pages.rendering import render
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 PAGE = Path(__file__).parent / "comparison.html"
-CELL_PX, TITLE_PX, GAP_PX = 480, 28, 8
+# A title needs some width, however small the pictures are.
+CELL_PX, LEAST_CELL_PX, TITLE_PX, GAP_PX = 480, 160, 24, 8
 
 
 def write_page(path: Path, compared: Sequence[Compared]) -> None:
@@ -55,21 +57,25 @@ def write_page(path: Path, compared: Sequence[Compared]) -> None:
 
 
 def write_sheet(path: Path, compared: Sequence[Compared]) -> None:
-    """Write a PNG of all versions: a row for each image, names above."""
+    """Write a PNG of all versions: a row for each image, below its name, and the name of each
+    version above it."""
     from PIL import Image, ImageDraw
     from PIL.PngImagePlugin import PngInfo
 
     columns = max(len(each.versions) for each in compared)
     width, height = (min(CELL_PX, max(each.size[side] for each in compared)) for side in (0, 1))
-    across, down = width + GAP_PX, height + TITLE_PX + GAP_PX
+    width = max(width, LEAST_CELL_PX)
+    across, down = width + GAP_PX, 2 * TITLE_PX + height + GAP_PX
     size = (columns * across + GAP_PX, len(compared) * down + GAP_PX)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     for row, each in enumerate(compared):
+        top = GAP_PX + row * down
+        draw_title(draw, (GAP_PX, top), each.name, columns * across - GAP_PX)
         for column, version in enumerate(each.versions):
-            left, top = GAP_PX + column * across, GAP_PX + row * down
-            draw.text((left, top), f"{each.name}: {version.name}", "black", font_size=16)
-            sheet.paste(_middle(version.rgb), (left, top + TITLE_PX))
+            left = GAP_PX + column * across
+            draw_title(draw, (left, top + TITLE_PX), version.name, width)
+            sheet.paste(_middle(version.rgb), (left, top + 2 * TITLE_PX))
     about = PngInfo()
     about.add_text("Comment", MADE_BY)
     with _told(path), replace_atomically(path) as temporary:

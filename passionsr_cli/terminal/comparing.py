@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,14 @@ NOTHING = Comparing(page=False, sheet=False, beside=())
 
 
 def _path(done: Sequence[Done | Skipped], name: str) -> Path:
-    """Beside the first result, and called like it if it is the only one."""
+    """Beside an only result, called like it; of several, in the folder that all are below, or
+    beside the first where nothing can be put there."""
+    from passionsr_cli.comparison.versions import common_folder
+
     first = done[0].output
-    return first.with_name(f"{first.stem}_{name}" if len(done) == 1 else name)
+    if len(done) == 1:
+        return first.with_name(f"{first.stem}_{name}")
+    folder = common_folder(each.output for each in done)
+    if folder is None or not os.access(folder, os.W_OK):
+        folder = first.parent
+    return folder / name

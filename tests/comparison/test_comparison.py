@@ -14,10 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from passionsr_cli.cli.app import app
-from passionsr_cli.comparison.versions import compare
+from passionsr_cli.comparison.versions import Compared, Version, common_folder, compare
+from passionsr_cli.comparison.writing import TITLE_PX, write_sheet
 from passionsr_cli.config import UpscaleSettings
 from passionsr_cli.imaging.files import read_picture
-from passionsr_cli.upscaling.images import Done
+from passionsr_cli.upscaling.images import Done, Skipped
 
 
 @pytest.fixture
@@ -93,6 +94,67 @@ def test_the_sheet_holds_all_versions_and_is_no_input(folder: Path, least_folder
     Path("a <b>_x4_contact-sheet.png").unlink()
     last = CliRunner().invoke(app, ["upscale", str(folder), "--skip-existing"])
     assert "contact-sheet" not in last.output
+
+
+def test_names_on_the_sheet_stay_in_their_columns(tmp_path: Path) -> None:
+    names = ("input", "a checkpoint of a very long name " * 3, "realism 0")
+    grey = np.full((3, 24, 32), 90, np.uint8)
+    small = Compared("照片 Фото.jpg", tuple(Version(name, grey) for name in names))
+    write_sheet(tmp_path / "sheet.png", [small, small])
+    sheet = np.array(Image.open(tmp_path / "sheet.png").convert("L"))
+    inked = sheet < 255
+    lefts = np.flatnonzero((sheet == 90).sum(0) >= 48)[::32]
+    assert len(lefts) == 3
+    # Between the columns all is white, but for the names of the images.
+    assert lefts[1] - lefts[0] > 160
+    for left in lefts[1:]:
+        rows = np.flatnonzero(inked[:, left - 8 : left].any(1))
+        assert len(rows) <= 2 * TITLE_PX
+    assert not inked[:, -8:].any()
+
+
+def test_versions_are_as_large_as_a_result_that_was_there(folder: Path, dial_folder: Path) -> None:
+    size = ("--precision", "fp32", "--scale", "2")
+    for realism, name in (("0", "a <b>_x4.png"), ("1", "other.png")):
+        made = _run(dial_folder, "--realism", realism, "-o", name, *size)
+        assert made.exit_code == 0, made.output
+    beside = ("--compare", "--beside", "1", "--precision", "fp32")
+    done = _run(dial_folder, "--skip-existing", *beside)
+    assert done.exit_code == 0, done.output
+    (picture,) = _pictures((folder / "a <b>_x4_compare.html").read_text(encoding="utf-8"))
+    assert (picture["width"], picture["height"]) == (80, 64)
+    versions = {each["name"]: _pixels(each["url"]) for each in picture["versions"]}  # type: ignore[attr-defined]
+    assert {pixels.shape for pixels in versions.values()} == {(64, 80, 3)}
+    assert np.array_equal(versions["realism 1"], np.array(Image.open("other.png")))
+
+
+@pytest.mark.parametrize("output", [None, "results"])
+def test_of_folders_in_a_folder_there_is_one_page_that_tells_images_apart(
+    output: str | None, folder: Path, least_folder: Path
+) -> None:
+    for below in ("spring", "summer"):
+        (folder / "in" / below).mkdir(parents=True)
+        (folder / "in" / below / "a.png").write_bytes((folder / "a <b>.png").read_bytes())
+    options = [] if output is None else ["-o", output]
+    given = ["upscale", "in", "--compare", "--model", str(least_folder), "--backend", "torch"]
+    done = CliRunner().invoke(app, [*given, *options])
+    assert done.exit_code == 0, done.output
+    place = Path(output or "in", "compare.html")
+    assert f"compare in a browser: {place}\n" in done.stderr
+    pictures = _pictures(place.read_text(encoding="utf-8"))
+    assert [Path(str(each["name"])).as_posix() for each in pictures] == [
+        "spring/a.png",
+        "summer/a.png",
+    ]
+
+
+def test_images_without_a_common_folder_have_whole_names(folder: Path) -> None:
+    assert common_folder(["a/b.png", "a/c/d.png"]) == Path("a")
+    assert common_folder(["b.png", "c/d.png"]) == Path()
+    named = ["a <b>.png", str(folder / "a <b>.png")]
+    results = [Skipped(name, folder / "a <b>.png") for name in named]
+    assert [each.name for each in compare(results, UpscaleSettings())] == named
+    assert [each.name for each in compare(results[1:], UpscaleSettings())] == ["a <b>.png"]
 
 
 def test_results_above_the_largest_input_are_compared(
