@@ -98,7 +98,7 @@ def _asked(workroom: Workroom) -> dict[str, Any]:
     small = "checkpoints, such as w8a8, are small and fast models"
     model = gr.Dropdown(list(known), value=first, label="Model or checkpoint", info=small)
     about = "0 is faithful, 1 invents believable detail"
-    realism = gr.Slider(0, 1, known[first].realism, step=0.05, label="Realism", info=about)
+    realism = gr.Slider(0, 1, known[first].realism, step=0.01, label="Realism", info=about)
     with gr.Row():
         scale = gr.Dropdown([("×2", 2), ("×3", 3), ("×4", 4)], value=4, label="Size", min_width=100)
         form = gr.Dropdown(list(FORMATS), value="png", label="Format", min_width=100)

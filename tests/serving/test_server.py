@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from visiting import NO_GRADIO, Server, environment_of, serving, wait_for
 
 from passionsr_cli.cli.app import app
+from passionsr_cli.models.catalogue import known_models
 from passionsr_cli.serving import server as module
 from passionsr_cli.serving.settings import ServeSettings
 
@@ -210,6 +211,21 @@ def test_no_input_is_fetched_from_an_address(
                 with pytest.raises(gr.Error, match="an address, not a file; download it"):
                     asyncio.run(blocks.preprocess_data(event, values, None))
     assert fetched == []
+
+
+@needs_gradio
+def test_the_dial_can_be_set_back_to_the_default_of_every_model(tmp_path: Path) -> None:
+    import gradio as gr
+
+    from passionsr_cli.serving.page import page
+    from passionsr_cli.serving.sessions import Sessions
+    from passionsr_cli.serving.workroom import Workroom
+
+    blocks = page(Workroom(ServeSettings()), Sessions(tmp_path)).blocks.values()
+    (dial,) = [each for each in blocks if isinstance(each, gr.Slider) and each.label == "Realism"]
+    defaults = {known.description.realism for known in known_models()} - {None}
+    for steps in (default / dial.step for default in {*defaults, dial.value}):
+        assert steps == pytest.approx(round(steps))
 
 
 @needs_gradio
