@@ -18,8 +18,9 @@ def summarise(
     settings: UpscaleSettings,
     outcomes: list[Outcome],
     as_json: bool,
+    seconds: float | None = None,
 ) -> None:
-    """Failures, where they are seen: at the end."""
+    """Failures, where they are seen: at the end, and what several images took."""
     from passionsr_cli.imaging.samples import is_sample
     from passionsr_cli.upscaling.images import Done, Failed, Skipped
     from passionsr_cli.upscaling.report import report
@@ -35,7 +36,8 @@ def summarise(
         count = sum(isinstance(outcome, Done) for outcome in outcomes)
         skipped = len(outcomes) - count - len(failed)
         there = f", {skipped} there already" if skipped else ""
-        output.print(f"{count} upscaled{there}, {len(failed)} failed")
+        took = "" if seconds is None else f", {seconds:.0f} s"
+        output.print(f"{count} upscaled{there}, {len(failed)} failed{took}")
     elif outcomes and isinstance(outcomes[0], Skipped):
         show_result(str(outcomes[0]))
     for done in (each for each in outcomes if isinstance(each, Done) and is_sample(each.source)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -31,10 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Run:
-    """State of a run when it ends, however it ends."""
+    """State of a run when it ends, however it ends; `began` is None of watching, which takes as
+    long as it is let."""
 
+    began: float | None = None
     upscaler: TiledUpscaler | None = None
     outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.began is None else time.perf_counter() - self.began
 
     def take(self, results: Outcomes, quiet: bool) -> None:
         """Keep all outcomes, and show those that are results."""
@@ -56,6 +63,7 @@ def upscale_all(
     """Plan, upscale and summarise; ends with an exit code unless all went well."""
     from passionsr_cli.system.processes import Processes
 
+    run = _Run(time.perf_counter())
     work = plan_work(inputs, settings)
     refused = [item for item in work.planned if isinstance(item, Refused)]
     unfinished = work.journal is not None and work.journal.folder.exists()
@@ -67,7 +75,7 @@ def upscale_all(
         summarise(None, settings, settled, as_json)
         comparing.write(settled, settings)
         raise typer.Exit(EXIT_ERROR if refused else 0)
-    processes, run = Processes(), _Run()
+    processes = Processes()
     how = "; the same command goes on" if work.journal else ""
     with _told_when_stopped(run, settings, as_json, f" of {len(work.planned)}", how):
         with ImageBar(len(processes.share(work.planned))) as bar:
@@ -79,7 +87,7 @@ def upscale_all(
             run.take(results, quiet or as_json)
         run.outcomes = processes.gather(run.outcomes)
     if processes.is_first:
-        summarise(run.upscaler, settings, run.outcomes, as_json)
+        summarise(run.upscaler, settings, run.outcomes, as_json, run.seconds)
         comparing.write(run.outcomes, settings)
     if any(isinstance(outcome, Failed) for outcome in run.outcomes):
         raise typer.Exit(EXIT_ERROR)
@@ -119,6 +127,6 @@ def _told_when_stopped(
     try:
         yield
     except KeyboardInterrupt:
-        summarise(run.upscaler, settings, run.outcomes, as_json)
+        summarise(run.upscaler, settings, run.outcomes, as_json, run.seconds)
         show_error(f"interrupted: {len(run.outcomes)}{of_all} images were worked on{how}")
         raise typer.Exit(interruptions.exit_code()) from None

@@ -49,7 +49,8 @@ def note_nothing(job: Job, read: Identity, result: Path) -> None:
 
 @dataclass(frozen=True)
 class Done:
-    """One upscaled image; sizes are (width, height), seconds include reading and writing."""
+    """One upscaled image; sizes are (width, height), seconds include reading and writing, and are
+    its part of those in which several were worked on."""
 
     source: str
     output: Path

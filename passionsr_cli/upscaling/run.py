@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from passionsr_cli.upscaling.images import (
 from passionsr_cli.upscaling.journal import Journal
 from passionsr_cli.upscaling.naming import Naming
 from passionsr_cli.upscaling.planning import Job, Planned, is_several, only_result, plan
+from passionsr_cli.upscaling.shared_time import SharedTime
 from passionsr_cli.upscaling.sizing import TargetSize
 
 # While one image is computed, another is read or written.
@@ -257,12 +258,17 @@ def overlapped(
 
     Whoever stops asking for outcomes has the images that are being worked on dropped.
     """
-    heard = _UntilStopped(reporter)
+    heard, clock = _UntilStopped(reporter), SharedTime()
 
     def outcome(item: Planned) -> Outcome:
-        if isinstance(item, Job):
-            return upscale_job(upscaler, item, settings, heard, journal, note, made_by)
-        return without_work(item)
+        if not isinstance(item, Job):
+            return without_work(item)
+        begun = clock.begun()
+        try:
+            found = upscale_job(upscaler, item, settings, heard, journal, note, made_by)
+        finally:
+            seconds = clock.ended(begun)
+        return replace(found, seconds=seconds) if isinstance(found, Done) else found
 
     waiting: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(IMAGES_AT_ONCE, "image")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ def test_outcomes_are_in_the_order_of_the_plan_and_failures_are_told(
     (failed,) = (item for item in found if isinstance(item, Failed))
     assert "03.png: not an image file" in failed.error
     assert sum(isinstance(item, Done) for item in found) == 10
+
+
+def test_seconds_of_images_add_up_to_those_of_the_run(
+    upscaler: TiledUpscaler, photographs: Path, settings: UpscaleSettings
+) -> None:
+    """Though two are worked on at once, of which one waits for the model."""
+    began = time.perf_counter()
+    seconds = [done.seconds for done in _run(upscaler, photographs, settings)]  # type: ignore[union-attr]
+    passed = time.perf_counter() - began
+    assert min(seconds) > 0
+    assert sum(seconds) < passed
 
 
 def test_an_interrupted_run_goes_on_where_it_was(
