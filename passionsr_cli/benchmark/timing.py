@@ -121,9 +121,9 @@ def _open(run: Run, artifact: Artifact, reporter: Reporter) -> Executor:
         import torch
 
         from passionsr_cli.inference.torch_executor import CompiledExecutor, TorchExecutor
-        from passionsr_cli.system.devices import accelerator
+        from passionsr_cli.system.devices import open_device
 
-        used = accelerator(run.device, run.precision)
+        used = open_device(run.device, run.precision)
         if run.compiled:
             return CompiledExecutor(artifact.load(), used)
         return TorchExecutor(artifact.load(), used, torch.contiguous_format)

@@ -61,7 +61,7 @@ def open_metrics(settings: EvaluationSettings, processes: Processes, reporter: R
         # Only one downloads.
         processes.wait()
     finder = WeightsFinder(settings.metric_weights, reporter)
-    device = processes.device(choose_device(settings.device))
+    device = choose_device(settings.device)
     metrics = _opened(settings, finder, device, reporter)
     if processes.is_first:
         processes.wait()

@@ -24,7 +24,7 @@ from passionsr_cli.metrics.psnr import decibels
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.pixels.resampling import pad_mirroring
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 from passionsr_cli.system.files import replace_atomically
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 
@@ -127,7 +127,7 @@ def define(
     is kept in `file`, or taken from there: the model then lies in memory as if it had run, by which
     graphs that are made of it may differ.
     """
-    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(model, open_device("cpu", "fp32"))
     if file is not None and (kept := kept_definition(file)) is not None:
         return kept
     photograph = lr_photograph(size_px // model.description.upscale_factor)

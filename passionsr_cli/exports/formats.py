@@ -129,6 +129,6 @@ def _copy(model: OneStepModel, artifact: Artifact, folder: Path, size_px: int | 
 
 def _open_copy(folder: Path, description: ModelDescription) -> Executor:
     from passionsr_cli.inference.torch_executor import TorchExecutor
-    from passionsr_cli.system.devices import accelerator
+    from passionsr_cli.system.devices import open_device
 
-    return TorchExecutor(resolve(str(folder)).load(), accelerator("cpu", "fp32"))
+    return TorchExecutor(resolve(str(folder)).load(), open_device("cpu", "fp32"))

@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import Reporter
+from passionsr_cli.system.devices import Device
 from passionsr_cli.system.files import read_json, replace_atomically
 from passionsr_cli.system.memory import is_out_of_memory
 
@@ -75,12 +75,12 @@ class CompilingExecutor(TorchExecutor):
     def __init__(
         self,
         model: OneStepModel,
-        accelerator: Accelerator,
+        device: Device,
         file: Path,
         reporter: Reporter,
         clock: Callable[[], float] = synchronized,
     ) -> None:
-        super().__init__(model, accelerator, reporter=reporter)
+        super().__init__(model, device, reporter=reporter)
         self._file, self._note, self._clock = file, reporter.note, clock
         self._shapes: dict[Hashable, _Shape] = {}
 

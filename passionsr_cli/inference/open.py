@@ -16,12 +16,11 @@ from passionsr_cli.graphs.made_by import CONVERTERS, ONNX_CONVERTERS, graph_code
 from passionsr_cli.inference.executor import Executor
 from passionsr_cli.progress import Reporter
 from passionsr_cli.system.devices import (
-    accelerator,
     check_device_name,
     choose_device,
     choose_precision,
     is_intel,
-    precision_name,
+    open_device,
 )
 from passionsr_cli.system.text import suggestion
 
@@ -89,12 +88,12 @@ def open_executor(
             if backend == "openvino":
                 raise _no_openvino(error) from error
             reporter.note(f"OpenVINO cannot be used ({error}); torch does the work, more slowly")
-    used = accelerator(chosen, precision)
+    used = open_device(chosen, precision)
     if backend == "auto" and chosen.startswith("cuda") and _can_compile(reporter):
         from passionsr_cli.inference.compiling import CompilingExecutor
         from passionsr_cli.inference.race import verdict_file
 
-        file = verdict_file("compiling", artifact, chosen, precision_name(used))
+        file = verdict_file("compiling", artifact, chosen, used.precision)
         return CompilingExecutor(artifact.load(), used, file, reporter)
     from passionsr_cli.inference.torch_executor import TorchExecutor
 
@@ -132,7 +131,7 @@ def _open_triton(artifact: Artifact, device: str, precision: str, reporter: Repo
             "use --backend auto"
         ) from error
     check_device(device)
-    return TritonExecutor(artifact.load(), accelerator(device, precision), reporter)
+    return TritonExecutor(artifact.load(), open_device(device, precision), reporter)
 
 
 def _open_openvino(artifact: Artifact, device: str, precision: str, reporter: Reporter) -> Executor:

@@ -30,7 +30,7 @@ from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import Reporter
 from passionsr_cli.store import CHECKPOINT
 from passionsr_cli.system.children import run_child
-from passionsr_cli.system.devices import accelerator, cuda_driver_version
+from passionsr_cli.system.devices import cuda_driver_version, open_device
 from passionsr_cli.system.files import read_json, replace_atomically
 from passionsr_cli.system.memory import is_out_of_memory
 from passionsr_cli.system.paths import cache_folder
@@ -169,11 +169,11 @@ def race(folder: str, device: str, precision: str, tile_px: int = TILE_PX) -> di
 
     artifact = resolve(folder, CHECKPOINT)
     tile = default_crops(artifact.description, tile_px, 1)[0].numpy()
-    integers, image = _timed(TritonExecutor(artifact.load(), accelerator(device, precision)), tile)
-    definition = TorchExecutor(artifact.load(), accelerator(device, precision))
+    integers, image = _timed(TritonExecutor(artifact.load(), open_device(device, precision)), tile)
+    definition = TorchExecutor(artifact.load(), open_device(device, precision))
     error = float(np.square(definition.decode(definition.restore_latent(tile)) - image).mean())
     del definition
-    rival = CompiledExecutor(floating_twin(artifact.load()), accelerator(device, "bf16"))
+    rival = CompiledExecutor(floating_twin(artifact.load()), open_device(device, "bf16"))
     floating, _ = _timed(rival, tile)
     # Equal images are as near as float32 can say.
     psnr_db = -10 * math.log10(max(error, float(np.finfo(np.float32).eps) ** 2))

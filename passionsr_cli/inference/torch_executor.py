@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from passionsr_cli.conversion.kernels import KernelReport
@@ -18,7 +17,7 @@ from passionsr_cli.layers.products import QuantizedLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.system.devices import precision_name
+from passionsr_cli.system.devices import Device
 from passionsr_cli.system.memory import is_out_of_memory, peak_bytes
 from passionsr_cli.triton_kernels.cuda_graphs import Recordings
 
@@ -26,8 +25,8 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchExecutor:
-    """Runs a `OneStepModel` under accelerate's mixed precision, in channels-last layout unless
-    told otherwise. `why_simulated` is the reason that reports of kernels give.
+    """Runs a `OneStepModel` on a device of `open_device`, under mixed precision, in channels-last
+    layout unless told otherwise. `why_simulated` is the reason that reports of kernels give.
 
     On an NVIDIA GPU what a tile launches is recorded as a CUDA graph where it can be, if there is a
     reporter, who hears where it can't: of small models launching takes longer than computing.
@@ -38,24 +37,23 @@ class TorchExecutor:
     def __init__(
         self,
         model: OneStepModel,
-        accelerator: Accelerator,
+        device: Device,
         memory_format: torch.memory_format = torch.channels_last,
         why_simulated: str = "",
         reporter: Reporter | None = None,
     ) -> None:
         self.description = model.description
-        self.precision = precision_name(accelerator)
-        self.device = str(accelerator.device)
-        self._accelerator, self._why_simulated = accelerator, why_simulated
+        self.device, self.precision = device.name, device.precision
+        self._device, self._why_simulated = torch.device(device.name), why_simulated
         # What is simulated asks the GPU for its grids, which no graph may do.
-        possible = accelerator.device.type == "cuda" and not quantized_layers(model)
+        possible = self._device.type == "cuda" and not quantized_layers(model)
         self._recordings = Recordings(reporter) if possible and reporter is not None else None
         if self.precision in _DTYPES:
             _store_weights_as(model, _DTYPES[self.precision])
         model.memory_format = memory_format
         model.to(memory_format=memory_format)
         try:
-            self._model = model.eval().to(accelerator.device)
+            self._model = model.eval().to(self._device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -78,13 +76,16 @@ class TorchExecutor:
         return self._model.decode(latent)
 
     def _computed(self, function: Callable[..., Tensor], values: Array, *constants: Any) -> Array:
-        with torch.inference_mode(), self._autocast(), _memory_advice():
+        with self._as_current(), torch.inference_mode(), self._autocast(), _memory_advice():
             return _array(self._call(function, self._tensor(values), *constants))
 
+    def _as_current(self) -> AbstractContextManager[object]:
+        # CUDA graphs and Triton's kernels run on the current GPU, and each thread has its own.
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
     def _autocast(self) -> torch.autocast:
-        # What autocast keeps goes at its end, and a CUDA graph would read it later. Told so,
-        # accelerate's own would empty and fill the process's environment for every tile.
-        dtype, device = _DTYPES.get(self.precision), self._accelerator.device.type
+        # What autocast keeps goes at its end, and a CUDA graph would read it later.
+        dtype, device = _DTYPES.get(self.precision), self._device.type
         return torch.autocast(device, dtype, enabled=dtype is not None, cache_enabled=False)
 
     def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:
@@ -96,7 +97,7 @@ class TorchExecutor:
         return run(function, x, *constants)
 
     def _tensor(self, values: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self._accelerator.device)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
 
     def kernels(self) -> KernelReport:
         """Quantized layers are simulated: their integers are computed in floating point."""
@@ -117,10 +118,8 @@ class TorchExecutor:
 class CompiledExecutor(TorchExecutor):
     """The same compiled by `torch.compile`, anew for every shape of tiles: seconds to minutes."""
 
-    def __init__(
-        self, model: OneStepModel, accelerator: Accelerator, reporter: Reporter = SILENT
-    ) -> None:
-        super().__init__(model, accelerator, reporter=reporter)
+    def __init__(self, model: OneStepModel, device: Device, reporter: Reporter = SILENT) -> None:
+        super().__init__(model, device, reporter=reporter)
         self._compiled: dict[str, Callable[..., Tensor]] = {}
 
     def _call(self, function: Callable[..., Tensor], x: Tensor, *constants: Any) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import triton
-from accelerate import Accelerator
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.errors import DeviceError
@@ -16,6 +15,7 @@ from passionsr_cli.layers.convert import Frozen, frozen_layers
 from passionsr_cli.layers.frozen import FrozenLayer
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Reporter
+from passionsr_cli.system.devices import Device
 from passionsr_cli.triton_kernels.attention import IntegerAttention, attention_obstacle
 from passionsr_cli.triton_kernels.cuda_graphs import Recordings
 from passionsr_cli.triton_kernels.feed_forwards import fuse_feed_forwards
@@ -33,14 +33,12 @@ class TritonExecutor(TorchExecutor):
     """Runs a `OneStepModel` whose quantized layers and attentions become integer kernels where
     there are such.
 
-    All else is torch's in the accelerator's precision; what has no kernel is simulated.
+    All else is torch's in the device's precision; what has no kernel is simulated.
     """
 
     backend = "triton"
 
-    def __init__(
-        self, model: OneStepModel, accelerator: Accelerator, reporter: Reporter = SILENT
-    ) -> None:
+    def __init__(self, model: OneStepModel, device: Device, reporter: Reporter = SILENT) -> None:
         layers = frozen_layers(model)
         self._obstacles = {name: _obstacle(layer) for name, layer in layers.items()}
         self._integer: list[str] = []
@@ -60,9 +58,9 @@ class TritonExecutor(TorchExecutor):
         fuse_resnets(model)
         fuse_norms(model)
         fuse_feed_forwards(model)
-        super().__init__(model, accelerator)
+        super().__init__(model, device)
         # What is simulated asks the GPU for its grids, which no graph may do.
-        recorded = accelerator.device.type == "cuda" and not any(self._obstacles.values())
+        recorded = self._device.type == "cuda" and not any(self._obstacles.values())
         self._recordings = Recordings(reporter) if recorded else None
 
     def kernels(self) -> KernelReport:

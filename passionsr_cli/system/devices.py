@@ -1,12 +1,14 @@
-"""Choosing the device and the precision, through accelerate."""
+"""Choosing the device and the precision, for what runs and, through accelerate, what learns."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import importlib.util
+import os
 import re
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from passionsr_cli.errors import ConfigError, DeviceError
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
 _ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def accelerator(
+@dataclass(frozen=True)
+class Device:
+    """Device and precision for torch: cpu, cuda, cuda:N or mps, in fp32, bf16 or fp16."""
+
+    name: str
+    precision: str
+
+
+def open_device(
     device: str = "auto", precision: str = "auto", reporter: Reporter = SILENT
-) -> Accelerator:
-    """An accelerator on the wanted device, refused clearly where this machine has none.
+) -> Device:
+    """The wanted device for torch, refused clearly where this machine has none.
 
     `device` is auto, cpu, cuda, cuda:N or mps; auto takes CUDA, then MPS, then the CPU, and tells
     the reporter of a GPU that torch cannot use.
@@ -31,39 +41,49 @@ def accelerator(
     AVX512-BF16, CUDA from compute capability 8.0), fp16 on older CUDA devices, else fp32. What is
     fp32 is so in convolutions, too, where cuDNN would take TF32.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
     chosen = choose_device(device, reporter)
-    name = choose_precision(precision, chosen)
-    # accelerate keeps its choices for the whole process; a new call may choose differently.
-    AcceleratorState._reset_state(reset_partial_state=True)
+    opened = Device(chosen, choose_precision(precision, chosen))
     if chosen.startswith("cuda"):
         import torch
 
         # cuDNN would round what is float32 to 10 bits for convolutions, and say nothing.
         torch.backends.cudnn.allow_tf32 = False
-        if ":" in chosen:
-            torch.cuda.set_device(torch.device(chosen))
+    return opened
+
+
+def accelerator(
+    device: str = "auto", precision: str = "auto", reporter: Reporter = SILENT
+) -> Accelerator:
+    """An accelerator, for what learns, on a device of `open_device`.
+
+    The process has one at a time: those that were made before follow the newest, also a caller's.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    opened = open_device(device, precision, reporter)
+    if ":" in opened.name:
+        import torch
+
+        # accelerate takes the current one.
+        torch.cuda.set_device(torch.device(opened.name))
     # Not everything that learns takes part in every loss.
     several = DistributedDataParallelKwargs(find_unused_parameters=True)
     with environment_changed():
+        # accelerate keeps its choices for the whole process; a new call may choose differently.
+        AcceleratorState._reset_state(reset_partial_state=True)
         return Accelerator(
-            cpu=chosen == "cpu",
-            mixed_precision=_ACCELERATE_NAMES[name],
+            cpu=opened.name == "cpu",
+            mixed_precision=_ACCELERATE_NAMES[opened.precision],
             kwargs_handlers=[several],
         )
 
 
-def precision_name(used: Accelerator) -> str:
-    """fp32, bf16 or fp16, as an accelerator was made."""
-    return {value: key for key, value in _ACCELERATE_NAMES.items()}[used.mixed_precision]
-
-
 def choose_device(wanted: str, reporter: Reporter = SILENT) -> str:
-    """cpu, cuda, cuda:N or mps, as `accelerator` describes it; Intel's are not torch's.
+    """cpu, cuda, cuda:N or mps, as `open_device` describes it; Intel's are not torch's.
 
-    Imports torch only where there may be a GPU.
+    Of several GPUs each of the processes that share a work has its own. Imports torch only where
+    there may be a GPU.
     """
     check_device_name(wanted)
     if is_intel(wanted):
@@ -77,20 +97,28 @@ def choose_device(wanted: str, reporter: Reporter = SILENT) -> str:
 
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         has_mps = torch.backends.mps.is_available()
-    number = int(wanted.partition(":")[2] or 0)
+    found = _own_gpu(gpus) if wanted in ("auto", "cuda") else wanted
+    number = int(found.partition(":")[2] or 0)
     obstacle = _obstacle(number) if number < gpus else _driver_obstacle() if not gpus else ""
     if wanted == "auto":
         if gpus and not obstacle:
-            return "cuda"
+            return found
         if obstacle and not has_mps:
             reporter.note(f"{obstacle}: the CPU does the work")
         return "mps" if has_mps else "cpu"
     if wanted.startswith("cuda") and (number >= gpus or obstacle):
-        found = obstacle or f"this machine has {gpus} CUDA device{'s' if gpus != 1 else ''}"
-        raise DeviceError(f"'{wanted}' was asked for, {found}; use --device auto")
+        reason = obstacle or f"this machine has {gpus} CUDA device{'s' if gpus != 1 else ''}"
+        raise DeviceError(f"'{wanted}' was asked for, {reason}; use --device auto")
     if wanted == "mps" and not has_mps:
         raise DeviceError("'mps' was asked for, this machine has none; use --device auto")
-    return wanted
+    return found
+
+
+def _own_gpu(count: int) -> str:
+    """The GPU of this process, as `accelerate launch` or torchrun start several."""
+    if count == 0 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return "cuda"
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % count}"
 
 
 def _obstacle(number: int) -> str:
@@ -164,7 +192,7 @@ def cuda_driver_version() -> int:
 
 
 def choose_precision(wanted: str, device: str) -> str:
-    """fp32, bf16 or fp16 on a device of `choose_device`, as `accelerator` describes it."""
+    """fp32, bf16 or fp16 on a device of `choose_device`, as `open_device` describes it."""
     if wanted not in ("auto", *_ACCELERATE_NAMES):
         raise ConfigError(f"unknown precision '{wanted}'; use auto, fp32, bf16 or fp16")
     if wanted == "auto":

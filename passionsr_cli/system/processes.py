@@ -48,15 +48,6 @@ class Processes:
         rounds = zip_longest(*parts, fillvalue=None)
         return [item for each in rounds for item in each if item is not None]
 
-    def device(self, chosen: str) -> str:
-        """This process's device of a kind: of several GPUs each has its own."""
-        if self.count > 1 and chosen == "cuda":
-            import torch
-
-            local = int(os.environ.get("LOCAL_RANK", "0"))
-            return f"cuda:{local % torch.cuda.device_count()}"
-        return chosen
-
     def wait(self) -> None:
         """Go on when all have come this far."""
         if self.count > 1:

@@ -104,7 +104,7 @@ def open_upscaler(
     artifact = artifact_for(settings)
     device = settings.device
     if processes is not None and processes.count > 1:
-        device = processes.device(choose_device(device))
+        device = choose_device(device)
     executor = open_executor(artifact, settings.backend, device, settings.precision, reporter)
     return upscaler_with(executor, settings, reporter, is_only)
 

@@ -12,7 +12,7 @@ from passionsr_cli.benchmark.timing import repeat, run_tile
 from passionsr_cli.errors import ModelError
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models import loading
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 
 
 def _runs(*seconds: float) -> Callable[[], float]:
@@ -55,7 +55,7 @@ def test_both_layouts_are_what_they_say_and_agree(tiny_folder: Path) -> None:
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
                 layer.register_forward_hook(look)
-        executor = TorchExecutor(model, accelerator("cpu", "fp32"), layout)
+        executor = TorchExecutor(model, open_device("cpu", "fp32"), layout)
         results.append(executor.decode(executor.restore_latent(image)))
         assert strides == {True}
     assert np.allclose(*results, atol=1e-4)
@@ -64,6 +64,6 @@ def test_both_layouts_are_what_they_say_and_agree(tiny_folder: Path) -> None:
 def test_an_image_that_is_not_finite_is_no_result(tiny_folder: Path) -> None:
     model = loading.load(str(tiny_folder))
     nn.init.constant_(model.context, torch.nan)
-    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(model, open_device("cpu", "fp32"))
     with pytest.raises(ModelError, match="not finite"):
         run_tile(executor, np.ones((1, 3, 32, 32), np.float32))

@@ -27,7 +27,7 @@ from passionsr_cli.models import loading
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.pixels.resampling import bicubic
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 from passionsr_cli.tiling import upscaler
 
 ROOT = Path(__file__).parents[2]
@@ -147,7 +147,7 @@ def test_the_openvino_export_runs_alone(
     Image.fromarray(levels.transpose(1, 2, 0)).save("photo.png")
     exec(_program(EXPORTS, "run the OpenVINO export"), {})
     found = np.asarray(Image.open("photo_x4.png"), np.float32).transpose(2, 0, 1) / 255
-    executor = TorchExecutor(loading.load(model), accelerator("cpu", "fp32"))
+    executor = TorchExecutor(loading.load(model), open_device("cpu", "fp32"))
     wanted = upscaler.TiledUpscaler(executor, 0).upscale(levels.astype(np.float32) / 255).rgb
     assert found.shape == wanted.shape == (3, 4 * size[0], 4 * size[1])
     # The file rounds to 8 bits.

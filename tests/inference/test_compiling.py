@@ -21,7 +21,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import MODEL
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import Device
 
 EAGER, COMPILING = 2.0, 30.0
 LATENT = np.random.default_rng(0).random((1, 4, 4, 4), np.float32)
@@ -70,8 +70,7 @@ def machine(tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch) -> _Machi
 def start(
     machine: _Machine, tiny_model: OneStepModel, tmp_path: Path
 ) -> Callable[[Notes], CompilingExecutor]:
-    used = accelerator("cpu", "fp32")
-    file = tmp_path / "new" / "compiling.json"
+    used, file = Device("cpu", "fp32"), tmp_path / "new" / "compiling.json"
     return lambda notes: CompilingExecutor(tiny_model, used, file, notes, machine.clock)
 
 
@@ -168,8 +167,9 @@ def test_full_precision_on_a_gpu_is_compiled_where_triton_is(
     monkeypatch.setattr(triton.runtime.driver, "_active", SimpleNamespace(utils=None))
     monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda *_: "cuda")
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "card")
-    cpu = accelerator("cpu", "fp32")
-    monkeypatch.setattr("passionsr_cli.inference.open.accelerator", lambda device, precision: cpu)
+    monkeypatch.setattr(
+        "passionsr_cli.inference.open.open_device", lambda *_: Device("cpu", "fp32")
+    )
     source = resolve(EMBEDDED_MODEL, MODEL)
     executor = open_executor(source, "auto", "auto", "auto", SILENT)
     assert isinstance(executor, compiling.CompilingExecutor)

@@ -13,7 +13,7 @@ from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import EMBEDDED_CHECKPOINT, EMBEDDED_MODEL
 from passionsr_cli.store import CHECKPOINT, MODEL
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 
 pytestmark = pytest.mark.gpu
 
@@ -62,7 +62,7 @@ def test_compiled_bf16_is_the_same_image() -> None:
     source = resolve(EMBEDDED_MODEL, MODEL)
     tile = np.random.default_rng(0).random((1, 3, 256, 256), np.float32)
     compiled, plain = (
-        kind(source.load(), accelerator("cuda", "bf16"))
+        kind(source.load(), open_device("cuda", "bf16"))
         for kind in (CompiledExecutor, TorchExecutor)
     )
     assert _near(_image(compiled, tile), _image(plain, tile), 40)

@@ -16,6 +16,7 @@ from passionsr_cli.inference.open import open_executor
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.store import CHECKPOINT
+from passionsr_cli.system.devices import Device
 
 pytest.importorskip("triton", reason="Triton comes with torch for CUDA, on Linux")
 
@@ -173,8 +174,9 @@ def test_auto_takes_what_a_race_says(
     wins: bool, backend: str, checkpoint: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("passionsr_cli.inference.open.choose_device", lambda *_: "cuda")
-    cpu = races.accelerator("cpu", "fp32")
-    monkeypatch.setattr("passionsr_cli.inference.open.accelerator", lambda device, precision: cpu)
+    monkeypatch.setattr(
+        "passionsr_cli.inference.open.open_device", lambda *_: Device("cpu", "fp32")
+    )
     asked = []
 
     def choose(artifact: Artifact, device: str, precision: str, reporter: object) -> races.Verdict:

@@ -24,7 +24,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from accelerate.utils import AutocastKwargs
 from filelock import FileLock
 
 from passionsr_cli import methods
@@ -38,7 +37,7 @@ from passionsr_cli.models.costs import layer_costs
 from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 from passionsr_cli.triton_kernels.cuda_graphs import Recordings
 
 GRAPH = "-graph"
@@ -78,7 +77,7 @@ def executor_of(
     name: str, form: str, tile: Array, scale: Scale
 ) -> tuple[TorchExecutor, float | None]:
     """What runs a form, and how far it is from its own definition in dB, if it is on integers."""
-    model, used = model_of(name, scale.device), accelerator(scale.device, scale.precision)
+    model, used = model_of(name, scale.device), open_device(scale.device, scale.precision)
     if form == "bf16-compiled":
         return _without_graphs(CompiledExecutor(model, used)), None
     if form == "bf16":
@@ -103,8 +102,7 @@ def _without_graphs(executor: TorchExecutor) -> TorchExecutor:
 
 def on_device(executor: TorchExecutor, x: torch.Tensor) -> torch.Tensor:
     """A tile without its way to the GPU and back."""
-    autocast = executor._accelerator.autocast(AutocastKwargs(cache_enabled=False))
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), executor._autocast():
         latent = executor._call(executor._restored, x, None)
         return executor._call(executor._decoded, latent.float())
 

@@ -36,7 +36,7 @@ from passionsr_cli.inference.open import open_executor, open_nncf
 from passionsr_cli.inference.torch_executor import CompiledExecutor
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import SILENT
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 
 SIDE_PX, SCALE = 128, 4
 CHANNELS, GROWTH, BLOCKS, COMPACT_LAYERS = 64, 32, 23, 32
@@ -130,7 +130,7 @@ def contestants() -> dict[Row, Callable[[], object]]:
     model, checkpoint = resolve("mini"), resolve("mini-w8a8")
     side = SIDE_PX * SCALE + 2 * model.description.margin_px
     tile = np.random.default_rng(0).random((1, 3, side, side), np.float32)
-    compiled = CompiledExecutor(model.load(), accelerator("cpu", "bf16"))
+    compiled = CompiledExecutor(model.load(), open_device("cpu", "bf16"))
     executors: dict[Row, Executor] = {
         ("mini", "openvino", "w8a8", "fp32"): _opened(checkpoint, "openvino", "fp32"),
         ("mini", "openvino", "w8a8", "bf16"): _opened(checkpoint, "openvino", "bf16"),

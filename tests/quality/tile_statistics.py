@@ -22,7 +22,7 @@ from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import read_picture
 from passionsr_cli.inference.torch_executor import TorchExecutor
 from passionsr_cli.models.loading import load
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -68,7 +68,7 @@ def _scenes(photographs: list[str]) -> dict[str, Tensor]:
 def main() -> None:
     model = load("mini")
     watched = Watched(model)
-    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(model, open_device("cpu", "fp32"))
     print(f"{'':32}    own  whole   half")
     for name, lr in _scenes(sys.argv[1:]).items():
         watched.given = {}

@@ -12,9 +12,9 @@ from passionsr_cli.system import cpu, devices
 
 
 def test_the_cpu_in_float32() -> None:
+    assert devices.open_device("cpu", "fp32") == devices.Device("cpu", "fp32")
     found = devices.accelerator("cpu", "fp32")
-    assert found.device.type == "cpu"
-    assert devices.precision_name(found) == "fp32"
+    assert (found.device.type, found.mixed_precision) == ("cpu", "no")
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def test_auto_takes_bf16_where_the_cpu_computes_it(
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
     monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(cpu, "instructions", cpu.instructions.__wrapped__)
-    assert devices.precision_name(devices.accelerator("cpu", "auto")) == expected
+    assert devices.open_device("cpu", "auto").precision == expected
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="'cuda' was asked for, this machine has 0 CUDA devices"):
-        devices.accelerator("cuda")
+        devices.open_device("cuda")
 
 
 def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_a_gpu_number_too_high_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(
         DeviceError, match="'cuda:3' was asked for, this machine has 1 CUDA device;"
     ):
-        devices.accelerator("cuda:3")
+        devices.open_device("cuda:3")
 
 
 def _card(
@@ -62,13 +62,38 @@ def _card(
 
 
 def test_float32_on_a_gpu_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    import accelerate
-
     _card(monkeypatch, (9, 0))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert devices.open_device("cuda", "fp32") == devices.Device("cuda", "fp32")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_an_accelerator_is_on_the_gpu_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import accelerate
+
+    current: list[torch.device] = []
+    _card(monkeypatch, (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(accelerate, "Accelerator", lambda **options: options["cpu"])
     assert devices.accelerator("cuda", "fp32") is False
-    assert not torch.backends.cudnn.allow_tf32
+    # Whoever only runs a model leaves it to the process.
+    devices.open_device("cuda:0", "fp32")
+    assert current == []
+    assert devices.accelerator("cuda:0", "fp32") is False
+    assert current == [torch.device("cuda:0")]
+
+
+@pytest.mark.parametrize(("rank", "own"), [(0, "cuda:0"), (1, "cuda:1"), (2, "cuda:0")])
+def test_each_of_several_processes_has_its_own_gpu(
+    rank: int, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _card(monkeypatch, (9, 0))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    assert devices.choose_device("auto") == devices.choose_device("cuda") == own
+    assert devices.choose_device("cuda:1") == "cuda:1"
+    assert devices.choose_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -133,4 +158,4 @@ def test_impossible_wishes_are_explained(
 ) -> None:
     monkeypatch.setattr(devices, "_has_driver", lambda: False)
     with pytest.raises(error, match=message):
-        devices.accelerator(device, precision)
+        devices.open_device(device, precision)

@@ -32,6 +32,7 @@ def changes() -> Iterator[list[str]]:
 
 
 def test_an_accelerator_changes_it_when_nothing_reads_it(changes: list[str]) -> None:
+    earlier = accelerator("cpu", "bf16")
     making = threading.Thread(target=accelerator, args=("cpu", "fp32"))
     with environment_read(), environment_read():
         # pytest notes there which test runs.
@@ -40,6 +41,8 @@ def test_an_accelerator_changes_it_when_nothing_reads_it(changes: list[str]) -> 
         making.join(0.5)
         assert making.is_alive()
         assert not changes
+        # What another thread uses is there until then.
+        assert (earlier.mixed_precision, earlier.is_main_process) == ("bf16", True)
     making.join(60)
     assert not making.is_alive()
     assert "PATH" in changes

@@ -11,7 +11,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.progress import Notes
 from passionsr_cli.registry import describe
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 from passionsr_cli.tiling import memory as tile_memory
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 
@@ -71,7 +71,7 @@ def test_small_tiles_are_computed_two_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 def test_after_running_out_of_memory_tiles_are_smaller(tiny_model: OneStepModel) -> None:
     notes = Notes()
-    executor = Small(tiny_model, accelerator("cpu", "fp32"))
+    executor = Small(tiny_model, open_device("cpu", "fp32"))
     upscaler = TiledUpscaler(executor, 512, 32, reporter=notes)
     lr = samples.low_resolution("sample:coffee")[:, :80, :80]
     found = upscaler.upscale(lr)
@@ -90,6 +90,6 @@ def test_where_no_tile_fits_the_error_remains(tiny_model: OneStepModel) -> None:
         def decode(self, latent: Array) -> Array:
             raise TileMemoryError("out of memory on one tile; choose a smaller --tile")
 
-    upscaler = TiledUpscaler(Smallest(tiny_model, accelerator("cpu", "fp32")))
+    upscaler = TiledUpscaler(Smallest(tiny_model, open_device("cpu", "fp32")))
     with pytest.raises(TileMemoryError, match="choose a smaller"):
         upscaler.upscale(samples.low_resolution("sample:coffee"))

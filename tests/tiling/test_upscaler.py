@@ -18,14 +18,14 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.pixels.arrays import Array
 from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.progress import Notes
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import open_device
 from passionsr_cli.tiling import memory
 from passionsr_cli.tiling.upscaler import TiledUpscaler
 
 
 @pytest.fixture
 def executor(tiny_model: OneStepModel) -> TorchExecutor:
-    return TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+    return TorchExecutor(tiny_model, open_device("cpu", "fp32"))
 
 
 def _image(height: int, width: int) -> Array:
@@ -107,7 +107,7 @@ class _Releasing(TorchExecutor):
 def test_of_an_only_image_nothing_is_decoded_before_the_rest_of_a_large_model_went(
     tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lr, executor = _image(40, 24), _Releasing(tiny_model, accelerator("cpu", "fp32"))
+    lr, executor = _image(40, 24), _Releasing(tiny_model, open_device("cpu", "fp32"))
     wanted = TiledUpscaler(executor, 64, 16, is_only=True).upscale(lr).rgb
     assert "dr" in executor.calls
     assert "-" not in executor.calls, "a small model's latents take more than it does"
@@ -127,8 +127,8 @@ def test_a_model_says_that_plain_areas_stay(tiny_model: OneStepModel) -> None:
     lr[:, :, 16:] = 0.25
     model = copy.copy(tiny_model)
     model.description = tiny_model.description.model_copy(update={"plain_px": 2})
-    kept = TiledUpscaler(TorchExecutor(model, accelerator("cpu", "fp32")), 64, 16).upscale(lr).rgb
-    executor = TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+    kept = TiledUpscaler(TorchExecutor(model, open_device("cpu", "fp32")), 64, 16).upscale(lr).rgb
+    executor = TorchExecutor(tiny_model, open_device("cpu", "fp32"))
     computed = TiledUpscaler(executor, 64, 16).upscale(lr).rgb
     assert np.abs(computed[:, :, 96:] - 0.25).max() > 1e-2
     np.testing.assert_allclose(kept[:, :, 96:], 0.25, atol=1e-6)
@@ -139,7 +139,7 @@ class Sharing(TorchExecutor):
     """Counts the calls of both forms; the shared one lets later tiles overtake."""
 
     def __init__(self, model: OneStepModel, several: bool = False) -> None:
-        super().__init__(model, accelerator("cpu", "fp32"))
+        super().__init__(model, open_device("cpu", "fp32"))
         self.model, self.several, self.calls = model, several, 0
         self.lock = threading.Lock()
 
@@ -173,7 +173,7 @@ def test_a_model_says_its_margin(tiny_model: OneStepModel) -> None:
     unit = tiny_model.description.unit_px
     model = copy.copy(tiny_model)
     model.description = tiny_model.description.model_copy(update={"margin_px": unit})
-    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(model, open_device("cpu", "fp32"))
     assert TiledUpscaler(executor).margin_px == unit
     strips = list(TiledUpscaler(executor, 64, 16).strips(_image(37, 21)))
     assert sum(strip.shape[1] for strip in strips) == 4 * 37
@@ -291,7 +291,7 @@ def test_seams_do_not_show() -> None:
     holds at a border (detail differs more than sky) cancels out.
     """
     lr = samples.high_resolution("sample:astronaut")[:, 128:320, 128:320]
-    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    executor = TorchExecutor(load("mini"), open_device("cpu", "fp32"))
     whole = TiledUpscaler(executor, 0).upscale(lr).rgb
     relative, borders = [], []
     for tile_px in (448, 512):
@@ -322,7 +322,7 @@ def test_smooth_scenes_show_no_tiles(name: str, at_least_db: float) -> None:
     lr, model = _scene(name), load("mini")
     # The network's own answer everywhere: plain areas differ nowhere.
     model.description = model.description.model_copy(update={"plain_px": 0})
-    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(model, open_device("cpu", "fp32"))
     upscaler = TiledUpscaler(executor, 448, 64)
     result = upscaler.upscale(lr)
     assert result.tiles == 4
@@ -334,7 +334,7 @@ def test_smooth_scenes_show_no_tiles(name: str, at_least_db: float) -> None:
 
 def test_on_a_clean_gradient_tiles_do_not_exist() -> None:
     lr = np.round(_scene("gradient") * 255).astype(np.float32) / 255
-    executor = TorchExecutor(load("mini"), accelerator("cpu", "fp32"))
+    executor = TorchExecutor(load("mini"), open_device("cpu", "fp32"))
     tiled, whole = (TiledUpscaler(executor, tile).upscale(lr).rgb for tile in (448, 0))
     np.testing.assert_allclose(tiled, whole, atol=1e-5)
     np.testing.assert_allclose(tiled, bicubic(lr, (768, 768)), atol=1e-5)
@@ -344,7 +344,7 @@ def test_white_paper_stays_white_in_the_model_inside() -> None:
     lr = np.ones((3, 24, 40), np.float32)
     lr[:, :, 30:] = 0.2
     model = load("mini")
-    executor = TorchExecutor(model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(model, open_device("cpu", "fp32"))
     kept, network = (TiledUpscaler(executor, plain_px=px).upscale(lr).rgb for px in (None, 0))
     # Away from the edge; the network alone is off there.
     assert kept[:, :, :96].min() > 1 - 1e-5
@@ -352,7 +352,7 @@ def test_white_paper_stays_white_in_the_model_inside() -> None:
 
 
 def test_the_dial_stands_at_its_default_or_where_it_was_set(dial_model: OneStepModel) -> None:
-    executor = TorchExecutor(dial_model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(dial_model, open_device("cpu", "fp32"))
     lr = _image(16, 24)
     latent = dial_model.encode(torch.from_numpy(bicubic(lr, (64, 96)).clip(0, 1))[None])
     for asked, realism in ((None, 0.25), (0.0, 0.0), (0.8, 0.8)):

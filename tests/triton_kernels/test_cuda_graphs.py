@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +21,7 @@ from passionsr_cli.models.one_step import OneStepModel
 from passionsr_cli.progress import SILENT, Notes
 from passionsr_cli.registry import EMBEDDED_MODEL
 from passionsr_cli.store import MODEL
-from passionsr_cli.system.devices import accelerator
+from passionsr_cli.system.devices import Device
 from passionsr_cli.triton_kernels import cuda_graphs
 from passionsr_cli.triton_kernels.cuda_graphs import Recordings, record
 
@@ -117,23 +116,23 @@ def test_full_precision_on_a_gpu_is_recorded(
     tiny_model: OneStepModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(OneStepModel, "to", lambda self, *places, **options: self)
-    gpu: Any = SimpleNamespace(device=torch.device("cuda"), mixed_precision="no")
+    gpu, cpu = Device("cuda", "fp32"), Device("cpu", "fp32")
     monkeypatch.setattr(opening, "choose_device", lambda *_: "cuda")
-    monkeypatch.setattr(opening, "accelerator", lambda device, precision: gpu)
+    monkeypatch.setattr(opening, "open_device", lambda *_: gpu)
     opened: Any = open_executor(resolve(EMBEDDED_MODEL, MODEL), "torch", "auto", "auto", SILENT)
     compiled = CompiledExecutor(tiny_model, gpu)
     compiling = CompilingExecutor(tiny_model, gpu, tmp_path / "verdicts.json", SILENT)
     assert all(each._recordings is not None for each in (opened, compiled, compiling))
     # As published, and where a definition is compared with.
     assert TorchExecutor(tiny_model, gpu)._recordings is None
-    assert CompiledExecutor(tiny_model, accelerator("cpu", "fp32"))._recordings is None
+    assert CompiledExecutor(tiny_model, cpu)._recordings is None
     # What is simulated cannot be.
     monkeypatch.setattr(torch_executor, "quantized_layers", lambda model: {"unet.conv_in": None})
     assert TorchExecutor(tiny_model, gpu, reporter=SILENT)._recordings is None
 
 
 def test_a_tile_goes_through_its_recordings(tiny_model: OneStepModel) -> None:
-    executor = TorchExecutor(tiny_model, accelerator("cpu", "fp32"))
+    executor = TorchExecutor(tiny_model, Device("cpu", "fp32"))
     tile = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
     wanted = executor.decode(executor.restore_latent(tile))
     seen: list[str] = []
