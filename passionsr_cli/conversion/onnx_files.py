@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from passionsr_cli import __version__
 from passionsr_cli.conversion.onnx_graph import program
 from passionsr_cli.conversion.onnx_types import in_half_precision
 from passionsr_cli.conversion.stored_graphs import (
@@ -14,6 +16,7 @@ from passionsr_cli.conversion.stored_graphs import (
     missing_components,
 )
 from passionsr_cli.conversion.tracing import component_of_model
+from passionsr_cli.description import ModelDescription
 from passionsr_cli.models.one_step import OneStepModel
 
 
@@ -32,6 +35,7 @@ def write_onnx(
         converted = program(traced, side)
         if precision == "fp16":
             in_half_precision(converted.model.graph)
+        _sign(converted.model, model.description)
         path = folder / f"{component}.onnx"
         converted.save(path)
         onnx.checker.check_model(path, full_check=True)
@@ -42,3 +46,16 @@ def write_onnx(
             "overflowing": (),
         }
         list_component(folder, component, names)
+
+
+def _sign(written: Any, description: ModelDescription) -> None:
+    """Say whose file it is, instead of what torch notes of each node: lines of source and paths."""
+    for graph in (written.graph, *written.functions.values()):
+        nodes = list(graph.all_nodes())
+        values = [value for node in nodes for value in (*node.inputs, *node.outputs) if value]
+        for each in (graph, *graph.inputs, *nodes, *values):
+            each.metadata_props.clear()
+            each.doc_string = None
+    written.producer_name, written.producer_version = "passionsr", __version__
+    written.metadata_props.clear()
+    written.metadata_props.update(model=description.name, licence=description.licence)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from integers import on_integers_as_far_as_exact
 
-from passionsr_cli import api
+from passionsr_cli import __version__, api
 from passionsr_cli.checkpoints.catalogue import find_checkpoint
 from passionsr_cli.checkpoints.tensors import load_checkpoint
 from passionsr_cli.errors import ConfigError, DeviceError, OutputError, StoreError
@@ -64,6 +64,18 @@ def test_a_checkpoint_is_exported_and_proven(
         assert layers["integer"] > 0
         kernels = {reason.rpartition(" ")[2] for reason in layers["floating"].values()}
         assert kernels <= {"Conv", "FusedConv", "Gemm"}
+        for path in folder.glob("*.onnx"):
+            _assert_signed_by_us(path)
+
+
+def _assert_signed_by_us(path: Path) -> None:
+    """Nothing in a file says where and of what sources it was made."""
+    stored, model = path.read_bytes(), onnx.load(path)
+    for place in (str(Path(torch.__file__).parent), "site-packages", "passionsr_cli", ".py"):
+        assert place.encode() not in stored
+    assert (model.producer_name, model.producer_version) == ("passionsr", __version__)
+    noted = {each.key: each.value for each in model.metadata_props}
+    assert noted == {"model": "least", "licence": "MIT"}
 
 
 @pytest.mark.usefixtures("small_photograph")
