@@ -29,6 +29,7 @@ from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.pixels.resampling import bicubic
 from passionsr_cli.system.devices import open_device
 from passionsr_cli.tiling import upscaler
+from passionsr_cli.tiling.plain_areas import with_plain_areas
 
 ROOT = Path(__file__).parents[2]
 EXPORTS, FORMAT = ROOT / "passionsr_cli/exports/README.md", ROOT / "docs/checkpoint-format.md"
@@ -152,3 +153,22 @@ def test_the_openvino_export_runs_alone(
     assert found.shape == wanted.shape == (3, 4 * size[0], 4 * size[1])
     # The file rounds to 8 bits.
     assert np.abs(found - wanted).max() < 0.6 / 255
+
+
+def test_plain_areas_are_what_the_page_says() -> None:
+    draw = np.random.default_rng(0)
+    rows, columns = np.mgrid[:40, :37].astype(np.float32)
+    planes = np.stack([60 + 2 * columns - rows, 200 - 3 * columns, 90 + columns])
+    # From left to right: a gradient, one with a little noise, one colour, texture.
+    planes[:, :, 10:20] += draw.random((40, 10), np.float32)
+    planes[:, :, 20:29] = 120
+    planes[:, :, 29:] += 40 * draw.random((40, 8), np.float32)
+    names: dict[str, Any] = {}
+    exec(_program(EXPORTS, "plain areas"), names)
+    for photo in (planes / 255, planes[:, :1, :9] / 255):
+        shape = (3, 4 * photo.shape[1], 4 * photo.shape[2])
+        ones, zeros = np.ones(shape, np.float32), np.zeros(shape, np.float32)
+        for result in (ones, zeros):
+            (wanted,) = with_plain_areas(iter([result]), photo, 4, 2)
+            found = names["with_plain_areas"](result, photo, 2)
+            np.testing.assert_allclose(found, wanted, atol=1e-4)
