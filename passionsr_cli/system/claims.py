@@ -126,9 +126,6 @@ def holder(folder: Path) -> str | None:
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
             return None
-    except FileNotFoundError:
-        # Whoever held it has just removed it.
-        return None
     except Timeout:
         return _holder(folder)
 

@@ -97,13 +97,6 @@ def test_who_only_asks_is_waited_for(
         assert "training" in str(holder(folder))
 
 
-def test_a_folder_that_goes_while_it_is_asked_for_is_held_by_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "exists", lambda path: True)
-    assert holder(tmp_path / "gone") is None
-
-
 def test_a_folder_that_another_has_just_made_is_not_left_behind(tmp_path: Path) -> None:
     begun, left, killed = (new_temporary_folder(tmp_path, "made-") for _ in range(3))
     os.utime(left, (0, 0))
