@@ -48,6 +48,7 @@ from .rivals import compile_real_esrgan
 
 pytestmark = needs_data
 
+SIDES = (samples.low_resolution, samples.high_resolution)
 # At least, or at most, by setting of the dial; None stands for the default.
 AT_LEAST = {
     0.0: {"psnr": 27.75, "ssim": 0.80},
@@ -139,6 +140,32 @@ def _lines_in_grey(realism: float | None) -> Iterator[tuple[int, float, float]]:
         around = float(amplitudes[step - 1 : step + 2, :3].median())
         print(f"\ngrey at {realism}, {period} px: {line:.4f} level, around it {around:.4f}", end="")
         yield period, line, around
+
+
+@pytest.mark.parametrize("realism", dial())
+def test_texture_shows_no_fold(realism: float | None) -> None:
+    """What repeats with every pixel of the input cannot come from it: no more of it in images than
+    in photographs, mean of the eight samples."""
+    tiled, found, wanted = upscaler(realism), 0.0, 0.0
+    for name in samples.NAMES:
+        source = f"{samples.PREFIX}{name}"
+        lr, hr = (torch.from_numpy(each(source)) for each in SIDES)
+        found += _repeated(upscaled(tiled, lr)) / len(samples.NAMES)
+        wanted += _repeated(hr) / len(samples.NAMES)
+    print(f"\nfold at {realism}: {found:.2f} levels, photographs {wanted:.2f}", end="")
+    assert found <= 1.5 * wanted
+
+
+def _repeated(image: Tensor) -> float:
+    """Highest amplitude, in levels, of what repeats every 4 pixels in an image (3, H, W)."""
+    height, width = (side // 4 * 4 for side in image.shape[1:])
+    grey = image[:, :height, :width].mean(0).double() * 255
+    # Of all else little reaches these frequencies through the window.
+    window = torch.outer(torch.hann_window(height).double(), torch.hann_window(width).double())
+    amplitudes = torch.fft.fft2((grey - grey.mean()) * window).abs() * 2 / window.sum()
+    lines = amplitudes[:: height // 4, :: width // 4].clone()
+    lines[0, 0] = 0
+    return float(lines.max())
 
 
 @needs_rival
