@@ -80,7 +80,7 @@ def _at_each(candidate: Candidate, settings: Sequence[float]) -> list[Candidate]
     return [
         replace(
             candidate,
-            name=f"{candidate.name}@{realism:g}",
+            name=f"{candidate.name}@{str(realism).removesuffix('.0')}",
             fingerprint=_fingerprint(candidate.fingerprint, realism),
             realism=realism,
         )

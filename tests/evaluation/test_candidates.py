@@ -25,6 +25,14 @@ def test_images_of_other_code_are_others(
     assert set(fingerprints()).isdisjoint(before)
 
 
+def test_each_setting_of_a_dial_has_a_name_of_its_own(dial_folder: Path) -> None:
+    settings = EvaluationSettings(
+        model=(str(dial_folder),), baseline=(), realism=(0, 0.5, 0.5, 0.50000001, 1)
+    )
+    names = [row.name.partition("@")[2] for row in plan_candidates(settings)]
+    assert names == ["0", "0.5", "0.50000001", "1"]
+
+
 @pytest.mark.parametrize("package", ["torch", "diffusers", "openvino", "pillow", "nncf"])
 def test_images_by_other_versions_of_packages_are_others(
     least_folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
