@@ -29,6 +29,7 @@ from passionsr_cli.evaluation.settings import EvaluationSettings
 from passionsr_cli.imaging import samples
 from passionsr_cli.imaging.files import size_of
 from passionsr_cli.inference.open import nncf_folder
+from passionsr_cli.metrics.catalogue import refuse_small
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.processes import Processes
 
@@ -68,6 +69,11 @@ class Evaluation:
         for candidate in candidates:
             self.files[candidate.name] = _check_sizes(candidate, self.dataset, self.pairs)
         self.metrics = open_metrics(self.settings, self.processes, self.reporter)
+        # Images are as large as their photographs.
+        measured = [scorer.metric for scorer in self.metrics.of_images]
+        for pair in self.pairs:
+            if not samples.is_sample(pair.hr):
+                refuse_small(measured, pair.hr, size_of(pair.hr))
 
     def folder(self, name: str) -> RowFolder:
         """The images and records of the candidate of this name."""

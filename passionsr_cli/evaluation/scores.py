@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from passionsr_cli.data.pairs import Dataset, Pair, finished_images, images_by_name
 from passionsr_cli.errors import ConfigError, DataError, MetricError
 from passionsr_cli.evaluation.results import shown
-from passionsr_cli.metrics.catalogue import Metric, Protocol, metrics_of
+from passionsr_cli.imaging.files import size_of
+from passionsr_cli.metrics.catalogue import Metric, Protocol, metrics_of, refuse_small
 from passionsr_cli.metrics.weights import WeightsFinder
 from passionsr_cli.progress import SILENT, Reporter
 from passionsr_cli.system.devices import choose_device
@@ -58,6 +59,8 @@ def score(
 
     finder = WeightsFinder(optional_path(metric_weights), reporter, downloads=metrics is not None)
     scorers = _scorers(metrics, finder, device)
+    for _, path in pairs:
+        refuse_small([each.metric for each in scorers], str(path), size_of(path))
     reporter.started("scoring", len(pairs))
     found = []
     for number, (pair, path) in enumerate(pairs, 1):

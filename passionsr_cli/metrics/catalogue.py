@@ -8,11 +8,11 @@ StableSR, OSEDiff and PassionSR do.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from passionsr_cli.errors import ConfigError
+from passionsr_cli.errors import ConfigError, MetricError
 from passionsr_cli.system.text import suggestion
 
 Protocol = Literal["osediff", "passionsr"]
@@ -66,8 +66,9 @@ class Metric:
     `pyiqa_name` is None for a metric of our own, whose `definition` is numbered: its numbers
     change with no other package. `referenced` metrics compare with the photograph. A `cheap` one
     has no network in it and is computed on the CPU, image by image in several threads. One
-    that is `of_sets` gives a single number for all images together. `stand_in` is an optional
-    metric, taken by name, or by itself where this one's weights are not on the machine.
+    that is `of_sets` gives a single number for all images together. `least_px` is the shortest
+    side of an image that it takes. `stand_in` is an optional metric, taken by name, or by itself
+    where this one's weights are not on the machine.
     """
 
     key: str
@@ -80,6 +81,7 @@ class Metric:
     of_sets: bool = False
     weights: tuple[WeightsFile | PackagedFile, ...] = ()
     definition: int | None = None
+    least_px: int = 1
     stand_in: Metric | None = None
 
 
@@ -112,7 +114,8 @@ _LITE1 = Metric(
 )
 _COMMON = (
     Metric("psnr", "PSNR", "psnr", LUMA, referenced=True, cheap=True),
-    Metric("ssim", "SSIM", "ssim", LUMA, referenced=True, cheap=True),
+    # A window has 11×11 px.
+    Metric("ssim", "SSIM", "ssim", LUMA, referenced=True, cheap=True, least_px=11),
     Metric(
         "lpips",
         "LPIPS",
@@ -120,6 +123,8 @@ _COMMON = (
         lower_is_better=True,
         referenced=True,
         weights=(_from_pyiqa("LPIPS_v0.1_alex-df73285e.pth"), _ALEXNET),
+        # Fewer are none after AlexNet's second pooling.
+        least_px=31,
         stand_in=_LITE1,
     ),
     Metric(
@@ -137,6 +142,8 @@ _COMMON = (
         lower_is_better=True,
         cheap=True,
         weights=(_from_pyiqa("niqe_modelparameters.mat"),),
+        # A block has 96×96 px.
+        least_px=96,
     ),
     Metric("musiq", "MUSIQ", "musiq", weights=(_from_pyiqa("musiq_koniq_ckpt-e95806b9.pth"),)),
 )
@@ -178,6 +185,16 @@ def metrics_of(protocol: Protocol, names: Sequence[str] | None = None) -> tuple[
 def known_metrics(protocol: Protocol) -> list[str]:
     """The keys of a protocol's metrics, optional ones too."""
     return [metric.key for metric in _with_stand_ins(protocol)]
+
+
+def refuse_small(metrics: Iterable[Metric], image: str, size: tuple[int, int]) -> None:
+    """Raise `MetricError` if an image (width, height) is too small for one of the metrics."""
+    for metric in metrics:
+        if min(size) < metric.least_px:
+            raise MetricError(
+                f"{metric.title} needs {metric.least_px}×{metric.least_px} px, {image} has "
+                f"{size[0]}×{size[1]}; leave it out, as --metrics psnr does"
+            )
 
 
 def _with_stand_ins(protocol: Protocol) -> list[Metric]:

@@ -58,8 +58,7 @@ class Scorer:
     def score(self, image: Tensor, reference: Tensor | None = None) -> float:
         """The metric of an image (3, H, W) in [0, 1], compared with its reference if it does so.
 
-        Raises `MetricError` where the result is no finite number, such as NIQE of an image
-        smaller than a block of 96×96 px.
+        Raises `MetricError` where the result is no finite number, such as NIQE of one colour.
         """
         compared = [image] if reference is None else [image, reference]
         given = compared if self.metric.referenced else compared[:1]

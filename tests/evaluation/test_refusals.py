@@ -42,6 +42,18 @@ def test_sizes_that_differ_are_said_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+def test_images_too_small_for_a_metric_are_said_before_any_work(
+    data: Path, tmp_path: Path, counting: Counter[str]
+) -> None:
+    for part, side in (("test_HR", 8), ("test_LR", 2)):
+        Image.new("RGB", (side, side)).save(data / part / "b.png")
+    with pytest.raises(MetricError, match=r"SSIM needs 11×11 px, .*test_HR/b.png has 8×8"):
+        evaluate(data, tmp_path / "out", baseline=["bicubic"])
+    assert not counting
+    assert not (tmp_path / "out").exists()
+    assert evaluate(data, tmp_path / "out", baseline=["bicubic"], metrics=["psnr"]).n == 3
+
+
 def test_a_finished_image_that_is_missing_is_named(data: Path, tmp_path: Path) -> None:
     evaluate(data, tmp_path / "out", baseline=["bicubic"])
     folder = tmp_path / "out" / "images" / "bicubic"
@@ -75,6 +87,8 @@ def test_files_of_others_in_the_folder_are_not_replaced(
 def test_no_number_is_an_error_that_names_the_image(
     data: Path, tmp_path: Path, niqe_folder: Path
 ) -> None:
+    for part, side in (("test_HR", 96), ("test_LR", 24)):
+        Image.new("RGB", (side, side)).save(data / part / "a.png")
     with pytest.raises(MetricError, match=r"images/bicubic/a.png: NIQE"):
         evaluate(
             data,
@@ -82,6 +96,7 @@ def test_no_number_is_an_error_that_names_the_image(
             baseline=["bicubic"],
             metrics=["psnr", "niqe"],
             metric_weights=niqe_folder,
+            limit=1,
         )
     assert not (tmp_path / "out" / "results.json").exists()
 

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from passionsr_cli.cli.app import app
-from passionsr_cli.errors import ConfigError, DataError
+from passionsr_cli.errors import ConfigError, DataError, MetricError
 from passionsr_cli.evaluation.scores import score
 
 
@@ -66,3 +66,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         score(tmp_path, tmp_path)
     with pytest.raises(ConfigError, match="fid is of a whole data set"):
         score(one, one, ["fid"])
+    small = _image(tmp_path / "small.png", size=(40, 10))
+    with pytest.raises(MetricError, match=r"SSIM needs 11×11 px, .*small\.png has 40×10; leave it"):
+        score(small, small)
+    assert score(small, small, ["psnr"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from passionsr_cli.errors import ConfigError
 from passionsr_cli.metrics.catalogue import PROTOCOLS, WeightsFile, metrics_of
@@ -38,6 +39,23 @@ def test_weights_are_those_pyiqa_would_download() -> None:
     assert urls("passionsr", "maniqa") == [maniqa["koniq"]]
     assert urls("osediff", "clipiqa") == [clip_model._MODELS["RN50"]]
     assert urls("osediff", "fid") == [inception.FID_WEIGHTS_URL]
+
+
+def test_the_least_sizes_are_those_that_can_be_computed() -> None:
+    from pyiqa.archs.ssim_arch import ssim
+    from torchvision.models import alexnet
+
+    def of_ssim(side: int) -> None:
+        ssim(torch.ones(1, 1, side, side), torch.ones(1, 1, side, side))
+
+    def of_lpips(side: int) -> None:
+        alexnet().features[:12](torch.ones(1, 3, side, side))
+
+    for key, compute in (("ssim", of_ssim), ("lpips", of_lpips)):
+        (metric,) = metrics_of("osediff", [key])
+        compute(metric.least_px)
+        with pytest.raises(RuntimeError):
+            compute(metric.least_px - 1)
 
 
 def test_a_metric_the_protocol_does_not_have_is_refused() -> None:
