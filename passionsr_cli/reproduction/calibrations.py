@@ -86,6 +86,23 @@ def calibration_of(
 
     Raises `ConfigError`, for a method that is not there as well.
     """
+    chosen = settings_of(row, settings, seed)
+    methods.build(chosen)
+    presets = [*row.configs, *([settings.config] if settings.config else [])]
+    if row.budget is None and row.named_bits is None:
+        presets.insert(0, row.bits.lower())
+    parts = [chosen.default_name(), *(Path(preset).stem for preset in presets)]
+    if row.method_settings:
+        parts.insert(1, re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-"))
+    if seed:
+        parts.append(f"seed{seed}")
+    return Calibration("-".join(parts), chosen)
+
+
+def settings_of(
+    row: RowDefinition, settings: ReproductionSettings, seed: int | None = None
+) -> CalibrationSettings:
+    """How a row is calibrated, whether or not its method is there. Raises `ConfigError`."""
     own = {"method_settings": {row.method: row.method_settings}} if row.method_settings else {}
     above = [settings.config] if settings.config else []
     options = {
@@ -97,14 +114,7 @@ def calibration_of(
         "seed": seed,
     }
     bits = None if row.budget else row.bits
-    chosen = settings_for(bits, [*row.configs, own, *above], options)
-    methods.build(chosen)
-    parts = [chosen.default_name(), *(Path(config).stem for config in (*row.configs, *above))]
-    if own:
-        parts.insert(1, re.sub(r"[^a-z0-9]+", "-", row.label.lower()).strip("-"))
-    if seed:
-        parts.append(f"seed{seed}")
-    return Calibration("-".join(parts), chosen)
+    return settings_for(bits, [*row.configs, own, *above], options)
 
 
 def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSettings) -> str:

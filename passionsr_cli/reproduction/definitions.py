@@ -78,17 +78,22 @@ class RowDefinition(Settings):
 
     @property
     def bits_title(self) -> str:
-        """'W8A8' of w8a8 and of w8a8-unet, '7MB' of a budget."""
+        """'W8A8' of w8a8 and of w8a8-unet, '7MB' of a budget, 'QUICK' of another preset."""
         if self.budget is not None:
             return str(self.budget)
-        return self.bits.partition("-")[0].upper()
+        named = self.bits if self.named_bits is None else self.bits.partition("-")[0]
+        return named.upper()
 
     @property
     def named_bits(self) -> int | None:
-        """The bits that a row is named after, the wider ones of w4a8; None of a budget."""
+        """The bits that a row is named after, the wider ones of w4a8; None of a budget, and of a
+        preset whose name is none of widths."""
         if self.budget is not None:
             return None
-        bits = Bits.parse(self.bits_title)
+        try:
+            bits = Bits.parse(self.bits.partition("-")[0])
+        except ValueError:
+            return None
         return max(bits.weight, bits.activation)
 
     @property

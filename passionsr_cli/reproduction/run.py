@@ -15,7 +15,7 @@ from passionsr_cli import methods
 from passionsr_cli.checkpoints.catalogue import Checkpoint
 from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.data.pairs import find_dataset
-from passionsr_cli.errors import OutputError, PassionSRError
+from passionsr_cli.errors import ConfigError, OutputError, PassionSRError
 from passionsr_cli.evaluation.candidates import Candidate, checkpoint_candidate, model_candidate
 from passionsr_cli.evaluation.published import published_table
 from passionsr_cli.evaluation.records import check_results
@@ -25,7 +25,12 @@ from passionsr_cli.layering import settings_from
 from passionsr_cli.models import catalogue
 from passionsr_cli.models.costs import measure
 from passionsr_cli.progress import SILENT, Reporter
-from passionsr_cli.reproduction.calibrations import Calibration, calibrate_apart, calibration_of
+from passionsr_cli.reproduction.calibrations import (
+    Calibration,
+    calibrate_apart,
+    calibration_of,
+    settings_of,
+)
 from passionsr_cli.reproduction.composition import composition, planned_composition
 from passionsr_cli.reproduction.definitions import (
     DEVIATION,
@@ -104,9 +109,16 @@ def _sizes(
     whose, lines = name_of(settings.model), list[Line]()
     for row in rows:
         if not row.published_only:
-            values = sizes(row, costs)
-            if definition.of_plans and row.is_calibrated:
-                chosen = calibration_of(row, settings).settings
+            chosen = settings_of(row, settings) if row.is_calibrated else None
+            if chosen is not None and chosen.budget is not None:
+                raise ConfigError(
+                    f"row '{row.name}' has the budget {chosen.budget} by its configuration, whose "
+                    f"bits are measured, but the columns {', '.join(definition.columns)} are of "
+                    "the architecture alone; take it out, or give the table a column such as "
+                    f"{TO_FULL_PRECISION}"
+                )
+            values = sizes(chosen, costs)
+            if definition.of_plans and chosen is not None:
                 design = methods.build(chosen).design
                 values |= planned_composition(description, chosen, design, row.named_bits)
             lines.append(our_line(row, whose, columns, values))

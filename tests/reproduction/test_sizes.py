@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
+from passionsr_cli.calibration.bits import settings_for
+from passionsr_cli.errors import ConfigError
 from passionsr_cli.models.costs import ComponentCosts
 from passionsr_cli.progress import SILENT
-from passionsr_cli.reproduction.definitions import RowDefinition
 from passionsr_cli.reproduction.run import reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.reproduction.sizes import sizes
@@ -64,7 +66,31 @@ def test_each_component_counts_at_its_own_bits(
         ComponentCosts("unet", 320_000_000, 640_000_000_000, 0),
         ComponentCosts("vae", 32_000_000, 64_000_000_000, 0),
     ]
-    row = RowDefinition(label="mixed", bits="w8a8-unet", configs=(str(preset),))
-    assert sizes(row, costs) == pytest.approx(
+    settings = settings_for("w8a8-unet", str(preset), {})
+    assert sizes(settings, costs) == pytest.approx(
         {"parameters_m": parameters, "operations_g": operations}
     )
+
+
+def test_rows_of_presets_have_the_sizes_of_what_these_say(tmp_path: Path) -> None:
+    """Bits by a preset, then layers and a budget by a configuration."""
+    own = tmp_path / "own.yaml"
+    rows = [
+        {"label": "Ours", "bits": bits, "method": "maxmin", "configs": configs}
+        for bits, configs in (("w8a8", []), ("quick", []), ("w6a6", [str(own)]))
+    ]
+    columns = ["parameters_m", "mb", "eight_share", "named_share"]
+    table = tmp_path / "own-table.yaml"
+    table.write_text(yaml.safe_dump({"title": "A table", "columns": columns, "rows": rows}))
+    own.write_text("layer_bits: {unet.conv_in: w4a8}")
+    settings = ReproductionSettings(table=str(table), output=tmp_path / "out")
+    uniform, quick, layers = reproduce(settings).lines
+    assert (uniform.row, quick.row) == ("Ours W8A8", "Ours QUICK")
+    assert quick.cells[:2] == uniform.cells[:2]
+    # No width is named: all of it is only said to have up to 8 bits.
+    assert quick.values["eight_share"] == uniform.values["named_share"] > 90
+    assert layers.cells[0] == ""
+    assert layers.values["mb"] < uniform.values["mb"]
+    own.write_text("budget: 4bit")
+    with pytest.raises(ConfigError, match=r"'Ours W6A6' has the budget 4bit by its configuration"):
+        reproduce(settings)
