@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from io import StringIO
 from pathlib import Path
 
@@ -10,13 +11,15 @@ from passionsr_cli.evaluation.plots import HEIGHT, WIDTH, Point, look, plot
 from passionsr_cli.evaluation.records import write_text
 from passionsr_cli.evaluation.report import REPORT_FILE
 from passionsr_cli.pages.rendering import render
-from passionsr_cli.reproduction.definitions import SECONDS, SIZE, TO_FULL_PRECISION
+from passionsr_cli.reproduction.definitions import DEVIATION, SECONDS, SIZE, TO_FULL_PRECISION
 from passionsr_cli.reproduction.results import Line, Table
-from passionsr_cli.system.text import spreadsheet_cell
+from passionsr_cli.system.text import printable, spreadsheet_cell
 
 PAGE = Path(__file__).parent / "table.html"
 PLOT = Path(__file__).parent / "plot.svg"
 TABLE_FILE = "table.html"
+# What would begin something in Markdown rather than be seen.
+MARKS = re.compile(r"[\\|*_`~<\[]|&(?=#?\w+;)")
 BESIDE_TABLE = ("table.md", "table.csv", f"{SIZE}.svg", f"{SECONDS}.svg")
 
 
@@ -63,14 +66,20 @@ def _remarks(table: Table) -> list[str]:
 
 def markdown(table: Table) -> str:
     """The table as GitHub's Markdown."""
-    rows = [headings(table), ["---", "---", "---", *("---:" for _ in table.columns)]]
+    heading = list(map(_plain, headings(table)))
+    rows = [heading, ["---", "---", "---", *("---:" for _ in table.columns)]]
     for line, head in heads(table):
-        cells = [*head, *line.cells]
+        cells = list(map(_plain, (*head, *line.cells)))
         rows.append([f"*{cell}*" if cell and line.beaten else cell for cell in cells])
-    lines = [f"# {table.title}", "", f"{table.about}.", ""]
+    lines = [f"# {_plain(table.title)}", "", f"{_plain(table.about)}.", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", *(f"- {remark}" for remark in _remarks(table))]
+    lines += ["", *(f"- {_plain(remark)}" for remark in _remarks(table))]
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Text in one line that Markdown shows as it is."""
+    return MARKS.sub(r"\\\g<0>", " ".join(printable(text).split()))
 
 
 def comma_separated(table: Table) -> str:
@@ -78,12 +87,15 @@ def comma_separated(table: Table) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = [column.key for column in table.columns]
-    writer.writerow(["bits", "method", "whose", "state", "checkpoint", *keys, "error"])
+    if any(DEVIATION in line.values for line in table.lines):
+        keys.append(DEVIATION)
+    head = ["bits", "method", "whose", "state", "checkpoint"]
+    writer.writerow([*head, *keys, "beaten", "error"])
     for line in table.lines:
         values = [repr(line.values[key]) if key in line.values else "" for key in keys]
         about = [line.bits, line.label, line.whose, line.state, line.checkpoint or ""]
-        error = spreadsheet_cell(line.error)
-        writer.writerow([*map(spreadsheet_cell, about), *values, error])
+        found = ["yes" if line.beaten else "", spreadsheet_cell(line.error)]
+        writer.writerow([*map(spreadsheet_cell, about), *values, *found])
     return text.getvalue()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -50,10 +51,25 @@ def test_markdown_has_the_papers_layout(table: Table) -> None:
         "|  |  | published | 16.01 | 0.7016 |  |",
         "|  | Second | mini | failed |  |  |",
         "",
-        "- <remark>",
+        r"- \<remark>",
         "- LPIPS is missing: no weights",
         "- Second W4A4 failed: it diverged",
     ]
+
+
+def test_names_are_shown_as_they_are(table: Table) -> None:
+    """None is taken for a cell's end, for Markdown or for HTML; rows that are beaten are italic."""
+    row = RowDefinition(label="a|b_c*<i>`d`[e]~\\\n&lt; & f", bits="w4a4", method="maxmin")
+    beaten = replace(our_line(row, "mini", COLUMNS, {"psnr": 26.5, "lpips": 0.5}), beaten=True)
+    odd = replace(table, title="One\n*two*", lines=(beaten,), remarks=("3 < 4",))
+    lines = markdown(odd).splitlines()
+    assert lines[0] == r"# One \*two\*"
+    shown = r"a\|b\_c\*\<i>\`d\`\[e]\~\\ \&lt; & f"
+    assert lines[6] == f"| *W4A4* | *{shown}* | *mini* | *26.500* | *0.5000* |  |"
+    assert r"- 3 \< 4" in lines
+    assert "a|b_c*&lt;i&gt;`d`[e]~\\\n&amp;lt; &amp; f</th>" in page(odd, None)
+    (written,) = csv.DictReader(StringIO(comma_separated(odd)))
+    assert (written["method"], written["beaten"]) == (row.label, "yes")
 
 
 def test_csv_has_the_numbers_as_they_are(table: Table) -> None:
@@ -61,6 +77,8 @@ def test_csv_has_the_numbers_as_they_are(table: Table) -> None:
     assert [line["bits"] for line in lines] == ["FP", "W4A4", "W4A4", "W4A4"]
     assert (lines[1]["psnr"], lines[1]["lpips"]) == ("26.78449", "")
     assert (lines[1]["checkpoint"], lines[1]["state"]) == ("mini-w4a4-maxmin", "done")
+    assert {line["beaten"] for line in lines} == {""}
+    assert "to_fp_deviation" not in lines[0]
     assert (lines[3]["state"], lines[3]["error"]) == ("failed", "it diverged")
 
 
