@@ -160,18 +160,18 @@ def _finished(name: str, settings: CalibrationSettings) -> Checkpoint | None:
         from_anywhere(recorded(before)) == from_anywhere(recorded(settings))
         and (was.name, was.settings) == (method.name, method.settings)
         and made.manifest.model.sha256 == known.sha256
-        and not _images_changed(made.manifest.images, settings, known)
+        and not images_changed(made.manifest.images, settings, known)
     )
     return made if same else None
 
 
-def _images_changed(
+def images_changed(
     before: ImagesRecord, settings: CalibrationSettings, known: catalogue.KnownModel
 ) -> bool:
     """True if the folder of a finished calibration's images is there and holds others now."""
     if before.sha256 is None or settings.images is None or not exists(settings.images):
         return False
-    return calibration_images.gather(settings, known.description).fingerprint() != before.sha256
+    return calibration_images.fingerprint_of(settings, known.description) != before.sha256
 
 
 def _begun(store: Store, folder: Path, name: str, settings: CalibrationSettings) -> bool:

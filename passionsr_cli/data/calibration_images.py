@@ -21,6 +21,10 @@ from passionsr_cli.imaging.files import images_in, read_rgb, size_of
 from passionsr_cli.pixels.arrays import rounded_levels
 from passionsr_cli.pixels.resampling import pad_mirroring
 
+# The settings that choose the images.
+CHOOSING = {"images", "image_kind", "crops", "crop_px", "degradation", "seed"}
+_fingerprints: dict[tuple[object, ...], str] = {}
+
 
 @dataclass(frozen=True)
 class CalibrationImages:
@@ -77,6 +81,16 @@ def gather(settings: CalibrationSettings, description: ModelDescription) -> Cali
         for number in range(settings.crops)
     ]
     return CalibrationImages(torch.stack(crops), None, factor, repeated)
+
+
+def fingerprint_of(settings: CalibrationSettings, description: ModelDescription) -> str:
+    """The fingerprint of what `gather` gives, made once of the same files: it takes seconds."""
+    files = () if settings.images is None else images_in(settings.images)
+    states = tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    key = (settings.model_dump_json(include=CHOOSING), description.model_dump_json(), states)
+    if key not in _fingerprints:
+        _fingerprints[key] = gather(settings, description).fingerprint()
+    return _fingerprints[key]
 
 
 def default_crops(description: ModelDescription, size: int, count: int) -> list[Tensor]:

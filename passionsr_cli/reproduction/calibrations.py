@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,7 +50,7 @@ class Calibration:
         """The checkpoint, which is in the store; refused if it was made otherwise."""
         checkpoint = find_checkpoint(self.name)
         known = catalogue.find_present(self.settings.model)
-        if difference := _difference(checkpoint, known.sha256, self.settings):
+        if difference := _difference(checkpoint, known, self.settings):
             raise StoreError(
                 f"the checkpoint '{self.name}' that is there {difference}; delete it with "
                 f"`passionsr checkpoints remove {self.name}`, or give these settings as a file "
@@ -102,7 +103,7 @@ def calibration_of(
 def settings_of(
     row: RowDefinition, settings: ReproductionSettings, seed: int | None = None
 ) -> CalibrationSettings:
-    """How a row is calibrated, whether or not its method is there. Raises `ConfigError`."""
+    """Settings of a row's calibration, whether or not its method is there. Raises `ConfigError`."""
     own = {"method_settings": {row.method: row.method_settings}} if row.method_settings else {}
     above = [settings.config] if settings.config else []
     options = {
@@ -117,21 +118,57 @@ def settings_of(
     return settings_for(bits, [*row.configs, own, *above], options)
 
 
-def _difference(checkpoint: Checkpoint, weights: str, settings: CalibrationSettings) -> str:
+def check_names(
+    rows: Sequence[RowDefinition], settings: ReproductionSettings, seed: int | None = None
+) -> None:
+    """Refuse rows whose calibrations differ but have one name.
+
+    Those that cannot be made say so themselves, in their places.
+    """
+    named: dict[str, tuple[str, dict[str, Any]]] = {}
+    for row in rows:
+        if row.method is None or row.published_only:
+            continue
+        try:
+            calibration = calibration_of(row, settings, seed)
+        except ConfigError:
+            continue
+        name, made = calibration.name, _all_settings(calibration.settings)
+        other, made_there = named.setdefault(name, (row.name, made))
+        if made != made_there:
+            raise ConfigError(
+                f"rows '{other}' and '{row.name}' differ, but both checkpoints would be called "
+                f"'{name}'; give one row a label with other letters or digits, or its "
+                "configuration another name"
+            )
+
+
+def _difference(
+    checkpoint: Checkpoint, known: catalogue.KnownModel, settings: CalibrationSettings
+) -> str:
     """Difference between how a checkpoint was made and how a row wants it, or ''."""
+    from passionsr_cli.calibration.calibrate import images_changed
+
     manifest = checkpoint.manifest
-    if manifest.model.sha256 != weights:
+    if manifest.model.sha256 != known.sha256:
         return f"is of another model than '{settings.model}'"
     try:
         made = made_with(manifest)
-        before = _settings_of(made) | methods.build(made).settings
+        before = _all_settings(made)
     except ConfigError:
         return "was made by another version"
-    now = _settings_of(settings) | methods.build(settings).settings
+    now = _all_settings(settings)
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             return f"was made with {key} {before.get(key)}, not {now.get(key)}"
+    if images_changed(manifest.images, settings, known):
+        return f"was made when other images were in {settings.images}"
     return ""
+
+
+def _all_settings(settings: CalibrationSettings) -> dict[str, Any]:
+    """Those of the calibration and of its method that count."""
+    return _settings_of(settings) | methods.build(settings).settings
 
 
 def _settings_of(settings: CalibrationSettings) -> dict[str, Any]:

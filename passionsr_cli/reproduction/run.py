@@ -29,6 +29,7 @@ from passionsr_cli.reproduction.calibrations import (
     Calibration,
     calibrate_apart,
     calibration_of,
+    check_names,
     settings_of,
 )
 from passionsr_cli.reproduction.composition import composition, planned_composition
@@ -65,9 +66,12 @@ def plan(settings: ReproductionSettings) -> list[tuple[RowDefinition, str, str]]
     to do, or else why it cannot be made; both empty for rows that need none."""
     definition = read_table(settings.table)
     catalogue.find_present(settings.model)
+    rows = definition.chosen_rows(settings.only)
+    if not definition.of_sizes:
+        check_names(rows, settings)
     planned = []
-    for row in definition.chosen_rows(settings.only):
-        if definition.of_sizes or row.method is None:
+    for row in rows:
+        if definition.of_sizes or row.published_only or row.method is None:
             planned.append((row, "", ""))
             continue
         for seed in definition.asked_seeds:
@@ -95,6 +99,7 @@ def reproduce(
     rows = definition.chosen_rows(settings.only)
     if definition.of_sizes:
         return _sizes(settings, definition, rows)
+    check_names(rows, settings)
     return _Reproduction(settings, definition, rows, reporter, make).run()
 
 

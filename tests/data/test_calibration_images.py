@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from passionsr_cli.config import CalibrationSettings
-from passionsr_cli.data.calibration_images import gather
+from passionsr_cli.data import calibration_images
+from passionsr_cli.data.calibration_images import fingerprint_of, gather
 from passionsr_cli.data.resampling import bicubic
 from passionsr_cli.description import ModelDescription
 from passionsr_cli.errors import ConfigError, ImageError
@@ -83,3 +84,18 @@ def test_folders_without_images_are_refused(
         gather(settings, tiny_description)
     with pytest.raises(ConfigError, match="crop_px must be a multiple of 8, found 60"):
         gather(CalibrationSettings(crop_px=60), tiny_description)
+
+
+def test_the_fingerprint_of_the_same_files_is_made_once(
+    tiny_description: ModelDescription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _folder(tmp_path / "images", [(16, 16)])
+    settings = CalibrationSettings(crops=1, crop_px=64, images=folder)
+    first = fingerprint_of(settings, tiny_description)
+    assert first == gather(settings, tiny_description).fingerprint()
+    with monkeypatch.context() as patch:
+        patch.delattr(calibration_images, "gather")
+        same = settings.model_copy(update={"device": "cpu", "method": "maxmin"})
+        assert fingerprint_of(same, tiny_description) == first
+    Image.new("RGB", (20, 20)).save(folder / "0.png")
+    assert fingerprint_of(settings, tiny_description) != first

@@ -14,7 +14,7 @@ from passionsr_cli.layering import preset_names
 from passionsr_cli.methods.stages import Method
 from passionsr_cli.models.components import COMPONENTS
 from passionsr_cli.reproduction.calibrations import calibration_of
-from passionsr_cli.reproduction.definitions import read_table, table_names
+from passionsr_cli.reproduction.definitions import RowDefinition, read_table, table_names
 from passionsr_cli.reproduction.settings import ReproductionSettings
 
 METHODS = {"maxmin", "lsq", "qdiffusion", "efficientdm", "qdm", "passionsr", "svdquant", "qartsr"}
@@ -112,6 +112,18 @@ def test_the_table_of_methods_has_rows_of_bits_and_of_budgets_of_their_own_names
     assert {calibration_of(row, settings, 2).settings.seed for row in table.rows[1:]} == {2}
     bits = {row.name: row.named_bits for row in table.rows}
     assert (bits["MaxMin W6A6"], bits["PassionSR 6.6MB,20%"]) == (6, None)
+
+
+def test_presets_of_no_widths_stand_in_names_whole() -> None:
+    settings = ReproductionSettings(table="methods")
+    for bits, title, named, name in (
+        ("quick", "QUICK", None, "mini-w8a8-passionsr-quick"),
+        ("full-size-cpu", "FULL-SIZE-CPU", None, "mini-w8a8-passionsr-full-size-cpu"),
+        ("w6a6-unet", "W6A6", 6, "mini-unet-w6a6-vae-fp-passionsr"),
+    ):
+        row = RowDefinition(label="Ours", bits=bits, method="passionsr")
+        assert (row.bits_title, row.named_bits) == (title, named)
+        assert calibration_of(row, settings).name == name
 
 
 def test_every_method_is_one_that_is_or_will_be_there() -> None:

@@ -20,12 +20,10 @@ from passionsr_cli.bits import EIGHT_BITS
 from passionsr_cli.checkpoints.catalogue import Checkpoint, find_checkpoint
 from passionsr_cli.checkpoints.manifest import StageResult
 from passionsr_cli.checkpoints.unfinished import unfinished
-from passionsr_cli.config import CalibrationSettings
 from passionsr_cli.errors import FitError, OutputError, PassionSRError
 from passionsr_cli.progress import NO_DETAILS, SILENT, Reporter, Silent
 from passionsr_cli.reproduction import retraining
-from passionsr_cli.reproduction.calibrations import Calibration, _settings_of, calibration_of
-from passionsr_cli.reproduction.definitions import read_table
+from passionsr_cli.reproduction.calibrations import Calibration
 from passionsr_cli.reproduction.run import plan, reproduce
 from passionsr_cli.reproduction.settings import ReproductionSettings
 from passionsr_cli.store import MODEL, Store
@@ -113,16 +111,6 @@ def test_stopped_between_rows_it_goes_on_with_the_next_and_nothing_is_done_twice
     assert reproduce(settings, listener, making) == table
     assert (making.asked, listener.counts["upscaling"]) == ([], 0)
     assert {path.name: path.read_bytes() for path in settings.output.glob("table.*")} == written
-
-
-def test_images_are_the_same_by_their_whole_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    typed, noted = (
-        _settings_of(CalibrationSettings(images=folder)) for folder in (Path("a"), tmp_path / "a")
-    )
-    assert typed == noted != _settings_of(CalibrationSettings(images=Path("b")))
 
 
 def test_an_unfinished_calibration_goes_on(settings: ReproductionSettings, making: Making) -> None:
@@ -241,17 +229,6 @@ def test_a_row_at_another_timestep_is_of_a_retrained_model(
         assert "the model 'least-t99' that is there was retrained from another" in failed.error
 
 
-def test_a_configurations_seed_is_used_where_the_table_says_none(
-    settings: ReproductionSettings, tmp_path: Path
-) -> None:
-    (tmp_path / "quick.yaml").write_text("seed: 1")
-    row = read_table(settings.table).rows[2]
-    for seed, used in ((None, 1), (0, 0), (1, 1), (2, 2)):
-        assert calibration_of(row, settings, seed).settings.seed == used
-    assert read_table(settings.table).asked_seeds == (None,)
-    assert read_table("methods").asked_seeds == (0, 1, 2)
-
-
 def test_rows_of_several_seeds_are_ranked_by_size(
     settings: ReproductionSettings, making: Making
 ) -> None:
@@ -281,6 +258,10 @@ def test_rows_of_several_seeds_are_ranked_by_size(
     )
     assert ours.cells[0] == f"{sum(both) / 2:.2f} ± {abs(both[0] - both[1]) / 2**0.5:.2f}"
     assert ours.values["named_share"] > 50
+    written = csv.DictReader((done.folder / "table.csv").open())
+    noted = {(line["method"], line["bits"]): line["to_fp_deviation"] for line in written}
+    assert noted["MaxMin", "W6A6"] == repr(ours.values["to_fp_deviation"])
+    assert noted["full precision", "FP"] == ""
     assert lines["MaxMin 4bit"].values["named_share"] == 0
     assert done.remarks[0].startswith("The nearest below 1 MB: MaxMin ")
     page = (done.folder / "table.html").read_text()
