@@ -11,6 +11,7 @@ import pytest
 
 from passionsr_cli.conversion.kernels import KernelReport
 from passionsr_cli.graphs.compiled_graphs import KEPT_SIZES, CompiledGraph, CompiledGraphs
+from passionsr_cli.system.environment import environment_changed
 
 
 def test_a_graph_is_made_once_and_what_failed_again() -> None:
@@ -37,6 +38,29 @@ def test_a_graph_is_made_once_and_what_failed_again() -> None:
     goes_on.set()
     assert first.result() is second.result() is made[0]
     assert graphs.kernels() == [KernelReport(integer=("a",))]
+
+
+def test_the_environment_stays_while_a_graph_is_made() -> None:
+    begun, goes_on, changed = threading.Event(), threading.Event(), threading.Event()
+
+    def make() -> CompiledGraph:
+        begun.set()
+        assert goes_on.wait(30)
+        return CompiledGraph(SimpleQueue(), KernelReport())
+
+    def change() -> None:
+        with environment_changed():
+            changed.set()
+
+    making = CompiledGraphs().begin("unet", make)
+    assert begun.wait(30)
+    changing = threading.Thread(target=change)
+    changing.start()
+    assert not changed.wait(0.2)
+    goes_on.set()
+    making.result()
+    assert changed.wait(30)
+    changing.join()
 
 
 def test_of_each_component_the_last_sizes_stay() -> None:
